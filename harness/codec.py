@@ -1,0 +1,322 @@
+"""The fuzzer's private binary form of programs.
+
+Any bytes decode to a program: each byte is a choice, and most choices lead to values that page-table code cares about
+(few addresses, so that operations meet; sizes and alignments of every level; the limit and its neighbours). Every
+program has an encoding that decodes to the same machine and ops; comments and `requires` stay with the text form.
+
+The form is tied to the tables below and to the op weights: whenever they change in a way that changes what bytes
+mean, CODEC goes up by one, and older corpora are refused (they convert through text, with the version that wrote
+them). Op numbers themselves are never reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
+from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.program import MAX_OPS, Program
+
+CODEC: Final = 1
+
+_LITERAL: Final = 0xFF
+"""As the first byte of a value: the value follows in eight bytes, little-endian."""
+
+_CHOICES: Final = 192
+"""Below this, a flags, memcache or owner byte picks from a short list; from here on, the value is spelt out."""
+
+_GIB_STEPS: Final = (0, 1, 2, 3)
+_MIB_STEPS: Final = (0, 1, 2, 3, 4, 8, 510, 511)
+_PAGE_STEPS: Final = (0, 0, 0, 1, 2, 3, 510, 511)
+"""Coordinates of an address, in 1G, 2M and 4K: few, so that ops overlap; the last ones touch table edges."""
+
+_PAGE_COUNTS: Final = (1, 1, 2, 3, 4, 5, 8, 16)
+_BLOCK: Final = 1 << 21
+
+_UNITS: Final = (12, 21, 30, 39)
+_DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
+"""Physical minus intermediate address, for mappings whose blocks line up."""
+
+_ODD_SIZES: Final = (
+    *(0, 1, 0xFFF, 0x1001, 0x7000, 0x1_0000, 0x4_0000, 0x1F_FFFF),
+    *(0x20_1000, 0x40_0001, 0x3FFF_F000, 0x4020_0000, 1 << 31, 1 << 32, 1 << 36, 1 << 39),
+    *(0, 1, 0x1001, 0x2000, 0x3000, 0x1F_F000, 0x20_3000, 0x7FE0_0000),
+    *(1 << 40, 1 << 47, 1 << 48, 1 << 63, U64_MAX, U64_MAX - 0xFFF, 1 << 39, 0x1000),
+)
+
+_R, _W, _X = PROT_BITS["r"], PROT_BITS["w"], PROT_BITS["x"]
+_COMMON_FLAGS: Final = {
+    Kind.PROT: (
+        _R | _W | _X,
+        _R | _W,
+        _R | _W | _X,
+        _R,
+        _R | _X,
+        _R | _W | PROT_BITS["device"],
+        _R | _W | PROT_BITS["nc"],
+        _R | _W | PROT_BITS["sw0"],
+    ),
+    Kind.MAP_FLAGS: (0, 0, 0, 0, 0, 1 << 4),
+    Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6),
+}
+_COMMON_CACHES: Final = (5, 5, 4, 6, 5, 4, 3, 2, 1, 0)
+_COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
+
+_SELECTOR: Final = tuple(op for op in OPS for _ in range(op.weight))
+_FIRST_SELECTOR: Final = {op.number: _SELECTOR.index(op) for op in OPS}
+assert len(_SELECTOR) <= 256, "a selector is one byte"
+
+
+class _Bytes:
+    """Input bytes, followed by as many zeros as are asked for."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def byte(self) -> int:
+        at = self.at
+        self.at = at + 1
+        return self.data[at] if at < len(self.data) else 0
+
+    def literal(self) -> int:
+        return int.from_bytes(bytes(self.byte() for _ in range(8)), "little")
+
+
+def decode(data: bytes) -> Program:
+    """The program that any bytes stand for. Never raises."""
+    source = _Bytes(data)
+    machine = _decode_machine(source)
+    limit = 1 << machine["ia_bits"]
+    ops = []
+    while source.at < len(data) and len(ops) < MAX_OPS:
+        definition = _SELECTOR[source.byte() % len(_SELECTOR)]
+        ops.append(_decode_op(definition, source, limit))
+    return Program(tuple(ops), machine)
+
+
+def encode(program: Program) -> bytes:
+    """Bytes that decode to a program with the same machine and ops."""
+    out = bytearray()
+    _encode_machine(program.machine, out)
+    limit = 1 << program.machine["ia_bits"]
+    for op in program.ops:
+        out.append(_FIRST_SELECTOR[op.definition.number])
+        _encode_op(op, out, limit)
+    return bytes(out)
+
+
+def _decode_machine(source: _Bytes) -> Machine:
+    count = source.byte()
+    changes = 0 if count < 144 else 1 if count < 216 else 2 if count < 240 else (count - 240) % (len(KNOBS) + 1)
+    knobs = dict(DEFAULTS)
+    for _ in range(changes):
+        knob = KNOBS[source.byte() % len(KNOBS)]
+        choice = source.byte()
+        value = source.literal() if choice == _LITERAL else choice
+        knobs[knob.name] = _fit(knob, value) if choice == _LITERAL else _knob_choice(knob, value)
+    return Machine(tuple(knobs.values()))
+
+
+def _encode_machine(machine: Machine, out: bytearray) -> None:
+    changed = machine.changed()
+    out.append(240 + len(changed) if changed else 0)
+    for index, knob in enumerate(KNOBS):
+        if knob.name not in changed:
+            continue
+        value = changed[knob.name]
+        out.append(index)
+        choice = next((byte for byte in range(_LITERAL) if _knob_choice(knob, byte) == value), None)
+        if choice is None:
+            out.append(_LITERAL)
+            out += value.to_bytes(8, "little")
+        else:
+            out.append(choice)
+
+
+def _knob_choice(knob: Knob, byte: int) -> int:
+    span = knob.high - knob.low
+    return _fit(knob, byte if span <= 256 else span >> byte % span.bit_length())
+
+
+def _fit(knob: Knob, value: int) -> int:
+    """The value itself where the knob allows it as it is, else one that the knob allows."""
+    if knob.problem(value) is None:
+        return value
+    wrapped = knob.low + value % (knob.high - knob.low + 1)
+    return wrapped - wrapped % knob.align
+
+
+def _decode_op(definition: OpDef, source: _Bytes, limit: int) -> Op:
+    values: list[int] = []
+    for arg in definition.args:
+        ipa = values[0] if values else 0
+        values.append(_DECODERS[arg.kind](source, limit, ipa))
+    return Op(definition, tuple(values))
+
+
+def _encode_op(op: Op, out: bytearray, limit: int) -> None:
+    for arg, value in zip(op.definition.args, op.args, strict=True):
+        out += _ENCODERS[arg.kind](value, limit, op.args[0])
+
+
+def _grid(byte: int, steps: int) -> int:
+    """An address from one byte of coordinates; `steps` of them (1G, then 2M, then 4K) are used."""
+    address = _GIB_STEPS[byte >> 6] << 30
+    if steps > 1:
+        address += _MIB_STEPS[byte >> 3 & 7] << 21
+    if steps > 2:
+        address += _PAGE_STEPS[byte & 7] << 12
+    return address
+
+
+def _decode_ipa(source: _Bytes, limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    form, rest = first & 7, first >> 3
+    if form < 5:
+        return _grid(source.byte(), (3, 2, 3, 3, 1)[form])
+    if form == 5:
+        return (limit - ((rest & 7) << _UNITS[rest >> 3 & 3])) & U64_MAX
+    if form == 6:
+        return (rest << _UNITS[source.byte() & 3]) % limit
+    return _grid(source.byte(), 3) + rest * 0x88
+
+
+def _decode_size(source: _Bytes, _limit: int, ipa: int) -> int:
+    """Blocks where the address is aligned to one, else mostly pages: filling a table entry by entry is the dearest
+    thing a program can do."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    form, rest = first & 15, first >> 4
+    pages, blocks = (6, 12) if ipa % _BLOCK == 0 else (12, 13)
+    if form < pages:
+        return _PAGE_COUNTS[rest & 7] << 12
+    if form < blocks:
+        return (rest % 3 + 1) << 21
+    if form == 12:
+        return (rest % 3 + 1) << 30
+    if form == 13:
+        return _BLOCK - ipa % _BLOCK + (rest << 12)
+    return _ODD_SIZES[rest + 16 * (form - 14)]
+
+
+def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    if first < 232:
+        return _PAGE_COUNTS[first & 7] << 12
+    return 1 << 21 if first < 236 else _ODD_SIZES[first - 236]
+
+
+def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    form, rest = first & 7, first >> 3
+    if form < 6:
+        return (ipa + _DELTAS[rest & 3]) & U64_MAX
+    if form == 6:
+        return MAX_PA - ((rest & 7) << _UNITS[rest >> 3 & 3])
+    return _DELTAS[0] + _grid(source.byte(), 3) + (rest & 1) * 0x88
+
+
+def _flags_decoder(kind: Kind) -> Callable[[_Bytes, int, int], int]:
+    common, bits = _COMMON_FLAGS[kind], tuple(FLAG_NAMES[kind].values())
+
+    def decode_flags(source: _Bytes, _limit: int, _ipa: int) -> int:
+        first = source.byte()
+        if first < _CHOICES:
+            return common[first % len(common)]
+        mask = source.byte() | (first - _CHOICES) << 8
+        return sum(bit for index, bit in enumerate(bits) if mask >> index & 1)
+
+    return decode_flags
+
+
+def _flags_encoder(kind: Kind) -> Callable[[int, int, int], bytes]:
+    bits = tuple(FLAG_NAMES[kind].values())
+
+    def encode_flags(value: int, _limit: int, _ipa: int) -> bytes:
+        mask = sum(1 << index for index, bit in enumerate(bits) if value & bit)
+        return bytes((_CHOICES + (mask >> 8), mask & 0xFF))
+
+    return encode_flags
+
+
+def _decode_cache(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first < _CHOICES:
+        return _COMMON_CACHES[first % len(_COMMON_CACHES)]
+    return (first - _CHOICES) % (LIMITS[Kind.CACHE] + 1)
+
+
+def _encode_cache(value: int, _limit: int, _ipa: int) -> bytes:
+    return bytes((_CHOICES + value,))
+
+
+def _decode_owner(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    return _COMMON_OWNERS[first % len(_COMMON_OWNERS)] if first < _CHOICES else source.byte()
+
+
+def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
+    return bytes((_CHOICES, value))
+
+
+def _literal(value: int) -> bytes:
+    return bytes((_LITERAL,)) + value.to_bytes(8, "little")
+
+
+def _shortest(
+    decoder: Callable[[_Bytes, int, int], int], candidates: Sequence[bytes]
+) -> Callable[[int, int, int], bytes]:
+    """An encoder that looks for `value` among the candidates' meanings before it spells the value out."""
+
+    def encode_value(value: int, limit: int, ipa: int) -> bytes:
+        for candidate in candidates:
+            if decoder(_Bytes(candidate), limit, ipa) == value:
+                return candidate
+        return _literal(value)
+
+    return encode_value
+
+
+_ONE_BYTE: Final = tuple(bytes((byte,)) for byte in range(_LITERAL))
+_IPA_FORMS: Final = (
+    *(bytes((0, byte)) for byte in range(256)),
+    *(bytes((byte,)) for byte in range(_LITERAL) if byte & 7 == 5),
+)
+_PHYS_FORMS: Final = (
+    *(bytes((byte,)) for byte in range(_LITERAL) if byte & 7 in (0, 6)),
+    *(bytes((7, byte)) for byte in range(256)),
+)
+
+_DECODERS: Final = {
+    Kind.IPA: _decode_ipa,
+    Kind.SIZE: _decode_size,
+    Kind.PAGEWISE_SIZE: _decode_pagewise_size,
+    Kind.PHYS: _decode_phys,
+    Kind.PROT: _flags_decoder(Kind.PROT),
+    Kind.MAP_FLAGS: _flags_decoder(Kind.MAP_FLAGS),
+    Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
+    Kind.CACHE: _decode_cache,
+    Kind.OWNER: _decode_owner,
+}
+_ENCODERS: Final = {
+    Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
+    Kind.SIZE: _shortest(_decode_size, _ONE_BYTE),
+    Kind.PAGEWISE_SIZE: _shortest(_decode_pagewise_size, _ONE_BYTE),
+    Kind.PHYS: _shortest(_decode_phys, _PHYS_FORMS),
+    Kind.PROT: _flags_encoder(Kind.PROT),
+    Kind.MAP_FLAGS: _flags_encoder(Kind.MAP_FLAGS),
+    Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
+    Kind.CACHE: _encode_cache,
+    Kind.OWNER: _encode_owner,
+}

@@ -1,0 +1,59 @@
+"""The executor protocol: what runs a program and tells what it observed. Any two executors can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.observation import Digest, Observation
+from harness.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class CrashReport:
+    """How the code under test died. `kind` is `crash` or `hang`; `headline` is one line, stable enough to tell two
+    such deaths apart; `details` is for people (registers, symbolised trace)."""
+
+    kind: str
+    headline: str
+    details: str
+
+
+class TargetDied(Exception):
+    """The code under test crashed or hung while it ran a program. The executor starts afresh by itself."""
+
+    def __init__(self, report: CrashReport) -> None:
+        super().__init__(report.headline)
+        self.report = report
+
+
+class Executor(Protocol):
+    """Runs programs, one at a time: `start` then `finish`, so that two executors can work at once; or `observe`.
+
+    No state survives a program. `finish` and `observe` raise TargetDied when the code under test crashed or hung,
+    and ToolFailure when the executor itself cannot go on.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which side this is, as in `--sides`: `model:6.12`, `kernel:6.12`."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What exactly runs: versions and hashes, for reports. Sorted by key when written."""
+
+    def start(self, program: Program) -> None:
+        """Begin to run `program`."""
+
+    def finish(self) -> Digest:
+        """The digest of what the started program's observation is."""
+
+    def observe(self, program: Program) -> Observation:
+        """Run `program` and return its whole observation."""
+
+    def refresh(self) -> None:
+        """Go on with a fresh target, as after a crash."""
+
+    def close(self) -> None:
+        """Release what the executor holds. It cannot be used afterwards."""

@@ -1,0 +1,111 @@
+"""The machine's knobs: what a program's header may set, their ranges and their defaults.
+
+Each knob is defined once, here. The text form, the fuzzer's binary form, the reference's C structure and the model
+are all driven by `KNOBS`. The defaults are what the emulated machine has (QEMU `-cpu max`, 4K granule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+PAGE_SIZE: Final = 4096
+
+POOL_BASE: Final = 0x4400_0000
+"""Where the reference's page pool lies in guest RAM; another base only changes what the PTEs say."""
+
+MAX_POOL_PAGES: Final = 256
+MAX_BUDGET: Final = 65536
+MAX_PA: Final = 1 << 48
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting of the machine.
+
+    `low` and `high` bound the value (inclusive); `align` is what it must be a multiple of. A knob with `is_flag` is
+    0 or 1 and written `off` or `on`.
+    """
+
+    name: str
+    default: int
+    low: int
+    high: int
+    help: str
+    align: int = 1
+    is_flag: bool = False
+
+    def problem(self, value: int) -> str | None:
+        """Why `value` is not acceptable, or None."""
+        if not self.low <= value <= self.high:
+            if self.is_flag:
+                return "expected on or off"
+            return (
+                f"expected {self.low:#x} to {self.high:#x}" if self.align > 1 else f"expected {self.low} to {self.high}"
+            )
+        if value % self.align:
+            return f"expected a multiple of {self.align:#x}"
+        return None
+
+
+def _flag(name: str, help_text: str) -> Knob:
+    return Knob(name, 1, 0, 1, help_text, is_flag=True)
+
+
+KNOBS: Final = (
+    Knob(
+        "pool_base",
+        POOL_BASE,
+        0,
+        MAX_PA - MAX_POOL_PAGES * PAGE_SIZE,
+        "physical address of the first page that page tables are allocated from",
+        align=PAGE_SIZE,
+    ),
+    Knob("pool_pages", 64, 1, MAX_POOL_PAGES, "how many pages that pool has"),
+    Knob("ia_bits", 40, 32, 48, "bits of intermediate physical address (IPA)"),
+    _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
+    _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
+    _flag("hw_af", "hardware access flag (VTCR_EL2.HA); off is the Ampere AC03_CPU_38 workaround"),
+    Knob("budget", 4096, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
+)
+
+KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
+DEFAULTS: Final[Mapping[str, int]] = {knob.name: knob.default for knob in KNOBS}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A complete setting of every knob, in `KNOBS` order.
+
+    Raises ValueError for a value outside its knob's range.
+    """
+
+    values: tuple[int, ...] = field(default=tuple(DEFAULTS.values()))
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(KNOBS):
+            raise ValueError(f"a machine has {len(KNOBS)} knobs, got {len(self.values)} values")
+        for knob, value in zip(KNOBS, self.values, strict=True):
+            problem = knob.problem(value)
+            if problem:
+                raise ValueError(f"{knob.name}: {problem}, got {value:#x}")
+
+    @classmethod
+    def of(cls, **knobs: int) -> Machine:
+        """The default machine with some knobs changed; KeyError names an unknown one."""
+        for name in knobs:
+            if name not in KNOBS_BY_NAME:
+                raise KeyError(name)
+        return cls(tuple(knobs.get(knob.name, knob.default) for knob in KNOBS))
+
+    def __getitem__(self, name: str) -> int:
+        return self.values[_INDEX[name]]
+
+    def changed(self) -> dict[str, int]:
+        """The knobs that differ from their defaults, in `KNOBS` order."""
+        return {k.name: v for k, v in zip(KNOBS, self.values, strict=True) if v != k.default}
+
+
+_INDEX: Final = {knob.name: index for index, knob in enumerate(KNOBS)}
+DEFAULT_MACHINE: Final = Machine()

@@ -1,0 +1,310 @@
+"""The model as an executor: runs programs on `pgtable`, under the same budget and bookkeeping as the reference.
+
+Only this module (and `trees`, for its descriptions of entries) imports `pgtable`.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.errors import BadInput
+from harness.executor import CrashReport, TargetDied
+from harness.observation import (
+    MAX_COMPLAINTS,
+    NO_PAGE,
+    POOL_MISUSE,
+    POOL_MISUSES,
+    WARN,
+    Digest,
+    Note,
+    Observation,
+    decode,
+)
+from harness.ops import INIT, U64_MAX, Op
+from harness.program import Program
+from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, get_vtcr
+from pgtable.pte import is_table, is_valid
+
+PROVIDES: Final = frozenset({"stage2", "4k"})
+"""What a program may ask for in `requires`."""
+
+_MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
+
+
+class BudgetSpent(Exception):
+    """The program has caused as many boundary events as it may."""
+
+
+@dataclass(slots=True)
+class Shape:
+    """What a program did to the tree, counted while it ran: tables by level, blocks, and how often a block became a
+    table (split) or a table a block (merge)."""
+
+    tables: list[int] = field(default_factory=lambda: [0] * 4)
+    blocks: int = 0
+    splits: int = 0
+    merges: int = 0
+
+
+class Model:
+    """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
+
+    Raises BadInput for a version that is not modelled.
+    """
+
+    def __init__(self, version: str = "6.12") -> None:
+        if version not in VERSIONS:
+            raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
+        self.version: LinuxVersion = VERSIONS[version]
+        self.shape = Shape()
+        """Of the last program."""
+        self._program: Program | None = None
+
+    @property
+    def name(self) -> str:
+        return f"model:{self.version.name}"
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return {"verified_against_pgtable_sha256": self.version.pgtable_sha256, "version": self.version.name}
+
+    def start(self, program: Program) -> None:
+        missing = set(program.requires) - PROVIDES
+        if missing:
+            raise BadInput(f"{self.name} cannot run this program: it requires {', '.join(sorted(missing))}")
+        self._program = program
+
+    def finish(self) -> Digest:
+        return Digest.of(self._run()[0])
+
+    def observe(self, program: Program) -> Observation:
+        self.start(program)
+        words, notes = self._run()
+        return decode(words, notes)
+
+    def refresh(self) -> None:
+        self._program = None
+
+    def close(self) -> None:
+        self.refresh()
+
+    def _run(self) -> tuple[array[int], list[Note]]:
+        assert self._program is not None, "start a program first"
+        world = _World(self._program, self.version)
+        self.shape = world.shape
+        try:
+            return world.run()
+        except Exception as error:
+            raise TargetDied(_crash(error)) from error
+
+
+def _crash(error: Exception) -> CrashReport:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    details = "".join(traceback.format_exception(error))
+    return CrashReport("crash", f"{type(error).__name__} in {where.name}", details)
+
+
+class _World:
+    """One program's world: the page table under test, and the boundary around it.
+
+    It is both `MmOps` and `Hooks` to the page table. Every event counts against the budget before it is carried out,
+    as in reference/kernel/boundary.c.
+    """
+
+    def __init__(self, program: Program, version: LinuxVersion) -> None:
+        machine = program.machine
+        features = Features(
+            fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
+        )
+        self.program = program
+        self.pool = PagePool(machine["pool_base"], machine["pool_pages"], self._misuse)
+        self.table = self.pool.table
+        self.vtcr = get_vtcr(machine["ia_bits"], features)
+        self.stage2 = Stage2(self.vtcr, self, self, features, version)
+        self.cache = Memcache()
+        self.left = machine["budget"]
+        self.shape = Shape()
+        self.words = array("Q")
+        self.notes: list[Note] = []
+        self._outs: list[int] = []
+        self._complaints: list[int] = []
+        self._records = 0
+        self._broken = 0
+
+    def run(self) -> tuple[array[int], list[Note]]:
+        for op in (Op(INIT, ()), *self.program.ops):
+            if not self._observe_op(op):
+                break
+        self._observe_state()
+        return self.words, self.notes
+
+    def _observe_op(self, op: Op) -> bool:
+        self._outs.clear()
+        self._complaints.clear()
+        over_budget, ret = 0, 0
+        try:
+            ret = _RUNNERS[op.definition.name](self, *op.args)
+        except BudgetSpent:
+            over_budget = 1
+            self._broken = 0
+        self.words.extend((op.definition.number, over_budget, ret & U64_MAX, len(self._outs), *self._outs))
+        self._observe_complaints()
+        self._records += 1
+        return not over_budget and not (op.definition is INIT and ret)
+
+    def _observe_complaints(self) -> None:
+        self.words.append(len(self._complaints) // 3)
+        self.words.extend(self._complaints)
+        self._complaints.clear()
+
+    def _observe_state(self) -> None:
+        pool, words = self.pool, self.words
+        words.append(0)
+        self._complaints.clear()
+        pool.check_poison()
+        self._observe_complaints()
+        root = self.stage2.root
+        words.append(NO_PAGE if root is None else root)
+        words.append(0 if root is None else self.stage2.root_pages)
+        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages, pool.pages_in_use()))
+        for index in range(pool.high_water):
+            if pool.refcounts[index]:
+                pa = pool.base + index * 4096
+                words.extend((pa, pool.refcounts[index]))
+                words.frombytes(pool.table(pa).tobytes())
+
+    # The operations, one method each.
+
+    def op_init(self) -> int:
+        ret = self.stage2.init()
+        if ret == 0:
+            table = self.stage2
+            self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
+            self.shape.tables[table.start_level] += 1
+        return ret
+
+    def op_map(self, ipa: int, size: int, phys: int, prot: int, mc: int, flags: int) -> int:
+        return self._fill_cache(mc) or self.stage2.map(ipa, size, phys, prot, self._cache(mc), flags)
+
+    def op_unmap(self, ipa: int, size: int) -> int:
+        return self.stage2.unmap(ipa, size)
+
+    def op_set_owner(self, ipa: int, size: int, mc: int, owner: int) -> int:
+        return self._fill_cache(mc) or self.stage2.set_owner(ipa, size, self._cache(mc), owner)
+
+    def op_get_leaf(self, ipa: int) -> int:
+        ret, entry, level = self.stage2.get_leaf(ipa)
+        if ret == 0:
+            self._outs += (entry, level & U64_MAX)
+        return ret
+
+    def op_walk(self, ipa: int, size: int, flags: int) -> int:
+        outs, spend = self._outs, self._spend
+
+        def record(visit: int, level: int, addr: int, entry: int) -> int:
+            spend()
+            outs.extend((visit, level & U64_MAX, addr, entry))
+            return 0
+
+        return self.stage2.walk(ipa, size, flags, record)
+
+    def op_destroy(self) -> int:
+        self.stage2.destroy()
+        return 0
+
+    def _cache(self, mc: int) -> Memcache | None:
+        return self.cache if mc else None
+
+    def _fill_cache(self, mc: int) -> int:
+        """Top the memcache up to `mc` - 1 pages, outside the budget, as a fault handler does before it maps."""
+        return self.cache.topup(self.pool, mc - 1) if mc else 0
+
+    # The boundary.
+
+    def _spend(self) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+
+    def _complain(self, kind: int, code: int, value: int, what: str) -> None:
+        if len(self._complaints) < 3 * MAX_COMPLAINTS:
+            self._complaints += (kind, code, value)
+        self.notes.append(Note(self._records, what))
+
+    def _misuse(self, what: str, pa: int) -> None:
+        self._complain(POOL_MISUSE, _MISUSE_CODES[what], pa, f"pool {what}")
+
+    def warn(self, where: str) -> None:
+        self._complain(WARN, 0, 0, f"WARN at {where}")
+
+    def zalloc_page(self, cache: Memcache | None) -> int | None:
+        self._spend()
+        return self.pool.zalloc_page(cache)
+
+    def zalloc_pages_exact(self, size: int) -> int | None:
+        self._spend()
+        return self.pool.zalloc_pages_exact(size)
+
+    def free_pages_exact(self, pa: int | None, size: int) -> None:
+        self._spend()
+        self.pool.free_pages_exact(pa, size)
+
+    def free_unlinked_table(self, pa: int, level: int) -> None:
+        self._spend()
+        self.stage2.free_unlinked(pa, level)
+
+    def get_page(self, pa: int) -> None:
+        self._spend()
+        self.pool.get_page(pa)
+
+    def put_page(self, pa: int) -> None:
+        self._spend()
+        self.pool.put_page(pa)
+
+    def page_count(self, pa: int) -> int:
+        self._spend()
+        return self.pool.page_count(pa)
+
+    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
+        self._spend()
+
+    def icache_inval_pou(self, pa: int, size: int) -> None:
+        self._spend()
+
+    def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
+        self._spend()
+        if kind != "release":
+            self._broken = old
+        elif is_table(new, level):
+            self.shape.tables[level + 1] += 1
+            self.shape.splits += is_valid(self._broken) and not is_table(self._broken, level)
+        elif level < 3 and is_valid(new):
+            self.shape.blocks += 1
+            self.shape.merges += is_table(self._broken, level)
+
+    def tlbi_vmid(self) -> None:
+        self._spend()
+
+    def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
+        self._spend()
+
+    def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
+        self._spend()
+
+    def dsb(self, domain: str) -> None:
+        self._spend()
+
+
+_RUNNERS: Final[Mapping[str, Callable[..., int]]] = {
+    name.removeprefix("op_"): method for name, method in vars(_World).items() if name.startswith("op_")
+}
+
+
+def errno_name(ret: int) -> str:
+    """`0`, or `-EINVAL` and the like."""
+    return str(ret) if ret >= 0 else f"-{errno.errorcode.get(-ret, -ret)}"

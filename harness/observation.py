@@ -1,0 +1,197 @@
+"""What one execution of a program shows: results, tables, accounting, complaints.
+
+Both sides lay it out as the same stream of 64-bit words, so that equal executions are equal bytes:
+
+    record*  0  complaints  root_pa root_pages  allocs frees  cache_level cache_pa*  n_pages page*
+    record:     op_number  over_budget  ret  n_outs out*  complaints
+    complaints: n (kind code value)*
+    page:       pa refcount entry*512          pages in use, in ascending order
+
+The reference builds it in `reference/kernel/observe.c`, the model in `harness/model.py`. `ret` is a two's complement
+64-bit value. Without a table, root_pa is NO_PAGE and root_pages 0. After an op that ran over budget, and after an
+`init` that failed, the remaining ops are not run and have no record.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.errors import ToolFailure
+from harness.ops import OPS_BY_NUMBER, OpDef
+
+NO_PAGE: Final = (1 << 64) - 1
+ENTRIES: Final = 512
+MAX_COMPLAINTS: Final = 16
+"""Complaints kept of one op; both sides drop the rest."""
+
+WARN: Final = 1
+POOL_MISUSE: Final = 2
+UBSAN: Final = 3
+
+POOL_MISUSES: Final = {
+    1: "bad-get",
+    2: "bad-put",
+    3: "bad-count",
+    4: "bad-free",
+    5: "poison",
+}
+UBSAN_REPORTS: Final = {
+    1: "add-overflow",
+    2: "sub-overflow",
+    3: "mul-overflow",
+    4: "negate-overflow",
+    5: "divrem-overflow",
+    6: "shift-out-of-bounds",
+    7: "out-of-bounds",
+    8: "pointer-overflow",
+    9: "type-mismatch",
+    10: "invalid-value",
+    11: "alignment-assumption",
+    12: "vla-bound",
+    13: "nonnull-argument",
+    14: "nonnull-return",
+    15: "invalid-builtin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Length in words and CRC-32 of the words in little-endian order: what travels instead of an observation."""
+
+    words: int
+    crc: int
+
+    @classmethod
+    def of(cls, words: array[int]) -> Digest:
+        return cls(len(words), zlib.crc32(words))
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A WARN-class event: a WARN of the code under test, a misuse of the page pool, or a UBSan report.
+
+    `value` is the address concerned for pool misuse, else 0.
+    """
+
+    kind: int
+    code: int
+    value: int
+
+    def __str__(self) -> str:
+        if self.kind == WARN:
+            return "WARN"
+        if self.kind == POOL_MISUSE:
+            return f"pool: {POOL_MISUSES.get(self.code, self.code)} {self.value:#x}"
+        return f"UBSan: {UBSAN_REPORTS.get(self.code, self.code)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one op did. `ret` is its result code: 0, a negative errno, or None when it ran over budget."""
+
+    definition: OpDef
+    ret: int | None
+    outs: tuple[int, ...]
+    complaints: tuple[Complaint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page in use at the end: its address, reference count and 512 words."""
+
+    pa: int
+    refcount: int
+    entries: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Where a complaint came from, for people; never compared. `record` counts records from 0 (the implicit init)."""
+
+    record: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One execution, decoded. `records[0]` is the implicit init; `pages` maps addresses to the pages in use."""
+
+    words: array[int]
+    records: tuple[Record, ...]
+    final_complaints: tuple[Complaint, ...]
+    root: int | None
+    root_pages: int
+    allocs: int
+    frees: int
+    cache: tuple[int, ...]
+    pages: dict[int, Page]
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.words)
+
+
+class _Reader:
+    def __init__(self, words: array[int]) -> None:
+        self.words = words
+        self.at = 0
+
+    def word(self) -> int:
+        if self.at >= len(self.words):
+            raise ToolFailure("the observation ends too early")
+        self.at += 1
+        return self.words[self.at - 1]
+
+    def several(self, count: int) -> array[int]:
+        if count > len(self.words) - self.at:
+            raise ToolFailure("the observation ends too early")
+        self.at += count
+        return self.words[self.at - count : self.at]
+
+    def complaints(self) -> tuple[Complaint, ...]:
+        return tuple(Complaint(self.word(), self.word(), self.word()) for _ in range(self.word()))
+
+
+def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
+    """The observation that `words` lay out. Raises ToolFailure when they are not one."""
+    reader = _Reader(words)
+    records = []
+    while number := reader.word():
+        records.append(_record(reader, number))
+    final_complaints = reader.complaints()
+    root, root_pages = reader.word(), reader.word()
+    allocs, frees = reader.word(), reader.word()
+    cache = tuple(reader.several(reader.word()))
+    pages = {}
+    for _ in range(reader.word()):
+        page = Page(reader.word(), reader.word(), reader.several(ENTRIES))
+        pages[page.pa] = page
+    if reader.at != len(words):
+        raise ToolFailure(f"{len(words) - reader.at} words follow the observation's end")
+    return Observation(
+        words,
+        tuple(records),
+        final_complaints,
+        None if root == NO_PAGE else root,
+        root_pages,
+        allocs,
+        frees,
+        cache,
+        pages,
+        tuple(notes),
+    )
+
+
+def _record(reader: _Reader, number: int) -> Record:
+    definition = OPS_BY_NUMBER.get(number)
+    if definition is None:
+        raise ToolFailure(f"the observation has a record of an unknown op {number}")
+    over_budget, ret = reader.word(), reader.word()
+    outs = tuple(reader.several(reader.word()))
+    signed = ret - (1 << 64) if ret >> 63 else ret
+    return Record(definition, None if over_budget else signed, outs, reader.complaints())

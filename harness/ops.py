@@ -1,0 +1,190 @@
+"""The operations of a program: each defined once, here.
+
+An operation's number is part of the binary form and of the reference's protocol: it is never reused. To add one,
+append its definition, implement it in `reference/kernel/ops.c` and in `harness/model.py`, and write its tests.
+
+Every argument is an unsigned 64-bit value on every side; its `Kind` says how people write it and what the fuzzer
+likes to choose for it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+U64_MAX: Final = (1 << 64) - 1
+
+CACHE_CAPACITY: Final = 40
+"""Pages a memcache holds at most (linux: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE on arm64)."""
+
+
+class Kind(enum.Enum):
+    """What an argument means."""
+
+    IPA = "ipa"
+    SIZE = "size"
+    PAGEWISE_SIZE = "size of what is done page by page"
+    PHYS = "phys"
+    PROT = "prot"
+    MAP_FLAGS = "map flags"
+    VISIT_FLAGS = "visit flags"
+    CACHE = "memcache"
+    OWNER = "owner"
+
+
+PROT_BITS: Final[Mapping[str, int]] = {
+    "r": 1 << 2,
+    "w": 1 << 1,
+    "x": 1 << 0,
+    "device": 1 << 3,
+    "nc": 1 << 4,
+    "sw0": 1 << 55,
+    "sw1": 1 << 56,
+    "sw2": 1 << 57,
+    "sw3": 1 << 58,
+}
+"""enum kvm_pgtable_prot (asm/kvm_pgtable.h)."""
+
+MAP_FLAG_BITS: Final[Mapping[str, int]] = {"handle_fault": 1 << 4}
+VISIT_FLAG_BITS: Final[Mapping[str, int]] = {"leaf": 1 << 0, "table_pre": 1 << 1, "table_post": 1 << 2}
+"""enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h)."""
+
+FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
+    Kind.PROT: PROT_BITS,
+    Kind.MAP_FLAGS: MAP_FLAG_BITS,
+    Kind.VISIT_FLAGS: VISIT_FLAG_BITS,
+}
+
+LIMITS: Final[Mapping[Kind, int]] = {
+    Kind.PROT: sum(PROT_BITS.values()),
+    Kind.MAP_FLAGS: sum(MAP_FLAG_BITS.values()),
+    Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
+    Kind.CACHE: CACHE_CAPACITY + 1,
+    Kind.OWNER: 0xFF,
+}
+"""Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """One argument: `key=value` in the text form. `default` may be left out there."""
+
+    name: str
+    kind: Kind
+    default: int | None = None
+
+    def allows(self, value: int) -> bool:
+        """Whether `value` can be carried out by both sides."""
+        limit = LIMITS.get(self.kind, U64_MAX)
+        if self.kind in FLAG_NAMES:
+            return value & ~limit == 0
+        return 0 <= value <= limit
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef:
+    """One operation: `outs` names the values it yields besides its return code, `repeats` says that they come as
+    any number of such groups (a walk's visits). `weight` is how often the fuzzer chooses it, out of all weights."""
+
+    number: int
+    name: str
+    args: tuple[Arg, ...]
+    summary: str
+    weight: int
+    outs: tuple[str, ...] = ()
+    repeats: bool = False
+
+
+_IPA = Arg("ipa", Kind.IPA)
+_SIZE = Arg("size", Kind.SIZE)
+_CACHE = Arg("mc", Kind.CACHE, default=0)
+
+OPS: Final = (
+    OpDef(
+        1,
+        "init",
+        (),
+        "allocate an empty stage 2 for the header's ia_bits (every program begins with one)",
+        weight=4,
+        outs=("vtcr", "ia_bits", "start_level", "root_pages"),
+    ),
+    OpDef(
+        2,
+        "map",
+        (
+            _IPA,
+            _SIZE,
+            Arg("phys", Kind.PHYS),
+            Arg("prot", Kind.PROT),
+            _CACHE,
+            Arg("flags", Kind.MAP_FLAGS, default=0),
+        ),
+        "map [ipa, ipa+size) to phys, splitting blocks and merging tables as needed",
+        weight=104,
+    ),
+    OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=40),
+    OpDef(
+        4,
+        "set_owner",
+        (_IPA, Arg("size", Kind.PAGEWISE_SIZE), _CACHE, Arg("owner", Kind.OWNER)),
+        "unmap the range and annotate its entries with an owner id",
+        weight=44,
+    ),
+    OpDef(
+        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=24, outs=("pte", "level")
+    ),
+    OpDef(
+        6,
+        "walk",
+        (_IPA, _SIZE, Arg("flags", Kind.VISIT_FLAGS)),
+        "walk the range, recording each visit",
+        weight=36,
+        outs=("visit", "level", "ipa", "pte"),
+        repeats=True,
+    ),
+    OpDef(7, "destroy", (), "tear the stage 2 down and free its pages", weight=4),
+)
+
+OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}
+OPS_BY_NUMBER: Final[Mapping[int, OpDef]] = {op.number: op for op in OPS}
+INIT: Final = OPS_BY_NAME["init"]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation with its arguments, in the definition's order.
+
+    Raises ValueError when the number of arguments or a value does not fit the definition.
+    """
+
+    definition: OpDef
+    args: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        expected = self.definition.args
+        if len(self.args) != len(expected):
+            raise ValueError(f"{self.definition.name} takes {len(expected)} arguments, got {len(self.args)}")
+        for arg, value in zip(expected, self.args, strict=True):
+            if not arg.allows(value):
+                raise ValueError(f"{self.definition.name}: {arg.name}={value:#x} is out of range")
+
+    @classmethod
+    def of(cls, name: str, **args: int) -> Op:
+        """An op by name; arguments left out take their defaults. KeyError names what is unknown or missing."""
+        definition = OPS_BY_NAME[name]
+        unknown = args.keys() - {arg.name for arg in definition.args}
+        if unknown:
+            raise KeyError(f"{name} has no argument {min(unknown)}")
+        values = []
+        for arg in definition.args:
+            value = args.get(arg.name, arg.default)
+            if value is None:
+                raise KeyError(f"{name} needs {arg.name}")
+            values.append(value)
+        return cls(definition, tuple(values))
+
+    @property
+    def name(self) -> str:
+        return self.definition.name

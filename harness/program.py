@@ -1,0 +1,33 @@
+"""A program: a machine and the operations run on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.machine import DEFAULT_MACHINE, Machine
+from harness.ops import Op
+
+MAX_OPS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one execution runs. An implicit `init` comes before `ops`.
+
+    `requires` names what the kernel must offer (none is defined by the default kernel beyond `stage2`); `comment` is
+    the leading comment of the file, without the marks. Raises ValueError above MAX_OPS operations.
+    """
+
+    ops: tuple[Op, ...]
+    machine: Machine = field(default=DEFAULT_MACHINE)
+    requires: tuple[str, ...] = ()
+    comment: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.ops) > MAX_OPS:
+            raise ValueError(f"a program has at most {MAX_OPS} ops, got {len(self.ops)}")
+
+    def prefix(self, length: int) -> Program:
+        """The same program cut after its first `length` operations."""
+        return Program(self.ops[:length], self.machine, self.requires, self.comment)

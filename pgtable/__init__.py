@@ -1,0 +1,48 @@
+"""Linux's KVM/arm64 stage-2 page tables, in Python: an executable specification.
+
+Depends on nothing. Every store, TLB invalidation and reference is announced to `Hooks` or done
+through `MmOps`, in the kernel's order.
+
+>>> features, pool, cache = Features(), PagePool(base=0x4000_0000, pages=16), Memcache()
+>>> s2 = Stage2(get_vtcr(40, features), pool, NullHooks(), features)
+>>> [s2.init(), cache.topup(pool, 2), s2.map(0x1000, 4096, 0x8000_1000, Prot.R | Prot.W, cache)]
+[0, 0, 0]
+>>> ret, pte, level = s2.get_leaf(0x1234)
+>>> describe(pte, level, features.fwb)
+'page  pa=0x80001000 RW- normal AF'
+"""
+
+from pgtable.features import Features
+from pgtable.geometry import GRANULE_4K, Geometry
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
+from pgtable.pte import Prot, describe
+from pgtable.stage2 import Stage2
+from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
+from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
+from pgtable.walker import Walk, WalkFlags
+
+__all__ = [
+    "GRANULE_4K",
+    "LINUX_6_12",
+    "TLBI_TTL_UNKNOWN",
+    "VERSIONS",
+    "Entries",
+    "Features",
+    "Geometry",
+    "Hooks",
+    "LinuxVersion",
+    "Memcache",
+    "MmOps",
+    "NullHooks",
+    "PagePool",
+    "Prot",
+    "Stage2",
+    "Walk",
+    "WalkFlags",
+    "WildAccess",
+    "describe",
+    "get_vtcr",
+    "ia_bits_of",
+    "start_level_of",
+]

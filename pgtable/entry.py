@@ -1,0 +1,98 @@
+"""Changing one stage-2 entry: stores, break-before-make and the TLB invalidation it needs."""
+
+from typing import Final
+
+from pgtable import pte
+from pgtable.features import Features
+from pgtable.geometry import U64, Geometry
+from pgtable.hooks import Hooks
+from pgtable.memory import MmOps
+from pgtable.versions import LinuxVersion
+from pgtable.walker import SHARED, SKIP_BBM_TLBI, Walk
+
+MAX_TLBI_RANGE_PAGES: Final = 32 << 16
+"""The most pages one range invalidation takes (tlbflush.h): 8 GiB of 4K pages."""
+
+
+class EntryWriter:
+    """The acts that change the entry a walk stands on, told to the hooks as they happen."""
+
+    __slots__ = ("_geometry", "_hooks", "_mm_ops", "_ranges")
+
+    def __init__(
+        self,
+        mm_ops: MmOps,
+        hooks: Hooks,
+        features: Features,
+        version: LinuxVersion,
+        geometry: Geometry,
+    ) -> None:
+        self._mm_ops = mm_ops
+        self._hooks = hooks
+        self._ranges = features.tlb_range and version.range_tlbi
+        self._geometry = geometry
+
+    def store(self, walk: Walk, new: int, kind: str) -> None:
+        """Write the entry, whatever it holds."""
+        entries, index = walk.entries, walk.index
+        self._hooks.pte_store(walk.pa, walk.level, entries[index], new, kind)
+        entries[index] = new
+
+    def try_set(self, walk: Walk, new: int) -> bool:
+        """Write the entry; in a shared walk, only if it still holds what the walk read."""
+        if not walk.flags & SHARED:
+            self.store(walk, new, "plain")
+            return True
+        entries, index = walk.entries, walk.index
+        self._hooks.pte_store(walk.pa, walk.level, entries[index], new, "cmpxchg")
+        if entries[index] != walk.old:
+            return False
+        entries[index] = new
+        return True
+
+    def try_break(self, walk: Walk) -> bool:
+        """Lock the entry, invalidate what it translated and give up its reference.
+
+        The first half of break-before-make (Arm ARM, "TLB maintenance requirements"). False if
+        somebody else holds the entry or, in a shared walk, was faster.
+        """
+        old, level = walk.old, walk.level
+        if pte.is_locked(old):
+            if not walk.flags & SHARED:
+                self._hooks.warn("stage2_try_break_pte")
+            return False
+        if not self.try_set(walk, pte.LOCKED):
+            return False
+        if not walk.flags & SKIP_BBM_TLBI:
+            if pte.is_table(old, level):
+                size = self._geometry.level_size(level)
+                self.tlbi_range(walk.addr & -size, size)
+            elif pte.is_valid(old):
+                self._hooks.tlbi_vmid_ipa(walk.addr, level)
+        if pte.is_counted(old):
+            self._mm_ops.put_page(walk.pa)
+        return True
+
+    def make(self, walk: Walk, new: int) -> None:
+        """Put new into an entry that `try_break` locked, with a reference of its own."""
+        if not pte.is_locked(walk.entries[walk.index]):
+            self._hooks.warn("stage2_make_pte")
+        if pte.is_counted(new):
+            self._mm_ops.get_page(walk.pa)
+        self.store(walk, new, "release")
+
+    def tlbi_range(self, addr: int, size: int) -> None:
+        """Invalidate size bytes from addr, in as many pieces as that takes.
+
+        A size near 2^64 takes about 2^31 pieces; the kernel does not mind either.
+        """
+        if not self._ranges:
+            self._hooks.tlbi_vmid()
+            return
+        shift = self._geometry.page_shift
+        pages = size >> shift
+        while pages > 0:
+            chunk = min(pages, MAX_TLBI_RANGE_PAGES)
+            self._hooks.tlbi_vmid_range(addr, chunk)
+            addr = (addr + (chunk << shift)) & U64
+            pages -= chunk

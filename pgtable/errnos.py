@@ -1,0 +1,12 @@
+"""The error numbers the kernel uses here, with Linux's values whatever system Python runs on.
+
+Operations return them negated; 0 means success.
+"""
+
+from typing import Final
+
+E2BIG: Final = 7
+EAGAIN: Final = 11
+ENOMEM: Final = 12
+EINVAL: Final = 22
+ERANGE: Final = 34

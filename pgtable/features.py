@@ -1,0 +1,18 @@
+"""What the machine offers the page-table code."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """CPU features, system wide, that change what the page-table code does.
+
+    fwb: FEAT_S2FWB. Stage 2 forces memory types: other MEMATTR values, no cache cleaning on unmap.
+    tlb_range: FEAT_TLBIRANGE. TLB invalidation by range of pages.
+    hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
+        ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
+    """
+
+    fwb: bool = True
+    tlb_range: bool = True
+    hw_af: bool = True

@@ -1,0 +1,201 @@
+"""Stage-2 entries: every encoding, for 4K pages and 48-bit physical addresses.
+
+Valid entries follow the Arm ARM ("VMSAv8-64 translation table format descriptors"); what KVM keeps
+in invalid ones is its own (kvm_pgtable.h). MEMATTR values are memory.h's MT_S2_*.
+"""
+
+import enum
+from typing import Final
+
+from pgtable.errnos import EINVAL
+from pgtable.geometry import LAST_LEVEL, U64
+
+VALID: Final = 1 << 0
+TYPE: Final = 1 << 1
+"""Set in tables and in pages, clear in blocks."""
+ADDR_MASK: Final = ((1 << 48) - 1) & ~0xFFF
+
+ATTR_LO: Final = 0xFFC
+ATTR_HI: Final = U64 & ~((1 << 50) - 1)
+MEMATTR: Final = 0xF << 2
+S2AP_R: Final = 1 << 6
+S2AP_W: Final = 1 << 7
+SH: Final = 3 << 8
+SH_INNER: Final = 3 << 8
+AF: Final = 1 << 10
+XN: Final = 1 << 54
+SW: Final = 0xF << 55
+SW_SHIFT: Final = 55
+PERMS: Final = S2AP_R | S2AP_W | XN
+
+MEMATTR_NORMAL: Final = 0xF << 2
+MEMATTR_NORMAL_FWB: Final = 0x6 << 2
+MEMATTR_NORMAL_NC: Final = 0x5 << 2
+"""The same with and without FWB, as is the next."""
+MEMATTR_DEVICE_NGNRE: Final = 0x1 << 2
+
+OWNER_SHIFT: Final = 2
+OWNER_MASK: Final = 0xFF << OWNER_SHIFT
+"""In an invalid entry: the id of the page's owner; 0 is the owner of the table."""
+LOCKED: Final = 1 << 10
+"""In an invalid entry: somebody is between break and make."""
+
+PHYS_BITS: Final = 48
+PHYS_INVALID: Final = U64
+"""A physical address that no machine has: "no page, record an owner" (seed 000)."""
+
+
+class Prot(enum.IntFlag):
+    """What a mapping allows, its memory type, and its software bits (enum kvm_pgtable_prot).
+
+    Neither DEVICE nor NORMAL_NC means normal cacheable memory.
+    """
+
+    X = 1 << 0
+    W = 1 << 1
+    R = 1 << 2
+    DEVICE = 1 << 3
+    NORMAL_NC = 1 << 4
+    SW0 = 1 << 55
+    SW1 = 1 << 56
+    SW2 = 1 << 57
+    SW3 = 1 << 58
+
+
+# Enum members are slow to combine, and these are used for every entry.
+_X, _W, _R = int(Prot.X), int(Prot.W), int(Prot.R)
+_DEVICE, _NORMAL_NC = int(Prot.DEVICE), int(Prot.NORMAL_NC)
+
+
+def is_valid(pte: int) -> bool:
+    """Whether the hardware translates through this entry."""
+    return pte & VALID != 0
+
+
+def is_table(pte: int, level: int) -> bool:
+    """Whether the entry points to a table; at level 3 the same bits make a page."""
+    return level != LAST_LEVEL and pte & (VALID | TYPE) == VALID | TYPE
+
+
+def is_counted(pte: int) -> bool:
+    """Whether the entry holds a reference to its table page: valid, or foreign-owned (seed 000)."""
+    return pte != 0
+
+
+def is_locked(pte: int) -> bool:
+    """Whether somebody is between break and make here."""
+    return pte & (VALID | LOCKED) == LOCKED
+
+
+def is_cacheable(pte: int, fwb: bool) -> bool:
+    """Whether the entry maps normal cacheable memory."""
+    return pte & (VALID | MEMATTR) == VALID | normal_memattr(fwb)
+
+
+def is_executable(pte: int) -> bool:
+    """Whether the entry lets the guest execute."""
+    return pte & (VALID | XN) == VALID
+
+
+def normal_memattr(fwb: bool) -> int:
+    """MEMATTR, in place, of normal cacheable memory."""
+    return MEMATTR_NORMAL_FWB if fwb else MEMATTR_NORMAL
+
+
+def phys_is_valid(phys: int) -> bool:
+    """Whether phys can be a physical address at all: below 2^48."""
+    return phys < 1 << PHYS_BITS
+
+
+def to_phys(pte: int) -> int:
+    """The physical address in a valid entry."""
+    return pte & ADDR_MASK
+
+
+def table_pte(phys: int) -> int:
+    """An entry that points to the table page at phys."""
+    return phys & ADDR_MASK | TYPE | VALID
+
+
+def leaf_pte(phys: int, attrs: int, level: int) -> int:
+    """A block or page entry; bits of phys and attrs outside their fields are dropped."""
+    kind = TYPE if level == LAST_LEVEL else 0
+    return phys & ADDR_MASK | attrs & (ATTR_LO | ATTR_HI) | kind | VALID
+
+
+def owner_pte(owner_id: int) -> int:
+    """An invalid entry that records an owner; owner 0 gives 0."""
+    return owner_id << OWNER_SHIFT & OWNER_MASK
+
+
+def leaf_attrs(prot: int, fwb: bool) -> int:
+    """The attributes of a leaf with these Prot bits; unknown bits are ignored.
+
+    -EINVAL for two memory types at once and for executable memory that is not normal cacheable.
+    """
+    kind = prot & (_DEVICE | _NORMAL_NC)
+    if kind == _DEVICE | _NORMAL_NC or (kind and prot & _X):
+        return -EINVAL
+    if kind == _DEVICE:
+        attrs = MEMATTR_DEVICE_NGNRE
+    elif kind == _NORMAL_NC:
+        attrs = MEMATTR_NORMAL_NC
+    else:
+        attrs = normal_memattr(fwb)
+    if not prot & _X:
+        attrs |= XN
+    if prot & _R:
+        attrs |= S2AP_R
+    if prot & _W:
+        attrs |= S2AP_W
+    return attrs | SH_INNER | AF | prot & SW
+
+
+def describe(pte: int, level: int, fwb: bool) -> str:
+    """The entry in words, on one line and without loss; "-" for zero.
+
+    Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
+    gives no meaning at this level.
+    """
+    if not is_valid(pte):
+        return _describe_invalid(pte)
+    if is_table(pte, level):
+        return f"table -> {to_phys(pte):#x}" + _rest(pte & ~(ADDR_MASK | TYPE | VALID))
+    if level < 1 or (level == LAST_LEVEL and not pte & TYPE):
+        return f"reserved {pte:#x}"
+    return _describe_leaf(pte, level, fwb)
+
+
+def _describe_invalid(pte: int) -> str:
+    if pte == 0:
+        return "-"
+    if pte & ~OWNER_MASK == 0:
+        return f"owner {pte >> OWNER_SHIFT}"
+    return "locked" if pte == LOCKED else f"invalid {pte:#x}"
+
+
+def _describe_leaf(pte: int, level: int, fwb: bool) -> str:
+    memory = {
+        normal_memattr(fwb): "normal",
+        MEMATTR_NORMAL_NC: "normal-nc",
+        MEMATTR_DEVICE_NGNRE: "device",
+    }
+    memattr = pte & MEMATTR
+    text = "page  " if level == LAST_LEVEL else "block "
+    text += f"pa={to_phys(pte):#x} "
+    text += "R" if pte & S2AP_R else "-"
+    text += "W" if pte & S2AP_W else "-"
+    text += "-" if pte & XN else "X"
+    text += " " + memory.get(memattr, f"memattr={memattr >> 2:#x}")
+    if pte & AF:
+        text += " AF"
+    if pte & SH != SH_INNER:
+        text += f" sh={(pte & SH) >> 8}"
+    if pte & SW:
+        text += f" sw={(pte & SW) >> SW_SHIFT}"
+    known = VALID | ADDR_MASK | MEMATTR | PERMS | SH | AF | SW
+    return text + _rest(pte & ~(known | (TYPE if level == LAST_LEVEL else 0)))
+
+
+def _rest(bits: int) -> str:
+    return f" +{bits:#x}" if bits else ""

@@ -1,0 +1,86 @@
+"""The visitors that take mappings away: one from a live table, one from a table nobody walks."""
+
+from pgtable import pte
+from pgtable.entry import EntryWriter
+from pgtable.geometry import Geometry
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.memory import MmOps
+from pgtable.walker import Walk
+
+
+class Unmapper:
+    """Clears leaves (LEAF), then the tables left without entries (TABLE_POST).
+
+    Blocks go whole, even where the range covers only part. Owners are forgotten too.
+    defer_tlbi: the caller invalidates the leaves' translations once the walk is over. Those of
+    tables are never put off, as the table pages are freed at once.
+    """
+
+    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_geometry", "_hooks", "_mm_ops")
+
+    def __init__(
+        self,
+        entry: EntryWriter,
+        mm_ops: MmOps,
+        hooks: Hooks,
+        geometry: Geometry,
+        *,
+        fwb: bool,
+        defer_tlbi: bool,
+    ) -> None:
+        self._entry = entry
+        self._mm_ops = mm_ops
+        self._hooks = hooks
+        self._geometry = geometry
+        self._fwb = fwb
+        self._defer_tlbi = defer_tlbi
+
+    def visit(self, walk: Walk, visit: int) -> int:
+        """The visitor; always 0."""
+        old = walk.old
+        if pte.is_table(old, walk.level):
+            self._table(walk, pte.to_phys(old))
+        elif pte.is_valid(old):
+            self._leaf(walk)
+        elif pte.is_counted(old):
+            self._entry.store(walk, 0, "plain")
+            self._mm_ops.put_page(walk.pa)
+        return 0
+
+    def _table(self, walk: Walk, child: int) -> None:
+        # One reference is the table's own, each further one an entry in use.
+        if self._mm_ops.page_count(child) != 1:
+            return
+        self._entry.store(walk, 0, "plain")
+        self._hooks.tlbi_vmid_ipa(walk.addr, TLBI_TTL_UNKNOWN)
+        self._mm_ops.put_page(walk.pa)
+        self._mm_ops.put_page(child)
+
+    def _leaf(self, walk: Walk) -> None:
+        old = walk.old
+        self._entry.store(walk, 0, "plain")
+        if not self._defer_tlbi:
+            self._hooks.tlbi_vmid_ipa(walk.addr, walk.level)
+        self._mm_ops.put_page(walk.pa)
+        # Without FWB the guest may have used the page uncached, and left stale lines behind.
+        if not self._fwb and pte.is_cacheable(old, fwb=False):
+            size = self._geometry.level_size(walk.level)
+            self._mm_ops.dcache_clean_inval_poc(pte.to_phys(old), size)
+
+
+class Releaser:
+    """Gives up the references of a table that no hardware walks any more; entries stay as is."""
+
+    __slots__ = ("_mm_ops",)
+
+    def __init__(self, mm_ops: MmOps) -> None:
+        self._mm_ops = mm_ops
+
+    def visit(self, walk: Walk, visit: int) -> int:
+        """The visitor, for LEAF and TABLE_POST; always 0."""
+        old = walk.old
+        if pte.is_counted(old):
+            self._mm_ops.put_page(walk.pa)
+            if pte.is_table(old, walk.level):
+                self._mm_ops.put_page(pte.to_phys(old))
+        return 0

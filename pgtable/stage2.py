@@ -1,0 +1,231 @@
+"""A stage-2 page table and its operations, as Linux's host object has them."""
+
+from collections.abc import Callable
+
+from pgtable import pte
+from pgtable.entry import EntryWriter
+from pgtable.errnos import EINVAL, ENOMEM
+from pgtable.features import Features
+from pgtable.geometry import GRANULE_4K, U64, Geometry
+from pgtable.hooks import Hooks
+from pgtable.mapping import Mapper
+from pgtable.memory import Memcache, MmOps, PagePool
+from pgtable.removal import Releaser, Unmapper
+from pgtable.versions import LINUX_6_12, LinuxVersion
+from pgtable.vtcr import ia_bits_of, start_level_of
+from pgtable.walker import LEAF, TABLE_POST, TABLE_PRE, Visitor, Walk
+
+_MAX_U8 = 0xFF
+
+
+class Stage2:
+    """Translates guest addresses (IPA) to physical ones; kvm_pgtable.h documents the operations.
+
+    Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. Operations return 0
+    or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
+    successful `init` even address 0 is out of range.
+
+    Raises ValueError for a geometry other than 4K, so far.
+    """
+
+    __slots__ = (
+        "_defer_tlbi",
+        "_entry",
+        "_features",
+        "_geometry",
+        "_hooks",
+        "_mm_ops",
+        "_releaser",
+        "_unmapper",
+        "_version",
+        "_vtcr",
+        "_warned",
+        "ia_bits",
+        "root",
+        "root_pages",
+        "start_level",
+    )
+
+    def __init__(
+        self,
+        vtcr: int,
+        mm_ops: MmOps,
+        hooks: Hooks,
+        features: Features,
+        version: LinuxVersion = LINUX_6_12,
+        geometry: Geometry = GRANULE_4K,
+    ) -> None:
+        if geometry != GRANULE_4K:
+            raise ValueError("only the 4K granule is supported")
+        self.ia_bits = 0
+        """These four are 0 and None, as in zeroed memory, until `init` has succeeded."""
+        self.start_level = 0
+        self.root: int | None = None
+        self.root_pages = 0
+        self._vtcr = vtcr
+        self._mm_ops = mm_ops
+        self._hooks = hooks
+        self._features = features
+        self._version = version
+        self._geometry = geometry
+        self._warned: set[str] = set()
+        fwb = features.fwb
+        # Pointless if every page needs its cache cleaned anyway.
+        self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
+        self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
+        self._unmapper = Unmapper(
+            self._entry, mm_ops, hooks, geometry, fwb=fwb, defer_tlbi=self._defer_tlbi
+        )
+        self._releaser = Releaser(mm_ops)
+        if isinstance(mm_ops, PagePool):
+            mm_ops.free_unlinked = self.free_unlinked
+
+    def init(self) -> int:
+        """Allocate an empty root. 0 or -ENOMEM.
+
+        May be repeated; a table that is still there is then lost (after a failure, too).
+        """
+        ia_bits = ia_bits_of(self._vtcr)
+        start_level = start_level_of(self._vtcr, self._geometry)
+        root_pages = self._geometry.root_pages(ia_bits, start_level)
+        self.root = self._mm_ops.zalloc_pages_exact(root_pages * self._geometry.page_size)
+        if self.root is None:
+            return -ENOMEM
+        self.ia_bits = ia_bits
+        self.start_level = start_level
+        self.root_pages = root_pages
+        self._hooks.dsb("ishst")
+        return 0
+
+    def map(
+        self, addr: int, size: int, phys: int, prot: int, cache: Memcache | None, flags: int = 0
+    ) -> int:
+        """Map size bytes at addr to phys, in the largest blocks that fit.
+
+        prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
+        phys at or beyond 2^48 is no page: the range is cleared instead.
+
+        -EINVAL for an illegal prot; -ENOMEM when a table is needed and cache is None or empty (what
+        was done until then stays); -EAGAIN, with HANDLE_FAULT only, when an entry already maps the
+        page, up to permissions.
+        """
+        attrs = pte.leaf_attrs(int(prot), self._features.fwb)
+        if attrs < 0:
+            return attrs
+        mapper = Mapper(
+            self._entry,
+            self._mm_ops,
+            self._hooks,
+            self._geometry,
+            fwb=self._features.fwb,
+            cache=cache,
+            phys=self._geometry.page_align_down(phys),
+            attrs=attrs,
+        )
+        ret = self._run(mapper.visit, flags | TABLE_PRE | LEAF, addr, size)
+        self._hooks.dsb("ishst")
+        return ret
+
+    def unmap(self, addr: int, size: int) -> int:
+        """Remove mappings and owners, and table pages left empty.
+
+        With FWB and range TLBI, the invalidation that follows takes addr and size as they came, on
+        errors too: a size near 2^64 means about 2^31 `tlbi_vmid_range`. Bound them by a hook.
+        """
+        ret = self._run(self._unmapper.visit, LEAF | TABLE_POST, addr, size, skip_empty=True)
+        if self._defer_tlbi:
+            self._entry.tlbi_range(addr & U64, size & U64)
+        return ret
+
+    def set_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
+        """Unmap the range page by page and record its owner there (seed 000).
+
+        owner_id: 0..255, else ValueError; -EINVAL beyond the version's highest. 0 is the owner of
+        the table; unlike unmap it too allocates tables, and frees none. -ENOMEM as in `map`.
+        """
+        if not 0 <= owner_id <= _MAX_U8:
+            raise ValueError(f"owner_id must be 0..{_MAX_U8}, not {owner_id}")
+        if owner_id > self._version.max_owner_id:
+            return -EINVAL
+        mapper = Mapper(
+            self._entry,
+            self._mm_ops,
+            self._hooks,
+            self._geometry,
+            fwb=self._features.fwb,
+            cache=cache,
+            phys=pte.PHYS_INVALID,
+            owner_id=owner_id,
+            force_pages=True,
+        )
+        return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
+
+    def get_leaf(self, addr: int) -> tuple[int, int, int]:
+        """The entry, not a table, that decides about addr's page: (ret, pte, level).
+
+        pte and level mean something only when ret is 0.
+        """
+        leaf = (0, 0)
+
+        def remember(walk: Walk, visit: int) -> int:
+            nonlocal leaf
+            leaf = (walk.old, walk.level)
+            return 0
+
+        geometry = self._geometry
+        start = geometry.page_align_down(addr)
+        ret = self._run(remember, LEAF, start, geometry.page_size)
+        return ret, *leaf
+
+    def walk(
+        self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]
+    ) -> int:
+        """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
+
+        flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
+        that the call is for.
+        """
+        return self._run(
+            lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size
+        )
+
+    def destroy(self) -> None:
+        """Free everything. No TLB is invalidated: the hardware must not use the table any more.
+
+        Doing it twice warns and frees None.
+        """
+        ret = self._run(
+            self._releaser.visit, LEAF | TABLE_POST, 0, 1 << self.ia_bits, skip_empty=True
+        )
+        if ret:
+            self._hooks.warn("kvm_pgtable_stage2_destroy")
+        self._mm_ops.free_pages_exact(self.root, self.root_pages * self._geometry.page_size)
+        self.root = None
+
+    def free_unlinked(self, pa: int, level: int) -> None:
+        """Free the table at pa, which an entry of this level used to point to, and all below."""
+        size = self._geometry.level_size(level)
+        walk = self._new_walk(self._releaser.visit, LEAF | TABLE_POST, 0, size, skip_empty=True)
+        if walk.descend(pa, level + 1):
+            self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
+        if self._mm_ops.page_count(pa) != 1:
+            self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
+        self._mm_ops.put_page(pa)
+
+    def _run(
+        self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False
+    ) -> int:
+        walk = self._new_walk(visitor, flags, addr, size, skip_empty)
+        return walk.run(self.root, self.ia_bits, self.start_level)
+
+    def _new_walk(
+        self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool
+    ) -> Walk:
+        return Walk(
+            self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
+        )
+
+    def _warn_once(self, where: str) -> None:
+        if where not in self._warned:
+            self._warned.add(where)
+            self._hooks.warn(where)

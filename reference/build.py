@@ -1,0 +1,263 @@
+"""Builds the test kernel: our C files and the tree's pgtable.c, linked into one bare-metal ELF image.
+
+Objects are cached by what went into them: our sources, the flags, the compiler, and the content of every header that
+the compiler read. So a changed pgtable.c costs one compilation and a link, and a changed tree is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.errors import BadInput, ToolFailure
+from reference.protocol import generated_header
+from reference.sources import KernelTree, cache_dir
+
+FLAVOURS: Final = ("plain", "ubsan")
+"""How the hosted files are compiled: as they are, or with UBSan, whose reports become WARN-class events."""
+
+PAGE_SHIFT: Final = 12
+_OURS: Final = Path(__file__).parent / "kernel"
+_SHIM: Final = Path(__file__).parent / "shim"
+
+_OWN_FILES: Final = (
+    "start.S",
+    "main.c",
+    "lib.c",
+    "console.c",
+    "mmu.c",
+    "exceptions.c",
+    "frame.c",
+    "pool.c",
+    "observe.c",
+    "ubsan.c",
+)
+_BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")
+"""Ours, but compiled against the tree's headers."""
+
+_COMMON_FLAGS: Final = (
+    "--target=aarch64-linux-gnu",
+    "-O2",
+    "-gdwarf-4",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-common",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fno-omit-frame-pointer",
+    "-mgeneral-regs-only",
+    "-mstrict-align",
+    "-Werror=implicit-function-declaration",
+)
+_OWN_FLAGS: Final = ("-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
+_HOSTED_FLAGS: Final = (
+    "-std=gnu11",
+    "-fno-strict-aliasing",
+    "-fno-strict-overflow",
+    "-fshort-wchar",
+    "-funsigned-char",
+    "-Wno-gnu",
+    "-D__KERNEL__",
+    "-DKASAN_SHADOW_SCALE_SHIFT=0",
+    f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
+)
+_UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """The compiler and linker that are used, and what they call themselves."""
+
+    clang: str
+    lld: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A test kernel: its ELF file and what it is made of (for reports)."""
+
+    elf: Path
+    tree: KernelTree
+    flavour: str
+    compiler: str
+    sha256: str
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return {
+            "compiler": self.compiler,
+            "flavour": self.flavour,
+            "image_sha256": self.sha256,
+            "linux": self.tree.version,
+            "pgtable_sha256": self.tree.pgtable_sha256,
+            "source": self.tree.description,
+        }
+
+
+def find_toolchain() -> Toolchain:
+    """The newest-tested clang first, then any other that has its lld. Raises ToolFailure when there is none."""
+    for suffix in ("-19", "-20", "-21", "-22", "-18", "-17", "-16", ""):
+        clang, lld = shutil.which(f"clang{suffix}"), shutil.which(f"ld.lld{suffix}")
+        if clang and lld:
+            version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
+            return Toolchain(clang, lld, version.splitlines()[0])
+    raise ToolFailure("no clang with ld.lld was found; run `make setup`, or install clang-19 and lld-19")
+
+
+def build(tree: KernelTree, flavour: str = "plain", progress: Callable[[str], None] = lambda _: None) -> Image:
+    """The test kernel that hosts `tree`'s pgtable.c.
+
+    Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
+    headers, and ToolFailure when our own files or the toolchain fail.
+    """
+    return _Build(tree, flavour, find_toolchain(), progress).image()
+
+
+class _Build:
+    def __init__(self, tree: KernelTree, flavour: str, toolchain: Toolchain, progress: Callable[[str], None]) -> None:
+        self.tree = tree
+        self.flavour = flavour
+        self.toolchain = toolchain
+        self.progress = progress
+        self.cache = cache_dir() / "kernels"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.generated = self._generated_dir()
+
+    def image(self) -> Image:
+        objects = [self._own(name) for name in _OWN_FILES]
+        objects += [self._bridge(name) for name in _BRIDGE_FILES]
+        objects.append(self._hosted("pgtable", self.tree.pgtable))
+        elf = self._link(objects)
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))
+
+    def _generated_dir(self) -> Path:
+        text = generated_header()
+        directory = self.cache / f"generated-{_sha256(text.encode())[:16]}"
+        directory.mkdir(exist_ok=True)
+        _replace(directory / "generated.h", text.encode())
+        return directory
+
+    def _own(self, name: str) -> Path:
+        flags = (*_OWN_FLAGS, f"-I{_OURS}", f"-I{self.generated}")
+        return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
+
+    def _bridge(self, name: str) -> Path:
+        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
+        return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
+
+    def _hosted(self, name: str, source: Path) -> Path:
+        flags = (*self._tree_flags(), *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()))
+        return self._object(f"hosted_{name}", source, flags, self._bad_source)
+
+    def _tree_flags(self) -> tuple[str, ...]:
+        root, generated = self.tree.root, self.tree.generated
+        roots = (
+            _SHIM,
+            root / "arch/arm64/include",
+            generated,
+            root / "include",
+            root / "arch/arm64/include/uapi",
+            generated / "uapi",
+            root / "include/uapi",
+        )
+        forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
+        includes = tuple(f"-I{path}" for path in roots)
+        return (*_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
+
+    def _object(self, name: str, source: Path, flags: Iterable[str], failure: Callable[[Path, str], Exception]) -> Path:
+        command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
+        key = _sha256(json.dumps([self.toolchain.version, command, str(source), _hash_of(source)]).encode())[:24]
+        directory = self.cache / f"object-{key}"
+        target = directory / f"{name}.o"
+        if target.exists() and _up_to_date(directory / "dependencies.json"):
+            return target
+        self.progress(f"compiling {source.name}")
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
+            out, deps = Path(scratch) / f"{name}.o", Path(scratch) / "deps"
+            result = subprocess.run(
+                [*command, "-MD", "-MF", str(deps), "-c", str(source), "-o", str(out)],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if result.returncode:
+                raise failure(source, result.stderr)
+            directory.mkdir(exist_ok=True)
+            _replace(target, out.read_bytes())
+            _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
+        return target
+
+    def _link(self, objects: list[Path]) -> Path:
+        script = _OURS / "link.ld"
+        content = [self.toolchain.version, _hash_of(script), *(_hash_of(path) for path in objects)]
+        directory = self.cache / f"image-{_sha256(json.dumps(content).encode())[:24]}"
+        elf = directory / "kernel.elf"
+        if elf.exists():
+            return elf
+        self.progress("linking kernel.elf")
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
+            out = Path(scratch) / "kernel.elf"
+            command = [self.toolchain.lld, "-T", str(script), "-o", str(out), *map(str, objects)]
+            result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            if result.returncode:
+                raise self._misfit(self.tree.pgtable, result.stderr)
+            directory.mkdir(exist_ok=True)
+            _replace(elf, out.read_bytes())
+        return elf
+
+    def _bad_source(self, source: Path, message: str) -> Exception:
+        return BadInput(f"{source} does not compile:\n{message.rstrip()}")
+
+    def _misfit(self, source: Path, message: str) -> Exception:
+        symbols = sorted(
+            set(re.findall(r"undefined symbol: (\S+)|undeclared (?:identifier|function) '(\w+)'", message))
+        )
+        missing = ", ".join(first or second for first, second in symbols)
+        named = f" (missing: {missing})" if missing else ""
+        return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+
+
+def _own_failure(source: Path, message: str) -> Exception:
+    return ToolFailure(f"{source.name} of the test kernel does not compile:\n{message.rstrip()}")
+
+
+def _dependencies(makefile_rule: Path) -> dict[str, str]:
+    text = makefile_rule.read_text().replace("\\\n", " ").partition(":")[2]
+    names = re.findall(r"(?:\\ |\S)+", text)
+    return {name.replace("\\ ", " "): _hash_of(Path(name.replace("\\ ", " "))) for name in sorted(set(names))}
+
+
+def _up_to_date(manifest: Path) -> bool:
+    try:
+        recorded: dict[str, str] = json.loads(manifest.read_text())
+        return all(_hash_of(Path(name)) == digest for name, digest in recorded.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _hash_of(path: Path) -> str:
+    return _sha256(path.read_bytes())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that nobody, now or after a crash, sees half of it."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
+        scratch.write(data)
+    os.replace(scratch.name, path)

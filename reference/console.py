@@ -1,0 +1,162 @@
+"""The console link: QEMU's serial port on a pseudo-terminal, driven through pexpect."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pexpect
+
+from harness.errors import ToolFailure
+from reference.link import LinkClosed, LinkGarbage, LinkTimeout
+from reference.protocol import FRAME_START, GREETING, GarbledFrame, Message, decode_frame, encode_frame
+
+QEMU: Final = "qemu-system-aarch64"
+BOOT_TIMEOUT: Final = 20.0
+"""Seconds; a boot takes a few hundredths of one, but the machine may be very busy."""
+
+_MACHINE: Final = (
+    *("-M", "virt,virtualization=on,gic-version=2"),
+    *("-cpu", "max", "-m", "128M", "-accel", "tcg,tb-size=32"),
+    *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
+    *("-serial", "mon:stdio"),
+    *("-sandbox", "on,obsolete=deny,spawn=deny"),
+)
+_LINE: Final = re.compile(rb"[^\n]*\n")
+_MONITOR_TOGGLE: Final = b"\x01c"
+_TRANSCRIPT_LIMIT: Final = 16384
+_GARBAGE_LIMIT: Final = 1 << 20
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def qemu_version() -> str:
+    """The first line of QEMU's version. Raises ToolFailure when it is not installed."""
+    path = shutil.which(QEMU)
+    if path is None:
+        raise ToolFailure(f"{QEMU} is not installed; run `make setup`, or install qemu-system-arm")
+    return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def printable(data: bytes) -> str:
+    """Guest text that cannot upset a terminal or a page: printable ASCII and line ends only."""
+    return "".join(chr(b) if 32 <= b < 127 or b == 10 else "" if b == 13 else "?" for b in data)
+
+
+class ConsoleLink:
+    """A test kernel in a QEMU of its own, which ends with this process. `qemu_args` are added to the command."""
+
+    def __init__(self, elf: Path, qemu_args: tuple[str, ...] = ()) -> None:
+        self.elf = elf
+        self.qemu_args = qemu_args
+        self._child: pexpect.spawn[bytes] | None = None
+        self._text = bytearray()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running QEMU."""
+        return None if self._child is None else self._child.pid
+
+    def start(self) -> None:
+        self.close()
+        self._text.clear()
+        command = [*_MACHINE, "-kernel", str(self.elf), *self.qemu_args]
+        try:
+            self._child = pexpect.spawn(
+                QEMU, command, echo=False, timeout=BOOT_TIMEOUT, maxread=65536, preexec_fn=_die_with(os.getpid())
+            )
+        except pexpect.ExceptionPexpect as error:
+            raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
+        self._child.delaybeforesend = None  # pexpect's default waits 50 ms before every send
+        try:
+            greeting = self.receive(BOOT_TIMEOUT)
+        except (LinkTimeout, LinkClosed, LinkGarbage) as error:
+            text = self.transcript().strip()
+            self.close()
+            raise ToolFailure(f"the test kernel did not boot ({type(error).__name__}); it said: {text!r}") from error
+        if greeting.type != "H" or greeting.payload.decode("ascii", "replace") != GREETING:
+            self.close()
+            raise ToolFailure(f"the test kernel speaks another protocol: {greeting.payload!r}, expected {GREETING!r}")
+
+    def send(self, message: Message) -> None:
+        child = self._running()
+        try:
+            child.send(encode_frame(message))
+        except OSError as error:
+            raise LinkClosed from error
+
+    def receive(self, timeout: float) -> Message:
+        child = self._running()
+        deadline = time.monotonic() + timeout
+        garbage = 0
+        while True:
+            try:
+                child.expect(_LINE, timeout=max(0.0, deadline - time.monotonic()))
+            except pexpect.TIMEOUT as error:
+                raise LinkTimeout from error
+            except pexpect.EOF as error:
+                self._keep(child.before or b"")
+                raise LinkClosed from error
+            line = child.after.rstrip(b"\r\n")
+            at = line.rfind(FRAME_START)
+            if at >= 0:
+                try:
+                    return decode_frame(line[at:])
+                except GarbledFrame:
+                    pass  # counted below as what it is: text that is no message
+            self._keep(line + b"\n")
+            garbage += len(line)
+            if garbage > _GARBAGE_LIMIT:
+                raise LinkGarbage
+
+    def program_counters(self) -> list[int]:
+        child = self._running()
+        try:
+            child.send(_MONITOR_TOGGLE + b"\ninfo registers\n")
+            child.expect(rb"PC=([0-9a-f]{16})", timeout=5)
+            counters = [int(child.match.group(1), 16)]
+            child.expect(rb"X30=([0-9a-f]{16})", timeout=5)
+            return [*counters, int(child.match.group(1), 16)]
+        except (pexpect.ExceptionPexpect, OSError):
+            return []  # QEMU itself does not answer either; the caller reports the hang without a place
+
+    def transcript(self) -> str:
+        return printable(bytes(self._text))
+
+    def close(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        if child.isalive():
+            os.kill(child.pid, signal.SIGKILL)
+        child.close(force=True)
+
+    def _running(self) -> pexpect.spawn[bytes]:
+        if self._child is None:
+            raise LinkClosed
+        return self._child
+
+    def _keep(self, text: bytes) -> None:
+        self._text += text
+        del self._text[:-_TRANSCRIPT_LIMIT]
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """What the child does before it becomes QEMU: make the terminal raw, and arrange to die with its parent."""
+
+    def prepare() -> None:
+        tty.setraw(0)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,217 @@
+"""The reference as an executor: runs programs on a test kernel, restarts it, and tells whose fault a death was."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Final
+
+from harness.errors import BadInput, ToolFailure
+from harness.executor import CrashReport, TargetDied
+from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
+from harness.program import Program
+from reference.build import Image
+from reference.console import ConsoleLink, qemu_version
+from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
+from reference.protocol import (
+    Message,
+    Panic,
+    RawNote,
+    decode_digest,
+    decode_full,
+    decode_panic,
+    encode_program,
+    encode_varint,
+)
+from reference.symbols import Symbols
+
+RUN_TIMEOUT: Final = 10.0
+"""Seconds for one program. The budget bounds its work to milliseconds; this is the last resort."""
+
+PROVIDES: Final = frozenset({"stage2", "4k"})
+"""What a program may ask for in `requires`."""
+
+_ATTEMPTS: Final = 3
+
+
+class Reference:
+    """Runs programs on the test kernel `image`. `link` is how it is reached (by default a console of its own).
+
+    A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
+    environment's doing: the program is run again on a fresh kernel, and only after `_ATTEMPTS` is it a ToolFailure.
+    """
+
+    def __init__(self, image: Image, name: str, link: Link | None = None, timeout: float = RUN_TIMEOUT) -> None:
+        self.image = image
+        self._name = name
+        self.link = ConsoleLink(image.elf) if link is None else link
+        self.timeout = timeout
+        self.boots = 0
+        """Kernels started so far: the first, and one for every restart."""
+        self.symbols = Symbols(image.elf)
+        self._running = False
+        self._seq = 0
+        self._request: Message | None = None
+        self._early_failure: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @functools.cached_property
+    def identity(self) -> Mapping[str, str]:
+        return {**self.image.identity, "qemu": qemu_version()}
+
+    def start(self, program: Program) -> None:
+        self._begin("D", self._payload(program))
+
+    def finish(self) -> Digest:
+        return decode_digest(self._complete("D").payload)
+
+    def observe(self, program: Program) -> Observation:
+        self._begin("F", self._payload(program))
+        words, notes = decode_full(self._complete("F").payload)
+        return decode(words, [self._note(note) for note in notes])
+
+    def stop_at(self, program: Program, record: int) -> None:
+        """Run `program` up to its record `record` (0 is the implicit init), and leave it there for a debugger."""
+        self._begin("G", encode_varint(record) + self._payload(program))
+
+    def wait(self, timeout: float) -> Observation | None:
+        """What a program begun by `stop_at` came to, or None when a debugger still holds it."""
+        try:
+            message = self.link.receive(timeout)
+        except LinkTimeout:
+            return None
+        if message.type == "P":
+            raise TargetDied(self._crash(decode_panic(message.payload)))
+        words, notes = decode_full(message.payload)
+        return decode(words, [self._note(note) for note in notes])
+
+    def misbehave(self, how: str) -> None:
+        """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,
+        `h`ang, `b`abble. Always raises what follows from it."""
+        self._begin("M", how.encode())
+        self._complete("M")
+
+    def refresh(self) -> None:
+        self.link.close()
+        self._running = False
+
+    def close(self) -> None:
+        self.refresh()
+
+    def _payload(self, program: Program) -> bytes:
+        missing = set(program.requires) - PROVIDES
+        if missing:
+            raise BadInput(f"{self.name} cannot run this program: it requires {', '.join(sorted(missing))}")
+        return encode_program(program)
+
+    def _boot(self) -> None:
+        self.link.start()
+        self.boots += 1
+        self._running = True
+
+    def _begin(self, kind: str, payload: bytes) -> None:
+        self._seq = self._seq % 0xFFFE + 1
+        self._request = Message(kind, self._seq, payload)
+        try:
+            if not self._running:
+                self._boot()
+            self.link.send(self._request)
+        except LinkClosed as error:
+            self._early_failure = error
+
+    def _complete(self, kind: str) -> Message:
+        """The reply to the request under way, sending it anew where the environment failed it."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                failure, self._early_failure = self._early_failure, None
+                if failure is not None:
+                    raise failure
+                message = self._reply()
+            except (LinkClosed, LinkGarbage) as error:
+                self.refresh()
+                if attempt + 1 == _ATTEMPTS:
+                    raise ToolFailure(f"{self.name}: QEMU failed {_ATTEMPTS} times ({type(error).__name__})") from error
+                self._resend()
+                continue
+            except LinkTimeout:
+                raise TargetDied(self._hang()) from None
+            if message.type == "P":
+                self.refresh()
+                raise TargetDied(self._crash(decode_panic(message.payload)))
+            if message.type == kind:
+                return message
+            if message.type == "E" and message.seq == self._seq:
+                raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
+            self._resend()
+        raise ToolFailure(f"{self.name}: requests arrive damaged")
+
+    def _reply(self) -> Message:
+        while True:
+            message = self.link.receive(self.timeout)
+            if message.seq == self._seq or message.type == "P" or message.seq == 0xFFFF:
+                return message
+
+    def _resend(self) -> None:
+        assert self._request is not None
+        self._begin(self._request.type, self._request.payload)
+
+    def _hang(self) -> CrashReport:
+        counters = self.link.program_counters()
+        trace = self.symbols.trace(counters)
+        self.refresh()
+        place = self.symbols.place(counters[0]) if counters else None
+        where = place.function if place else "an unknown place"
+        return CrashReport("hang", f"no answer within {self.timeout:g} s, in {where}", "\n".join(trace))
+
+    def _crash(self, panic: Panic) -> CrashReport:
+        place = self.symbols.place(panic.elr)
+        where = place.function if place else f"{panic.elr:#x}"
+        lines = [
+            f"{panic.reason}: ESR {panic.esr:#x} ({describe_esr(panic.esr)}) at {self.symbols.describe(panic.elr)}",
+            f"FAR {panic.far:#x}",
+            *(f"  called from {line}" for line in self.symbols.trace([0, *panic.backtrace])[1:]),
+            *_register_rows(panic.registers),
+        ]
+        said = self.link.transcript().strip()
+        if said:
+            lines += ["the kernel said:", *(f"  {line}" for line in said.splitlines()[-20:])]
+        return CrashReport("crash", f"{panic.reason} ({describe_esr(panic.esr)}) in {where}", "\n".join(lines))
+
+    def _note(self, raw: RawNote) -> Note:
+        place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
+        if raw.kind == POOL_MISUSE:
+            return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}{place}")
+        if raw.kind == UBSAN:
+            return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
+        return Note(raw.record, f"WARN{place}")
+
+
+_EXCEPTION_CLASSES: Final = {
+    0x00: "unknown reason",
+    0x0E: "illegal execution state",
+    0x21: "instruction abort",
+    0x22: "PC alignment",
+    0x25: "data abort",
+    0x26: "SP alignment",
+    0x3C: "BRK",
+}
+
+
+def describe_esr(esr: int) -> str:
+    """The exception class of an ESR_EL2 value in words, with the access for data aborts (Arm ARM, ESR_EL2)."""
+    if esr == 0:
+        return "no exception"
+    exception_class = esr >> 26 & 0x3F
+    text = _EXCEPTION_CLASSES.get(exception_class, f"exception class {exception_class:#x}")
+    if exception_class == 0x25:
+        text += " on write" if esr & 1 << 6 else " on read"
+    return text
+
+
+def _register_rows(registers: tuple[int, ...]) -> list[str]:
+    names = [*(f"x{i}" for i in range(31)), "sp"]
+    cells = [f"{name:>3} {value:016x}" for name, value in zip(names, registers, strict=True)]
+    return ["  ".join(cells[i : i + 4]) for i in range(0, len(cells), 4)]

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the test kernel's own files share. It uses nothing of Linux; boundary.c and ops.c, which meet the hosted files,
+ * include the tree's headers as well. */
+#ifndef S2FUZZ_KERNEL_H
+#define S2FUZZ_KERNEL_H
+
+#ifndef S2FUZZ_HOSTED_SIDE
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long u64;
+typedef long s64;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+#endif
+
+#define noreturn __attribute__((noreturn))
+#define WORDS_PER_PAGE 512ul
+#define POOL_PAGE_SIZE 4096ul
+
+/* lib.c: what the compiler may call, and little else. */
+void *memset(void *to, int byte, unsigned long size);
+void *memcpy(void *to, const void *from, unsigned long size);
+void *memmove(void *to, const void *from, unsigned long size);
+int memcmp(const void *a, const void *b, unsigned long size);
+unsigned long strlen(const char *text);
+u32 crc32(u32 crc, const void *data, unsigned long size);
+
+/* console.c: the PL011. */
+void console_init(void);
+u8 console_get(void);
+void console_put(u8 byte);
+void console_text(const char *text);
+void console_hex(u64 value);
+
+/* mmu.c */
+void mmu_enable(void);
+
+/* exceptions.c: report and stop; the host restarts the machine. */
+noreturn void panic(const char *reason);
+
+/* frame.c: the protocol's lines, see reference/protocol.py. */
+struct frame {
+	u8 type;
+	u32 seq;
+	const u8 *payload;
+	u64 size;
+};
+
+bool frame_receive(struct frame *frame);
+void frame_begin(u8 type, u32 seq);
+void frame_bytes(const void *data, u64 size);
+void frame_varint(u64 value);
+void frame_end(void);
+
+/* Reads varints from a payload; `bad` is set, and zero read, past its end. */
+struct reader {
+	const u8 *at;
+	const u8 *end;
+	bool bad;
+};
+
+u64 read_varint(struct reader *reader);
+u64 read_scaled(struct reader *reader);
+
+#define POOL_MEMORY 0x44000000ul
+#define POOL_MAX_PAGES 256ul
+
+/* pool.c: the page pool, as pgtable/memory.py has it. Addresses are those the PTEs carry. */
+enum misuse { MISUSE_BAD_GET = 1, MISUSE_BAD_PUT, MISUSE_BAD_COUNT, MISUSE_BAD_FREE, MISUSE_POISON };
+
+#define NO_PAGE (~0ul)
+
+struct pool_page {
+	u64 index;
+	u64 pa;
+	u64 refcount;
+	const u64 *words;
+};
+
+void pool_reset(u64 base, u64 pages);
+u64 pool_alloc(void);
+u64 pool_alloc_exact(u64 size);
+void pool_free_exact(u64 pa, u64 size);
+void pool_get(u64 pa);
+void pool_put(u64 pa);
+u64 pool_count(u64 pa);
+void *pool_to_virt(u64 pa);
+u64 pool_to_phys(const void *va);
+void pool_check_poison(void);
+u64 pool_allocs(void);
+u64 pool_frees(void);
+u64 pool_in_use(void);
+bool pool_next_used(struct pool_page *page);
+
+/* observe.c: the observation, as harness/observation.py lays it out. */
+enum complaint { COMPLAINT_WARN = 1, COMPLAINT_POOL, COMPLAINT_UBSAN };
+
+void observe_begin(bool in_full);
+void observe_word(u64 value);
+void observe_words(const u64 *words, u64 count);
+void observe_end(u32 seq);
+
+/* An op's results, gathered until it ends. */
+void op_begin(u64 number);
+void op_out(u64 value);
+void op_complain(enum complaint kind, u64 code, u64 value, const void *pc);
+void observe_complaints(void);
+void op_end(bool over_budget, s64 ret);
+
+/* boundary.c */
+struct op_exit {
+	u64 registers[13];
+};
+
+int op_enter(struct op_exit *exit) __attribute__((returns_twice));
+noreturn void op_leave(struct op_exit *exit);
+void boundary_reset(u64 budget);
+void boundary(void);
+extern struct op_exit op_exit;
+
+/* main.c */
+void hosted_restore(void);
+
+/* ops.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record
+ * `stop_before` (NO_RECORD: never). False: the payload is malformed. */
+#define NO_RECORD (~0ul)
+bool program_run(struct reader *reader, bool in_full, u64 stop_before);
+
+#endif

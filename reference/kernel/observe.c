@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The observation: a stream of 64-bit words, laid out as harness/observation.py says. It leaves either as a digest
+ * (length and CRC-32) or in full, with notes (where a WARN came from) that are for people and are not compared. */
+#include "kernel.h"
+
+#define MAX_WORDS (1ul << 20)
+#define MAX_OUTS (4ul * 65536)
+#define MAX_COMPLAINTS 16 /* per op; more are dropped, on both sides */
+#define MAX_NOTES 256
+
+struct complaint_record {
+	u64 kind, code, value;
+};
+
+struct note {
+	u64 record, kind, code, pc;
+};
+
+static u64 words[MAX_WORDS];
+static u64 count;
+static u32 crc;
+static bool full;
+
+static u64 op_number;
+static u64 outs[MAX_OUTS];
+static u64 out_count;
+static struct complaint_record complaints[MAX_COMPLAINTS];
+static u64 complaint_count;
+static u64 record_count;
+static struct note notes[MAX_NOTES];
+static u64 note_count;
+
+void observe_begin(bool in_full)
+{
+	full = in_full;
+	count = 0;
+	crc = 0;
+	record_count = 0;
+	note_count = 0;
+	complaint_count = 0;
+	out_count = 0;
+}
+
+void observe_words(const u64 *from, u64 number)
+{
+	crc = crc32(crc, from, number * sizeof(u64));
+	if (full) {
+		if (count + number > MAX_WORDS)
+			panic("the observation is too long");
+		memcpy(&words[count], from, number * sizeof(u64));
+	}
+	count += number;
+}
+
+void observe_word(u64 value)
+{
+	observe_words(&value, 1);
+}
+
+void op_begin(u64 number)
+{
+	op_number = number;
+	out_count = 0;
+	complaint_count = 0;
+}
+
+void op_out(u64 value)
+{
+	if (out_count == MAX_OUTS)
+		panic("an op has too many out-values");
+	outs[out_count++] = value;
+}
+
+void op_complain(enum complaint kind, u64 code, u64 value, const void *pc)
+{
+	if (complaint_count < MAX_COMPLAINTS)
+		complaints[complaint_count++] = (struct complaint_record){ kind, code, value };
+	if (note_count < MAX_NOTES)
+		notes[note_count++] = (struct note){ record_count, kind, code, (u64)pc };
+}
+
+void observe_complaints(void)
+{
+	observe_word(complaint_count);
+	observe_words((const u64 *)complaints, 3 * complaint_count);
+	complaint_count = 0;
+}
+
+void op_end(bool over_budget, s64 ret)
+{
+	observe_word(op_number);
+	observe_word(over_budget);
+	observe_word(ret);
+	observe_word(out_count);
+	observe_words(outs, out_count);
+	observe_complaints();
+	record_count++;
+}
+
+/* Runs of zero words, which empty entries are, travel as a 0 and their length. */
+static void send_words(void)
+{
+	for (u64 i = 0; i < count;) {
+		u64 run = 0;
+
+		while (i + run < count && !words[i + run])
+			run++;
+		frame_varint(run ? 0 : words[i]);
+		if (run)
+			frame_varint(run);
+		i += run ? run : 1;
+	}
+}
+
+void observe_end(u32 seq)
+{
+	frame_begin(full ? 'F' : 'D', seq);
+	frame_varint(count);
+	frame_varint(crc);
+	if (full) {
+		send_words();
+		frame_varint(note_count);
+		for (u64 i = 0; i < note_count; i++) {
+			frame_varint(notes[i].record);
+			frame_varint(notes[i].kind);
+			frame_varint(notes[i].code);
+			frame_varint(notes[i].pc);
+		}
+	}
+	frame_end();
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The reference's half of every operation: one function each, named op_NAME, with the arguments that harness/ops.py
+ * defines (generated.h is made from it). It returns the result code; op_out() adds the out-values. */
+#define S2FUZZ_HOSTED_SIDE
+#include <asm/kvm_pgtable.h>
+#include "kernel.h"
+#include "boundary.h"
+#include "generated.h"
+
+#define FIELD(name, initial) u64 name;
+static struct {
+	S2FUZZ_KNOBS(FIELD)
+} config;
+
+static struct kvm_pgtable pgt;
+static struct kvm_s2_mmu mmu;
+static struct kvm_mmu_memory_cache memcache;
+
+static s64 op_init(const struct args_init *args)
+{
+	u64 mmfr0, mmfr1;
+	int ret;
+
+	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
+	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
+	mmu.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+	mmu.pgt = &pgt;
+	ret = kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops);
+	if (ret)
+		return ret;
+	op_out(mmu.vtcr);
+	op_out(pgt.ia_bits);
+	op_out(pgt.start_level);
+	op_out(kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE);
+	return 0;
+}
+
+/* `arg` is 0 for no memcache, else one more than the pages it is to hold (as user_mem_abort() tops it up first). */
+static int choose_memcache(u64 arg, struct kvm_mmu_memory_cache **cache)
+{
+	*cache = arg ? &memcache : NULL;
+	while (arg && memcache.nobjs < arg - 1) {
+		u64 pa = pool_alloc();
+
+		if (pa == NO_PAGE)
+			return -ENOMEM;
+		memcache.objects[memcache.nobjs++] = pool_to_virt(pa);
+	}
+	return 0;
+}
+
+static s64 op_map(const struct args_map *args)
+{
+	struct kvm_mmu_memory_cache *cache;
+
+	return choose_memcache(args->mc, &cache) ?:
+	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache, args->flags);
+}
+
+static s64 op_unmap(const struct args_unmap *args)
+{
+	return kvm_pgtable_stage2_unmap(&pgt, args->ipa, args->size);
+}
+
+static s64 op_set_owner(const struct args_set_owner *args)
+{
+	struct kvm_mmu_memory_cache *cache;
+
+	return choose_memcache(args->mc, &cache) ?:
+	       kvm_pgtable_stage2_set_owner(&pgt, args->ipa, args->size, cache, args->owner);
+}
+
+static s64 op_get_leaf(const struct args_get_leaf *args)
+{
+	kvm_pte_t pte;
+	s8 level;
+	int ret = kvm_pgtable_get_leaf(&pgt, args->ipa, &pte, &level);
+
+	if (ret)
+		return ret;
+	op_out(pte);
+	op_out(level);
+	return 0;
+}
+
+static int record_visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+{
+	boundary();
+	op_out(visit);
+	op_out(ctx->level);
+	op_out(ctx->addr);
+	op_out(ctx->old);
+	return 0;
+}
+
+static s64 op_walk(const struct args_walk *args)
+{
+	struct kvm_pgtable_walker walker = { .cb = record_visit, .flags = args->flags };
+
+	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
+}
+
+static s64 op_destroy(const struct args_destroy *args)
+{
+	kvm_pgtable_stage2_destroy(&pgt);
+	return 0;
+}
+
+static s64 run_op(u64 number, const u64 *args)
+{
+	switch (number) {
+#define CASE(number, name, count) case number: return op_##name((const void *)args);
+	S2FUZZ_OPS(CASE)
+	}
+	return -ENOSYS;
+}
+
+static bool read_args(struct reader *reader, u64 number, u64 *args)
+{
+	u64 expected;
+
+	switch (number) {
+#define COUNT(number, name, count) case number: expected = count; break;
+	S2FUZZ_OPS(COUNT)
+	default:
+		return false;
+	}
+	for (u64 i = 0; i < expected; i++)
+		args[i] = read_scaled(reader);
+	return !reader->bad;
+}
+
+/* Runs one op. False: the program ends here, for its budget is spent or there is no table to work on. */
+static bool observe_op(u64 number, const u64 *args)
+{
+	s64 ret;
+
+	op_begin(number);
+	if (op_enter(&op_exit)) {
+		op_end(true, 0);
+		return false;
+	}
+	ret = run_op(number, args);
+	op_end(false, ret);
+	return number != S2FUZZ_OP_INIT || !ret;
+}
+
+static void observe_state(void)
+{
+	struct pool_page page = { .index = NO_PAGE };
+
+	observe_word(0);
+	pool_check_poison();
+	observe_complaints();
+	observe_word(pgt.pgd ? pool_to_phys((void *)pgt.pgd) : NO_PAGE);
+	observe_word(pgt.pgd ? kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE : 0);
+	observe_word(pool_allocs());
+	observe_word(pool_frees());
+	observe_word(memcache.nobjs);
+	for (int i = 0; i < memcache.nobjs; i++)
+		observe_word(pool_to_phys(memcache.objects[i]));
+	observe_word(pool_in_use());
+	while (pool_next_used(&page)) {
+		observe_word(page.pa);
+		observe_word(page.refcount);
+		observe_words(page.words, WORDS_PER_PAGE);
+	}
+}
+
+/* Nothing survives a program: hosted data, ours, capabilities and the pool start afresh. */
+static void reset(void)
+{
+	hosted_restore();
+	memset(&pgt, 0, sizeof(pgt));
+	memset(&mmu, 0, sizeof(mmu));
+	memset(&memcache, 0, sizeof(memcache));
+	s2fuzz_machine.fwb = config.fwb;
+	s2fuzz_machine.tlb_range = config.tlb_range;
+	s2fuzz_machine.hw_af = config.hw_af;
+	pool_reset(config.pool_base, config.pool_pages);
+	boundary_reset(config.budget);
+}
+
+static bool read_config(struct reader *reader)
+{
+	u64 given = read_varint(reader);
+
+#define READ(name, initial)						\
+	config.name = given & 1 ? read_scaled(reader) : initial;	\
+	given >>= 1;
+	S2FUZZ_KNOBS(READ)
+	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET;
+}
+
+/* `s2fuzz debug` stops here: gdb sets the variable to go on. */
+volatile u64 debugger_released;
+
+static noinline void wait_for_debugger(void)
+{
+	while (!debugger_released)
+		asm volatile("yield" ::: "memory");
+	debugger_released = 0;
+}
+
+bool program_run(struct reader *reader, bool in_full, u64 stop_before)
+{
+	u64 args[S2FUZZ_MAX_ARGS], number = S2FUZZ_OP_INIT;
+
+	if (!read_config(reader))
+		return false;
+	reset();
+	observe_begin(in_full);
+	for (u64 record = 0;; record++) {
+		if (record == stop_before)
+			wait_for_debugger();
+		if (!observe_op(number, args) || reader->at == reader->end)
+			break;
+		number = read_varint(reader);
+		if (!read_args(reader, number, args))
+			return false;
+	}
+	observe_state();
+	return true;
+}

@@ -1,0 +1,41 @@
+"""What carries messages to a test kernel and back. The console is one such link; callers know only this protocol."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from reference.protocol import Message
+
+
+class LinkTimeout(Exception):
+    """Nothing came in time: the kernel hangs, or the machine is very slow."""
+
+
+class LinkClosed(Exception):
+    """The other end is gone: QEMU ended or was killed."""
+
+
+class LinkGarbage(Exception):
+    """The other end says much that is no message."""
+
+
+class Link(Protocol):
+    """A running test kernel that messages can be sent to."""
+
+    def start(self) -> None:
+        """Boot a kernel and await its greeting. Raises ToolFailure when it does not come."""
+
+    def send(self, message: Message) -> None:
+        """Send one message. Raises LinkClosed."""
+
+    def receive(self, timeout: float) -> Message:
+        """The next intact message within `timeout` seconds. Raises LinkTimeout, LinkClosed or LinkGarbage."""
+
+    def program_counters(self) -> list[int]:
+        """Where a kernel that does not answer is: PC, then return addresses as far as they are known."""
+
+    def transcript(self) -> str:
+        """The last text for people that the kernel printed, made safe for a terminal."""
+
+    def close(self) -> None:
+        """End the kernel. Idempotent; `start` may follow."""

@@ -1,0 +1,212 @@
+"""What host and test kernel say to each other, independent of how it travels.
+
+A message has a type (one letter), a sequence number (16 bits, a reply repeats its request's) and a payload. Integers
+in payloads are LEB128 varints; knobs and arguments, which often end in many zero bits, are scaled ones (the lowest
+six bits say how far the rest is shifted left), because a character costs more than anything else on the console.
+
+    request D, F   a program: a mask of the knobs that follow (the others have their defaults), those knobs,
+                   then each op's number and arguments                                     -> digest / full observation
+    request H      nothing                                                                 -> greeting
+    request M      one letter: misbehave (tests of the driver)
+    request G      the index of a record, then a program: stop there for a debugger        -> full observation
+    reply   D      words, crc
+    reply   F      words, crc, the words (a zero is followed by the length of its run), notes
+    reply   H      the greeting: protocol version and the digest of the op and knob definitions
+    reply   E      text: the request was malformed
+    reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
+
+On the console a message is a line, `<` (to the host) or `>` (to the kernel), type, sequence in 4 hex digits, payload
+in base64, `*`, CRC-32 of all between in 8 hex digits. Everything else on the console is text for people.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from harness.errors import ToolFailure
+from harness.machine import KNOBS, MAX_BUDGET
+from harness.observation import Digest
+from harness.ops import INIT, OPS
+from harness.program import Program
+
+VERSION: Final = 1
+FRAME_START: Final = b"<"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; see the module's docstring for the types."""
+
+    type: str
+    seq: int
+    payload: bytes
+
+
+class GarbledFrame(Exception):
+    """A line that should have been a frame is not: its CRC, length or form is wrong."""
+
+
+def _definitions() -> str:
+    knobs = [knob.name for knob in KNOBS]
+    ops = [[op.number, op.name, [arg.name for arg in op.args]] for op in OPS]
+    return repr([VERSION, knobs, ops])
+
+
+GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).hexdigest()[:16]}"
+"""What a test kernel built from these definitions says; any other would misread our programs."""
+
+
+def generated_header() -> str:
+    """The C header that gives the test kernel the op and knob definitions of `harness`."""
+    lines = [
+        "/* Made by reference/protocol.py from harness/ops.py and harness/machine.py. */",
+        f'#define S2FUZZ_GREETING "{GREETING}"',
+        f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
+        f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
+        f"#define S2FUZZ_OP_INIT {INIT.number}",
+        "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
+        "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
+    ]
+    for op in OPS:
+        fields = " ".join(f"u64 {arg.name};" for arg in op.args)
+        lines.append(f"struct args_{op.name} {{ {fields} }};")
+    return "\n".join(lines) + "\n"
+
+
+def encode_varint(value: int) -> bytes:
+    """LEB128 of a non-negative integer."""
+    out = bytearray()
+    _append_varint(out, value)
+    return bytes(out)
+
+
+def encode_program(program: Program) -> bytes:
+    """A program as the payload of a D, F or G request."""
+    out = bytearray()
+    values = program.machine.values
+    changed = [index for index, knob in enumerate(KNOBS) if values[index] != knob.default]
+    _append_varint(out, sum(1 << index for index in changed))
+    for index in changed:
+        _append_scaled(out, values[index])
+    for op in program.ops:
+        out.append(op.definition.number)
+        for value in op.args:
+            _append_scaled(out, value)
+    return bytes(out)
+
+
+def _append_varint(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _append_scaled(out: bytearray, value: int) -> None:
+    shift = (value & -value).bit_length() - 1 if value else 0
+    _append_varint(out, value >> shift << 6 | shift)
+
+
+def encode_frame(message: Message, start: bytes = b">") -> bytes:
+    """The console line of a message."""
+    body = b"%s%04x%s" % (message.type.encode(), message.seq, base64.b64encode(message.payload).rstrip(b"="))
+    return b"%s%s*%08x\n" % (start, body, zlib.crc32(body))
+
+
+def decode_frame(line: bytes) -> Message:
+    """The message in a console line that begins with FRAME_START (without the line end).
+
+    Raises GarbledFrame when the line is damaged.
+    """
+    body, star, crc = line[1:].rpartition(b"*")
+    try:
+        if not star or int(crc, 16) != zlib.crc32(body):
+            raise GarbledFrame(f"the checksum does not match: {line[:60]!r}")
+        text = body[5:]
+        payload = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        return Message(chr(body[0]), int(body[1:5], 16), payload)
+    except (ValueError, IndexError, binascii.Error) as error:
+        raise GarbledFrame(f"not a frame: {line[:60]!r}") from error
+
+
+def varints(payload: bytes) -> Iterator[int]:
+    """The varints of a payload, one after the other; ToolFailure when the payload ends within one."""
+    value = shift = 0
+    for byte in payload:
+        value |= (byte & 0x7F) << shift
+        if byte & 0x80:
+            shift += 7
+        else:
+            yield value
+            value = shift = 0
+    if shift:
+        raise ToolFailure("the test kernel's reply ends within a number")
+
+
+def decode_digest(payload: bytes) -> Digest:
+    """The content of a D reply."""
+    numbers = varints(payload)
+    return Digest(_next(numbers), _next(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class RawNote:
+    """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text."""
+
+    record: int
+    kind: int
+    code: int
+    pc: int
+
+
+def decode_full(payload: bytes) -> tuple[array[int], list[RawNote]]:
+    """The words and notes of an F reply. Raises ToolFailure when they do not match their own digest."""
+    numbers = varints(payload)
+    digest = Digest(_next(numbers), _next(numbers))
+    words = array("Q")
+    while len(words) < digest.words:
+        word = _next(numbers)
+        if word:
+            words.append(word)
+        else:
+            words.frombytes(bytes(8 * _next(numbers)))
+    if Digest.of(words) != digest:
+        raise ToolFailure("the observation does not match its digest")
+    notes = [RawNote(_next(numbers), _next(numbers), _next(numbers), _next(numbers)) for _ in range(_next(numbers))]
+    return words, notes
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """The content of a P reply. `registers` are x0 to x30, then sp."""
+
+    reason: str
+    esr: int
+    elr: int
+    far: int
+    registers: tuple[int, ...]
+    backtrace: tuple[int, ...]
+
+
+def decode_panic(payload: bytes) -> Panic:
+    """The content of a P reply."""
+    length = payload[0]
+    reason = payload[1 : 1 + length].decode("ascii", "replace")
+    numbers = varints(payload[1 + length :])
+    esr, elr, far = _next(numbers), _next(numbers), _next(numbers)
+    registers = tuple(_next(numbers) for _ in range(32))
+    return Panic(reason, esr, elr, far, registers, tuple(_next(numbers) for _ in range(_next(numbers))))
+
+
+def _next(numbers: Iterator[int]) -> int:
+    number = next(numbers, None)
+    if number is None:
+        raise ToolFailure("the test kernel's reply is too short")
+    return number

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* WARNs are recorded with the place they stand at; BUGs stop the test kernel. ONCE flags are statics of the hosted
+ * object, so they are restored with its data before every program. */
+#ifndef S2FUZZ_ASM_BUG_H
+#define S2FUZZ_ASM_BUG_H
+
+#include <linux/compiler.h>
+
+void s2fuzz_warn(const void *pc);
+void __attribute__((noreturn)) s2fuzz_bug(void);
+
+#define S2FUZZ_HERE ({ const void *__pc; asm volatile("adr %0, ." : "=r"(__pc)); __pc; })
+
+#define WARN_ON(condition) ({			\
+	int __warned = !!(condition);		\
+	if (unlikely(__warned))			\
+		s2fuzz_warn(S2FUZZ_HERE);	\
+	unlikely(__warned);			\
+})
+
+#define WARN_ON_ONCE(condition) ({			\
+	static _Bool __already;				\
+	int __warned = !!(condition);			\
+	if (unlikely(__warned && !__already)) {		\
+		__already = 1;				\
+		s2fuzz_warn(S2FUZZ_HERE);		\
+	}						\
+	unlikely(__warned);				\
+})
+
+#define WARN(condition, ...) WARN_ON(condition)
+#define WARN_ONCE(condition, ...) WARN_ON_ONCE(condition)
+#define BUG() s2fuzz_bug()
+#define BUG_ON(condition) do { if (unlikely(condition)) BUG(); } while (0)
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Capabilities come from the program's configuration (struct s2fuzz_machine), not from the CPU that runs us. */
+#ifndef S2FUZZ_ASM_CPUFEATURE_H
+#define S2FUZZ_ASM_CPUFEATURE_H
+
+#include <linux/types.h>
+#include <linux/bitfield.h>
+#include <linux/bug.h>
+#include <asm/cpucaps.h>
+#include <asm/sysreg.h>
+
+struct s2fuzz_machine {
+	bool fwb;
+	bool tlb_range;
+	bool hw_af;
+};
+
+extern struct s2fuzz_machine s2fuzz_machine;
+
+static __always_inline bool cpus_have_final_cap(int cap)
+{
+	switch (cap) {
+	case ARM64_HAS_STAGE2_FWB:
+		return s2fuzz_machine.fwb;
+	case ARM64_HAS_TLB_RANGE:
+		return s2fuzz_machine.tlb_range;
+	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
+		return !s2fuzz_machine.hw_af;
+	default:
+		return false;
+	}
+}
+
+#define cpus_have_cap(cap) cpus_have_final_cap(cap)
+#define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
+#define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
+
+static __always_inline bool system_supports_tlb_range(void)
+{
+	return s2fuzz_machine.tlb_range;
+}
+
+static __always_inline bool system_supports_lpa2(void)
+{
+	return false;
+}
+
+static __always_inline bool system_supports_bti_kernel(void)
+{
+	return false;
+}
+
+static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)
+{
+	return (features >> field) & 0xf;
+}
+
+/* ID_AA64MMFR0_EL1.PARange to bits of physical address (Arm ARM, ID_AA64MMFR0_EL1). */
+static inline u32 id_aa64mmfr0_parange_to_phys_shift(int parange)
+{
+	static const u8 bits[] = { 32, 36, 40, 42, 44, 48, 52 };
+
+	return parange >= 0 && parange < (int)sizeof(bits) ? bits[parange] : 48;
+}
+
+/* ID_AA64MMFR1_EL1.VMIDBits: 16 when it reads 2, else 8. */
+static inline unsigned int get_vmid_bits(u64 mmfr1)
+{
+	return cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT) == 2 ? 16 : 8;
+}
+
+#endif

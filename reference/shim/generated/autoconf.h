@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The kernel configuration that hosted files are compiled with. The granule is a build choice: build.py passes
+ * S2FUZZ_PAGE_SHIFT. Without PHYS_ADDR_T_64BIT everything still compiles, with a 32-bit phys_addr_t: checks.c asserts. */
+#define CONFIG_64BIT 1
+#define CONFIG_ARM64 1
+#define CONFIG_MMU 1
+#define CONFIG_SMP 1
+#define CONFIG_HAVE_ARCH_COMPILER_H 1
+#define CONFIG_PHYS_ADDR_T_64BIT 1
+#define CONFIG_ARM64_HW_AFDBM 1
+#define CONFIG_ARM64_VA_BITS 48
+#define CONFIG_ARM64_PA_BITS 48
+#define CONFIG_ARM64_PAGE_SHIFT S2FUZZ_PAGE_SHIFT
+#define CONFIG_PAGE_SHIFT S2FUZZ_PAGE_SHIFT
+#define CONFIG_ARM64_CONT_PTE_SHIFT 4
+#define CONFIG_ARM64_CONT_PMD_SHIFT 4
+#define CONFIG_PGTABLE_LEVELS 4
+#define CONFIG_ARM64_4K_PAGES 1
+#define CONFIG_CC_IS_CLANG 1
+#define CONFIG_AS_HAS_LSE_ATOMICS 1
+#define CONFIG_NR_CPUS 1
+#define CONFIG_LOG_BUF_SHIFT 12

@@ -1,0 +1,113 @@
+"""From addresses in the test kernel to functions, files and lines, out of its DWARF (through pyelftools)."""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from elftools.dwarf.descriptions import describe_form_class
+from elftools.dwarf.ranges import BaseAddressEntry
+from elftools.elf.elffile import ELFFile
+
+_FUNCTION_TAGS: Final = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the source: the innermost (perhaps inlined) function, the file's name and the line."""
+
+    function: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.function} ({self.file}:{self.line})"
+
+
+class Symbols:
+    """The symbols of one image. Nothing is read before the first question."""
+
+    def __init__(self, elf: Path) -> None:
+        self.elf = elf
+
+    def describe(self, pc: int) -> str:
+        """`function (file:line)`, or the bare address where the image knows nothing of it."""
+        place = self.place(pc)
+        return f"{pc:#x}" if place is None else str(place)
+
+    def place(self, pc: int) -> Place | None:
+        """Where `pc` is in the source; None outside the image's text."""
+        holders = [scope for scope in self._functions if scope[0] <= pc < scope[1]]
+        if not holders:
+            return None
+        innermost = min(holders, key=lambda scope: scope[1] - scope[0])
+        index = bisect_right(self._lines, (pc, "\uffff", 0)) - 1
+        _, file, line = self._lines[index] if index >= 0 else (0, "?", 0)
+        return Place(innermost[2], file, line)
+
+    def trace(self, pcs: list[int]) -> list[str]:
+        """One line per address: the first is where it happened, the others are return addresses."""
+        return [self.describe(pc if index == 0 else pc - 4) for index, pc in enumerate(pcs)]
+
+    @functools.cached_property
+    def _functions(self) -> list[tuple[int, int, str]]:
+        return self._tables[0]
+
+    @functools.cached_property
+    def _lines(self) -> list[tuple[int, str, int]]:
+        return self._tables[1]
+
+    @functools.cached_property
+    def _tables(self) -> tuple[list[tuple[int, int, str]], list[tuple[int, str, int]]]:
+        functions: list[tuple[int, int, str]] = []
+        lines: list[tuple[int, str, int]] = []
+        with self.elf.open("rb") as stream:
+            dwarf = ELFFile(stream).get_dwarf_info()
+            for unit in dwarf.iter_CUs():
+                functions += _functions_of(dwarf, unit)
+                lines += _lines_of(dwarf, unit)
+        return functions, sorted(lines)
+
+
+def _functions_of(dwarf: Any, unit: Any) -> Iterator[tuple[int, int, str]]:
+    for die in unit.iter_DIEs():
+        if die.tag in _FUNCTION_TAGS:
+            for low, high in _ranges(dwarf, unit, die):
+                yield low, high, _name(die)
+
+
+def _name(die: Any) -> str:
+    while "DW_AT_name" not in die.attributes and "DW_AT_abstract_origin" in die.attributes:
+        die = die.get_DIE_from_attribute("DW_AT_abstract_origin")
+    return die.attributes["DW_AT_name"].value.decode() if "DW_AT_name" in die.attributes else "?"
+
+
+def _ranges(dwarf: Any, unit: Any, die: Any) -> Iterator[tuple[int, int]]:
+    attributes = die.attributes
+    if "DW_AT_low_pc" in attributes and "DW_AT_high_pc" in attributes:
+        low, high = attributes["DW_AT_low_pc"].value, attributes["DW_AT_high_pc"]
+        yield low, high.value if describe_form_class(high.form) == "address" else low + high.value
+    elif "DW_AT_ranges" in attributes:
+        top = unit.get_top_DIE().attributes
+        base = top["DW_AT_low_pc"].value if "DW_AT_low_pc" in top else 0
+        for entry in dwarf.range_lists().get_range_list_at_offset(attributes["DW_AT_ranges"].value, unit):
+            if isinstance(entry, BaseAddressEntry):
+                base = entry.base_address
+            else:
+                yield base + entry.begin_offset, base + entry.end_offset
+
+
+def _lines_of(dwarf: Any, unit: Any) -> Iterator[tuple[int, str, int]]:
+    program = dwarf.line_program_for_CU(unit)
+    if program is None:
+        return
+    files = program["file_entry"]
+    for entry in program.get_entries():
+        state = entry.state
+        if state is not None and not state.end_sequence:
+            name = files[state.file - 1].name.decode() if 0 < state.file <= len(files) else "?"
+            yield state.address, Path(name).name, state.line

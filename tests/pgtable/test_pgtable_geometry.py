@@ -1,0 +1,160 @@
+"""Worked examples of the walker's arithmetic, and the registers and entries built from it."""
+
+import pytest
+
+from pgtable import (
+    GRANULE_4K,
+    Features,
+    Geometry,
+    Prot,
+    describe,
+    get_vtcr,
+    ia_bits_of,
+    start_level_of,
+)
+from pgtable import pte as encodings
+from pgtable.geometry import U64
+
+GRANULE_16K, GRANULE_64K = Geometry(14), Geometry(16)
+
+# ia_bits: start level, concatenated root pages; 4K pages.
+ROOTS_4K = (
+    {32: (2, 4), 33: (2, 8), 34: (2, 16)}
+    | {bits: (1, 1) for bits in range(35, 40)}
+    | {40: (1, 2), 41: (1, 4), 42: (1, 8), 43: (1, 16)}
+    | {bits: (0, 1) for bits in range(44, 49)}
+)
+
+
+@pytest.mark.parametrize(("ia_bits", "expected"), ROOTS_4K.items())
+def test_roots_of_every_size_at_4k(ia_bits, expected):
+    start_level, pages = expected
+    assert GRANULE_4K.start_level(ia_bits) == start_level
+    assert GRANULE_4K.root_pages(ia_bits, start_level) == pages
+    last = (1 << ia_bits) - 1
+    assert GRANULE_4K.root_index(last, ia_bits, start_level) == pages - 1
+
+
+def test_64k_with_40_bits_is_one_root_page_at_level_2():
+    # Seed 001: the reviewer wants more pages here. Level 2 resolves bits 39..29, 2^11 of a page's
+    # 2^13 entries, so that one page is right and "4 - start_level + 1" would give 2^11 of them.
+    assert 4 - GRANULE_64K.levels(40) == GRANULE_64K.start_level(40) == 2
+    assert GRANULE_64K.level_shift(2) == 29
+    assert GRANULE_64K.index((1 << 40) - 1, 2) == 2047
+    assert GRANULE_64K.entries == 8192
+    assert GRANULE_64K.root_index(U64, 40, 2) == 0
+    assert GRANULE_64K.root_pages(40, 2) == 1
+    assert GRANULE_64K.root_pages(40, 4 - 2 + 1) == 2048
+
+
+def test_the_level_above_level_0_underflows_harmlessly():
+    # start_level - 1 is -1 (u32 in seed 001: 4 - 0xffffffff is 5 all the same), so shift 48.
+    assert GRANULE_4K.level_shift(-1) == (4 - 0xFFFF_FFFF) % 2**32 * 9 + 3 == 48
+    assert GRANULE_4K.root_index((1 << 48) - 1, 48, 0) == 0
+    assert GRANULE_4K.root_pages(48, 0) == 1
+    # With 52 bits (LPA2) level 0 would be concatenated 16 times.
+    assert GRANULE_4K.root_index((1 << 52) - 1, 52, 0) == 15
+
+
+def test_root_index_picks_the_page_and_ignores_high_bits():
+    assert GRANULE_4K.root_index(3 << 39 | 0xFFF, 42, 1) == 3
+    assert GRANULE_4K.root_index(1 << 42 | 5 << 39, 42, 1) == 5
+
+
+@pytest.mark.parametrize(
+    ("granule", "shifts"),
+    [
+        (GRANULE_4K, [48, 39, 30, 21, 12]),
+        (GRANULE_16K, [58, 47, 36, 25, 14]),
+        (GRANULE_64K, [68, 55, 42, 29, 16]),
+    ],
+)
+def test_level_shifts(granule, shifts):
+    assert [granule.level_shift(level) for level in range(-1, 4)] == shifts
+    assert granule.level_size(3) == granule.page_size
+
+
+@pytest.mark.parametrize(
+    ("granule", "ia_bits", "start_level", "pages"),
+    [(GRANULE_16K, 40, 2, 16), (GRANULE_16K, 48, 1, 2), (GRANULE_64K, 48, 2, 64)],
+)
+def test_other_granules(granule, ia_bits, start_level, pages):
+    assert granule.root_pages(ia_bits, start_level) == pages
+
+
+def test_16k_and_64k_start_levels():
+    assert [GRANULE_16K.start_level(bits) for bits in (32, 40, 41, 48)] == [2, 2, 1, 1]
+    assert [GRANULE_64K.start_level(bits) for bits in (32, 46, 47, 52)] == [2, 2, 1, 1]
+
+
+def test_alignment_wraps_at_64_bits():
+    assert GRANULE_4K.page_align_up(1) == 4096
+    assert GRANULE_4K.page_align_up(U64) == 0
+    assert GRANULE_4K.page_align_up(1 << 64 | 1) == 4096
+    assert GRANULE_4K.page_align_down(U64) == U64 - 4095
+
+
+def test_blocks():
+    assert [GRANULE_4K.supports_block(level) for level in (0, 1, 2, 3)] == [False, True, True, True]
+    assert [GRANULE_64K.supports_block(level) for level in (0, 1, 2, 3)] == [0, 0, 1, 1]
+
+
+def test_unknown_granule():
+    with pytest.raises(ValueError, match="page_shift"):
+        Geometry(13)
+
+
+def test_vtcr_of_a_40_bit_guest():
+    old = Features(hw_af=False)
+    assert get_vtcr(40, old, mmfr0_parange=2, vmid16=False) == 0x8002_3558
+    assert get_vtcr(40, Features(), mmfr0_parange=2) == 0x8002_3558 | 1 << 21 | 1 << 19
+    assert get_vtcr(48, Features()) == get_vtcr(48, Features(), mmfr0_parange=6) == 0x802D_3590
+
+
+@pytest.mark.parametrize(("ia_bits", "expected"), ROOTS_4K.items())
+def test_vtcr_tells_the_shape(ia_bits, expected):
+    vtcr = get_vtcr(ia_bits, Features())
+    assert (ia_bits_of(vtcr), start_level_of(vtcr, GRANULE_4K)) == (ia_bits, expected[0])
+
+
+@pytest.mark.parametrize(("ia_bits", "parange"), [(31, 5), (49, 5), (40, 16), (40, -1)])
+def test_vtcr_out_of_range(ia_bits, parange):
+    with pytest.raises(ValueError, match="must be"):
+        get_vtcr(ia_bits, Features(), parange)
+
+
+def attrs(prot, fwb=True):
+    return encodings.leaf_attrs(int(prot), fwb)
+
+
+def test_attributes():
+    af_sh = 1 << 10 | 3 << 8
+    assert attrs(Prot.R | Prot.W | Prot.X) == af_sh | 3 << 6 | 6 << 2
+    assert attrs(Prot.R | Prot.W | Prot.X, fwb=False) == af_sh | 3 << 6 | 0xF << 2
+    assert attrs(0) == af_sh | 6 << 2 | 1 << 54
+    assert attrs(Prot.R | Prot.DEVICE) == af_sh | 1 << 6 | 1 << 2 | 1 << 54
+    assert attrs(Prot.R | Prot.NORMAL_NC, fwb=False) == af_sh | 1 << 6 | 5 << 2 | 1 << 54
+    assert attrs(Prot.X | Prot.SW0 | Prot.SW3 | 1 << 20 | 1 << 63) == af_sh | 6 << 2 | 9 << 55
+    for illegal in (Prot.DEVICE | Prot.NORMAL_NC, Prot.DEVICE | Prot.X, Prot.NORMAL_NC | Prot.X):
+        assert attrs(illegal) == -22
+
+
+@pytest.mark.parametrize(
+    ("pte", "level", "text"),
+    [
+        (0, 3, "-"),
+        (1 << 2, 3, "owner 1"),
+        (1 << 10, 2, "locked"),
+        (1 << 10 | 4, 2, "invalid 0x404"),
+        (0x4400_1003, 2, "table -> 0x44001000"),
+        (0x4400_1003 | 1 << 63, 0, "table -> 0x44001000 +0x8000000000000000"),
+        (0x8000_1000 | 0x7DB, 3, "page  pa=0x80001000 RWX normal AF"),
+        (0x8020_0000 | 1 << 54 | 3 << 55 | 0x745, 2, "block pa=0x80200000 R-- device AF sw=3"),
+        (0x4000_0000 | 1 << 54 | 0x015, 1, "block pa=0x40000000 --- normal-nc sh=0"),
+        (0x1000 | 1 << 50 | 0x7FF, 3, "page  pa=0x1000 RWX memattr=0xf AF +0x4000000000000"),
+        (0x1001, 3, "reserved 0x1001"),
+        (0x1, 0, "reserved 0x1"),
+    ],
+)
+def test_describe(pte, level, text):
+    assert describe(pte, level, fwb=True) == text
