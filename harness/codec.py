@@ -63,7 +63,14 @@ _COMMON_FLAGS: Final = {
 _COMMON_CACHES: Final = (5, 5, 4, 6, 5, 4, 3, 2, 1, 0)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
-_SELECTOR: Final = tuple(op for op in OPS for _ in range(op.weight))
+
+def _in_selector_order() -> list[OpDef]:
+    """Padding and mutation are fond of 0 and 255, so the two commonest ops have the ends."""
+    first, last, *others = sorted(OPS, key=lambda op: -op.weight)
+    return [first, *others, last]
+
+
+_SELECTOR: Final = tuple(op for op in _in_selector_order() for _ in range(op.weight))
 _FIRST_SELECTOR: Final = {op.number: _SELECTOR.index(op) for op in OPS}
 assert len(_SELECTOR) <= 256, "a selector is one byte"
 
@@ -91,7 +98,7 @@ def decode(data: bytes) -> Program:
     source = _Bytes(data)
     machine = _decode_machine(source)
     limit = 1 << machine["ia_bits"]
-    ops = []
+    ops: list[Op] = []
     while source.at < len(data) and len(ops) < MAX_OPS:
         definition = _SELECTOR[source.byte() % len(_SELECTOR)]
         ops.append(_decode_op(definition, source, limit))
@@ -200,7 +207,7 @@ def _decode_size(source: _Bytes, _limit: int, ipa: int) -> int:
     if form < blocks:
         return (rest % 3 + 1) << 21
     if form == 12:
-        return (rest % 3 + 1) << 30
+        return (rest % 3 + 1) << (30 if ipa % (1 << 30) == 0 else 21)
     if form == 13:
         return _BLOCK - ipa % _BLOCK + (rest << 12)
     return _ODD_SIZES[rest + 16 * (form - 14)]

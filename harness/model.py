@@ -5,7 +5,6 @@ Only this module (and `trees`, for its descriptions of entries) imports `pgtable
 
 from __future__ import annotations
 
-import errno
 import traceback
 from array import array
 from collections.abc import Callable, Mapping
@@ -62,7 +61,8 @@ class Model:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
         self.version: LinuxVersion = VERSIONS[version]
         self.shape = Shape()
-        """Of the last program."""
+        """Of the last program; `returns` likewise: each record's result, None for one that ran over budget."""
+        self.returns: list[int | None] = []
         self._program: Program | None = None
 
     @property
@@ -96,7 +96,7 @@ class Model:
     def _run(self) -> tuple[array[int], list[Note]]:
         assert self._program is not None, "start a program first"
         world = _World(self._program, self.version)
-        self.shape = world.shape
+        self.shape, self.returns = world.shape, world.returns
         try:
             return world.run()
         except Exception as error:
@@ -129,11 +129,11 @@ class _World:
         self.cache = Memcache()
         self.left = machine["budget"]
         self.shape = Shape()
+        self.returns: list[int | None] = []
         self.words = array("Q")
         self.notes: list[Note] = []
         self._outs: list[int] = []
         self._complaints: list[int] = []
-        self._records = 0
         self._broken = 0
 
     def run(self) -> tuple[array[int], list[Note]]:
@@ -154,7 +154,7 @@ class _World:
             self._broken = 0
         self.words.extend((op.definition.number, over_budget, ret & U64_MAX, len(self._outs), *self._outs))
         self._observe_complaints()
-        self._records += 1
+        self.returns.append(None if over_budget else ret)
         return not over_budget and not (op.definition is INIT and ret)
 
     def _observe_complaints(self) -> None:
@@ -234,7 +234,7 @@ class _World:
     def _complain(self, kind: int, code: int, value: int, what: str) -> None:
         if len(self._complaints) < 3 * MAX_COMPLAINTS:
             self._complaints += (kind, code, value)
-        self.notes.append(Note(self._records, what))
+        self.notes.append(Note(len(self.returns), what))
 
     def _misuse(self, what: str, pa: int) -> None:
         self._complain(POOL_MISUSE, _MISUSE_CODES[what], pa, f"pool {what}")
@@ -303,8 +303,3 @@ class _World:
 _RUNNERS: Final[Mapping[str, Callable[..., int]]] = {
     name.removeprefix("op_"): method for name, method in vars(_World).items() if name.startswith("op_")
 }
-
-
-def errno_name(ret: int) -> str:
-    """`0`, or `-EINVAL` and the like."""
-    return str(ret) if ret >= 0 else f"-{errno.errorcode.get(-ret, -ret)}"

@@ -14,6 +14,7 @@ The reference builds it in `reference/kernel/observe.c`, the model in `harness/m
 
 from __future__ import annotations
 
+import errno
 import zlib
 from array import array
 from collections.abc import Sequence
@@ -134,6 +135,13 @@ class Observation:
     @property
     def digest(self) -> Digest:
         return Digest.of(self.words)
+
+
+def describe_return(ret: int | None) -> str:
+    """A record's result for people: `0`, `-EINVAL`, `budget`."""
+    if ret is None:
+        return "budget"
+    return f"-{errno.errorcode.get(-ret, -ret)}" if ret < 0 else str(ret)
 
 
 class _Reader:

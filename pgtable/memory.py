@@ -85,9 +85,7 @@ class PagePool:
         "refcounts",
     )
 
-    def __init__(
-        self, base: int, pages: int, complain: Complain | None = None, page_size: int = 4096
-    ) -> None:
+    def __init__(self, base: int, pages: int, complain: Complain | None = None, page_size: int = 4096) -> None:
         if page_size < ENTRY_SIZE or page_size & (page_size - 1):
             raise ValueError(f"page_size must be a power of two, not {page_size}")
         if base < 0 or base % page_size or pages < 1:

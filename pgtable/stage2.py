@@ -73,9 +73,7 @@ class Stage2:
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
-        self._unmapper = Unmapper(
-            self._entry, mm_ops, hooks, geometry, fwb=fwb, defer_tlbi=self._defer_tlbi
-        )
+        self._unmapper = Unmapper(self._entry, mm_ops, hooks, geometry, fwb=fwb, defer_tlbi=self._defer_tlbi)
         self._releaser = Releaser(mm_ops)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
@@ -97,9 +95,7 @@ class Stage2:
         self._hooks.dsb("ishst")
         return 0
 
-    def map(
-        self, addr: int, size: int, phys: int, prot: int, cache: Memcache | None, flags: int = 0
-    ) -> int:
+    def map(self, addr: int, size: int, phys: int, prot: int, cache: Memcache | None, flags: int = 0) -> int:
         """Map size bytes at addr to phys, in the largest blocks that fit.
 
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
@@ -177,26 +173,20 @@ class Stage2:
         ret = self._run(remember, LEAF, start, geometry.page_size)
         return ret, *leaf
 
-    def walk(
-        self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]
-    ) -> int:
+    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]) -> int:
         """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
 
         flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
         that the call is for.
         """
-        return self._run(
-            lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size
-        )
+        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size)
 
     def destroy(self) -> None:
         """Free everything. No TLB is invalidated: the hardware must not use the table any more.
 
         Doing it twice warns and frees None.
         """
-        ret = self._run(
-            self._releaser.visit, LEAF | TABLE_POST, 0, 1 << self.ia_bits, skip_empty=True
-        )
+        ret = self._run(self._releaser.visit, LEAF | TABLE_POST, 0, 1 << self.ia_bits, skip_empty=True)
         if ret:
             self._hooks.warn("kvm_pgtable_stage2_destroy")
         self._mm_ops.free_pages_exact(self.root, self.root_pages * self._geometry.page_size)
@@ -212,18 +202,12 @@ class Stage2:
             self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
         self._mm_ops.put_page(pa)
 
-    def _run(
-        self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False
-    ) -> int:
+    def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
         return walk.run(self.root, self.ia_bits, self.start_level)
 
-    def _new_walk(
-        self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool
-    ) -> Walk:
-        return Walk(
-            self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
-        )
+    def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
+        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
 
     def _warn_once(self, where: str) -> None:
         if where not in self._warned:

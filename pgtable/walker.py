@@ -168,9 +168,7 @@ class Walk:
             ret = self._visit(TABLE_POST, entries, index, pa, level, addr, old)
         return ret
 
-    def _visit(
-        self, visit: int, entries: Entries, index: int, pa: int, level: int, addr: int, old: int
-    ) -> int:
+    def _visit(self, visit: int, entries: Entries, index: int, pa: int, level: int, addr: int, old: int) -> int:
         self.entries = entries
         self.index = index
         self.pa = pa

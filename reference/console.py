@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import re
 import shutil
@@ -10,13 +10,14 @@ import signal
 import subprocess
 import time
 import tty
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pexpect
 
 from harness.errors import ToolFailure
+from harness.parent_death import die_with
 from reference.link import LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import FRAME_START, GREETING, GarbledFrame, Message, decode_frame, encode_frame
 
@@ -35,8 +36,6 @@ _LINE: Final = re.compile(rb"[^\n]*\n")
 _MONITOR_TOGGLE: Final = b"\x01c"
 _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
-_PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def qemu_version() -> str:
@@ -58,7 +57,7 @@ class ConsoleLink:
     def __init__(self, elf: Path, qemu_args: tuple[str, ...] = ()) -> None:
         self.elf = elf
         self.qemu_args = qemu_args
-        self._child: pexpect.spawn[bytes] | None = None
+        self._child: Any = None
         self._text = bytearray()
 
     @property
@@ -72,7 +71,12 @@ class ConsoleLink:
         command = [*_MACHINE, "-kernel", str(self.elf), *self.qemu_args]
         try:
             self._child = pexpect.spawn(
-                QEMU, command, echo=False, timeout=BOOT_TIMEOUT, maxread=65536, preexec_fn=_die_with(os.getpid())
+                QEMU,
+                command,
+                echo=False,
+                timeout=BOOT_TIMEOUT,
+                maxread=65536,
+                preexec_fn=functools.partial(_prepare_child, os.getpid()),
             )
         except pexpect.ExceptionPexpect as error:
             raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
@@ -109,10 +113,8 @@ class ConsoleLink:
             line = child.after.rstrip(b"\r\n")
             at = line.rfind(FRAME_START)
             if at >= 0:
-                try:
+                with suppress(GarbledFrame):  # then it is counted below, as what it is: text that is no message
                     return decode_frame(line[at:])
-                except GarbledFrame:
-                    pass  # counted below as what it is: text that is no message
             self._keep(line + b"\n")
             garbage += len(line)
             if garbage > _GARBAGE_LIMIT:
@@ -140,7 +142,7 @@ class ConsoleLink:
             os.kill(child.pid, signal.SIGKILL)
         child.close(force=True)
 
-    def _running(self) -> pexpect.spawn[bytes]:
+    def _running(self) -> Any:
         if self._child is None:
             raise LinkClosed
         return self._child
@@ -150,13 +152,7 @@ class ConsoleLink:
         del self._text[:-_TRANSCRIPT_LIMIT]
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes QEMU: make the terminal raw, and arrange to die with its parent."""
-
-    def prepare() -> None:
-        tty.setraw(0)
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return prepare
+def _prepare_child(parent: int) -> None:
+    """What the child does before it becomes QEMU."""
+    tty.setraw(0)
+    die_with(parent)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The PL011 of QEMU's `virt` machine. The CPU sleeps in WFI until a byte comes: the UART's interrupt is routed to it
+/* The PL011 of QEMU's `virt` machine. Between lines the CPU sleeps in WFI: the UART's interrupt is routed to it
  * through the GIC but stays masked, which is enough to wake it. */
 #include "kernel.h"
 
@@ -18,6 +18,9 @@
 #define GICD 0x08000000ul
 #define GICC 0x08010000ul
 #define UART_INTID 33u
+
+/* Within a line the next byte is near, and sleeping costs more than it takes to come. */
+#define POLLS_BEFORE_SLEEP 400
 
 static void write32(u64 address, u32 value)
 {
@@ -45,8 +48,9 @@ void console_init(void)
 
 u8 console_get(void)
 {
-	while (read32(UARTFR) & UARTFR_RXFE)
-		asm volatile("wfi" ::: "memory");
+	for (int tries = 0; read32(UARTFR) & UARTFR_RXFE; tries++)
+		if (tries >= POLLS_BEFORE_SLEEP)
+			asm volatile("wfi" ::: "memory");
 	return read32(UARTDR);
 }
 

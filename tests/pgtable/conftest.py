@@ -20,9 +20,7 @@ class World:
 
     BudgetReached = BudgetReached
 
-    def __init__(
-        self, ia_bits: int = 40, features: Features | None = None, pages: int = 64
-    ) -> None:
+    def __init__(self, ia_bits: int = 40, features: Features | None = None, pages: int = 64) -> None:
         self.features = features or Features()
         self.complaints: list[tuple[str, int]] = []
         self.log: list[tuple] = []

@@ -20,9 +20,9 @@ GRANULE_16K, GRANULE_64K = Geometry(14), Geometry(16)
 # ia_bits: start level, concatenated root pages; 4K pages.
 ROOTS_4K = (
     {32: (2, 4), 33: (2, 8), 34: (2, 16)}
-    | {bits: (1, 1) for bits in range(35, 40)}
+    | dict.fromkeys(range(35, 40), (1, 1))
     | {40: (1, 2), 41: (1, 4), 42: (1, 8), 43: (1, 16)}
-    | {bits: (0, 1) for bits in range(44, 49)}
+    | dict.fromkeys(range(44, 49), (0, 1))
 )
 
 

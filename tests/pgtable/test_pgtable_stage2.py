@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pgtable
-from pgtable import TLBI_TTL_UNKNOWN, VERSIONS, Features, Geometry, Prot, Stage2, WalkFlags
+from pgtable import (
+    TLBI_TTL_UNKNOWN,
+    VERSIONS,
+    Features,
+    Geometry,
+    PagePool,
+    Prot,
+    Stage2,
+    WalkFlags,
+)
 from pgtable.pte import LOCKED, leaf_attrs, leaf_pte, table_pte, to_phys
 
 PAGE, BLOCK, GIB = 1 << 12, 1 << 21, 1 << 30
@@ -99,7 +108,7 @@ def test_the_largest_blocks_that_fit(make_world):
 
 @pytest.mark.parametrize(
     ("addr", "size", "phys"),
-    [(PAGE, BLOCK, PA + PAGE), (0, BLOCK - PAGE, PA), (0, BLOCK, PA + PAGE)],
+    [(PAGE, BLOCK, PA), (0, BLOCK - PAGE, PA), (0, BLOCK, PA + PAGE)],
 )
 def test_no_block_unless_range_and_both_addresses_allow(make_world, addr, size, phys):
     world = make_world(39)
@@ -114,9 +123,7 @@ def test_no_block_at_level_0(make_world):
     assert world.s2.get_leaf(0)[2] == 1
 
 
-@pytest.mark.parametrize(
-    "prot", [Prot.DEVICE | Prot.NORMAL_NC, Prot.DEVICE | Prot.X, Prot.NORMAL_NC | Prot.X]
-)
+@pytest.mark.parametrize("prot", [Prot.DEVICE | Prot.NORMAL_NC, Prot.DEVICE | Prot.X, Prot.NORMAL_NC | Prot.X])
 def test_illegal_prot_is_refused_before_anything_happens(make_world, prot):
     world = make_world(39)
     assert world.s2.map(1 << 60, PAGE, PA, prot, world.cache) == -22
@@ -205,6 +212,16 @@ def test_software_bits_need_no_break(make_world):
     assert world.log == [("dsb", "ishst")]
     assert world.s2.map(0, PAGE, PA, Prot.R, world.cache) == 0
     assert "tlbi_ipa" in world.kinds()
+    world.check_refcounts()
+
+
+def test_software_bits_in_a_shared_walk_take_the_long_way(make_world):
+    world = make_world(39)
+    world.s2.map(0, PAGE, PA, RW, world.cache)
+    world.took()
+    assert world.s2.map(0, PAGE, PA, RW | Prot.SW1, world.cache, WalkFlags.SHARED) == 0
+    expected = ["cmpxchg", "tlbi_ipa", "put_page", "dcache", "get_page", "release", "dsb"]
+    assert world.kinds() == expected
     world.check_refcounts()
 
 
@@ -432,9 +449,7 @@ def test_a_budget_ends_an_endless_invalidation(make_world):
 
 
 def contents(world):
-    return [bytes(world.table(world.pool.base + i * PAGE)) for i in range(24)], list(
-        world.pool.refcounts
-    )
+    return [bytes(world.table(world.pool.base + i * PAGE)) for i in range(24)], list(world.pool.refcounts)
 
 
 def split(world):
@@ -526,9 +541,7 @@ def test_make_warns_when_the_lock_is_gone(make_world):
     world = make_world(39)
     world.s2.map(0, BLOCK, PA, RW, world.cache)
     world.took()
-    world.dcache_clean_inval_poc = lambda pa, size: world.table(world.tables()[1][0]).__setitem__(
-        0, 0
-    )
+    world.dcache_clean_inval_poc = lambda pa, size: world.table(world.tables()[1][0]).__setitem__(0, 0)
     assert world.s2.map(0, BLOCK, PA + BLOCK, RW, world.cache) == 0
     assert ("warn", "stage2_make_pte") in world.log
 
@@ -550,6 +563,19 @@ def test_destroy_gives_everything_back(make_world, ia_bits):
     assert world.pool.pages_in_use() == 0
     world.pool.check_poison()
     assert world.complaints == []
+
+
+def test_a_table_at_address_0_is_a_table(new_world):
+    world = new_world(40)
+    world.pool = PagePool(0, 64)
+    assert world.s2.init() == 0
+    assert world.s2.root == 0
+    assert world.cache.topup(world.pool, 4) == 0
+    assert world.s2.map(0, PAGE, PA, RW, world.cache) == 0
+    assert world.s2.unmap(0, PAGE) == 0
+    world.check_refcounts()
+    world.s2.destroy()
+    assert world.pool.refcounts[:2] == [0, 0]
 
 
 def test_destroy_twice(make_world):
@@ -635,11 +661,7 @@ def test_pages_against_a_dictionary(new_world, ops):
             for page in covered:
                 new = (phys + page - addr, prot)
                 old = expected.get(page)
-                same_but_perms = (
-                    isinstance(old, tuple)
-                    and old[0] == new[0]
-                    and (old[1] ^ new[1]) & Prot.SW0 == 0
-                )
+                same_but_perms = isinstance(old, tuple) and old[0] == new[0] and (old[1] ^ new[1]) & Prot.SW0 == 0
                 if not same_but_perms:
                     expected[page] = new
         elif what == "own":

@@ -219,9 +219,7 @@ def test_passing_over_empty_entries_shows_all_others(make_world):
             seen.append((visit, walk.level, walk.addr, walk.old, walk.pa))
             return 0
 
-        walk = Walk(
-            world.s2._geometry, world, world.warn, visitor, LEAF | PRE | POST, addr, size, skip
-        )
+        walk = Walk(world.s2._geometry, world, world.warn, visitor, LEAF | PRE | POST, addr, size, skip)
         assert walk.run(world.s2.root, world.s2.ia_bits, world.s2.start_level) == 0
         return seen
 

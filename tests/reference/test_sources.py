@@ -24,14 +24,11 @@ REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
 FILES = {
     "Makefile": "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION = -rc1\nNAME = x\n",
-    "include/asm-generic/Kbuild": (
-        "# mandatory-y += no.h\nmandatory-y += bug.h \\\n\tmmu.h made.h pci.h\n"
-    ),
+    "include/asm-generic/Kbuild": ("# mandatory-y += no.h\nmandatory-y += bug.h \\\n\tmmu.h made.h pci.h\n"),
     "include/uapi/asm-generic/Kbuild": "mandatory-y += types.h\nmandatory-y += mmu.h stat.h\n",
     HEADER: "one\ntwo\nthree\n",
     "arch/arm64/include/asm/Kbuild": (
-        "generic-y += user.h\ngenerated-y += sysreg-defs.h made.h\ngeneric-$(X) += not.h\n"
-        "generic-y += ../../escape.h\n"
+        "generic-y += user.h\ngenerated-y += sysreg-defs.h made.h\ngeneric-$(X) += not.h\ngeneric-y += ../../escape.h\n"
     ),
     "arch/arm64/include/asm/mmu.h": "own\n",
     "arch/arm64/include/uapi/asm/Kbuild": "generic-y += kvm_para.h\n",
@@ -137,9 +134,7 @@ def unprivileged() -> Iterator[None]:
 # The cache's place
 
 
-def test_cache_dir_prefers_the_own_variable_then_xdg_then_home(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_cache_dir_prefers_the_own_variable_then_xdg_then_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert sources.cache_dir() == tmp_path / "cache"
@@ -252,9 +247,7 @@ def test_a_second_process_waits_for_the_first(tarballs: Path, cache: Path) -> No
     assert any("unpacking" in message for message in said)
 
 
-def test_the_real_package_resolves_its_generated_headers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_real_package_resolves_its_generated_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("S2FUZZ_CACHE", str(REAL_CACHE))  # unpacking takes seconds
     found = prepare(KernelChoice())
     assert found.version.startswith("6.12.")
@@ -295,9 +288,7 @@ def test_a_tree_is_used_in_place_and_not_written_to(tree: Path) -> None:
     assert snapshot(tree) == before
 
 
-@pytest.mark.parametrize(
-    "path", ["Makefile", "arch/arm64/kvm/hyp/pgtable.c", "include/asm-generic/Kbuild"]
-)
+@pytest.mark.parametrize("path", ["Makefile", "arch/arm64/kvm/hyp/pgtable.c", "include/asm-generic/Kbuild"])
 def test_a_tree_that_lacks_a_file(tree: Path, path: str) -> None:
     (tree / path).unlink()
     with pytest.raises(BadKernelChoice, match=path):
@@ -365,9 +356,7 @@ def test_a_folder_may_contain_an_at_sign(repository: Path) -> None:
     assert prepare(KernelChoice(f"{odd}@HEAD")).description.startswith(f"{odd}@")
 
 
-def test_a_subfolder_and_a_bare_repository_stand_for_the_whole(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_a_subfolder_and_a_bare_repository_stand_for_the_whole(repository: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.git"
     git(tmp_path, "clone", "-q", "--bare", str(repository), str(bare))
     for place in (repository / "include/linux", bare, repository / ".git"):
@@ -504,9 +493,7 @@ def test_mails_without_a_diff(tree: Path, tmp_path: Path) -> None:
         (diff("include/../../../x", "a", "b"), "does not apply"),
     ],
 )
-def test_a_patch_that_misses(
-    tree: Path, tmp_path: Path, cache: Path, content: str | bytes, message: str
-) -> None:
+def test_a_patch_that_misses(tree: Path, tmp_path: Path, cache: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(BadKernelChoice, match=message) as caught:
         patched(tmp_path, tree, content)
     assert "fix0.patch" in str(caught.value)
@@ -535,17 +522,13 @@ def test_a_patch_that_removes_pgtable(tree: Path, tmp_path: Path) -> None:
         patched(tmp_path, tree, removal)
 
 
-def test_patching_inside_another_repository(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_patching_inside_another_repository(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "-q")  # the cache is below: git apply would skip everything
     monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
     assert (patched(tmp_path, tree, FIX).root / HEADER).read_text().startswith("ONE")
 
 
-def test_patching_never_writes_through_a_link(
-    repository: Path, tmp_path: Path, cache: Path
-) -> None:
+def test_patching_never_writes_through_a_link(repository: Path, tmp_path: Path, cache: Path) -> None:
     base = prepare(KernelChoice(f"{repository}@HEAD"))
     before = snapshot(base.root)
     mode = f"diff --git a/{sources.PGTABLE} b/{sources.PGTABLE}\nold mode 100644\nnew mode 100755\n"
@@ -564,18 +547,14 @@ def test_a_user_s_files_are_copied_not_linked(tree: Path, tmp_path: Path) -> Non
     assert not os.path.samefile(tree / "Makefile", found.root / "Makefile")
 
 
-def test_results_of_a_build_are_neither_copied_nor_part_of_the_key(
-    tree: Path, tmp_path: Path
-) -> None:
+def test_results_of_a_build_are_neither_copied_nor_part_of_the_key(tree: Path, tmp_path: Path) -> None:
     first = patched(tmp_path, tree, FIX)
     write(tree, {"include/generated/autoconf.h": "x\n", "arch/arm64/kvm/hyp/pgtable.o": "x\n"})
     (tree / "include/.#lock").symlink_to("nowhere")
     assert patched(tmp_path, tree, FIX) == first
 
 
-def test_without_links_files_are_copied(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_links_files_are_copied(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError("no links here")
 

@@ -1,0 +1,44 @@
+# `make smoke` and `make test` do everything on a fresh Debian 12 machine, through `make setup`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The system's Python, not one that happens to be first on the path.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+SECONDS ?= 60
+SMOKE_FLAGS ?=
+
+.PHONY: help setup packages smoke test lint mutants clean
+
+help:  ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: packages $(STAMP)  ## Install what is missing and leave the s2fuzz command in .venv/bin
+
+packages:
+	@./setup-packages
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
+
+smoke: setup  ## Fuzz the packaged kernel for a minute (SECONDS=…)
+	$(BIN)/s2fuzz smoke --seconds $(SECONDS) $(SMOKE_FLAGS)
+
+test: setup lint  ## Lint, type-check and test everything
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+mutants: setup  ## Find every planted bug, three seeds each
+	$(BIN)/python -m pytest -m mutants tests/mutants
+
+clean:  ## Remove the virtual environment and caches of tools
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

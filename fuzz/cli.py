@@ -1,0 +1,399 @@
+"""The command line. Commands are thin: they choose sides, call, and print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from fuzz import __version__, display
+from fuzz.debugging import debug as run_debug
+from fuzz.doctor import examine
+from fuzz.filing import Filer, sides_of, with_kernel
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, parse_side
+from fuzz.smoke import Interrupted, Progress
+from fuzz.smoke import smoke as run_smoke
+from fuzz.worker import Assignment
+from harness.errors import BadInput, ToolFailure
+from harness.executor import Executor, TargetDied
+from harness.finding import load, program_in
+from harness.judge import Judge, Unconfirmed
+from harness.program_text import reformat
+from harness.report import observation_text, run_report, verified_against
+from reference.build import FLAVOURS
+
+OK: Final = 0
+FINDING: Final = 1
+BAD_INPUT: Final = 2
+TOOL_FAILURE: Final = 3
+INTERRUPTED: Final = 130
+
+CORPORA: Final = Path(__file__).resolve().parent.parent / "corpora"
+"""The programs that come with a checkout; an installed s2fuzz has none."""
+
+_EXISTING: Final = click.Path(exists=True, path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def kernel_options(command: _Command) -> _Command:
+    """The options that choose the two sides, on every command that runs a kernel."""
+    options = (
+        click.option(
+            "--linux",
+            metavar="KERNEL",
+            help=f"The kernel under test: a version that Debian packages ({DEFAULT_LINUX}), a kernel tree, or "
+            f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
+        ),
+        click.option(
+            "--patch",
+            "patches",
+            metavar="FILE",
+            type=_EXISTING,
+            multiple=True,
+            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
+        ),
+        click.option("--pgtable", metavar="FILE", type=_EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
+        click.option(
+            "--sides",
+            metavar="A,B",
+            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV. Then --patch and "
+            "--pgtable apply to the last kernel.  [default: model:6.12,kernel:KERNEL]",
+        ),
+        click.option(
+            "--flavour",
+            type=click.Choice(FLAVOURS),
+            default="plain",
+            show_default=True,
+            help="How the hosted files are built; ubsan's reports count as WARNs.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _sides(
+    linux: str | None, patches: Sequence[Path], pgtable: Path | None, sides: str | None, flavour: str
+) -> tuple[Side, Side]:
+    if linux is not None and sides is not None:
+        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
+    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour)
+
+
+def _open_both(sides: tuple[Side, Side]) -> tuple[Executor, Executor]:
+    return sides[0].open(_say), sides[1].open(_say)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="s2fuzz")
+def cli() -> None:
+    """Find bugs in the KVM/arm64 stage-2 page-table code.
+
+    s2fuzz runs programs of page-table operations twice: in a Python implementation of Linux's kvm_pgtable (the
+    model), and in a bare-metal arm64 kernel under QEMU that hosts Linux's own pgtable.c (the kernel). Where results,
+    tables or accounting differ, it keeps a finding: a directory that `s2fuzz replay` runs again.
+
+    \b
+    Start here:
+      s2fuzz doctor                        is everything there?
+      s2fuzz smoke --seconds 60            fuzz the packaged kernel
+      s2fuzz smoke --linux ~/src/linux     fuzz your own tree
+      s2fuzz run corpora/seeds/*.s2        run programs you can read
+
+    \b
+    Exit status: 0 nothing found, 1 a finding, 2 bad usage or input, 3 s2fuzz or its environment failed,
+    130 interrupted.
+    """
+
+
+@cli.command()
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="How long to fuzz.")
+@click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
+@click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
+)
+@click.option("--corpora", type=_EXISTING, help="Programs to run first.  [default: those of the checkout]")
+@click.option("--no-corpora", is_flag=True, help="Run generated programs only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
+@click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
+@kernel_options
+def smoke(
+    seconds: float,
+    executions: int | None,
+    seed: int | None,
+    keep_going: bool,
+    out: Path,
+    corpora: Path | None,
+    no_corpora: bool,
+    as_json: bool,
+    inputs: Path | None,
+    **kernel: Any,
+) -> int:
+    """Fuzz for a short while: what CI runs on every change.
+
+    Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
+    runs but findings, which go to --out.
+    """
+    sides = _sides(**kernel)
+    for side in sides:  # before the clock starts, and where errors are printed as they are
+        side.open(_say).close()
+    chosen_seed = int(time.time()) if seed is None else seed
+    folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
+    work = Assignment(sides, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs)
+    _say(f"{sides[0].name} against {sides[1].name}, seed {chosen_seed}, {seconds:g} s")
+    with display.live(seconds, executions) as show:
+        try:
+            progress = run_smoke(work, show)
+        except Interrupted as error:
+            progress = error.progress
+    for line in display.summary(progress):
+        click.echo(line, err=as_json)
+    for line in verified_against(progress.identities):
+        click.echo(line, err=as_json)
+    if progress.findings and not as_json:
+        click.echo((Path(progress.findings[0]["directory"]) / "report.txt").read_text())
+    _print_places(progress.findings, as_json)
+    if as_json:
+        click.echo(json.dumps(_smoke_json(progress, chosen_seed), sort_keys=True))
+    if progress.interrupted:
+        return INTERRUPTED
+    return FINDING if progress.findings else OK
+
+
+def _print_places(findings: list[dict[str, str]], to_stderr: bool) -> None:
+    for finding in findings:
+        click.echo(f"{finding['class']} {finding['bucket']}: {finding['directory']}", err=to_stderr)
+    if findings:
+        click.echo(f"replay with: s2fuzz replay {findings[0]['directory']}", err=to_stderr)
+
+
+def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
+    return {
+        **progress.tally,
+        "boots": progress.boots,
+        "coverage": progress.coverage,
+        "exec_per_s": round(progress.rate, 2),
+        "findings": progress.findings,
+        "identities": progress.identities,
+        "interrupted": progress.interrupted,
+        "seconds": progress.seconds,
+        "seed": seed,
+    }
+
+
+@cli.command()
+@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
+@kernel_options
+def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> int:
+    """Run programs on both sides and compare.
+
+    A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused.
+    """
+    sides = _sides(**kernel)
+    loaded = [(path, program_in(path)) for path in programs]
+    left, right = _open_both(sides)
+    with closing(left), closing(right):
+        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"})
+        judge = Judge(left, right)
+        for path, program in loaded:
+            try:
+                verdict = judge.check(program)
+            except Unconfirmed as error:
+                raise ToolFailure(f"{path}: {error}, but not on fresh kernels") from error
+            if verdict is not None:
+                click.echo(f"{path}: {verdict.kind} {verdict.bucket}")
+                click.echo(filer.report(program, verdict))
+                filer.file(program, verdict)
+                continue
+            click.echo(f"{path}: the sides agree")
+            if verbose:
+                for line in run_report(program, right.observe(program)):
+                    click.echo(f"  {line}")
+        _print_places(filer.filed, to_stderr=False)
+        return FINDING if filer.filed else OK
+
+
+@cli.command()
+@click.argument("program", type=_EXISTING)
+@click.option(
+    "--on", "on", default="model:6.12", show_default=True, metavar="SIDE", help="Where to run it, as in --sides."
+)
+def show(program: Path, on: str) -> int:
+    """Show what a program does: every result, and the resulting tree, decoded."""
+    loaded = program_in(program)
+    with closing(parse_side(on).open(_say)) as executor:
+        try:
+            click.echo(observation_text(loaded, executor.observe(loaded)), nl=False)
+        except TargetDied as error:
+            click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
+            return FINDING
+    return OK
+
+
+@cli.command()
+@click.argument("finding", type=_EXISTING)
+@kernel_options
+def replay(finding: Path, **kernel: Any) -> int:
+    """Run a finding again, on the sides it was found with.
+
+    With --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status:
+    1 still there, 0 gone, 3 could not run.
+    """
+    found = load(finding)
+    stored = sides_of(found)
+    if kernel["sides"] is not None:
+        sides = _sides(**kernel)
+    elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
+        sides = with_kernel(stored, kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
+    else:
+        sides = stored
+    if kernel["flavour"] != "plain":
+        sides = (sides[0], dataclasses.replace(sides[1], flavour=kernel["flavour"]))
+    try:
+        left, right = _open_both(sides)
+    except BadInput as error:
+        if sides is not stored:
+            raise
+        raise ToolFailure(f"the finding cannot be run again here: {error}") from error
+    with closing(left), closing(right):
+        verdict = Judge(left, right).verdict(found.program)
+        if verdict is None:
+            click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
+            return OK
+        same = "still there" if verdict.bucket == found.bucket else f"still there, but it was {found.bucket}"
+        click.echo(f"{same}\n")
+        click.echo(Filer(finding, sides, (left, right), {}).report(found.program, verdict), nl=False)
+        return FINDING
+
+
+@cli.command()
+@click.argument("program", type=_EXISTING)
+@click.option(
+    "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port for gdb, on 127.0.0.1.  [default: a free one]")
+@click.option("--seconds", type=float, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
+@kernel_options
+def debug(program: Path, record: int, port: int | None, seconds: float, **kernel: Any) -> int:
+    """Run a program in a kernel that waits for gdb at an op.
+
+    Prints the gdb command that attaches, sets a breakpoint on the op and continues to it.
+    """
+    loaded = program_in(program)
+    sides = _sides(**kernel)
+    observation = run_debug(loaded, sides[1], record, port, seconds, click.echo)
+    if observation is None:
+        raise ToolFailure(f"no debugger let the program go on within {seconds:g} s")
+    click.echo(observation_text(loaded, observation), nl=False)
+    return OK
+
+
+@cli.command()
+@kernel_options
+def build(**kernel: Any) -> int:
+    """Build the kernels of both sides; print their paths and what they are made of."""
+    for side in _sides(**kernel):
+        if side.kind == "kernel":
+            image = side.image(_say)
+            click.echo(image.elf)
+            for key, value in sorted(image.identity.items()):
+                click.echo(f"  {key}: {value}")
+    return OK
+
+
+@cli.command()
+def doctor() -> int:
+    """Check this machine: what s2fuzz needs, whether it is there, and how to get it."""
+    missing = 0
+    for check in examine():
+        if check.found is None:
+            missing += 1
+            click.echo(f"missing  {check.name}, needed for {check.needed_for}: {check.remedy}")
+        else:
+            click.echo(f"ok       {check.name}: {check.found}")
+    if missing:
+        raise ToolFailure(f"{missing} missing; `make setup` in a checkout installs them on Debian 12")
+    return OK
+
+
+@cli.command()
+@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.option("--diff", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
+def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
+    """Rewrite programs in canonical form. Comments stay."""
+    changed = []
+    for path in programs:
+        text = path.read_text()
+        formatted = reformat(text, str(path))
+        if formatted != text:
+            changed.append(path)
+            if not only_check:
+                scratch = path.with_name(f".{path.name}.tmp")
+                scratch.write_text(formatted)
+                os.replace(scratch, path)
+    for path in changed:
+        click.echo(f"{path}: {'not in canonical form' if only_check else 'rewritten'}")
+    return BAD_INPUT if only_check and changed else OK
+
+
+@cli.command()
+@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+def check(programs: tuple[Path, ...]) -> int:
+    """Check that programs are well formed, without running them."""
+    problems = 0
+    for path in programs:
+        try:
+            program = program_in(path)
+            click.echo(f"{path}: ok, {len(program.ops)} ops")
+        except BadInput as error:
+            problems += 1
+            _say(str(error))
+    return BAD_INPUT if problems else OK
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status. Every way of failing is mapped to a status here, and only here."""
+    sys.exit(status_of(arguments))
+
+
+def status_of(arguments: Sequence[str] | None = None) -> int:
+    """The exit status that the command line comes to; errors are printed to stderr."""
+    try:
+        status = cli.main(arguments, prog_name="s2fuzz", standalone_mode=False)
+        return int(status) if status is not None else OK
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    except BadInput as error:
+        _say(f"s2fuzz: {error}")
+        return BAD_INPUT
+    except ToolFailure as error:
+        _say(f"s2fuzz: {error}")
+        return TOOL_FAILURE
+    except Exception:
+        _say(f"s2fuzz: an error of its own; please report it:\n{traceback.format_exc()}")
+        return TOOL_FAILURE

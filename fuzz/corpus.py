@@ -1,0 +1,43 @@
+"""Folders of inputs in the private binary form. A stamp says which codec wrote them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Final
+
+from harness.codec import CODEC
+from harness.errors import BadInput
+
+STAMP: Final = "s2fuzz-codec"
+"""A file beside the folder's inputs: NAME.s2fuzz-codec, since libFuzzer takes every file within for an input."""
+
+_FIRST_INPUTS: Final = 32
+_FIRST_SIZES: Final = (32, 96)
+
+
+def _stamp_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{STAMP}")
+
+
+def check_codec(folder: Path) -> None:
+    """Refuse (BadInput) a folder whose inputs another codec wrote; an empty or new folder is stamped."""
+    stamp = _stamp_of(folder)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(f"{CODEC}\n")
+        return
+    try:
+        written = stamp.read_text().strip()
+    except OSError as error:
+        raise BadInput(f"{folder}: holds inputs, but {stamp.name} does not say which codec wrote them") from error
+    if written != str(CODEC):
+        raise BadInput(f"{folder}: written by codec {written}, this is codec {CODEC}; convert it through text")
+
+
+def first_inputs(folder: Path, seed: int) -> None:
+    """Fill an empty folder with the random inputs that a run with `seed` starts from."""
+    check_codec(folder)
+    choice = random.Random(seed)
+    for number in range(_FIRST_INPUTS):
+        (folder / f"{number:03}").write_bytes(choice.randbytes(choice.randint(*_FIRST_SIZES)))

@@ -1,0 +1,84 @@
+"""What a run looks like while it goes: a live line on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from fuzz.smoke import Progress
+
+_LINE_INTERVAL: Final = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+@contextmanager
+def live(seconds: float, executions: int | None) -> Iterator[Callable[[Progress], None]]:
+    """Yields what to call with news of the run. Writes to stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (SpinnerColumn(), BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def show(progress: Progress) -> None:
+            done = progress.seconds / seconds
+            if executions is not None:
+                done = max(done, progress.executions / executions)
+            bar.update(task, completed=min(done, 1.0), description=describe(progress))
+
+        yield show
+
+
+def _plain_lines() -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_INTERVAL:
+            last = time.monotonic()
+            print(f"{progress.seconds:.0f} s: {describe(progress)}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def describe(progress: Progress) -> str:
+    """Rate, corpus, coverage and findings on one line."""
+    coverage = progress.coverage
+    parts = [
+        f"{progress.executions} executions",
+        f"{progress.rate:.0f}/s",
+        f"corpus {coverage.get('corpus', 0)}",
+        f"model coverage {coverage.get('edges', 0)} edges",
+        f"findings {len(progress.findings)}",
+    ]
+    if progress.boots > 1:
+        parts.append(f"restarts {progress.boots - 1}")
+    return ", ".join(parts)
+
+
+def summary(progress: Progress) -> list[str]:
+    """The run's result, a few lines."""
+    tally: dict[str, Any] = progress.tally
+    lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
+    if tally.get("replayed") or tally.get("skipped"):
+        lines.append(f"corpora: {tally['replayed']} programs replayed, {tally['skipped']} skipped")
+    if tally.get("executions"):
+        trees = tally["trees"]
+        lines.append(
+            f"median {tally['median_ops']} ops, {tally['ops_succeeded']:.0%} of ops succeeded, "
+            f"{trees['splits']} splits, {trees['merges']} merges"
+        )
+    if tally.get("unconfirmed"):
+        lines.append(f"{tally['unconfirmed']} not confirmed on fresh kernels, kept under unconfirmed/")
+    if not progress.findings:
+        lines.append("nothing found")
+    return lines

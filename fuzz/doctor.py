@@ -1,0 +1,76 @@
+"""Checks the machine: what s2fuzz needs, whether it is there, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fuzz.sides import DEFAULT_LINUX
+from harness.errors import ToolFailure
+from reference.build import find_toolchain
+from reference.console import qemu_version
+from reference.sources import TARBALLS, cache_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `needed_for` says what does not work without it."""
+
+    name: str
+    found: str | None
+    needed_for: str
+    remedy: str
+
+
+def examine() -> Iterator[Check]:
+    """Every check, in order. None raises: a thing that is missing has `found` None."""
+    yield Check("Python", f"{platform.python_version()} ({sys.executable})", "everything", "")
+    yield Check("QEMU", _attempt(qemu_version), "running kernels", "apt-get install qemu-system-arm")
+    yield Check(
+        "clang and lld",
+        _attempt(lambda: find_toolchain().version),
+        "building kernels",
+        "apt-get install clang-19 lld-19",
+    )
+    for tool, package in (("git", "git"), ("tar", "tar"), ("xz", "xz-utils"), ("awk", "mawk")):
+        yield Check(tool, shutil.which(tool), "preparing kernel sources", f"apt-get install {package}")
+    tarball = TARBALLS / f"linux-source-{DEFAULT_LINUX}.tar.xz"
+    yield Check(
+        f"Linux {DEFAULT_LINUX} source",
+        str(tarball) if tarball.exists() else None,
+        f"--linux {DEFAULT_LINUX} (trees of your own need none)",
+        f"apt-get install linux-source-{DEFAULT_LINUX}",
+    )
+    for module in ("click", "pexpect", "elftools", "rich"):
+        yield Check(f"Python package {module}", _version_of(module), "everything", "pip install s2fuzz")
+    yield Check(
+        "Atheris", _version_of("atheris"), "fuzzing", "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
+    )
+    yield Check("cache folder", _attempt(_writable_cache), "building kernels", "make it writable, or set S2FUZZ_CACHE")
+
+
+def _attempt(probe: Callable[[], str]) -> str | None:
+    try:
+        return probe()
+    except (ToolFailure, OSError):
+        return None
+
+
+def _version_of(module: str) -> str | None:
+    if importlib.util.find_spec(module) is None:
+        return None
+    distribution = {"elftools": "pyelftools"}.get(module, module)
+    return importlib.metadata.version(distribution)
+
+
+def _writable_cache() -> str:
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".writable").touch()
+    (folder / ".writable").unlink()
+    return f"{folder} ({shutil.disk_usage(folder).free >> 30} GiB free)"

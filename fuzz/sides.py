@@ -1,0 +1,132 @@
+"""Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
+
+A side is `model:VERSION`, `kernel:VERSION`, `kernel:TREE` or `kernel:GITDIR@REV`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness.errors import BadInput
+from harness.executor import Executor
+from harness.model import Model
+from reference.build import FLAVOURS, Image, build
+from reference.executor import Reference
+from reference.sources import KernelChoice, prepare
+
+DEFAULT_LINUX: Final = "6.12"
+MODEL_VERSION: Final = "6.12"
+"""The version that the model follows when a kernel is chosen that has no model of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's."""
+
+    kind: str
+    what: str
+    patches: tuple[Path, ...] = ()
+    pgtable: Path | None = None
+    flavour: str = "plain"
+
+    @property
+    def name(self) -> str:
+        """As in `--sides`."""
+        return f"{self.kind}:{self.what}"
+
+    def image(self, progress: Callable[[str], None]) -> Image:
+        """The kernel's image, built if need be. Raises BadInput or ToolFailure."""
+        tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
+        return build(tree, self.flavour, progress)
+
+    def open(self, progress: Callable[[str], None] = lambda _: None) -> Executor:
+        """The executor. Raises BadInput for a side that cannot be, ToolFailure where the environment fails."""
+        if self.kind == "model":
+            return Model(self.what)
+        return Reference(self.image(progress), self._full_name)
+
+    @property
+    def _full_name(self) -> str:
+        extras = [path.name for path in (*self.patches, self.pgtable) if path is not None]
+        if self.flavour != "plain":
+            extras.append(self.flavour)
+        return "+".join([self.name, *extras])
+
+
+def parse_side(text: str) -> Side:
+    """A side as the user writes it. Raises BadInput."""
+    kind, colon, what = text.partition(":")
+    if kind not in ("model", "kernel") or not colon or not what:
+        raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
+    return Side(kind, _absolute(what) if kind == "kernel" else what)
+
+
+def _absolute(what: str) -> str:
+    """A kernel's folder by its full name, so that a finding can be replayed from anywhere."""
+    head, at, revision = what.rpartition("@")
+    if re.fullmatch(r"\d+\.\d+", what):
+        return what
+    if Path(what).is_dir():
+        return str(Path(what).resolve())
+    return f"{Path(head).resolve()}@{revision}" if at and Path(head).is_dir() else what
+
+
+def choose_sides(
+    linux: str = DEFAULT_LINUX,
+    patches: tuple[Path, ...] = (),
+    pgtable: Path | None = None,
+    sides: str | None = None,
+    flavour: str = "plain",
+) -> tuple[Side, Side]:
+    """The two sides of a run. By default the model against the kernel `linux`.
+
+    Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
+    patch compares before and after. Raises BadInput.
+    """
+    if flavour not in FLAVOURS:
+        raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
+    texts = [f"model:{MODEL_VERSION}", f"kernel:{linux}"] if sides is None else sides.split(",")
+    if len(texts) != 2:
+        raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
+    chosen = [parse_side(text) for text in texts]
+    kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
+    for index in kernels:
+        chosen[index] = replace(chosen[index], flavour=flavour)
+    if (patches or pgtable) and not kernels:
+        raise BadInput("--patch and --pgtable need a kernel among the sides")
+    if kernels:
+        chosen[kernels[-1]] = replace(chosen[kernels[-1]], patches=patches, pgtable=pgtable)
+    return chosen[0], chosen[1]
+
+
+def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:
+    """A side as JSON. `file_names` says under which names its files were kept beside it."""
+
+    def where(path: Path) -> str:
+        return str(path.resolve()) if file_names is None else file_names[path]
+
+    return {
+        "flavour": side.flavour,
+        "kind": side.kind,
+        "patches": [where(path) for path in side.patches],
+        "pgtable": None if side.pgtable is None else where(side.pgtable),
+        "what": side.what,
+    }
+
+
+def from_configuration(data: Any, base: Path) -> Side:
+    """A side from JSON; relative file names are below `base`. Raises BadInput when it is not a side."""
+    try:
+        kind, what, flavour = (str(data[key]) for key in ("kind", "what", "flavour"))
+        side = parse_side(f"{kind}:{what}")
+        if flavour not in FLAVOURS:
+            raise BadInput(f"`{flavour}` is not a flavour")
+        patches = tuple(base / str(name) for name in data["patches"])
+        pgtable = None if data["pgtable"] is None else base / str(data["pgtable"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"the configuration of a side is malformed: {error!r}") from error
+    return replace(side, patches=patches, pgtable=pgtable, flavour=flavour)

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""The libFuzzer target, directly executable: `fuzz/stage2_fuzzer.py [libFuzzer flags] [CORPUS_DIR...]`.
+
+The only module that imports Atheris. `s2fuzz smoke` runs it as a child, for libFuzzer ends its process without
+returning; then S2FUZZ_ASSIGNMENT says what to do. By hand it compares the model with the default kernel, files
+findings below ./s2fuzz-out and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Final
+
+# Executed as a script, Python puts this folder first on its path; the packages are one up.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import atheris  # noqa: E402  (after the path is put right)
+
+FRESH_SHARE: Final = 0.25
+"""How often a mutation is a new random input instead, so that a run does not stay with its first finds."""
+FRESH_SIZES: Final = (32, 96)
+"""Bytes of a fresh input: about 4 to 12 ops."""
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """libFuzzer's mutations, and now and then a fresh random input. Deterministic by `seed`."""
+    choice = random.Random(seed)
+    if choice.random() < FRESH_SHARE:
+        return choice.randbytes(min(choice.randint(*FRESH_SIZES), max_size))
+    mutated: bytes = atheris.Mutate(data, max_size)
+    return mutated
+
+
+def main(arguments: list[str]) -> None:
+    """Set up, replay the corpora, and fuzz; never returns."""
+    with atheris.instrument_imports(include=["pgtable"]):
+        import pgtable  # noqa: F401, PLC0415  (before anything else imports it uninstrumented)
+    from fuzz.corpus import check_codec  # noqa: PLC0415
+    from fuzz.sides import choose_sides  # noqa: PLC0415
+    from fuzz.worker import Assignment, Worker  # noqa: PLC0415
+    from harness.errors import BadInput, ToolFailure  # noqa: PLC0415
+    from harness.parent_death import die_with  # noqa: PLC0415
+
+    text = os.environ.get("S2FUZZ_ASSIGNMENT")
+    if text is None:
+        work = Assignment(choose_sides(), Path("s2fuzz-out"), (), 0, None, None, True, None)
+    else:
+        work = Assignment.from_json(text)
+    if work.parent is not None:
+        die_with(work.parent)
+    try:
+        for argument in arguments[1:]:
+            if not argument.startswith("-"):
+                check_codec(Path(argument))
+        worker = Worker(work)
+    except BadInput as error:
+        sys.exit(f"s2fuzz: {error}")
+    try:
+        worker.replay_corpora()
+    except (BadInput, ToolFailure) as error:
+        worker.fail(str(error))
+    atheris.Setup(arguments, worker.run_one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

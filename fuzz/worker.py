@@ -1,0 +1,291 @@
+"""What happens to every input in the fuzzing process: decode, judge, count, file.
+
+Nothing here imports Atheris. The worker's parent reads its messages, one JSON object per line, from a pipe, and ends
+it by closing the other one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from fuzz.filing import Filer
+from fuzz.sides import Side, from_configuration, to_configuration
+from harness.codec import decode
+from harness.errors import BadInput, ToolFailure
+from harness.judge import Judge, Unconfirmed
+from harness.model import Model
+from harness.program import Program
+from harness.program_text import format_program, read
+from reference.executor import Reference
+
+KEPT_PER_BUCKET: Final = 3
+_MESSAGE_INTERVAL: Final = 0.25
+_MAX_COUNTED_OPS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is to do; it travels to the fuzzing process as JSON.
+
+    `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
+    `control` are file descriptors that the process inherits; it dies with its `parent`.
+    """
+
+    sides: tuple[Side, Side]
+    out: Path
+    corpora: tuple[Path, ...]
+    seed: int
+    seconds: float | None
+    executions: int | None
+    keep_going: bool
+    digests: Path | None
+    messages: int | None = None
+    control: int | None = None
+    parent: int | None = None
+
+    def to_json(self) -> str:
+        """As one line."""
+        data = {
+            "control": self.control,
+            "corpora": [str(path) for path in self.corpora],
+            "digests": None if self.digests is None else str(self.digests),
+            "executions": self.executions,
+            "keep_going": self.keep_going,
+            "messages": self.messages,
+            "out": str(self.out),
+            "parent": self.parent,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "sides": [to_configuration(side) for side in self.sides],
+        }
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        """What `to_json` wrote."""
+        data = json.loads(text)
+        left, right = (from_configuration(side, Path()) for side in data["sides"])
+        return cls(
+            (left, right),
+            Path(data["out"]),
+            tuple(map(Path, data["corpora"])),
+            data["seed"],
+            data["seconds"],
+            data["executions"],
+            data["keep_going"],
+            None if data["digests"] is None else Path(data["digests"]),
+            data["messages"],
+            data["control"],
+            data["parent"],
+        )
+
+
+class Tally:
+    """What the executed programs came to, in numbers. Counts only."""
+
+    def __init__(self) -> None:
+        self.executions = 0
+        self.replayed = 0
+        self.skipped = 0
+        self.unconfirmed = 0
+        self.sizes: Counter[int] = Counter()
+        self.ops: Counter[str] = Counter()
+        self.succeeded: Counter[str] = Counter()
+        self.programs_succeeded: Counter[str] = Counter()
+        self.over_budget = 0
+        self.tables = [0] * 4
+        self.blocks = 0
+        self.splits = 0
+        self.merges = 0
+        self.buckets: Counter[str] = Counter()
+
+    def count(self, program: Program, model: Model | None) -> None:
+        """Add one generated program and, where the model ran it, what it did."""
+        self.executions += 1
+        self.sizes[min(len(program.ops), _MAX_COUNTED_OPS)] += 1
+        if model is None:
+            return
+        names = [op.name for op in program.ops]
+        self.ops.update(names[: len(model.returns) - 1])
+        good = [name for name, ret in zip(names, model.returns[1:], strict=False) if ret == 0]
+        self.succeeded.update(good)
+        self.programs_succeeded.update(set(good))
+        self.over_budget += model.returns[-1] is None
+        shape = model.shape
+        for level, tables in enumerate(shape.tables):
+            self.tables[level] += tables
+        self.blocks += shape.blocks
+        self.splits += shape.splits
+        self.merges += shape.merges
+
+    def median_ops(self) -> int:
+        """The median number of ops per generated program."""
+        half, seen = (self.executions + 1) // 2, 0
+        for size in sorted(self.sizes):
+            seen += self.sizes[size]
+            if seen >= half:
+                return size
+        return 0
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON, keys sorted."""
+        total, good = sum(self.ops.values()), sum(self.succeeded.values())
+        return {
+            "buckets": dict(sorted(self.buckets.items())),
+            "executions": self.executions,
+            "median_ops": self.median_ops(),
+            "op": {
+                name: {
+                    "count": count,
+                    "programs_succeeded": self.programs_succeeded[name],
+                    "succeeded": round(self.succeeded[name] / count, 4),
+                }
+                for name, count in sorted(self.ops.items())
+            },
+            "ops": total,
+            "ops_succeeded": round(good / total, 4) if total else 0.0,
+            "over_budget": self.over_budget,
+            "replayed": self.replayed,
+            "skipped": self.skipped,
+            "trees": {
+                "blocks": self.blocks,
+                "merges": self.merges,
+                "splits": self.splits,
+                "tables_by_level": self.tables,
+            },
+            "unconfirmed": self.unconfirmed,
+        }
+
+
+class Worker:
+    """One fuzzing process's work. `run_one` is the target; `leave` is how the process ends."""
+
+    def __init__(self, assignment: Assignment, leave: Callable[[int], NoReturn] = os._exit) -> None:
+        self.assignment = assignment
+        self.tally = Tally()
+        self._leave = leave
+        left, right = (side.open() for side in assignment.sides)
+        self.executors = (left, right)
+        self.judge = Judge(left, right)
+        self.filer = Filer(assignment.out, assignment.sides, self.executors, {"seed": assignment.seed})
+        self._model = next((side for side in self.executors if isinstance(side, Model)), None)
+        self._started: float | None = None
+        self._last_message = 0.0
+        self._digests = None if assignment.digests is None else assignment.digests.open("w")
+        if assignment.control is not None:
+            os.set_blocking(assignment.control, False)
+
+    def replay_corpora(self) -> None:
+        """Run every program of the corpora, in order of their names. One that a side cannot run is skipped."""
+        for folder in self.assignment.corpora:
+            for path in sorted(folder.rglob("*.s2")):
+                program = read(path)
+                try:
+                    found = self._judge(program)
+                except BadInput:
+                    self.tally.skipped += 1
+                    continue
+                self.tally.replayed += 1
+                self._report_progress()
+                if found and not self.assignment.keep_going:
+                    self.finish()
+
+    def run_one(self, data: bytes) -> None:
+        """One generated input. Never raises for a divergence: it is filed. Ends the process when its work is done."""
+        if self._started is None:
+            self._started = time.monotonic()
+        try:
+            program = decode(data)
+            found = self._judge(program)
+            self.tally.count(program, self._model)
+            if self._digests is not None:
+                self._digests.write(f"{data.hex()}\n")
+            self._report_progress()
+        except ToolFailure as error:
+            self.fail(str(error))
+        if (found and not self.assignment.keep_going) or self._is_done():
+            self.finish()
+
+    def finish(self) -> NoReturn:
+        """Report the final state and end the process."""
+        self._say(self._state("done"))
+        self._end(0)
+
+    def fail(self, message: str) -> NoReturn:
+        """Report that the tool failed and end the process."""
+        self._say({"event": "failed", "message": message})
+        self._end(3)
+
+    def _judge(self, program: Program) -> bool:
+        """Whether a finding was made; it is on disk then, unless its bucket is full."""
+        try:
+            verdict = self.judge.check(program)
+        except Unconfirmed as error:
+            self._keep_unconfirmed(program, str(error))
+            return False
+        if verdict is None:
+            return False
+        self.tally.buckets[verdict.bucket] += 1
+        if self.tally.buckets[verdict.bucket] <= KEPT_PER_BUCKET:
+            directory = self.filer.file(program, verdict)
+            self._say({"event": "finding", "directory": str(directory), "bucket": verdict.bucket})
+        return True
+
+    def _keep_unconfirmed(self, program: Program, why: str) -> None:
+        self.tally.unconfirmed += 1
+        folder = self.assignment.out / "unconfirmed"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = f"# Not confirmed on fresh kernels: {why}\n{format_program(program)}"
+        (folder / f"{self.tally.unconfirmed:04}.s2").write_text(text)
+
+    def _is_done(self) -> bool:
+        work = self.assignment
+        if work.executions is not None and self.tally.executions >= work.executions:
+            return True
+        if work.seconds is not None and time.monotonic() - (self._started or 0.0) >= work.seconds:
+            return True
+        return self._was_told_to_stop()
+
+    def _was_told_to_stop(self) -> bool:
+        if self.assignment.control is None:
+            return False
+        try:
+            return os.read(self.assignment.control, 1) == b""
+        except BlockingIOError:
+            return False
+
+    def _report_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._last_message >= _MESSAGE_INTERVAL:
+            self._last_message = now
+            self._say(self._state("progress"))
+
+    def _state(self, event: str) -> dict[str, Any]:
+        seconds = 0.0 if self._started is None else time.monotonic() - self._started
+        boots = sum(side.boots for side in self.executors if isinstance(side, Reference))
+        return {
+            "boots": boots,
+            "event": event,
+            "findings": self.filer.filed,
+            "identities": [dict(side.identity) for side in self.executors],
+            "seconds": round(seconds, 3),
+            "tally": self.tally.summary(),
+        }
+
+    def _say(self, message: dict[str, Any]) -> None:
+        if self.assignment.messages is not None:
+            os.write(self.assignment.messages, json.dumps(message, sort_keys=True).encode() + b"\n")
+
+    def _end(self, status: int) -> NoReturn:
+        for side in self.executors:
+            side.close()
+        if self._digests is not None:
+            self._digests.close()
+        self._leave(status)

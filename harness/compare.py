@@ -1,0 +1,274 @@
+"""Compares two observations of one program, tier by tier.
+
+Table pages are compared up to renaming: where a page lies does not matter, only what it holds and who points to it.
+What a table entry looks like is stated here again, rather than taken from `pgtable`: the judge must not share its
+eyes with one of the parties.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final
+
+from harness.observation import (
+    ENTRIES,
+    POOL_MISUSE,
+    UBSAN_REPORTS,
+    Complaint,
+    Observation,
+    Page,
+    Record,
+    describe_return,
+)
+from harness.ops import OpDef
+
+LAST_LEVEL: Final = 3
+_TABLE: Final = 0b11
+_ADDRESS: Final = ((1 << 48) - 1) & ~0xFFF
+LEVEL_SHIFTS: Final = (39, 30, 21, 12)
+"""How many bits of address one entry of a level covers, 4K granule."""
+
+
+class Tier(enum.IntEnum):
+    """What is compared, in this order. EVENTS holds the WARN-class events only, so far."""
+
+    RESULTS = 1
+    TABLES = 2
+    ACCOUNTING = 3
+    EVENTS = 4
+
+
+ALL_TIERS: Final = frozenset(Tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which the sides differ. `record` is the op's record (0: the implicit init), None where it is only
+    known to hold at the end; `level` is the table level concerned, None where there is none."""
+
+    tier: Tier
+    record: int | None
+    op: str
+    what: str
+    left: str
+    right: str
+    level: int | None = None
+
+    @property
+    def bucket(self) -> str:
+        """What makes two divergences the same, in one word that suits a file name."""
+        level = "" if self.level is None else f"-level{self.level}"
+        return f"{self.tier.name.lower()}-{self.op}-{self.what}{level}".replace(" ", "_")
+
+
+def differences(left: Observation, right: Observation, tiers: frozenset[Tier] = ALL_TIERS) -> list[Difference]:
+    """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order."""
+    if left.words == right.words:
+        return []
+    found = [*_results(left, right), *_tables(left, right), *_accounting(left, right), *_events(left, right)]
+    return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
+
+
+def is_table_entry(entry: int, level: int) -> bool:
+    """Whether a PTE of that level points to a table (Arm ARM, VMSAv8-64 descriptor formats)."""
+    return level < LAST_LEVEL and entry & _TABLE == _TABLE
+
+
+def entry_address(entry: int) -> int:
+    """The output address of a PTE, 4K granule and 48 bits."""
+    return entry & _ADDRESS
+
+
+def _last_op(observation: Observation) -> str:
+    return observation.records[-1].definition.name
+
+
+def _results(left: Observation, right: Observation) -> Iterator[Difference]:
+    for index, (mine, theirs) in enumerate(zip_longest(left.records, right.records)):
+        if mine is None or theirs is None:
+            op = (mine or theirs).definition.name
+            yield Difference(Tier.RESULTS, index, op, "ran", *_present(mine, theirs))
+            return
+        yield from _result(index, mine, theirs)
+
+
+def _present(mine: Record | None, theirs: Record | None) -> tuple[str, str]:
+    return "not run" if mine is None else "run", "not run" if theirs is None else "run"
+
+
+def _result(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
+    name = mine.definition.name
+    if mine.ret != theirs.ret:
+        yield Difference(Tier.RESULTS, index, name, "return", describe_return(mine.ret), describe_return(theirs.ret))
+    elif mine.definition.repeats:
+        yield from _visits(index, mine, theirs)
+    elif mine.outs != theirs.outs:
+        for out, a, b in zip_longest(mine.definition.outs, mine.outs, theirs.outs):
+            if a != b:
+                yield Difference(Tier.RESULTS, index, name, str(out), _hex(a), _hex(b))
+                return
+
+
+def _visits(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
+    """Visits carry entries, and so the addresses of tables: equal up to a renaming within this op."""
+    width = len(mine.definition.outs)
+    renamed: dict[int, int] = {}
+    pairs = zip_longest(_groups(mine.outs, width), _groups(theirs.outs, width))
+    for number, (a, b) in enumerate(pairs):
+        if a is None or b is None:
+            yield Difference(
+                Tier.RESULTS, index, mine.definition.name, "visits", _count(mine, width), _count(theirs, width)
+            )
+            return
+        same_place = a[:3] == b[:3]
+        if not same_place or not _same_entry(a[3], b[3], a[1], renamed):
+            left, right = describe_visit(mine.definition, a), describe_visit(theirs.definition, b)
+            yield Difference(
+                Tier.RESULTS, index, mine.definition.name, "visit", f"#{number} {left}", f"#{number} {right}"
+            )
+            return
+
+
+def _groups(values: Sequence[int], width: int) -> Iterator[tuple[int, ...]]:
+    return (tuple(values[i : i + width]) for i in range(0, len(values), width))
+
+
+def _count(record: Record, width: int) -> str:
+    return f"{len(record.outs) // width} visits"
+
+
+def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
+    """One visit in words: `leaf level=3 ipa=0x1000 pte=0x…`."""
+    names = {1: "leaf", 2: "table_pre", 4: "table_post"}
+    rest = " ".join(f"{name}={value:#x}" for name, value in zip(definition.outs[1:], values[1:], strict=True))
+    return f"{names.get(values[0], values[0])} {rest}"
+
+
+def _same_entry(a: int, b: int, level: int, renamed: dict[int, int]) -> bool:
+    if not (is_table_entry(a, level) and is_table_entry(b, level)):
+        return a == b
+    if a & ~_ADDRESS != b & ~_ADDRESS:
+        return False
+    return renamed.setdefault(entry_address(a), entry_address(b)) == entry_address(b)
+
+
+def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
+    if (left.root is None) != (right.root is None) or left.root_pages != right.root_pages:
+        yield Difference(
+            Tier.TABLES, None, _last_op(left), "root", f"{left.root_pages} pages", f"{right.root_pages} pages"
+        )
+        return
+    for where, level, a, b in paired_entries(left, right):
+        if a != b and not (is_table_entry(a, level) and is_table_entry(b, level) and not (a ^ b) & ~_ADDRESS):
+            yield Difference(
+                Tier.TABLES, None, _last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
+            )
+
+
+def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
+    """(ipa, level, left entry, right entry) of the tables that correspond, from the root down, where not both are 0."""
+    for ipa, level, mine, theirs in paired_tables(left, right):
+        size = 1 << LEVEL_SHIFTS[level]
+        for index in range(ENTRIES):
+            a, b = mine.entries[index], theirs.entries[index]
+            if a or b:
+                yield ipa + index * size, level, a, b
+
+
+def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
+    """(ipa, level, left page, right page) of the tables that correspond: both roots, then what both sides' entries at
+    the same place point to. A table is shown once, even if several entries point to it."""
+    if left.root is None or right.root is None:
+        return
+    level = left.records[0].outs[2] if left.records[0].outs else 0
+    todo = [
+        (page * (ENTRIES << LEVEL_SHIFTS[level]), level, left.root + page * 4096, right.root + page * 4096)
+        for page in range(left.root_pages)
+    ]
+    seen = set()
+    while todo:
+        ipa, level, a, b = todo.pop(0)
+        mine, theirs = left.pages.get(a), right.pages.get(b)
+        if mine is None or theirs is None or (a, b) in seen:
+            continue
+        seen.add((a, b))
+        yield ipa, level, mine, theirs
+        if level == LAST_LEVEL:
+            continue
+        for index, (x, y) in enumerate(zip(mine.entries, theirs.entries, strict=True)):
+            if is_table_entry(x, level) and is_table_entry(y, level):
+                todo.append((ipa + (index << LEVEL_SHIFTS[level]), level + 1, entry_address(x), entry_address(y)))
+
+
+def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
+    op = _last_op(left)
+    for what, a, b in (
+        ("pages allocated", left.allocs, right.allocs),
+        ("pages freed", left.frees, right.frees),
+        ("memcache level", len(left.cache), len(right.cache)),
+    ):
+        if a != b:
+            yield Difference(Tier.ACCOUNTING, None, op, what, str(a), str(b))
+    for ipa, level, mine, theirs in paired_tables(left, right):
+        if mine.refcount != theirs.refcount:
+            yield Difference(
+                Tier.ACCOUNTING,
+                None,
+                op,
+                "refcount",
+                f"table at {ipa:#x}: {mine.refcount}",
+                f"table at {ipa:#x}: {theirs.refcount}",
+                level,
+            )
+    lost_left, lost_right = leaked(left), leaked(right)
+    counts = [sorted(page.refcount for page in pages) for pages in (lost_left, lost_right)]
+    if counts[0] != counts[1]:
+        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", str(counts[0]), str(counts[1]))
+    yield from _complaints(left, right, Tier.ACCOUNTING)
+
+
+def leaked(observation: Observation) -> list[Page]:
+    """Pages in use that neither the tree nor the memcache holds, in ascending order of address."""
+    held = {page.pa for _, _, page, _ in paired_tables(observation, observation)} | set(observation.cache)
+    return [page for pa, page in observation.pages.items() if pa not in held]
+
+
+def _events(left: Observation, right: Observation) -> Iterator[Difference]:
+    yield from _complaints(left, right, Tier.EVENTS)
+
+
+def _complaints(left: Observation, right: Observation, tier: Tier) -> Iterator[Difference]:
+    """Misuse of the page pool counts as accounting, a WARN or a UBSan report as an event."""
+    sides = [[*(r.complaints for r in side.records), side.final_complaints] for side in (left, right)]
+    for index, (mine, theirs) in enumerate(zip(*sides, strict=False)):
+        a, b = _of_tier(mine, tier), _of_tier(theirs, tier)
+        if [(one.kind, one.code) for one in a] != [(one.kind, one.code) for one in b]:
+            at_end = index >= len(left.records)
+            op = _last_op(left) if at_end else left.records[index].definition.name
+            what = _first_complaint(a, b)
+            yield Difference(tier, None if at_end else index, op, what, _list(a), _list(b))
+
+
+def _of_tier(complaints: Sequence[Complaint], tier: Tier) -> list[Complaint]:
+    return [one for one in complaints if (one.kind == POOL_MISUSE) == (tier is Tier.ACCOUNTING)]
+
+
+def _first_complaint(a: Sequence[Complaint], b: Sequence[Complaint]) -> str:
+    one = next(x or y for x, y in zip_longest(a, b) if x is None or y is None or (x.kind, x.code) != (y.kind, y.code))
+    assert one is not None
+    return str(one).split(" 0x")[0].replace(": ", "-") if one.kind == POOL_MISUSE else _event_name(one)
+
+
+def _event_name(one: Complaint) -> str:
+    return UBSAN_REPORTS.get(one.code, "ubsan") if one.code else "WARN"
+
+
+def _list(complaints: Sequence[Complaint]) -> str:
+    return ", ".join(map(str, complaints)) or "none"
+
+
+def _hex(value: int | None) -> str:
+    return "none" if value is None else f"{value:#x}"

@@ -1,0 +1,116 @@
+"""Runs programs on two executors and says what came of it: agreement, a divergence, a crash or a hang.
+
+A finding is judged on what both sides observe when they run the program alone; where the sides first part is found by
+running ever longer beginnings of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from harness.compare import ALL_TIERS, Difference, Tier, differences
+from harness.executor import CrashReport, Executor, TargetDied
+from harness.observation import Digest, Observation
+from harness.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with one program.
+
+    `kind` is `divergence`, `crash` or `hang`. `record` is the record (0: the implicit init) after which the sides
+    first differ. Of the observations, that of a side that died is missing; those kept are of the program up to
+    `record`, where everything is smallest.
+    """
+
+    kind: str
+    bucket: str
+    record: int
+    difference: Difference | None
+    left: Observation | None
+    right: Observation | None
+    died: CrashReport | None = None
+    died_side: str | None = None
+
+
+class Unconfirmed(Exception):
+    """The sides differed or one died, but not again: flaky, or the environment's fault. The message says what."""
+
+
+class Judge:
+    """Compares `left` with `right` in `tiers`."""
+
+    def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = ALL_TIERS) -> None:
+        self.left = left
+        self.right = right
+        self.tiers = tiers
+
+    def check(self, program: Program) -> Verdict | None:
+        """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
+        try:
+            if self.agree(program):
+                return None
+            if not differences(self.left.observe(program), self.right.observe(program), self.tiers):
+                return None
+        except TargetDied as error:
+            return self._confirm(program, f"{error.report.kind}: {error.report.headline}")
+        return self._confirm(program, "the digests differed")
+
+    def agree(self, program: Program) -> bool:
+        """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
+        left, right = self.digests(program)
+        return left == right
+
+    def digests(self, program: Program) -> tuple[Digest, Digest]:
+        """Both sides' digests; they run at the same time where an executor can."""
+        self.left.start(program)
+        self.right.start(program)
+        return self.left.finish(), self.right.finish()
+
+    def verdict(self, program: Program) -> Verdict | None:
+        """The verdict on a program, on fresh targets. None when the sides agree."""
+        self.left.refresh()
+        self.right.refresh()
+        for length in range(len(program.ops) + 1):
+            beginning = program.prefix(length)
+            with suppress(TargetDied):  # judged below, where the side that died is known
+                if self.agree(beginning):
+                    continue
+            verdict = self._judge(beginning, length)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def _confirm(self, program: Program, seen: str) -> Verdict:
+        verdict = self.verdict(program)
+        if verdict is None:
+            raise Unconfirmed(seen)
+        return verdict
+
+    def _judge(self, program: Program, record: int) -> Verdict | None:
+        observed: list[Observation | None] = []
+        for side in (self.left, self.right):
+            try:
+                observed.append(side.observe(program))
+            except TargetDied as error:
+                return self._death(program, record, side, error.report)
+        left, right = observed
+        assert left is not None and right is not None
+        found = differences(left, right, self.tiers)
+        if not found:
+            return None
+        first = found[0]
+        return Verdict("divergence", first.bucket, record, first, left, right)
+
+    def _death(self, program: Program, record: int, side: Executor, report: CrashReport) -> Verdict:
+        op = program.ops[record - 1].name if record else "init"
+        other = self.right if side is self.left else self.left
+        try:
+            survivor = other.observe(program)
+        except TargetDied:
+            survivor = None
+        place = report.headline.rpartition(" in ")[2]
+        left, right = (None, survivor) if side is self.left else (survivor, None)
+        bucket = f"{report.kind}-{op}-{place}".replace(" ", "_")
+        return Verdict(report.kind, bucket, record, None, left, right, report, side.name)

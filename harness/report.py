@@ -1,0 +1,112 @@
+"""Verdicts and observations as text that reads well in a terminal, a log and a mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.compare import describe_visit
+from harness.judge import Verdict
+from harness.observation import Observation, Record, describe_return
+from harness.ops import INIT
+from harness.program import Program
+from harness.program_text import format_op, format_program
+from harness.trees import side_by_side, tree
+
+MAX_ROWS = 60
+"""Rows of a side-by-side tree, and visits of a walk, that are printed."""
+
+
+def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], notes: Sequence[str] = ()) -> str:
+    """The whole report on a finding. `notes` are said first (which kernel the model was verified against)."""
+    lines = [f"{verdict.kind}: {verdict.bucket}", *notes, ""]
+    lines += _first_op(program, verdict)
+    if verdict.difference is not None:
+        lines += ["", f"  {verdict.difference.tier.name.lower()} differ: {verdict.difference.what}"]
+        width = max(map(len, names))
+        lines.append(f"    {names[0]:<{width}}  {verdict.difference.left}")
+        lines.append(f"    {names[1]:<{width}}  {verdict.difference.right}")
+    if verdict.died is not None:
+        lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
+        lines += [f"    {line}" for line in verdict.died.details.splitlines()]
+    lines += _notes(verdict, names)
+    if verdict.left is not None and verdict.right is not None:
+        rows = side_by_side(verdict.left, verdict.right, bool(program.machine["fwb"]), names)
+        if rows:
+            lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+    lines += ["", "Program:", *(f"  {line}" for line in format_program(program).splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def _first_op(program: Program, verdict: Verdict) -> list[str]:
+    if verdict.record == 0:
+        what = "init (implicit)"
+    else:
+        what = f"op {verdict.record}: {format_op(program.ops[verdict.record - 1])}"
+    lines = [f"First differing op: {what}"]
+    for label, side in (("left", verdict.left), ("right", verdict.right)):
+        if side is not None and verdict.record < len(side.records):
+            lines.append(f"  {label:<5} {describe_record(side.records[verdict.record])}")
+    return lines
+
+
+def _notes(verdict: Verdict, names: tuple[str, str]) -> list[str]:
+    lines = []
+    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
+        if side is not None and side.notes:
+            lines += ["", f"  {name} complained:"]
+            lines += [f"    op {note.record}: {note.text}" for note in side.notes[:MAX_ROWS]]
+    return lines
+
+
+def _cut(rows: list[str]) -> list[str]:
+    return rows if len(rows) <= MAX_ROWS else [*rows[:MAX_ROWS], f"… {len(rows) - MAX_ROWS} more rows"]
+
+
+def describe_record(record: Record) -> str:
+    """One op's result on one line: return code, out-values, complaints."""
+    words = [describe_return(record.ret)]
+    if record.definition.repeats:
+        words.append(f"{len(record.outs) // len(record.definition.outs)} visits")
+    else:
+        words += [f"{name}={value:#x}" for name, value in zip(record.definition.outs, record.outs, strict=False)]
+    words += [f"[{complaint}]" for complaint in record.complaints]
+    return " ".join(words)
+
+
+def run_report(program: Program, observation: Observation, visits: bool = False) -> list[str]:
+    """Every op with its result, in order; with `visits`, each visit of a walk as well."""
+    lines = []
+    for index, record in enumerate(observation.records):
+        text = format_op(program.ops[index - 1]) if index else f"{INIT.name} (implicit)"
+        lines.append(f"{index:>3} {text}  => {describe_record(record)}")
+        if visits and record.definition.repeats:
+            width = len(record.definition.outs)
+            groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]
+            lines += _cut([f"      {describe_visit(record.definition, group)}" for group in groups])
+    unrun = len(program.ops) + 1 - len(observation.records)
+    if unrun:
+        why = "the budget is spent" if observation.records[-1].ret is None else "there is no table"
+        lines.append(f"    {unrun} more {'op' if unrun == 1 else 'ops'} not run: {why}")
+    return lines
+
+
+def observation_text(program: Program, observation: Observation) -> str:
+    """A whole observation for people: results, tree, accounting."""
+    lines = [*run_report(program, observation, visits=True), ""]
+    lines += tree(observation, bool(program.machine["fwb"]))
+    lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    return "\n".join(lines) + "\n"
+
+
+def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line when the model was verified against another pgtable.c than the one it is compared with."""
+    model = next((one["verified_against_pgtable_sha256"] for one in identities if "version" in one), None)
+    lines = []
+    for identity in identities:
+        kernel = identity.get("pgtable_sha256")
+        if model and kernel and kernel != model:
+            lines.append(
+                f"note: the model was verified against pgtable.c {model[:12]}…, not against this kernel's "
+                f"{kernel[:12]}… ({identity.get('source', 'unknown')})"
+            )
+    return lines

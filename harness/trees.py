@@ -1,0 +1,119 @@
+"""Page tables as text: the tree of one observation, and two trees side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.compare import (
+    LAST_LEVEL,
+    LEVEL_SHIFTS,
+    entry_address,
+    is_table_entry,
+    leaked,
+    paired_entries,
+    paired_tables,
+)
+from harness.observation import ENTRIES, Observation, Page
+from pgtable.pte import describe
+
+_LEFT_WIDTH = 46
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Entries that follow each other and say the same about adjacent memory; shown as one line."""
+
+    ipa: int
+    level: int
+    entry: int
+    count: int
+
+
+def tree(observation: Observation, fwb: bool) -> list[str]:
+    """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
+    lines = []
+    if observation.root is None:
+        lines.append("no table")
+    else:
+        start_level = observation.records[0].outs[2]
+        for number in range(observation.root_pages):
+            ipa = number * (ENTRIES << LEVEL_SHIFTS[start_level])
+            page = observation.pages[observation.root + number * 4096]
+            lines += _table(observation, page, ipa, start_level, 0, fwb)
+    for page in leaked(observation):
+        used = sum(1 for entry in page.entries if entry)
+        lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
+    if observation.cache:
+        lines.append(f"memcache holds {len(observation.cache)}: {', '.join(f'{pa:#x}' for pa in observation.cache)}")
+    lines.append(f"{observation.allocs} pages allocated, {observation.frees} freed, {len(observation.pages)} in use")
+    return lines
+
+
+def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, fwb: bool) -> Iterator[str]:
+    indent = "  " * depth
+    yield f"{indent}level {level} table {page.pa:#x} from ipa {ipa:#x}, {page.refcount} references"
+    for run in _runs(page, ipa, level):
+        times = f"  x{run.count}" if run.count > 1 else ""
+        yield f"{indent}  {run.ipa:#014x} {describe(run.entry, level, fwb)}{times}"
+        child = observation.pages.get(entry_address(run.entry)) if is_table_entry(run.entry, level) else None
+        if child is not None:
+            yield from _table(observation, child, run.ipa, level + 1, depth + 2, fwb)
+
+
+def _runs(page: Page, ipa: int, level: int) -> Iterator[_Run]:
+    size = 1 << LEVEL_SHIFTS[level]
+    run: _Run | None = None
+    for index, entry in enumerate(page.entries):
+        if run and entry and not is_table_entry(entry, level) and entry == _continued(run, size):
+            run = _Run(run.ipa, level, run.entry, run.count + 1)
+            continue
+        if run:
+            yield run
+        run = _Run(ipa + index * size, level, entry, 1) if entry else None
+    if run:
+        yield run
+
+
+def _continued(run: _Run, size: int) -> int:
+    """What the entry after a run must be to belong to it: the adjacent address, or for an invalid entry the same."""
+    return run.entry + run.count * size if run.entry & 1 else run.entry
+
+
+def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:
+    """Both trees, only the rows that differ; rows that agree are counted. Empty when the trees agree."""
+    rows: list[str] = []
+    differing = equal = 0
+
+    def flush() -> None:
+        nonlocal equal
+        if equal:
+            rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
+        equal = 0
+
+    for ipa, level, a, b in paired_entries(left, right):
+        if _alike(a, b, level):
+            equal += 1
+            continue
+        flush()
+        differing += 1
+        rows.append(_row("!", str(level), f"{ipa:#x}", describe(a, level, fwb), describe(b, level, fwb)))
+        if describe(a, level, fwb) == describe(b, level, fwb):
+            rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
+    flush()
+    for ipa, level, mine, theirs in paired_tables(left, right):
+        if mine.refcount != theirs.refcount:
+            differing += 1
+            texts = [f"table with {page.refcount} references" for page in (mine, theirs)]
+            rows.append(_row("!", str(level), f"{ipa:#x}", *texts))
+    if not differing:
+        return []
+    return [_row(" ", "level", "ipa", *names), *rows]
+
+
+def _alike(a: int, b: int, level: int) -> bool:
+    return a == b or (is_table_entry(a, level) and is_table_entry(b, level) and level < LAST_LEVEL)
+
+
+def _row(mark: str, level: str, ipa: str, left: str, right: str) -> str:
+    return f"{mark} {level:>5} {ipa:<14} {left:<{_LEFT_WIDTH}} {right}".rstrip()
