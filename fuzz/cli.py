@@ -326,7 +326,7 @@ def doctor() -> int:
     missing = 0
     for check in examine():
         if check.found is None:
-            missing += 1
+            missing += not check.optional
             click.echo(f"missing  {check.name}, needed for {check.needed_for}: {check.remedy}")
         else:
             click.echo(f"ok       {check.name}: {check.found}")

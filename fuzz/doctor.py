@@ -19,12 +19,14 @@ from reference.sources import TARBALLS, cache_dir
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `needed_for` says what does not work without it."""
+    """One thing that was looked at. `needed_for` says what does not work without it; what is `optional` may be
+    missing on a sound machine."""
 
     name: str
     found: str | None
     needed_for: str
     remedy: str
+    optional: bool = False
 
 
 def examine() -> Iterator[Check]:
@@ -49,7 +51,11 @@ def examine() -> Iterator[Check]:
     for module in ("click", "pexpect", "elftools", "rich"):
         yield Check(f"Python package {module}", _version_of(module), "everything", "pip install s2fuzz")
     yield Check(
-        "Atheris", _version_of("atheris"), "fuzzing", "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
+        "Atheris",
+        _version_of("atheris"),
+        "fuzzing (everything else works without it)",
+        "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)",
+        optional=True,
     )
     yield Check("cache folder", _attempt(_writable_cache), "building kernels", "make it writable, or set S2FUZZ_CACHE")
 

@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> None:
                 check_codec(Path(argument))
         worker = Worker(work)
     except BadInput as error:
-        sys.exit(f"s2fuzz: {error}")
+        print(f"s2fuzz: {error}", file=sys.stderr)
+        sys.exit(2)
     try:
         worker.replay_corpora()
     except (BadInput, ToolFailure) as error:

@@ -194,7 +194,7 @@ def _decode_ipa(source: _Bytes, limit: int, _ipa: int) -> int:
     return _grid(source.byte(), 3) + rest * 0x88
 
 
-def _decode_size(source: _Bytes, _limit: int, ipa: int) -> int:
+def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
     """Blocks where the address is aligned to one, else mostly pages: filling a table entry by entry is the dearest
     thing a program can do."""
     first = source.byte()
@@ -209,7 +209,8 @@ def _decode_size(source: _Bytes, _limit: int, ipa: int) -> int:
     if form == 12:
         return (rest % 3 + 1) << (30 if ipa % (1 << 30) == 0 else 21)
     if form == 13:
-        return _BLOCK - ipa % _BLOCK + (rest << 12)
+        edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
+        return (edge - ipa + ((rest & 3) - 1 << 12)) & U64_MAX
     return _ODD_SIZES[rest + 16 * (form - 14)]
 
 

@@ -39,8 +39,11 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
         start_level = observation.records[0].outs[2]
         for number in range(observation.root_pages):
             ipa = number * (ENTRIES << LEVEL_SHIFTS[start_level])
-            page = observation.pages[observation.root + number * 4096]
-            lines += _table(observation, page, ipa, start_level, 0, fwb)
+            pa = observation.root + number * 4096
+            if pa in observation.pages:
+                lines += _table(observation, observation.pages[pa], ipa, start_level, 0, fwb)
+            else:
+                lines.append(f"level {start_level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")

@@ -156,7 +156,8 @@ class _Build:
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
     def _hosted(self, name: str, source: Path) -> Path:
-        flags = (*self._tree_flags(), *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()))
+        # `-x c`: the user's file may have any name.
+        flags = (*self._tree_flags(), *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
         return self._object(f"hosted_{name}", source, flags, self._bad_source)
 
     def _tree_flags(self) -> tuple[str, ...]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import signal
 import subprocess
 import time
 import tty
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +30,6 @@ _MACHINE: Final = (
     *("-serial", "mon:stdio"),
     *("-sandbox", "on,obsolete=deny,spawn=deny"),
 )
-_LINE: Final = re.compile(rb"[^\n]*\n")
 _MONITOR_TOGGLE: Final = b"\x01c"
 _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
@@ -81,12 +78,17 @@ class ConsoleLink:
         except pexpect.ExceptionPexpect as error:
             raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
         self._child.delaybeforesend = None  # pexpect's default waits 50 ms before every send
+        self._child.ptyproc.delayafterclose = 0  # and 100 ms after every close
         try:
             greeting = self.receive(BOOT_TIMEOUT)
         except (LinkTimeout, LinkClosed, LinkGarbage) as error:
             text = self.transcript().strip()
             self.close()
             raise ToolFailure(f"the test kernel did not boot ({type(error).__name__}); it said: {text!r}") from error
+        if greeting.type == "P":
+            text = self.transcript().strip()
+            self.close()
+            raise ToolFailure(f"the test kernel panicked before its greeting; it said: {text!r}")
         if greeting.type != "H" or greeting.payload.decode("ascii", "replace") != GREETING:
             self.close()
             raise ToolFailure(f"the test kernel speaks another protocol: {greeting.payload!r}, expected {GREETING!r}")
@@ -94,7 +96,9 @@ class ConsoleLink:
     def send(self, message: Message) -> None:
         child = self._running()
         try:
-            child.send(encode_frame(message))
+            frame = encode_frame(message)
+            while frame:
+                frame = frame[child.send(frame) :]  # a signal may end a long write early
         except OSError as error:
             raise LinkClosed from error
 
@@ -102,19 +106,22 @@ class ConsoleLink:
         child = self._running()
         deadline = time.monotonic() + timeout
         garbage = 0
+        damaged = False
         while True:
             try:
-                child.expect(_LINE, timeout=max(0.0, deadline - time.monotonic()))
+                child.expect_exact(b"\n", timeout=max(0.0, deadline - time.monotonic()))
             except pexpect.TIMEOUT as error:
-                raise LinkTimeout from error
+                raise (LinkGarbage if damaged else LinkTimeout) from error
             except pexpect.EOF as error:
                 self._keep(child.before or b"")
                 raise LinkClosed from error
-            line = child.after.rstrip(b"\r\n")
+            line = child.before.rstrip(b"\r")
             at = line.rfind(FRAME_START)
             if at >= 0:
-                with suppress(GarbledFrame):  # then it is counted below, as what it is: text that is no message
+                try:
                     return decode_frame(line[at:])
+                except GarbledFrame:  # text that looks like a frame, or the reply: then nothing will follow
+                    damaged = True
             self._keep(line + b"\n")
             garbage += len(line)
             if garbage > _GARBAGE_LIMIT:
@@ -140,6 +147,7 @@ class ConsoleLink:
             return
         if child.isalive():
             os.kill(child.pid, signal.SIGKILL)
+            child.wait()
         child.close(force=True)
 
     def _running(self) -> Any:

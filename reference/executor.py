@@ -83,6 +83,8 @@ class Reference:
             message = self.link.receive(timeout)
         except LinkTimeout:
             return None
+        except (LinkClosed, LinkGarbage) as error:
+            raise ToolFailure(f"{self.name}: QEMU ended while a debugger held the program") from error
         if message.type == "P":
             raise TargetDied(self._crash(decode_panic(message.payload)))
         words, notes = decode_full(message.payload)

@@ -16,7 +16,7 @@ class LinkClosed(Exception):
 
 
 class LinkGarbage(Exception):
-    """The other end says much that is no message."""
+    """The other end says much that is no message, or no more after a message that was damaged."""
 
 
 class Link(Protocol):

@@ -6,6 +6,7 @@ import functools
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,10 +45,19 @@ class Symbols:
         holders = [scope for scope in self._functions if scope[0] <= pc < scope[1]]
         if not holders:
             return None
-        innermost = min(holders, key=lambda scope: scope[1] - scope[0])
-        index = bisect_right(self._lines, (pc, "\uffff", 0)) - 1
+        innermost = holders[-1]  # a function comes before those inlined into it
+        index = bisect_right(self._lines, pc, key=itemgetter(0)) - 1
         _, file, line = self._lines[index] if index >= 0 else (0, "?", 0)
         return Place(innermost[2], file, line)
+
+    def address(self, name: str) -> int:
+        """The address of a symbol. Raises KeyError when there is none of that name."""
+        with self.elf.open("rb") as stream:
+            found = ELFFile(stream).get_section_by_name(".symtab").get_symbol_by_name(name)
+            if not found:
+                raise KeyError(name)
+            value: int = found[0]["st_value"]
+            return value
 
     def trace(self, pcs: list[int]) -> list[str]:
         """One line per address: the first is where it happened, the others are return addresses."""
@@ -70,7 +80,7 @@ class Symbols:
             for unit in dwarf.iter_CUs():
                 functions += _functions_of(dwarf, unit)
                 lines += _lines_of(dwarf, unit)
-        return functions, sorted(lines)
+        return functions, sorted(lines, key=itemgetter(0))  # of an address' lines the last in the table holds
 
 
 def _functions_of(dwarf: Any, unit: Any) -> Iterator[tuple[int, int, str]]:

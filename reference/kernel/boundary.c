@@ -32,7 +32,7 @@ void s2fuzz_warn(const void *pc)
 
 void s2fuzz_bug(void)
 {
-	panic("BUG");
+	panic_at("BUG", CALL_SITE);
 }
 
 void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind)

@@ -64,7 +64,12 @@ noreturn void exception(u64 vector, const u64 *registers)
 	report(names[vector % 4], esr, elr, far, registers, registers[29]);
 }
 
+noreturn void panic_at(const char *reason, const void *place)
+{
+	report(reason, 0, (u64)place, 0, NULL, *(u64 *)__builtin_frame_address(0));
+}
+
 noreturn void panic(const char *reason)
 {
-	report(reason, 0, (u64)__builtin_return_address(0), 0, NULL, (u64)__builtin_frame_address(0));
+	panic_at(reason, CALL_SITE);
 }

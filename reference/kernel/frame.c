@@ -4,7 +4,8 @@
  * requests likewise, beginning with '>'. Whatever is not such a line is text for people. */
 #include "kernel.h"
 
-#define REQUEST_MAX 0x20000
+/* The longest program: 4096 ops with six arguments of ten bytes each, in base64. */
+#define REQUEST_MAX 0x60000
 
 static u8 request[REQUEST_MAX];
 static u8 pending[3];

@@ -39,6 +39,10 @@ void mmu_enable(void);
 
 /* exceptions.c: report and stop; the host restarts the machine. */
 noreturn void panic(const char *reason);
+noreturn void panic_at(const char *reason, const void *place);
+
+/* Where the current function was called. What follows a call that never returns may be another function. */
+#define CALL_SITE (__builtin_return_address(0) - 4)
 
 /* frame.c: the protocol's lines, see reference/protocol.py. */
 struct frame {

@@ -5,7 +5,7 @@
 
 extern u8 hosted_start[], hosted_end[];
 
-#define HOSTED_MAX 0x4000
+#define HOSTED_MAX 0x10000
 static u8 hosted_initial[HOSTED_MAX];
 
 void kernel_main(void);

@@ -7,8 +7,7 @@
 	void __ubsan_handle_##name(void);			\
 	void __ubsan_handle_##name(void)			\
 	{							\
-		op_complain(COMPLAINT_UBSAN, number, 0,		\
-			    __builtin_return_address(0));	\
+		op_complain(COMPLAINT_UBSAN, number, 0, CALL_SITE); \
 	}
 
 HANDLER(1, add_overflow)
@@ -30,11 +29,11 @@ HANDLER(15, invalid_builtin)
 void __ubsan_handle_builtin_unreachable(void);
 void __ubsan_handle_builtin_unreachable(void)
 {
-	panic("UBSan: unreachable code was reached");
+	panic_at("UBSan: unreachable code was reached", CALL_SITE);
 }
 
 void __ubsan_handle_missing_return(void);
 void __ubsan_handle_missing_return(void)
 {
-	panic("UBSan: a function ended without its return value");
+	panic_at("UBSan: a function ended without its return value", CALL_SITE);
 }

@@ -1,0 +1,215 @@
+"""Commands and their exit statuses: a finding (1), bad input (2) and tool failure (3) never look alike."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import click
+import pytest
+from planted import load_all
+from processes import s2fuzz
+
+from fuzz import cli
+from harness.errors import BadInput, ToolFailure
+from harness.finding import load
+from reference.sources import KernelChoice, prepare
+
+PROGRAM = """\
+# A block, split by one page.
+s2 1
+
+map ipa=0x0 size=2M phys=0x80000000 prot=rwx mc=2
+map ipa=0x1000 size=4K phys=0x90000000 prot=rw mc=2
+walk ipa=0x0 size=2M flags=leaf+table_pre
+destroy
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "split.s2"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture
+def broken_pgtable(tmp_path: Path) -> Path:
+    """A pgtable.c that maps writable memory read-only."""
+    mutant = next(one for one in load_all() if one.name == "write-permission-lost")
+    path = tmp_path / "pgtable.c"
+    path.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
+    return path
+
+
+def test_run_agrees(program: Path, tmp_path: Path) -> None:
+    result = s2fuzz("run", "--verbose", program, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "split.s2: the sides agree" in result.stdout
+    assert "walk ipa=0x0 size=2M flags=leaf+table_pre  => 0 514 visits" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.s2"], "nothing else is written"
+
+
+def test_a_finding_is_filed_replayed_and_seen_to_be_gone(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    result = s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", tmp_path / "out", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    (directory,) = (tmp_path / "out").iterdir()
+    assert result.stdout.splitlines()[-1] == f"replay with: s2fuzz replay {directory}"
+    assert "First differing op: op 1: map" in result.stdout
+    assert "the model was verified against pgtable.c" in result.stdout
+    names = {path.name for path in directory.iterdir()}
+    assert names == {"program.s2", "report.txt", "left.txt", "right.txt", "finding.json", "kernel"}
+    broken_pgtable.unlink()  # the finding has a copy of its own
+
+    again = s2fuzz("replay", directory, cwd=tmp_path)
+    assert (again.returncode, again.stdout.splitlines()[0]) == (1, "still there"), again.stderr
+    fixed = s2fuzz("replay", directory, "--linux", "6.12", cwd=tmp_path)
+    assert fixed.returncode == 0
+    assert fixed.stdout.startswith("gone: the sides agree")
+    assert s2fuzz("run", directory, cwd=tmp_path).returncode == 0, "a finding may stand for its program"
+    assert load(directory).kind == "divergence"
+
+
+def test_replay_that_cannot_run_is_a_failure(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", tmp_path / "out", cwd=tmp_path)
+    (directory,) = (tmp_path / "out").iterdir()
+    for path in (directory / "kernel").iterdir():
+        path.unlink()
+    result = s2fuzz("replay", directory, cwd=tmp_path)
+    assert result.returncode == 3
+    assert "cannot be run again here" in result.stderr
+
+
+def test_two_kernels_can_be_compared(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    result = s2fuzz(
+        "run", program, "--sides", "kernel:6.12,kernel:6.12", "--pgtable", broken_pgtable, "--out", "o", cwd=tmp_path
+    )
+    assert result.returncode == 1, result.stderr
+    assert "kernel:6.12+pgtable.c" in result.stdout
+
+
+def test_show_decodes_the_tree(program: Path, tmp_path: Path) -> None:
+    program.write_text(PROGRAM.replace("destroy\n", ""))
+    result = s2fuzz("show", program, cwd=tmp_path)
+    assert result.returncode == 0
+    assert "pa=0x90000000 RW-" in result.stdout
+    assert "level 3 table" in result.stdout
+    on_kernel = s2fuzz("show", program, "--on", "kernel:6.12", cwd=tmp_path)
+    assert on_kernel.stdout == result.stdout
+
+
+def test_check_and_fmt(program: Path, tmp_path: Path) -> None:
+    assert s2fuzz("check", program, cwd=tmp_path).returncode == 0
+    assert s2fuzz("fmt", "--diff", program, cwd=tmp_path).returncode == 0
+    program.write_text(PROGRAM.replace("size=2M phys", "size=0x200000   phys"))
+    assert s2fuzz("fmt", "--diff", program, cwd=tmp_path).returncode == 2
+    assert s2fuzz("fmt", program, cwd=tmp_path).returncode == 0
+    assert program.read_text() == PROGRAM
+
+
+def test_build_prints_path_and_identity(tmp_path: Path) -> None:
+    result = s2fuzz("build", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.splitlines()[0]).read_bytes()[:4] == b"\x7fELF"
+    assert "pgtable_sha256: " in result.stdout
+
+
+def test_doctor_and_version(tmp_path: Path) -> None:
+    assert s2fuzz("doctor", cwd=tmp_path).returncode == 0
+    assert s2fuzz("--version", cwd=tmp_path).stdout.startswith("s2fuzz")
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
+    result = s2fuzz("doctor", cwd=tmp_path, env={"PATH": "/nonexistent"})
+    assert result.returncode == 3
+    assert "missing  QEMU" in result.stdout
+    assert "apt-get install clang-19 lld-19" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nowhere.s2"], "does not exist"),
+        (["run", "bad.s2"], "bad.s2:2:1: expected an op"),
+        (["run", "needs.s2"], "requires nested"),
+        (["run"], "Missing argument"),
+        (["smoke", "--seconds", "soon"], "not a valid float"),
+        (["smoke", "--linux", "6.1"], "6.1"),
+        (["smoke", "--linux", "/nonexistent/tree"], "/nonexistent/tree"),
+        (["smoke", "--sides", "model:6.12"], "--sides takes two"),
+        (["smoke", "--sides", "model:9.9,kernel:6.12"], "the model knows 6.12"),
+        (["smoke", "--sides", "oracle,kernel:6.12"], "is not a side"),
+        (["smoke", "--pgtable", "bad.s2"], "does not compile"),
+        (["replay", "good.s2"], "not a finding"),
+        (["check", "bad.s2"], "bad.s2:2:1"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_bad_input_is_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.s2").write_text("s2 1\nfly ipa=0x0\n")
+    (tmp_path / "good.s2").write_text("s2 1\n")
+    (tmp_path / "needs.s2").write_text("s2 1\nrequires = nested\n")
+    result = s2fuzz(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_tool_is_3(program: Path, tmp_path: Path) -> None:
+    result = s2fuzz("run", program, cwd=tmp_path, env={"PATH": "/nonexistent"})
+    assert result.returncode == 3
+    assert "make setup" in result.stderr
+
+
+COMMANDS = {
+    "smoke": ["smoke"],
+    "run": ["run", "p.s2"],
+    "show": ["show", "p.s2"],
+    "replay": ["replay", "p.s2"],
+    "debug": ["debug", "p.s2"],
+    "build": ["build"],
+    "doctor": ["doctor"],
+    "fmt": ["fmt", "p.s2"],
+    "check": ["check", "p.s2"],
+}
+
+
+def test_every_command_is_covered_below() -> None:
+    assert set(COMMANDS) == set(cli.cli.commands)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("a bug of ours"), 3),
+        (KeyError("another"), 3),
+        (OSError(28, "no space left"), 3),
+        (ToolFailure("no QEMU"), 3),
+        (BadInput("what you gave"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_uncaught_errors_become_statuses(
+    command: str, error: BaseException, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised from inside each command's own code, by way of the first thing it calls."""
+    (tmp_path / "p.s2").write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise error
+
+    for name in ("_sides", "program_in", "load", "examine", "parse_side", "reformat"):
+        monkeypatch.setattr(cli, name, fail)
+    assert cli.status_of(COMMANDS[command]) == status
+
+
+def test_help_is_a_manual() -> None:
+    for name, command in cli.cli.commands.items():
+        assert command.help and len(command.help) > 40, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name}"
+    assert "Exit status" in inspect.cleandoc(cli.cli.help or "")

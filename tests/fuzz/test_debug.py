@@ -1,0 +1,60 @@
+"""`s2fuzz debug`: a kernel really waits for gdb at the op, and goes on when it is told to."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from processes import await_death, await_descendant, start
+
+from reference.build import build
+from reference.sources import KernelChoice, prepare
+from reference.symbols import Symbols
+
+
+class Gdb:
+    """As much of gdb's remote protocol as a test needs."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+
+    def ask(self, command: str) -> str:
+        """Send a command, and return the reply's body."""
+        body = command.encode()
+        self.socket.sendall(b"$%s#%02x" % (body, sum(body) % 256))
+        reply = b""
+        while not re.search(rb"\$[^#]*#[0-9a-f]{2}", reply):
+            chunk = self.socket.recv(4096)
+            assert chunk, f"gdb stub closed the connection after {reply!r}"
+            reply += chunk
+        self.socket.sendall(b"+")
+        return reply[reply.index(b"$") + 1 : reply.rindex(b"#")].decode()
+
+
+def test_kernel_waits_at_the_op_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "p.s2").write_text("s2 1\n\nmap ipa=0x0 size=2M phys=0x80000000 prot=rwx mc=2\nunmap ipa=0x0 size=2M\n")
+    run = start("debug", "p.s2", "--op", "2", "--seconds", "60", cwd=tmp_path)
+    assert run.stdout is not None
+    lines = []
+    while "gdb" not in (line := run.stdout.readline()) or "-ex" not in line:
+        assert run.poll() is None, run.communicate()
+        lines.append(line)
+    assert "waits before op 2 (unmap)" in "".join(lines)
+    assert "tbreak op_unmap" in line
+    qemu = await_descendant(run.pid, "qemu-system-aar")
+    match = re.search(r"target remote 127\.0\.0\.1:(\d+)", line)
+    assert match is not None
+    symbols = Symbols(build(prepare(KernelChoice())).elf)
+    gdb = Gdb(int(match.group(1)))
+    gdb.ask("?")
+    pc = int.from_bytes(bytes.fromhex(gdb.ask("g"))[32 * 8 : 33 * 8], "little")
+    place = symbols.place(pc)
+    assert place is not None and place.function == "wait_for_debugger"
+    address = symbols.address("debugger_released")
+    assert gdb.ask(f"M{address:x},8:0100000000000000") == "OK"
+    gdb.socket.sendall(b"$c#63")
+    stdout, stderr = run.communicate(timeout=60)
+    assert run.returncode == 0, stderr
+    assert "unmap ipa=0x0 size=2M  => 0" in stdout
+    await_death([qemu])

@@ -1,0 +1,108 @@
+"""The planted bugs: one small TOML file each beside this module, and how to run the fuzzer against one.
+
+what          what is wrong, for people
+file          `pgtable.c`, or a file of the model
+kernels       the kernels whose file has the anchor
+flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`), or `crash`, `hang`
+anchor        one line of the file, quoted
+replacement   what stands there instead
+occurrence    which of the lines that match, from 1 (left out: the only one)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reference.sources import KernelChoice, prepare
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PACKAGES = ("pgtable", "harness", "reference", "fuzz")
+EXECUTIONS = 3000
+SECONDS = 400.0
+"""A bound for very slow machines; the number of executions is what counts."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted bug, as its file describes it."""
+
+    name: str
+    what: str
+    file: str
+    kernels: tuple[str, ...]
+    flagged: tuple[str, ...]
+    anchor: str
+    replacement: str
+    occurrence: int | None
+
+    def apply(self, text: str) -> str:
+        """The file's text with the bug in it. Raises ValueError when the anchor does not fit."""
+        lines = text.split("\n")
+        places = [number for number, line in enumerate(lines) if line == self.anchor]
+        if self.occurrence is None and len(places) != 1:
+            raise ValueError(f"{self.name}: the anchor occurs {len(places)} times")
+        lines[places[(self.occurrence or 1) - 1]] = self.replacement
+        return "\n".join(lines)
+
+
+def load_all() -> list[Mutant]:
+    """Every planted bug, in order of their names."""
+    return [load(path) for path in sorted(HERE.glob("*.toml"))]
+
+
+def load(path: Path) -> Mutant:
+    """The planted bug in one file."""
+    data = tomllib.loads(path.read_text())
+    return Mutant(
+        path.stem,
+        data["what"],
+        data["file"],
+        tuple(data["kernels"]),
+        tuple(data["flagged"]),
+        data["anchor"],
+        data["replacement"],
+        data.get("occurrence"),
+    )
+
+
+def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, Any]]:
+    """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
+    command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
+    command += ["--executions", str(EXECUTIONS), "--seconds", str(SECONDS)]
+    root = ROOT
+    if mutant.file == "pgtable.c":
+        changed = work / "pgtable.c"
+        changed.write_text(mutant.apply(prepare(KernelChoice(mutant.kernels[0])).pgtable.read_text()))
+        command += ["--linux", mutant.kernels[0], "--pgtable", str(changed)]
+    else:
+        root = _copy_with(mutant, work)
+    result = subprocess.run(
+        [sys.executable, "-c", "from fuzz.cli import main; main()", *command],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = result.stdout.splitlines()[-1] if result.stdout else "{}"
+    return result.returncode, {**json.loads(line), "stderr": result.stderr}
+
+
+def _copy_with(mutant: Mutant, work: Path) -> Path:
+    """A copy of the packages with the bug in the model: our own files are never touched."""
+    root = work / "tree"
+    if not root.exists():
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        target = root / mutant.file
+        target.write_text(mutant.apply(target.read_text()))
+    return root

@@ -1,0 +1,40 @@
+"""Every planted bug must be found, by generated programs alone, in a tier that should flag it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from planted import Mutant, load_all, run_against
+
+MUTANTS = load_all()
+SEEDS = (1, 2, 3)
+SAMPLE = ("merge-leaks-table", "root-kept-after-destroy", "model-limit-off-by-one")
+"""What `make test` runs, with one seed; `make mutants` runs all with three."""
+
+
+def _must_find(mutant: Mutant, seed: int, work: Path) -> None:
+    status, result = run_against(mutant, seed, work)
+    assert status == 1, f"{mutant.name}, seed {seed}: {mutant.what} Not found.\n{result['stderr'][-2000:]}"
+    finding = result["findings"][0]
+    flagged = finding["bucket"].split("-")[0]
+    assert flagged in mutant.flagged, f"{mutant.name}, seed {seed}: flagged as {finding['bucket']}"
+
+
+def test_there_are_enough_planted_bugs() -> None:
+    in_model = [mutant for mutant in MUTANTS if mutant.file.startswith("pgtable/")]
+    assert len(MUTANTS) - len(in_model) >= 8
+    assert len(in_model) >= 3
+    assert set(SAMPLE) <= {mutant.name for mutant in MUTANTS}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_sample_is_found(name: str, tmp_path: Path) -> None:
+    _must_find(next(mutant for mutant in MUTANTS if mutant.name == name), 1, tmp_path)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_bug_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    for seed in SEEDS:
+        _must_find(mutant, seed, tmp_path)
