@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 SECONDS ?= 60
@@ -19,11 +20,11 @@ help:  ## Show what can be made
 setup: packages $(STAMP)  ## Install what is missing and leave the s2fuzz command in .venv/bin
 
 packages:
-	@./setup-packages
+	@.ci/packages
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	$(PIP) --editable '.[dev,fuzz]' || { echo 'Without Atheris, then: everything but fuzzing works.' >&2; $(PIP) --editable '.[dev]'; }
 	@touch $@
 
 smoke: setup  ## Fuzz the packaged kernel for a minute (SECONDS=…)

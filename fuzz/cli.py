@@ -27,7 +27,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import load, program_in
 from harness.judge import Judge, Unconfirmed
-from harness.program_text import reformat
+from harness.program_text import read_text, reformat
 from harness.report import observation_text, run_report, verified_against
 from reference.build import FLAVOURS
 
@@ -97,6 +97,11 @@ def _open_both(sides: tuple[Side, Side]) -> tuple[Executor, Executor]:
     return sides[0].open(_say), sides[1].open(_say)
 
 
+def _say_verified_against(left: Executor, right: Executor) -> None:
+    for line in verified_against([left.identity, right.identity]):
+        click.echo(line)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="s2fuzz")
 def cli() -> None:
@@ -163,10 +168,11 @@ def smoke(
             progress = error.progress
     for line in display.summary(progress):
         click.echo(line, err=as_json)
-    for line in verified_against(progress.identities):
-        click.echo(line, err=as_json)
     if progress.findings and not as_json:
         click.echo((Path(progress.findings[0]["directory"]) / "report.txt").read_text())
+    else:
+        for line in verified_against(progress.identities):
+            click.echo(line, err=as_json)
     _print_places(progress.findings, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, chosen_seed), sort_keys=True))
@@ -228,6 +234,8 @@ def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> 
             if verbose:
                 for line in run_report(program, right.observe(program)):
                     click.echo(f"  {line}")
+        if not filer.filed:
+            _say_verified_against(left, right)
         _print_places(filer.filed, to_stderr=False)
         return FINDING if filer.filed else OK
 
@@ -278,6 +286,7 @@ def replay(finding: Path, **kernel: Any) -> int:
         verdict = Judge(left, right).verdict(found.program)
         if verdict is None:
             click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
+            _say_verified_against(left, right)
             return OK
         same = "still there" if verdict.bucket == found.bucket else f"still there, but it was {found.bucket}"
         click.echo(f"{same}\n")
@@ -342,7 +351,7 @@ def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
     """Rewrite programs in canonical form. Comments stay."""
     changed = []
     for path in programs:
-        text = path.read_text()
+        text = read_text(path)
         formatted = reformat(text, str(path))
         if formatted != text:
             changed.append(path)
@@ -392,6 +401,12 @@ def status_of(arguments: Sequence[str] | None = None) -> int:
         _say(f"s2fuzz: {error}")
         return BAD_INPUT
     except ToolFailure as error:
+        _say(f"s2fuzz: {error}")
+        return TOOL_FAILURE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what is still buffered
+        return TOOL_FAILURE
+    except OSError as error:
         _say(f"s2fuzz: {error}")
         return TOOL_FAILURE
     except Exception:

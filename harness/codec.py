@@ -39,10 +39,8 @@ _DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
 """Physical minus intermediate address, for mappings whose blocks line up."""
 
 _ODD_SIZES: Final = (
-    *(0, 1, 0xFFF, 0x1001, 0x7000, 0x1_0000, 0x4_0000, 0x1F_FFFF),
-    *(0x20_1000, 0x40_0001, 0x3FFF_F000, 0x4020_0000, 1 << 31, 1 << 32, 1 << 36, 1 << 39),
-    *(0, 1, 0x1001, 0x2000, 0x3000, 0x1F_F000, 0x20_3000, 0x7FE0_0000),
-    *(1 << 40, 1 << 47, 1 << 48, 1 << 63, U64_MAX, U64_MAX - 0xFFF, 1 << 39, 0x1000),
+    *(0, 1, 0x1001, 0x7000, 0x1_0000, 0x1F_FFFF, 0x40_0001, 0x3FFF_F000),
+    *(1 << 31, 1 << 36, 1 << 39, 1 << 47, 1 << 63, U64_MAX, U64_MAX - 0xFFF, 0x20_1000),
 )
 
 _R, _W, _X = PROT_BITS["r"], PROT_BITS["w"], PROT_BITS["x"]
@@ -201,26 +199,27 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
     if first == _LITERAL:
         return source.literal()
     form, rest = first & 15, first >> 4
-    pages, blocks = (6, 12) if ipa % _BLOCK == 0 else (12, 13)
-    if form < pages:
-        return _PAGE_COUNTS[rest & 7] << 12
-    if form < blocks:
-        return (rest % 3 + 1) << 21
-    if form == 12:
-        return (rest % 3 + 1) << (30 if ipa % (1 << 30) == 0 else 21)
-    if form == 13:
+    if form == 14:
         edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
         return (edge - ipa + ((rest & 3) - 1 << 12)) & U64_MAX
-    return _ODD_SIZES[rest + 16 * (form - 14)]
+    if form == 15:
+        return _ODD_SIZES[rest]
+    if ipa % _BLOCK and (form or rest > 3):
+        return _PAGE_COUNTS[rest & 7] << 12
+    if form < 6:
+        return (rest % 3 + 1) << 21
+    if form == 6 and ipa % (1 << 30) == 0:
+        return (rest % 3 + 1) << 30
+    return _PAGE_COUNTS[rest & 7] << 12
 
 
 def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal()
-    if first < 232:
+    if first < 240:
         return _PAGE_COUNTS[first & 7] << 12
-    return 1 << 21 if first < 236 else _ODD_SIZES[first - 236]
+    return _ODD_SIZES[first - 240]
 
 
 def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:

@@ -152,7 +152,10 @@ def _same_entry(a: int, b: int, level: int, renamed: dict[int, int]) -> bool:
         return a == b
     if a & ~_ADDRESS != b & ~_ADDRESS:
         return False
-    return renamed.setdefault(entry_address(a), entry_address(b)) == entry_address(b)
+    mine, theirs = entry_address(a), entry_address(b)
+    if mine not in renamed and theirs in renamed.values():
+        return False
+    return renamed.setdefault(mine, theirs) == theirs
 
 
 def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
@@ -166,6 +169,12 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
             yield Difference(
                 Tier.TABLES, None, _last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
             )
+
+
+def start_level(observation: Observation) -> int:
+    """The level of the root. 0 where init ran over budget before it told; the root is empty then."""
+    outs = observation.records[0].outs
+    return outs[2] if outs else 0
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
@@ -183,7 +192,7 @@ def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, 
     the same place point to. A table is shown once, even if several entries point to it."""
     if left.root is None or right.root is None:
         return
-    level = left.records[0].outs[2] if left.records[0].outs else 0
+    level = start_level(left)
     todo = [
         (page * (ENTRIES << LEVEL_SHIFTS[level]), level, left.root + page * 4096, right.root + page * 4096)
         for page in range(left.root_pages)

@@ -66,7 +66,22 @@ def parse(text: str, source: str = "<program>") -> Program:
 
 def read(path: Path) -> Program:
     """The program in a file. Raises BadInput when it cannot be read, MalformedProgram when it is not a program."""
-    return parse(_read_text(path), str(path))
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that should hold a program. Raises BadInput when it cannot be read or is not text."""
+    """A program file's text. Raises BadInput when it cannot be read, or cannot be a program for its size or bytes."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
+        if len(data) > MAX_TEXT:
+            raise BadInput(f"{path}: too large for a program (more than {MAX_TEXT} bytes)")
+        return data.decode()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not text (byte {error.start} is not UTF-8)") from error
 
 
 def reformat(text: str, source: str = "<program>") -> str:
@@ -77,7 +92,7 @@ def reformat(text: str, source: str = "<program>") -> str:
 
 def format_program(program: Program) -> str:
     """The text of a program; `parse` gives it back as it was."""
-    lines = [f"# {line}".rstrip() for line in program.comment.splitlines()]
+    lines = [f"# {line}".rstrip() for line in program.comment.split("\n")] if program.comment else []
     lines.append(f"s2 {FORMAT_VERSION}")
     for name, value in program.machine.changed().items():
         lines.append(f"{name} = {format_knob(name, value)}")
@@ -138,19 +153,6 @@ def _join(line: _Line) -> str:
     return f"{line.content}  {line.comment}" if line.comment else line.content
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TEXT + 1)
-        if len(data) > MAX_TEXT:
-            raise BadInput(f"{path}: too large for a program (more than {MAX_TEXT} bytes)")
-        return data.decode()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not text (byte {error.start} is not UTF-8)") from error
-
-
 class _Parser:
     """Reads a program line by line. `lines` keeps what is needed to write it out again."""
 
@@ -162,7 +164,7 @@ class _Parser:
         self.ops: list[Op] = []
         self.seen_version = False
         self.comment: list[str] = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(_lines(text), start=1):
             self.number = number
             self._line(line)
         if not self.seen_version:
@@ -211,6 +213,8 @@ class _Parser:
         if len(tokens) == 2:
             raise self._error(tokens[1].column + 1, f"expected a value for {name.text}")
         if name.text == "requires":
+            if self.requires:
+                raise self._error(name.column, "requires is set twice")
             self.requires = tuple(token.text for token in tokens[2:])
             return f"requires = {' '.join(self.requires)}"
         if name.text not in KNOBS_BY_NAME:
@@ -299,6 +303,12 @@ class _Parser:
         if value > U64_MAX:
             raise self._error(token.column, f"`{token.text}` does not fit 64 bits")
         return value
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as editors count them, unlike str.splitlines()."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _quote(tokens: list[_Token]) -> str:

@@ -19,7 +19,7 @@ MAX_ROWS = 60
 def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], notes: Sequence[str] = ()) -> str:
     """The whole report on a finding. `notes` are said first (which kernel the model was verified against)."""
     lines = [f"{verdict.kind}: {verdict.bucket}", *notes, ""]
-    lines += _first_op(program, verdict)
+    lines += _first_op(program, verdict, names)
     if verdict.difference is not None:
         lines += ["", f"  {verdict.difference.tier.name.lower()} differ: {verdict.difference.what}"]
         width = max(map(len, names))
@@ -33,19 +33,27 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         rows = side_by_side(verdict.left, verdict.right, bool(program.machine["fwb"]), names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
-    lines += ["", "Program:", *(f"  {line}" for line in format_program(program).splitlines())]
+    lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
     return "\n".join(lines) + "\n"
 
 
-def _first_op(program: Program, verdict: Verdict) -> list[str]:
+def _marked(program: Program, record: int) -> list[str]:
+    """The program's text, indented, with a mark before the op of that record."""
+    lines = format_program(program).splitlines()
+    first_op = len(lines) - len(program.ops)
+    return [f"{'>' if record and i == first_op + record - 1 else ' '} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> list[str]:
     if verdict.record == 0:
         what = "init (implicit)"
     else:
         what = f"op {verdict.record}: {format_op(program.ops[verdict.record - 1])}"
     lines = [f"First differing op: {what}"]
-    for label, side in (("left", verdict.left), ("right", verdict.right)):
+    width = max(map(len, names))
+    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
         if side is not None and verdict.record < len(side.records):
-            lines.append(f"  {label:<5} {describe_record(side.records[verdict.record])}")
+            lines.append(f"  {name:<{width}}  {describe_record(side.records[verdict.record])}")
     return lines
 
 

@@ -13,6 +13,7 @@ from harness.compare import (
     leaked,
     paired_entries,
     paired_tables,
+    start_level,
 )
 from harness.observation import ENTRIES, Observation, Page
 from pgtable.pte import describe
@@ -36,14 +37,14 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
     if observation.root is None:
         lines.append("no table")
     else:
-        start_level = observation.records[0].outs[2]
+        level = start_level(observation)
         for number in range(observation.root_pages):
-            ipa = number * (ENTRIES << LEVEL_SHIFTS[start_level])
+            ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
             pa = observation.root + number * 4096
             if pa in observation.pages:
-                lines += _table(observation, observation.pages[pa], ipa, start_level, 0, fwb)
+                lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
             else:
-                lines.append(f"level {start_level} table {pa:#x} from ipa {ipa:#x} is a free page")
+                lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")

@@ -1,0 +1,25 @@
+"""What tests of several folders share: the packaged kernel's image, and one running test kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from reference.build import Image, build
+from reference.executor import Reference
+from reference.sources import KernelChoice, prepare
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """The plain test kernel that hosts the default kernel's pgtable.c."""
+    return build(prepare(KernelChoice()))
+
+
+@pytest.fixture(scope="session")
+def kernel(image: Image) -> Iterator[Reference]:
+    """That kernel, running. A test that leaves it dead or refreshed does no harm to the next."""
+    with closing(Reference(image, "kernel:6.12")) as reference:
+        yield reference

@@ -1,0 +1,101 @@
+"""Building observations from others: for tests that change one thing in what the model observed."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.compare import entry_address, is_table_entry, paired_tables
+from harness.model import Model
+from harness.observation import NO_PAGE, Complaint, Observation, Page, Record, decode
+from harness.ops import U64_MAX
+from harness.program_text import parse
+
+
+def observe(text: str, **knobs: int) -> Observation:
+    """What the model observes of a program's ops; the version line and knobs are put before them."""
+    header = "".join(f"{name} = {value}\n" for name, value in knobs.items())
+    return Model().observe(parse(f"s2 1\n{header}{text}"))
+
+
+def lay_out(observation: Observation) -> array[int]:
+    """The words of an observation, from its decoded parts."""
+    words = array("Q")
+    for record in observation.records:
+        ret = 0 if record.ret is None else record.ret & U64_MAX
+        words.extend((record.definition.number, int(record.ret is None), ret, len(record.outs), *record.outs))
+        _lay_out_complaints(record.complaints, words)
+    words.append(0)
+    _lay_out_complaints(observation.final_complaints, words)
+    words.append(NO_PAGE if observation.root is None else observation.root)
+    words.extend((observation.root_pages, observation.allocs, observation.frees))
+    words.extend((len(observation.cache), *observation.cache))
+    words.append(len(observation.pages))
+    for pa in sorted(observation.pages):
+        page = observation.pages[pa]
+        words.extend((page.pa, page.refcount, *page.entries))
+    return words
+
+
+def _lay_out_complaints(complaints: Sequence[Complaint], words: array[int]) -> None:
+    words.append(len(complaints))
+    for one in complaints:
+        words.extend((one.kind, one.code, one.value))
+
+
+def changed(observation: Observation, **parts: Any) -> Observation:
+    """The same observation with some parts replaced, laid out and decoded again."""
+    return decode(lay_out(replace(observation, **parts)), observation.notes)
+
+
+def with_record(observation: Observation, index: int, **parts: Any) -> Observation:
+    """The same observation with one record changed."""
+    records = list(observation.records)
+    records[index] = replace(records[index], **parts)
+    return changed(observation, records=tuple(records))
+
+
+def with_page(observation: Observation, pa: int, **parts: Any) -> Observation:
+    """The same observation with one page changed."""
+    return changed(observation, pages={**observation.pages, pa: replace(observation.pages[pa], **parts)})
+
+
+def with_entry(observation: Observation, pa: int, index: int, entry: int) -> Observation:
+    """The same observation with one entry of one page changed."""
+    entries = list(observation.pages[pa].entries)
+    entries[index] = entry
+    return with_page(observation, pa, entries=array("Q", entries))
+
+
+def relabelled(observation: Observation, names: Mapping[int, int]) -> Observation:
+    """The same observation with pages at other addresses; pages that `names` leaves out keep theirs."""
+    levels = {page.pa: level for _, level, page, _ in paired_tables(observation, observation)}
+
+    def rename(entry: int, level: int) -> int:
+        address = entry_address(entry)
+        if is_table_entry(entry, level) and address in names:
+            return entry - address + names[address]
+        return entry
+
+    def rename_visits(record: Record) -> Record:
+        if not record.definition.repeats:
+            return record
+        outs = list(record.outs)
+        for at in range(0, len(outs), 4):
+            outs[at + 3] = rename(outs[at + 3], outs[at + 1])
+        return replace(record, outs=tuple(outs))
+
+    pages = {}
+    for pa, page in observation.pages.items():
+        entries = [rename(entry, levels[pa]) for entry in page.entries] if pa in levels else page.entries
+        pages[names.get(pa, pa)] = Page(names.get(pa, pa), page.refcount, array("Q", entries))
+    root = observation.root
+    return changed(
+        observation,
+        records=tuple(map(rename_visits, observation.records)),
+        root=None if root is None else names.get(root, root),
+        cache=tuple(names.get(pa, pa) for pa in observation.cache),
+        pages=pages,
+    )

@@ -1,0 +1,76 @@
+"""Hypothesis strategies for machines, operations and programs; shared by all tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from harness.machine import KNOBS, Knob, Machine
+from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program import Program
+
+_SHIFTS = (12, 21, 30, 39)
+_WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=8)
+_COMMENT_LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=40).map(str.strip)
+
+u64s = st.one_of(
+    st.integers(0, U64_MAX),
+    st.builds(lambda unit, count: count << unit & U64_MAX, st.sampled_from(_SHIFTS), st.integers(0, 1 << 20)),
+    st.sampled_from([0, 1, 0xFFF, 0x1000, 1 << 40, (1 << 48) - 1, 1 << 48, 1 << 63, U64_MAX - 0xFFF, U64_MAX]),
+)
+"""Any value, often a round or an extreme one."""
+
+
+def _knob_values(knob: Knob) -> st.SearchStrategy[int]:
+    steps = (knob.high - knob.low) // knob.align
+    return st.one_of(
+        st.just(knob.default),
+        st.sampled_from([knob.low, knob.high]),
+        st.integers(0, steps).map(lambda step: knob.low + step * knob.align),
+    )
+
+
+machines = st.tuples(*map(_knob_values, KNOBS)).map(Machine)
+
+
+def _arg_values(arg: Arg) -> st.SearchStrategy[int]:
+    if arg.kind in FLAG_NAMES:
+        return st.sets(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(sum)
+    if arg.kind in LIMITS:
+        return st.integers(0, LIMITS[arg.kind])
+    return u64s
+
+
+def ops_of(definition: OpDef) -> st.SearchStrategy[Op]:
+    """Operations of one kind, with any arguments they allow."""
+    return st.tuples(*map(_arg_values, definition.args)).map(lambda values: Op(definition, values))
+
+
+ops = st.one_of(*map(ops_of, OPS))
+
+comments = st.lists(_COMMENT_LINES, max_size=3).map("\n".join)
+"""As the parser leaves them: no line has blanks at its ends."""
+
+programs = st.builds(
+    Program, st.lists(ops, max_size=12).map(tuple), machines, st.lists(_WORDS, max_size=2).map(tuple), comments
+)
+
+_NEAR = st.builds(lambda block, page: (block << 21) + (page << 12), st.integers(0, 3), st.integers(0, 3))
+_SIZES = st.sampled_from([0x1000, 0x2000, 0x4000, 1 << 21, 1 << 30])
+
+
+def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
+    if arg.kind is Kind.IPA:
+        return _NEAR
+    if arg.kind in (Kind.SIZE, Kind.PAGEWISE_SIZE):
+        return _SIZES if arg.kind is Kind.SIZE else st.sampled_from([0x1000, 0x3000])
+    if arg.kind is Kind.PHYS:
+        return _NEAR.map(lambda address: address + (1 << 31))
+    return st.integers(3, 6) if arg.kind is Kind.CACHE else _arg_values(arg)
+
+
+lively_ops = st.one_of(
+    *(st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values)) for op in OPS)
+)
+"""Operations within a few megabytes, most of which succeed and meet each other."""
+
+lively_programs = st.lists(lively_ops, min_size=1, max_size=8).map(lambda chosen: Program(tuple(chosen)))
