@@ -23,8 +23,10 @@ packages:
 	@.ci/packages
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[dev,fuzz]' || { echo 'Without Atheris, then: everything but fuzzing works.' >&2; $(PIP) --editable '.[dev]'; }
+	@echo "installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable '.[dev,fuzz]' || \
+		{ echo 'Without Atheris, then: everything but fuzzing works.' >&2; $(PIP) --editable '.[dev]'; }
 	@touch $@
 
 smoke: setup  ## Fuzz the packaged kernel for a minute (SECONDS=…)

@@ -161,7 +161,7 @@ def smoke(
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     work = Assignment(sides, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs)
     _say(f"{sides[0].name} against {sides[1].name}, seed {chosen_seed}, {seconds:g} s")
-    with display.live(seconds, executions) as show:
+    with display.live(seconds) as show:
         try:
             progress = run_smoke(work, show)
         except Interrupted as error:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn
 
 from fuzz.smoke import Progress
 
@@ -19,21 +19,17 @@ _LINE_INTERVAL: Final = 10.0
 
 
 @contextmanager
-def live(seconds: float, executions: int | None) -> Iterator[Callable[[Progress], None]]:
+def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
     """Yields what to call with news of the run. Writes to stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines()
         return
-    columns = (SpinnerColumn(), BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("starting")
 
         def show(progress: Progress) -> None:
-            done = progress.seconds / seconds
-            if executions is not None:
-                done = max(done, progress.executions / executions)
-            bar.update(task, completed=min(done, 1.0), description=describe(progress))
+            bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
 
         yield show
 
@@ -51,13 +47,13 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 
 def describe(progress: Progress) -> str:
-    """Rate, corpus, coverage and findings on one line."""
+    """Rate, corpus, the model's coverage in edges, and findings, on one line that fits a terminal."""
     coverage = progress.coverage
     parts = [
         f"{progress.executions} executions",
         f"{progress.rate:.0f}/s",
         f"corpus {coverage.get('corpus', 0)}",
-        f"model coverage {coverage.get('edges', 0)} edges",
+        f"{coverage.get('edges', 0)} edges",
         f"findings {len(progress.findings)}",
     ]
     if progress.boots > 1:
