@@ -172,9 +172,9 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
 
 
 def start_level(observation: Observation) -> int:
-    """The level of the root. 0 where init ran over budget before it told; the root is empty then."""
+    """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
     outs = observation.records[0].outs
-    return outs[2] if outs else 0
+    return outs[2] if outs and outs[2] <= LAST_LEVEL else 0
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
@@ -232,11 +232,24 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
                 f"table at {ipa:#x}: {theirs.refcount}",
                 level,
             )
-    lost_left, lost_right = leaked(left), leaked(right)
-    counts = [sorted(page.refcount for page in pages) for pages in (lost_left, lost_right)]
-    if counts[0] != counts[1]:
-        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", str(counts[0]), str(counts[1]))
+    lost_left, lost_right = (sorted((page.refcount, _used(page)) for page in leaked(side)) for side in (left, right))
+    if lost_left != lost_right:
+        texts = _describe_leaks(lost_left), _describe_leaks(lost_right)
+        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", *texts)
+    kept_left, kept_right = ([_used(side.pages[pa]) for pa in side.cache if pa in side.pages] for side in (left, right))
+    if len(left.cache) == len(right.cache) and kept_left != kept_right:
+        yield Difference(Tier.ACCOUNTING, None, op, "memcache contents", f"{kept_left} used", f"{kept_right} used")
     yield from _complaints(left, right, Tier.ACCOUNTING)
+
+
+def _used(page: Page) -> int:
+    """How many entries are not 0. Outside the tree no more is compared: which level a page had is not known."""
+    return sum(1 for entry in page.entries if entry)
+
+
+def _describe_leaks(pages: Sequence[tuple[int, int]]) -> str:
+    """References and used entries of each page."""
+    return ", ".join(f"{refcount} refs with {used} used" for refcount, used in pages) or "none"
 
 
 def leaked(observation: Observation) -> list[Page]:

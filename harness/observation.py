@@ -26,6 +26,8 @@ from harness.ops import OPS_BY_NUMBER, OpDef
 
 NO_PAGE: Final = (1 << 64) - 1
 ENTRIES: Final = 512
+MAX_ROOT_PAGES: Final = 16
+"""The architecture concatenates no more tables at the start level of stage 2."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 
@@ -173,6 +175,8 @@ def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
         records.append(_record(reader, number))
     final_complaints = reader.complaints()
     root, root_pages = reader.word(), reader.word()
+    if root_pages > MAX_ROOT_PAGES:
+        raise ToolFailure(f"the observation has a root of {root_pages} pages")
     allocs, frees = reader.word(), reader.word()
     cache = tuple(reader.several(reader.word()))
     pages = {}
@@ -201,5 +205,8 @@ def _record(reader: _Reader, number: int) -> Record:
         raise ToolFailure(f"the observation has a record of an unknown op {number}")
     over_budget, ret = reader.word(), reader.word()
     outs = tuple(reader.several(reader.word()))
+    width = len(definition.outs)
+    if outs and (not width or len(outs) % width or (len(outs) != width and not definition.repeats)):
+        raise ToolFailure(f"the observation has {len(outs)} out-values of {definition.name}")
     signed = ret - (1 << 64) if ret >> 63 else ret
     return Record(definition, None if over_budget else signed, outs, reader.complaints())

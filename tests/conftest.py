@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from hypothesis import settings
 
 from reference.build import Image, build
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
+
+# A busy machine makes slow examples, not wrong ones.
+settings.register_profile("s2fuzz", deadline=None)
+settings.load_profile("s2fuzz")
 
 
 @pytest.fixture(scope="session")

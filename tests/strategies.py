@@ -10,7 +10,8 @@ from harness.program import Program
 
 _SHIFTS = (12, 21, 30, 39)
 _WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=8)
-_COMMENT_LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=40).map(str.strip)
+_ANY = st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")
+_COMMENT_LINES = st.text(_ANY, max_size=40).map(str.strip)
 
 u64s = st.one_of(
     st.integers(0, U64_MAX),

@@ -1,0 +1,76 @@
+"""Executors that go wrong on purpose, all of them models: for tests of what happens then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.executor import CrashReport, TargetDied
+from harness.model import Model
+from harness.observation import Digest, Observation
+from harness.program import Program
+
+
+class AnyOwner(Model):
+    """Accepts owner ids that the real one refuses: wrong results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = replace(self.version, name="any-owner", max_owner_id=255)
+
+
+class Patched(Model):
+    """Runs with one attribute of `pgtable` replaced, while it runs."""
+
+    def __init__(self, target: Any, name: str, value: Any) -> None:
+        super().__init__()
+        self._patch = (target, name, value)
+
+    def finish(self) -> Digest:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*self._patch)
+            return super().finish()
+
+    def observe(self, program: Program) -> Observation:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*self._patch)
+            return super().observe(program)
+
+
+class OneOff(AnyOwner):
+    """Wrong until it is refreshed."""
+
+    def refresh(self) -> None:
+        super().refresh()
+        self.version = Model().version
+
+
+class Dying(Model):
+    """Crashes or hangs in a program that has a certain op; `once` leaves it at one death."""
+
+    def __init__(self, op: str, kind: str = "crash", once: bool = False) -> None:
+        super().__init__()
+        self._op = op
+        self._report = CrashReport(kind, "data abort on read in stage2_unmap_walker", "x0 0\nx1 1")
+        self._once = once
+
+    @property
+    def name(self) -> str:
+        return "kernel:dying"
+
+    def finish(self) -> Digest:
+        assert self._program is not None
+        self._die_in(self._program)
+        return super().finish()
+
+    def observe(self, program: Program) -> Observation:
+        self._die_in(program)
+        return super().observe(program)
+
+    def _die_in(self, program: Program) -> None:
+        if any(op.name == self._op for op in program.ops):
+            if self._once:
+                self._op = "none"
+            raise TargetDied(self._report)

@@ -1,0 +1,165 @@
+"""Findings on disk: written whole, read back, never overwritten; and what is not one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from executors import AnyOwner, Dying
+
+from harness.errors import BadInput
+from harness.executor import Executor
+from harness.finding import PROGRAM, is_finding, load, program_in, save
+from harness.judge import Judge, Verdict
+from harness.model import Model
+from harness.program_text import format_program, parse
+
+OWNER = parse("# Why.\ns2 1\nbudget = 100\nset_owner ipa=0x1000 size=4K mc=2 owner=3\ndestroy\n")
+CONFIGURATION = {"right": {"patches": ["kernel/0-fix.patch"]}, "left": {"kind": "model"}}
+IDENTITIES = {"left": {"version": "6.12"}, "right": {"linux": "6.12.1"}}
+
+
+def verdict_of(right: Executor) -> Verdict:
+    verdict = Judge(Model(), right).verdict(OWNER)
+    assert verdict is not None
+    return verdict
+
+
+def save_in(out: Path, right: Executor | None = None, report: str = "what is wrong\n") -> Path:
+    verdict = verdict_of(right or AnyOwner())
+    return save(out, OWNER, verdict, report, CONFIGURATION, IDENTITIES, {"0-fix.patch": b"--- a\n\xff"})
+
+
+def test_a_finding_is_written_completely(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "out"
+    directory = save_in(out)
+    assert directory.parent == out
+    assert directory.name.startswith("results-set_owner-return-")
+    assert list(out.iterdir()) == [directory], "something else was left behind"
+    files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert files == {
+        "program.s2",
+        "report.txt",
+        "left.txt",
+        "right.txt",
+        "finding.json",
+        "kernel/0-fix.patch",
+    }
+    assert (directory / PROGRAM).read_text() == format_program(OWNER)
+    assert (directory / "report.txt").read_text() == "what is wrong\n"
+    assert (directory / "kernel/0-fix.patch").read_bytes() == b"--- a\n\xff"
+    assert "set_owner ipa=0x1000 size=4K mc=2 owner=3  => -EINVAL" in (directory / "left.txt").read_text()
+    assert "owner=3  => 0\n" in (directory / "right.txt").read_text()
+    for name in ("left.txt", "right.txt"):
+        text = (directory / name).read_text()
+        assert "destroy" not in text and "not run" not in text, "it goes on after the sides parted"
+    record = json.loads((directory / "finding.json").read_text())
+    assert record == {
+        "bucket": "results-set_owner-return",
+        "configuration": CONFIGURATION,
+        "first_differing_record": 1,
+        "format": 1,
+        "identities": IDENTITIES,
+        "kind": "divergence",
+        "replay": f"s2fuzz replay {directory}",
+    }
+    assert directory.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_side_that_died_has_no_observation(tmp_path: Path) -> None:
+    directory = save_in(tmp_path, Dying("set_owner"))
+    assert directory.name.startswith("crash-set_owner-stage2_unmap_walker-")
+    assert (directory / "left.txt").exists()
+    assert not (directory / "right.txt").exists()
+
+
+def test_a_finding_is_read_back(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    found = load(directory)
+    assert (found.directory, found.program) == (directory, OWNER)
+    assert (found.kind, found.bucket) == ("divergence", "results-set_owner-return")
+    assert found.configuration == CONFIGURATION
+    assert is_finding(directory)
+
+
+def test_a_finding_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    first = save_in(tmp_path, report="first\n")
+    (first / "notes.txt").write_text("mine")
+    assert save_in(tmp_path, report="second\n") == first
+    assert (first / "report.txt").read_text() == "first\n"
+    assert (first / "notes.txt").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [first]
+
+
+def test_another_program_is_another_finding(tmp_path: Path) -> None:
+    verdict = verdict_of(AnyOwner())
+    places = {
+        save(tmp_path, parse(text), verdict, "", {}, {}, {})
+        for text in ("s2 1\ndestroy\n", "s2 1\ndestroy\ndestroy\n", "s2 1\nfwb = off\ndestroy\n")
+    }
+    assert len(places) == 3
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        save(tmp_path, OWNER, verdict_of(AnyOwner()), "", {}, {}, {"no/such/folder": b""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_odd_bucket_makes_a_good_name(tmp_path: Path) -> None:
+    verdict = Verdict("crash", "crash-map-a/b c\n" + "x" * 300, 0, None, None, None)
+    directory = save(tmp_path, OWNER, verdict, "", {}, {}, {})
+    assert directory.parent == tmp_path
+    assert directory.name.startswith("crash-map-a_b_c_xxx")
+    assert len(directory.name) < 100
+    assert load(directory).bucket == verdict.bucket
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[]", "not a finding of format 1"),
+        (b"null", "not a finding of format 1"),
+        (b'{"format": 2}', "not a finding of format 1"),
+        (b'{"format": 1}', "kind, bucket or configuration is missing"),
+        (b'{"format": 1, "kind": 3, "bucket": "b", "configuration": {}}', "kind, bucket or configuration is missing"),
+        (b'{"format": 1, "kind": "k", "bucket": "b", "configuration": []}', "kind, bucket or configuration is missing"),
+    ],
+)
+def test_a_malformed_record(tmp_path: Path, content: bytes, problem: str) -> None:
+    directory = save_in(tmp_path)
+    (directory / "finding.json").write_bytes(content)
+    with pytest.raises(BadInput, match=rf"finding\.json: {problem}"):
+        load(directory)
+
+
+def test_a_finding_without_a_good_program(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    (directory / PROGRAM).write_text("s2 1\nnonsense\n")
+    with pytest.raises(BadInput, match=r"program\.s2:2:1: expected an op"):
+        load(directory)
+    (directory / PROGRAM).unlink()
+    with pytest.raises(BadInput, match=r"program\.s2: No such file"):
+        load(directory)
+
+
+def test_what_is_no_finding(tmp_path: Path) -> None:
+    file = tmp_path / "file.s2"
+    file.write_text("s2 1\n")
+    for path in (tmp_path, tmp_path / "nosuch", file):
+        assert not is_finding(path)
+        with pytest.raises(BadInput, match=r"not a finding: finding\.json: "):
+            load(path)
+
+
+def test_a_finding_stands_wherever_a_program_may(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    assert program_in(directory) == program_in(directory / PROGRAM) == OWNER
+    with pytest.raises(BadInput, match="a directory, but not a finding"):
+        program_in(tmp_path)
+    with pytest.raises(BadInput, match="No such file"):
+        program_in(tmp_path / "nosuch.s2")

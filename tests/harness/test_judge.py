@@ -1,0 +1,163 @@
+"""Verdicts on programs, with two models of which one goes wrong on purpose."""
+
+from __future__ import annotations
+
+import pytest
+from executors import AnyOwner, Dying, OneOff, Patched
+
+import pgtable.pte
+from harness.compare import Tier
+from harness.judge import Judge, Unconfirmed, Verdict
+from harness.model import Model
+from harness.program import Program
+from harness.program_text import parse
+from pgtable.memory import PagePool
+from pgtable.removal import Releaser
+
+OWNERS = parse("""
+s2 1
+map ipa=0x200000 size=4K phys=0x80200000 prot=rwx mc=2
+unmap ipa=0x200000 size=4K
+set_owner ipa=0x1000 size=4K mc=2 owner=3
+get_leaf ipa=0x1000
+destroy
+""")
+
+
+def confirmed(left: Model, right: Model, program: Program = OWNERS) -> Verdict:
+    """The verdict of `check`, after which `verdict` says the same."""
+    judge = Judge(left, right)
+    verdict = judge.check(program)
+    assert verdict is not None
+    assert judge.verdict(program) == verdict
+    return verdict
+
+
+def test_agreement() -> None:
+    judge = Judge(Model(), Model())
+    assert judge.check(OWNERS) is None
+    assert judge.verdict(OWNERS) is None
+    assert judge.agree(OWNERS)
+    left, right = judge.digests(OWNERS)
+    assert left == right == Model().observe(OWNERS).digest
+
+
+def test_the_first_differing_op_is_found() -> None:
+    verdict = confirmed(Model(), AnyOwner())
+    assert (verdict.kind, verdict.record, verdict.bucket) == ("divergence", 3, "results-set_owner-return")
+    assert verdict.difference is not None
+    assert (verdict.difference.left, verdict.difference.right) == ("-EINVAL", "0")
+    assert verdict.left is not None and verdict.right is not None
+    assert len(verdict.left.records) == len(verdict.right.records) == 4
+    assert verdict.died is None
+
+
+def test_sides_keep_their_places() -> None:
+    verdict = confirmed(AnyOwner(), Model())
+    assert verdict.difference is not None
+    assert (verdict.difference.left, verdict.difference.right) == ("0", "-EINVAL")
+
+
+def test_a_table_that_differs_before_any_result_does() -> None:
+    """The entries differ from the first op on; results only with get_leaf, which comes too late to matter."""
+    program = Program((*OWNERS.ops[:1], parse("s2 1\nget_leaf ipa=0x200000").ops[0]))
+    verdict = confirmed(Model(), Patched(pgtable.pte, "AF", 0), program)
+    assert (verdict.record, verdict.bucket) == (1, "tables-map-entry-level3")
+
+
+def test_an_accounting_difference_that_later_ops_would_hide() -> None:
+    wrong = Patched(PagePool, "get_page", lambda self, pa: None)
+    verdict = confirmed(Model(), wrong)
+    assert (verdict.record, verdict.bucket) == (1, "accounting-map-refcount-level1")
+
+
+def test_a_leak() -> None:
+    program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
+    verdict = confirmed(Model(), Patched(Releaser, "visit", lambda self, walk, visit: 0), program)
+    assert (verdict.record, verdict.bucket) == (2, "accounting-destroy-pages_freed")
+
+
+def test_a_difference_in_init_is_record_0() -> None:
+    verdict = confirmed(Model(), Patched(pgtable.vtcr, "HA", 0))
+    assert (verdict.record, verdict.bucket) == (0, "results-init-vtcr")
+
+
+def test_tiers_that_were_not_chosen_do_not_count() -> None:
+    wrong = Patched(PagePool, "get_page", lambda self, pa: None)
+    program = OWNERS.prefix(1)
+    assert Judge(Model(), wrong, frozenset({Tier.RESULTS, Tier.TABLES})).check(program) is None
+    assert Judge(Model(), wrong, frozenset({Tier.ACCOUNTING})).check(program) is not None
+
+
+def test_tables_elsewhere_are_agreement_although_the_digests_differ() -> None:
+    highest_first = Patched(PagePool, "zalloc_page", _zalloc_second_free)
+    judge = Judge(Model(), highest_first)
+    program = parse(
+        "s2 1\nmap ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=2\nwalk ipa=0x1000 size=4K flags=table_pre"
+    )
+    assert not judge.agree(program)
+    assert judge.check(program) is None
+    assert judge.verdict(program) is None
+
+
+_zalloc_page = PagePool.zalloc_page
+
+
+def _zalloc_second_free(self: PagePool, cache: object) -> int | None:
+    """Another allocation rule than ours: the second lowest free page."""
+    if cache is not None:
+        return _zalloc_page(self, cache)  # type: ignore[arg-type]
+    first = _zalloc_page(self, None)
+    second = _zalloc_page(self, None)
+    assert first is not None and second is not None
+    self.put_page(first)
+    self.allocs -= 1
+    self.frees -= 1
+    return second
+
+
+@pytest.mark.parametrize("kind", ["crash", "hang"])
+def test_a_death_on_the_right(kind: str) -> None:
+    verdict = confirmed(Model(), Dying("unmap", kind))
+    assert (verdict.kind, verdict.record) == (kind, 2)
+    assert verdict.bucket == f"{kind}-unmap-stage2_unmap_walker"
+    assert verdict.died is not None and verdict.died.details == "x0 0\nx1 1"
+    assert (verdict.died_side, verdict.difference, verdict.right) == ("kernel:dying", None, None)
+    assert verdict.left is not None and len(verdict.left.records) == 3
+
+
+def test_a_death_on_the_left() -> None:
+    verdict = confirmed(Dying("unmap"), Model())
+    assert (verdict.kind, verdict.left) == ("crash", None)
+    assert verdict.right is not None and len(verdict.right.records) == 3
+
+
+def test_when_both_die_the_left_one_is_reported() -> None:
+    verdict = confirmed(Dying("unmap"), Dying("unmap"))
+    assert (verdict.kind, verdict.left, verdict.right) == ("crash", None, None)
+
+
+def test_a_divergence_before_a_death_is_what_counts() -> None:
+    program = parse("s2 1\nset_owner ipa=0x1000 size=4K mc=2 owner=3\nunmap ipa=0x0 size=4K")
+    verdict = confirmed(AnyOwner(), Dying("unmap"), program)
+    assert (verdict.kind, verdict.record) == ("divergence", 1)
+
+
+def test_an_error_of_the_model_is_its_death() -> None:
+    program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
+    verdict = Judge(Model(), Patched(Releaser, "visit", None)).check(program)
+    assert verdict is not None
+    assert (verdict.kind, verdict.record, verdict.died_side) == ("crash", 2, "model:6.12")
+    assert verdict.died is not None and "TypeError" in verdict.died.headline
+    assert "Traceback" in verdict.died.details
+
+
+def test_what_does_not_happen_again_is_unconfirmed() -> None:
+    with pytest.raises(Unconfirmed, match=r"^the digests differed$"):
+        Judge(Model(), OneOff()).check(OWNERS)
+    with pytest.raises(Unconfirmed, match=r"^hang: data abort on read in stage2_unmap_walker$"):
+        Judge(Model(), Dying("unmap", "hang", once=True)).check(OWNERS)
+
+
+def test_a_verdict_is_passed_on_fresh_targets() -> None:
+    assert Judge(OneOff(), Model()).verdict(OWNERS) is None

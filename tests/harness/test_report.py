@@ -1,0 +1,182 @@
+"""Verdicts and observations as text: everything a reader needs is in it."""
+
+from __future__ import annotations
+
+from executors import AnyOwner, Dying, Patched
+from observations import observe
+
+import pgtable.pte
+from harness.executor import Executor
+from harness.judge import Judge
+from harness.model import Model
+from harness.program import Program
+from harness.program_text import format_program, parse
+from harness.report import MAX_ROWS, describe_record, observation_text, run_report, verdict_report, verified_against
+from harness.trees import side_by_side, tree
+from pgtable.memory import PagePool
+
+PROGRAM = parse("""
+# Why.
+s2 1
+ia_bits = 39
+map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=1
+set_owner ipa=0x1000 size=4K mc=2 owner=3
+destroy
+""")
+NAMES = ("model:6.12", "kernel:x")
+
+
+def report_on(right: Executor, program: Program = PROGRAM, left: Executor | None = None) -> str:
+    verdict = Judge(left or Model(), right).verdict(program)
+    assert verdict is not None
+    return verdict_report(program, verdict, NAMES, ["note: for readers"])
+
+
+def test_a_divergence_in_results() -> None:
+    lines = report_on(AnyOwner()).splitlines()
+    assert lines[:2] == ["divergence: results-set_owner-return", "note: for readers"]
+    assert "First differing op: op 2: set_owner ipa=0x1000 size=4K mc=2 owner=3" in lines
+    assert "  results differ: return" in lines
+    assert "    model:6.12  -EINVAL" in lines
+    assert "    kernel:x    0" in lines
+    # The trees, only where they differ, decoded.
+    assert "Tables after that op (only rows that differ):" in lines
+    assert [line.split()[1:4] for line in lines if line.startswith("!")] == [["2", "0x0", "-"], ["2", "0x0", "table"]]
+    # The program, which the mark of the op does not keep from being found.
+    for line in format_program(PROGRAM).splitlines():
+        assert any(shown[2:] == line for shown in lines), line
+
+
+def test_a_divergence_in_tables_shows_both_entries_decoded() -> None:
+    text = report_on(Patched(pgtable.pte, "XN", 0), parse("s2 1\nmap ipa=0x1000 size=8K phys=0x5000 prot=rw mc=2"))
+    assert "divergence: tables-map-entry-level3" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("! ")]
+    assert [row[1:3] for row in rows] == [["3", "0x1000"], ["3", "0x2000"]]
+    assert rows[0][3:] == ["page", "pa=0x5000", "RW-", "normal", "AF", "page", "pa=0x5000", "RWX", "normal", "AF"]
+    assert "… 2 equal entries" in text
+
+
+def test_a_divergence_in_init() -> None:
+    text = report_on(Patched(pgtable.vtcr, "HA", 0))
+    assert "First differing op: init (implicit)" in text
+    assert "results differ: vtcr" in text
+
+
+def test_a_difference_of_references_shows_the_table() -> None:
+    wrong = Patched(PagePool, "get_page", lambda self, pa: None)
+    text = report_on(wrong, parse("s2 1\nmap ipa=1G size=1G phys=1G prot=r"))
+    assert "accounting differ: refcount" in text
+    row = next(line for line in text.splitlines() if line.startswith("! "))
+    assert "table with 2 references" in row and "table with 1 references" in row
+
+
+def test_complaints_are_told_with_their_place() -> None:
+    program = parse("s2 1\ndestroy\ndestroy")
+    text = report_on(Patched(PagePool, "free_pages_exact", lambda self, pa, size: None), program, Model())
+    assert "divergence: accounting-destroy-pages_freed" in text
+    verdict = Judge(Model(), Dying("get_leaf")).verdict(parse("s2 1\ndestroy\ndestroy\nget_leaf ipa=0x0"))
+    assert verdict is not None
+    text = verdict_report(program=parse("s2 1\ndestroy\ndestroy\nget_leaf ipa=0x0"), verdict=verdict, names=NAMES)
+    assert "  model:6.12 complained:\n    op 2: WARN at kvm_pgtable_stage2_destroy\n    op 2: pool bad-free\n" in text
+
+
+def test_a_crash() -> None:
+    text = report_on(Dying("destroy"))
+    assert text.startswith("crash: crash-destroy-stage2_unmap_walker\n")
+    assert "First differing op: op 3: destroy" in text
+    assert "  kernel:dying: crash: data abort on read in stage2_unmap_walker\n    x0 0\n    x1 1\n" in text
+    assert "Tables after that op" not in text
+
+
+def test_long_trees_are_cut() -> None:
+    program = parse("s2 1\nmap ipa=0x0 size=1M phys=0x0 prot=r mc=2")
+    text = report_on(Patched(pgtable.pte, "AF", 0), program)
+    rows = text.split("(only rows that differ):\n")[1].split("\n\n")[0].splitlines()
+    assert len(rows) == MAX_ROWS + 1
+    assert rows[-1] == f"… {1 + 1 + 256 - MAX_ROWS} more rows"
+
+
+def test_every_op_with_its_result() -> None:
+    program = parse(
+        "s2 1\nmap ipa=0x1000 size=4K phys=0x5000 prot=rw\nwalk ipa=0x0 size=8K flags=leaf\nget_leaf ipa=1T"
+    )
+    lines = run_report(program, Model().observe(program), visits=True)
+    assert lines[0] == "  0 init (implicit)  => 0 vtcr=0x802d3558 ia_bits=0x28 start_level=0x1 root_pages=0x2"
+    assert lines[1:] == [
+        "  1 map ipa=0x1000 size=4K phys=0x5000 prot=rw  => -ENOMEM",
+        "  2 walk ipa=0x0 size=8K flags=leaf  => 0 1 visits",
+        "      leaf level=0x1 ipa=0x0 pte=0x0",
+        "  3 get_leaf ipa=0x10000000000  => -ERANGE",
+    ]
+    assert run_report(program, Model().observe(program)) == [line for line in lines if "leaf level" not in line]
+
+
+def test_ops_that_did_not_run_are_counted() -> None:
+    spent = parse("s2 1\nbudget = 3\nunmap ipa=0x0 size=1T\ndestroy\ndestroy")
+    assert run_report(spent, Model().observe(spent))[1:] == [
+        "  1 unmap ipa=0x0 size=1T  => budget",
+        "    2 more ops not run: the budget is spent",
+    ]
+    failed = parse("s2 1\npool_pages = 1\ndestroy")
+    assert run_report(failed, Model().observe(failed)) == [
+        "  0 init (implicit)  => -ENOMEM",
+        "    1 more op not run: there is no table",
+    ]
+
+
+def test_a_result_with_complaints() -> None:
+    seen = observe("destroy\ndestroy\n")
+    assert describe_record(seen.records[2]) == "0 [WARN] [pool: bad-free 0x0]"
+
+
+def test_a_tree() -> None:
+    seen = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=3\nset_owner ipa=0x5000 size=12K owner=1\n")
+    assert tree(seen, fwb=True) == [
+        "level 1 table 0x44000000 from ipa 0x0, 2 references",
+        "  0x000000000000 table -> 0x44004000",
+        "    level 2 table 0x44004000 from ipa 0x0, 2 references",
+        "      0x000000000000 table -> 0x44003000",
+        "        level 3 table 0x44003000 from ipa 0x0, 6 references",
+        "          0x000000001000 page  pa=0x80001000 RW- normal AF  x2",
+        "          0x000000005000 owner 1  x3",
+        "level 1 table 0x44001000 from ipa 0x8000000000, 1 references",
+        "memcache holds 1: 0x44002000",
+        "5 pages allocated, 0 freed, 5 in use",
+    ]
+
+
+def test_a_tree_without_a_root_and_with_leaks() -> None:
+    seen = observe("map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=3\ninit\n", pool_pages=5)
+    assert tree(seen, fwb=True) == [
+        "no table",
+        "leaked page 0x44000000: 2 references, 1 entries in use",
+        "leaked page 0x44001000: 1 references, 0 entries in use",
+        "leaked page 0x44003000: 2 references, 1 entries in use",
+        "leaked page 0x44004000: 2 references, 1 entries in use",
+        "memcache holds 1: 0x44002000",
+        "5 pages allocated, 0 freed, 5 in use",
+    ]
+
+
+def test_every_budget_can_be_shown() -> None:
+    """An init that did not get to its end has a root, and no out-values."""
+    for budget in range(1, 20):
+        program = parse(f"s2 1\nbudget = {budget}\nmap ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=2\n")
+        assert "pages allocated" in observation_text(program, Model().observe(program))
+
+
+def test_equal_trees_have_no_rows() -> None:
+    seen = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=2\n")
+    assert side_by_side(seen, seen, True, NAMES) == []
+    elsewhere = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=2\n", pool_base=0)
+    assert side_by_side(seen, elsewhere, True, NAMES) == []
+
+
+def test_a_model_of_another_file_is_noted() -> None:
+    model = {"version": "6.12", "verified_against_pgtable_sha256": "a" * 64}
+    kernel = {"linux": "6.12.1", "pgtable_sha256": "b" * 64, "source": "Debian"}
+    (note,) = verified_against([model, kernel])
+    assert "a" * 12 in note and "b" * 12 in note and note.endswith("(Debian)")
+    assert verified_against([model, {**kernel, "pgtable_sha256": "a" * 64}]) == []
+    assert verified_against([kernel, kernel]) == []
+    assert verified_against([model, model]) == []

@@ -1,0 +1,248 @@
+"""The hand-written programs: well formed, agreed on by both sides, and showing what their comments say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.codec import decode, encode
+from harness.compare import Tier, leaked
+from harness.judge import Judge
+from harness.model import Model
+from harness.observation import Observation
+from harness.ops import OPS, PROT_BITS
+from harness.program import Program
+from harness.program_text import format_program, parse, read, reformat
+from pgtable.pte import LOCKED
+from reference.executor import Reference
+
+CORPORA = Path(__file__).parents[2] / "corpora"
+SEEDS = sorted((CORPORA / "seeds").glob("*.s2"))
+every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
+
+
+def run(name: str) -> tuple[Model, Observation]:
+    """A seed on the model."""
+    model = Model()
+    return model, model.observe(read(CORPORA / "seeds" / f"{name}.s2"))
+
+
+def returns(name: str) -> list[int | None]:
+    """The return codes of a seed's ops, without the implicit init."""
+    return [record.ret for record in run(name)[1].records[1:]]
+
+
+def leaves(name: str) -> list[tuple[int, int]]:
+    """(pte, level) of every get_leaf that succeeded."""
+    records = run(name)[1].records
+    return [(r.outs[0], r.outs[1]) for r in records if r.definition.name == "get_leaf" and r.ret == 0]
+
+
+def visits(name: str) -> list[list[tuple[int, ...]]]:
+    """Of every walk, its visits: (visit, level, ipa, pte)."""
+    walks = [record.outs for record in run(name)[1].records if record.definition.name == "walk"]
+    return [[outs[at : at + 4] for at in range(0, len(outs), 4)] for outs in walks]
+
+
+# All of them
+
+
+def test_there_are_enough() -> None:
+    assert len(SEEDS) >= 15
+
+
+@every_seed
+def test_form(path: Path) -> None:
+    text = path.read_text()
+    assert reformat(text) == text, "run `s2fuzz fmt` on it"
+    comment = parse(text).comment.replace("\n", " ")
+    assert text.startswith("# ")
+    assert comment.endswith(".")
+    assert 1 <= len(re.findall(r"\.(?= [A-Z]|$)", comment)) <= 5, "one to four sentences, or five short ones"
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@every_seed
+def test_round_trips(path: Path) -> None:
+    program = read(path)
+    assert parse(format_program(program)) == program
+    assert decode(encode(program)) == Program(program.ops, program.machine)
+
+
+@every_seed
+def test_both_sides_agree(path: Path, kernel: Reference) -> None:
+    judge = Judge(Model(), kernel)
+    assert judge.check(read(path)) is None
+    assert judge.agree(read(path)), "they agree only up to renaming"
+
+
+def test_together_they_use_everything_a_program_can_say() -> None:
+    programs = list(map(read, SEEDS))
+    ops = [op for program in programs for op in program.ops]
+    assert {op.name for op in ops} == {op.name for op in OPS}
+    prots = [op.args[3] for op in ops if op.name == "map"]
+    assert all(any(prot & bit for prot in prots) for bit in PROT_BITS.values())
+    assert {op.args[2] for op in ops if op.name == "walk"} == set(range(8))
+    changed = {name for program in programs for name in program.machine.changed()}
+    assert changed >= {"pool_pages", "ia_bits", "fwb", "tlb_range", "hw_af", "budget"}
+
+
+# What some of them say
+
+
+def test_vm_life_leaves_only_the_memcache() -> None:
+    model, seen = run("vm_life")
+    assert set(returns("vm_life")) == {0}
+    assert (seen.root, leaked(seen)) == (None, [])
+    assert set(seen.pages) == set(seen.cache)
+    assert (model.shape.splits, model.shape.merges) == (2, 1)
+
+
+def test_block_split_loses_the_rest_of_the_block() -> None:
+    assert leaves("block_split") == [(0, 3), (0x9000_07DB, 3), (0, 2)]
+    assert run("block_split")[0].shape.splits == 2
+
+
+@pytest.mark.parametrize(("name", "freed"), [("merge_2m", 1), ("merge_1g", 4)])
+def test_a_merge_frees_the_tables_it_says(name: str, freed: int) -> None:
+    model, seen = run(name)
+    assert (seen.frees, model.shape.merges, leaked(seen), seen.cache) == (freed, 1, [], ())
+    walked = read(CORPORA / "seeds" / f"{name}.s2").ops
+    merge = next(op for op in reversed(walked) if op.name == "map")
+    assert merge.args[4] == 0, "it is said to need no memcache"
+
+
+def test_merge_2m_merges_a_full_table() -> None:
+    program = read(CORPORA / "seeds" / "merge_2m.s2")
+    before = Model().observe(program.prefix(3))
+    assert max(page.refcount for page in before.pages.values()) == 513
+
+
+def test_owners_are_forgotten_with_and_without_their_tables() -> None:
+    kept, gone = visits("owner_handover")
+    assert [level for _, level, _, _ in kept] == [1, 2, 3, 3]
+    assert [level for _, level, _, _ in gone] == [1]
+    assert [pte for pte, _ in leaves("owner_handover")] == [4, 0x8000_17DB, 4]
+    assert leaves("owner_zero_or_unmap") == [(0, 3), (0, 2)]
+
+
+def test_owner_ids_above_the_maximum() -> None:
+    assert returns("owner_ids") == [0, 0, -22, -22, -22, -34, 0]
+
+
+def test_walk_visits_are_all_combinations() -> None:
+    kinds = [{visit for visit, _, _, _ in walk} for walk in visits("walk_visits")]
+    assert kinds == [{1}, {2}, {4}, {1, 2}, {1, 4}, {2, 4}, {1, 2, 4}, set()]
+    assert [len(walk) for walk in visits("walk_visits")] == [8, 4, 4, 12, 12, 8, 16, 0]
+    *_, everything, _ = visits("walk_visits")
+    met = {(level, pte & 3, pte == 0) for _, level, _, pte in everything}
+    tables, blocks, pages = {(1, 3), (2, 3)}, {(1, 1), (2, 1)}, {(3, 3)}
+    assert {(level, kind) for level, kind, empty in met if not empty} == tables | blocks | pages | {(3, 0)}
+    assert {level for level, _, empty in met if empty} == {1, 2, 3}
+
+
+def test_memcache_exhausted_fails_and_goes_on() -> None:
+    enomem = -12
+    assert returns("memcache_exhausted") == [enomem, enomem, 0, enomem, 0, 0, enomem, 0, enomem, 0, enomem, 0]
+    assert run("memcache_exhausted")[1].cache == ()
+
+
+def test_memcache_after_break() -> None:
+    assert leaves("memcache_after_break") == [(0x8020_07D9, 2), (0, 2)]
+
+
+def test_fault_granule_needs_pages_in_one_situation_only() -> None:
+    assert returns("fault_granule") == [-12, 0, 0, 0, 0, -12, 0, 0, 0, 0, 0]
+    seen = run("fault_granule")[1]
+    assert (seen.allocs, seen.frees) == (5, 1)
+
+
+def test_the_limit_itself_is_in_range() -> None:
+    erange = -34
+    assert returns("range_limit") == [0, 0, 0, 0, 0, 0, 0, *[erange] * 6, 0, 0, 0]
+
+
+def test_wrapping_sizes_do_nothing() -> None:
+    assert returns("range_wrapping") == [0] * 8 + [-34] * 4
+    assert leaves("range_wrapping") == [(0, 3), (0x8000_17DB, 3)]
+    assert returns("unmap_wrapping_budget") == [0, None]
+
+
+@pytest.mark.parametrize(
+    ("bits", "start_level", "root_pages"), [(32, 2, 4), (40, 1, 2), (43, 1, 16), (44, 0, 1), (48, 0, 1)]
+)
+def test_roots(bits: int, start_level: int, root_pages: int) -> None:
+    records = run(f"root_{bits}_bits")[1].records
+    assert records[0].outs[1:] == (bits, start_level, root_pages)
+    beyond = [record.ret for record in records if record.definition.name == "get_leaf"]
+    assert bits == 40 or beyond == [*[0] * (len(beyond) - 1), -34]
+
+
+def test_remapping_is_eagain_only_with_handle_fault() -> None:
+    for name in ("remap_same_page", "permission_change", "software_bits"):
+        program = read(CORPORA / "seeds" / f"{name}.s2")
+        refused = [op.args[5] for op, ret in zip(program.ops, returns(name), strict=True) if ret]
+        assert refused
+        assert set(refused) == {16}
+        assert set(returns(name)) == {0, -11}
+
+
+def test_physical_addresses_beyond_2_to_the_48_clear() -> None:
+    by_page, by_block, device = visits("phys_crossing")
+    for walk in (by_page, by_block, device):
+        half = len(walk) // 2
+        assert all(pte & 1 for _, _, _, pte in walk[:half])
+        assert all(pte == 0 for _, _, _, pte in walk[half:])
+    assert run("phys_limit")[1].frees == 1
+
+
+def test_prot_invalid() -> None:
+    assert returns("prot_invalid") == [-22] * 5 + [-34] + [0] * 6
+
+
+def test_features_off() -> None:
+    assert run("no_hw_af")[1].records[0].outs[0] ^ run("vm_life")[1].records[0].outs[0] == 1 << 21
+    (entries,) = visits("no_fwb")
+    assert [pte >> 2 & 15 for _, _, _, pte in entries] == [15, 15, 1, 5]
+    for name in ("no_fwb", "no_tlb_range"):
+        assert set(returns(name)) == {0}, "a size that wraps should cost nothing there"
+
+
+def test_programs_that_end_early() -> None:
+    assert run("tiny_pool")[1].records[0].ret == -12
+    assert len(run("tiny_pool")[1].records) == 1
+    assert returns("small_budget") == [None]
+    assert any(LOCKED in page.entries for page in run("small_budget")[1].pages.values())
+    assert returns("unmap_out_of_range_tlbi") == [-34, None]
+    assert returns("reinit_without_memory") == [0, -12]
+    assert len(leaked(run("reinit_without_memory")[1])) == len(leaked(run("reinit")[1])) == 4
+
+
+def test_after_destroy() -> None:
+    einval = -22
+    assert returns("after_destroy") == [0, 0, *[einval] * 5, -34, einval, 0]
+    last = run("after_destroy")[1].records[-1]
+    assert [str(one) for one in last.complaints] == ["WARN", "pool: bad-free 0x0"]
+
+
+@pytest.mark.parametrize("folder", ["seeds", "regressions", "violations"])
+def test_folders_hold_programs_only(folder: str) -> None:
+    names = [path.name for path in (CORPORA / folder).iterdir() if path.suffix != ".s2"]
+    assert names in ([], ["README.md"])
+    assert f"`{folder}/`" in (CORPORA / "README.md").read_text()
+
+
+@pytest.mark.parametrize("folder", ["regressions", "violations"])
+def test_other_corpora_are_programs_too(folder: str) -> None:
+    for path in (CORPORA / folder).glob("*.s2"):
+        assert reformat(path.read_text()) == path.read_text()
+        assert read(path).comment
+
+
+def test_no_seed_diverges_in_any_tier(kernel: Reference) -> None:
+    """Each tier on its own: none of them may be blind to what the others see."""
+    program = read(CORPORA / "seeds" / "vm_life.s2")
+    for tier in Tier:
+        assert Judge(Model(), kernel, frozenset({tier})).verdict(program) is None

@@ -1,0 +1,56 @@
+"""Kernels of the tests of the reference: with UBSan, of a test's own, with a changed pgtable.c."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+import pytest
+from altered_tree import with_changes
+
+from reference.build import Image, build
+from reference.executor import Reference
+
+
+@pytest.fixture(scope="session")
+def ubsan_kernel(image: Image) -> Iterator[Reference]:
+    """The default kernel's pgtable.c, compiled with UBSan, running."""
+    with closing(Reference(build(image.tree, "ubsan"), "kernel:6.12+ubsan")) as reference:
+        yield reference
+
+
+@pytest.fixture
+def own_kernel(image: Image) -> Iterator[Reference]:
+    """A driver of the test's own, with nothing started yet."""
+    with closing(Reference(image, "kernel:own")) as reference:
+        yield reference
+
+
+@pytest.fixture(scope="session")
+def tests_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for what only tests build, so that the user's does not grow."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def scratch_cache(tests_cache: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Has the test's builds use that cache; the default kernel's sources were prepared before."""
+    monkeypatch.setenv("S2FUZZ_CACHE", str(tests_cache))
+    return tests_cache
+
+
+OpenAltered = Callable[..., AbstractContextManager[Reference]]
+
+
+@pytest.fixture
+def altered(image: Image, tmp_path: Path, scratch_cache: Path) -> OpenAltered:
+    """Opens a kernel with a changed pgtable.c: `with altered({line: replacement}) as kernel`."""
+
+    def run(
+        changes: Mapping[str, str], flavour: str = "plain", timeout: float = 10.0
+    ) -> AbstractContextManager[Reference]:
+        tree = with_changes(image.tree, tmp_path / "pgtable.c", changes)
+        return closing(Reference(build(tree, flavour), "kernel:altered", timeout=timeout))
+
+    return run

@@ -1,0 +1,98 @@
+"""Programs that the tests of the reference run."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from harness.codec import decode
+from harness.machine import MAX_POOL_PAGES, PAGE_SIZE, Machine
+from harness.ops import PROT_BITS, U64_MAX, Op
+from harness.program import Program
+
+RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
+RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
+BLOCK: Final = 1 << 21
+PHYS: Final = 0x8000_0000
+
+
+def map_op(ipa: int, size: int = PAGE_SIZE, phys: int | None = None, prot: int = RWX, mc: int = 5) -> Op:
+    return Op.of("map", ipa=ipa, size=size, phys=PHYS + ipa if phys is None else phys, prot=prot, mc=mc)
+
+
+def unmap_op(ipa: int, size: int = PAGE_SIZE) -> Op:
+    return Op.of("unmap", ipa=ipa, size=size)
+
+
+def owner_op(ipa: int, size: int = PAGE_SIZE, owner: int = 1) -> Op:
+    return Op.of("set_owner", ipa=ipa, size=size, mc=5, owner=owner)
+
+
+def walk_op(ipa: int, size: int, flags: int = 7) -> Op:
+    return Op.of("walk", ipa=ipa, size=size, flags=flags)
+
+
+def leaf_op(ipa: int) -> Op:
+    return Op.of("get_leaf", ipa=ipa)
+
+
+INIT: Final = Op.of("init")
+DESTROY: Final = Op.of("destroy")
+
+ONE_PAGE: Final = Program((map_op(0x1000),))
+BUSY: Final = Program(
+    (
+        map_op(0, BLOCK),
+        map_op(0x3000, prot=RW),
+        owner_op(0x5000, 2 * PAGE_SIZE, 7),
+        walk_op(0, BLOCK),
+        map_op(0, BLOCK, prot=RW),
+        leaf_op(0x3000),
+        map_op(1 << 30, 16 * PAGE_SIZE),
+        unmap_op(1 << 30, 3 * PAGE_SIZE),
+        map_op(2 << 30, 1 << 30),
+        unmap_op(0, 1 << 32),
+        walk_op(0, 1 << 30),
+    )
+)
+
+_TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 * PAGE_SIZE), owner_op(1 << 21))
+
+SPECIAL: Final = {
+    "nothing": Program(()),
+    "cut in map": Program(_TABLES, Machine.of(budget=11)),
+    "cut in init": Program(_TABLES, Machine.of(budget=1)),
+    "cut in walk": Program((*_TABLES, walk_op(0, 1 << 31)), Machine.of(budget=60)),
+    "cut in destroy": Program((*_TABLES, DESTROY), Machine.of(budget=50)),
+    "init again": Program((*_TABLES, INIT, map_op(0x4000), unmap_op(0, BLOCK))),
+    "destroy twice": Program((*_TABLES, DESTROY, DESTROY)),
+    "used after destroy": Program((DESTROY, map_op(0), unmap_op(0), walk_op(0, BLOCK), leaf_op(0), INIT, map_op(0))),
+    "no pages": Program(_TABLES, Machine.of(pool_pages=1, ia_bits=41)),
+    "few pages": Program(_TABLES, Machine.of(pool_pages=3)),
+    "pool at 0": Program(_TABLES, Machine.of(pool_base=0, pool_pages=MAX_POOL_PAGES)),
+    "pool high": Program(_TABLES, Machine.of(pool_base=(1 << 48) - MAX_POOL_PAGES * PAGE_SIZE, pool_pages=17)),
+    "no memcache": Program((map_op(0, mc=0), owner_op(0), map_op(0, BLOCK, mc=0))),
+    "full memcache": Program((map_op(0, mc=41), map_op(0, BLOCK, mc=41)), Machine.of(pool_pages=50)),
+    "concatenated root": Program((*_TABLES, walk_op(1 << 39, 1 << 40)), Machine.of(ia_bits=43)),
+    "48 bits": Program((*_TABLES, map_op(U64_MAX >> 16 & ~0xFFF)), Machine.of(ia_bits=48)),
+    "32 bits": Program((*_TABLES, map_op(0xFFFF_F000, 2 * PAGE_SIZE)), Machine.of(ia_bits=32)),
+    "no fwb": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0)),
+    "no range": Program((*_TABLES, unmap_op(0, 1 << 31)), Machine.of(tlb_range=0)),
+    "no hardware flag": Program((*_TABLES, map_op(0x3000, prot=RWX)), Machine.of(hw_af=0)),
+    "nothing offered": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0, tlb_range=0, hw_af=0)),
+    "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),
+    "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
+}
+"""By what is special about them."""
+
+
+def random_programs(seed: int, count: int, longest: int = 250) -> list[Program]:
+    """What the fuzzer's codec makes of seeded random bytes."""
+    rng = random.Random(seed)
+    return [decode(rng.randbytes(rng.randrange(1, longest))) for _ in range(count)]
+
+
+def largest_program() -> Program:
+    """As many ops as a program may have, each as long in a request as it can be."""
+    ops = (map_op(U64_MAX - 4096 * index, U64_MAX, U64_MAX, RWX | 15 << 55, 41) for index in range(4096))
+    return Program(tuple(ops))

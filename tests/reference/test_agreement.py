@@ -1,0 +1,74 @@
+"""Linux and the model see the same, word for word."""
+
+from __future__ import annotations
+
+import pytest
+from sample_programs import BUSY, SPECIAL, random_programs
+
+from harness.executor import Executor
+from harness.machine import Machine
+from harness.model import Model
+from harness.observation import Digest
+from harness.program import Program
+from harness.program_text import format_program
+from reference.executor import Reference
+
+RANDOM = random_programs(seed=6, count=400)
+
+
+def digest(executor: Executor, program: Program) -> Digest:
+    executor.start(program)
+    return executor.finish()
+
+
+def disagreements(kernel: Reference, programs: list[Program]) -> list[str]:
+    model = Model()
+    return [format_program(program) for program in programs if digest(kernel, program) != digest(model, program)]
+
+
+@pytest.fixture(params=["plain", "ubsan"])
+def any_kernel(request: pytest.FixtureRequest, kernel: Reference, ubsan_kernel: Reference) -> Reference:
+    return kernel if request.param == "plain" else ubsan_kernel
+
+
+def test_random_programs(any_kernel: Reference) -> None:
+    assert disagreements(any_kernel, RANDOM) == []
+
+
+def test_random_programs_are_varied(kernel: Reference) -> None:
+    """What the agreement is worth: nearly every program shows something else."""
+    assert len({digest(kernel, program) for program in RANDOM[:100]}) > 90
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_programs_word_for_word(kernel: Reference, name: str) -> None:
+    theirs, ours = kernel.observe(SPECIAL[name]), Model().observe(SPECIAL[name])
+    assert theirs.words == ours.words
+    assert (theirs.records, theirs.pages) == (ours.records, ours.pages)
+    assert [note.record for note in theirs.notes] == [note.record for note in ours.notes]
+
+
+def test_random_programs_word_for_word(any_kernel: Reference) -> None:
+    model = Model()
+    for program in RANDOM[:8]:
+        assert any_kernel.observe(program).words == model.observe(program).words
+
+
+def test_the_digest_is_that_of_the_observation(kernel: Reference) -> None:
+    for program in RANDOM[8:14]:
+        assert digest(kernel, program) == kernel.observe(program).digest
+
+
+@pytest.mark.parametrize("features", [{}, {"fwb": 0, "tlb_range": 0}])
+def test_the_budget_cuts_at_the_same_event(kernel: Reference, features: dict[str, int]) -> None:
+    """For every budget, so at every event: a boundary that one side does not count would shift all that follow."""
+    programs = [Program(BUSY.ops, Machine.of(budget=budget, **features)) for budget in range(1, 201)]
+    assert disagreements(kernel, programs) == []
+    assert len({digest(kernel, program) for program in programs}) > 100, "the budgets cut at different places"
+
+
+def test_a_budget_that_just_suffices(kernel: Reference) -> None:
+    budgets = [Program(BUSY.ops, Machine.of(budget=budget)) for budget in range(1, 3000, 100)]
+    complete = [len(kernel.observe(program).records) == len(BUSY.ops) + 1 for program in budgets]
+    assert complete == sorted(complete)
+    assert set(complete) == {False, True}

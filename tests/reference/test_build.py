@@ -1,0 +1,225 @@
+"""The build: what it says of itself, what it compiles anew, whom it blames, and what it would not let pass."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from altered_tree import MAP_SIGNATURE, with_changes, with_pgtable
+from elftools.elf.constants import P_FLAGS
+from elftools.elf.elffile import ELFFile
+from sample_programs import ONE_PAGE
+
+from harness.errors import BadInput, ToolFailure
+from reference import build as build_module
+from reference.build import FLAVOURS, Image, build, find_toolchain
+from reference.executor import Reference
+from reference.sources import KernelChoice, prepare
+
+HEADER = "arch/arm64/include/asm/kvm_pgtable.h"
+
+
+@pytest.fixture
+def user_tree(image: Image, tmp_path: Path) -> Path:
+    """A kernel tree that its user may edit: what tests edit is copied, the rest is linked."""
+    root = tmp_path / "linux"
+    shutil.copytree(image.tree.root / "arch/arm64/include", root / "arch/arm64/include")
+    for part in ("Makefile", "include", "arch/arm64/kvm", "arch/arm64/tools"):
+        (root / part).symlink_to(image.tree.root / part)
+    return root
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_identity_says_what_runs(kernel: Reference) -> None:
+    image, identity = kernel.image, kernel.identity
+    assert identity["flavour"] == "plain"
+    assert identity["image_sha256"] == hashlib.sha256(image.elf.read_bytes()).hexdigest()
+    assert identity["pgtable_sha256"] == hashlib.sha256(image.tree.pgtable.read_bytes()).hexdigest()
+    assert identity["linux"].startswith("6.12.")
+    assert "linux-source-6.12" in identity["source"]
+    assert "clang version" in identity["compiler"]
+    assert identity["qemu"].startswith("QEMU emulator version")
+    assert set(identity) == {"compiler", "flavour", "image_sha256", "linux", "pgtable_sha256", "qemu", "source"}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_nothing_is_compiled_twice(image: Image, flavour: str) -> None:
+    steps: list[str] = []
+    first = build(image.tree, flavour)
+    assert build(image.tree, flavour, steps.append) == first
+    assert steps == []
+    assert first.identity["flavour"] == flavour
+
+
+def test_flavours_are_different_kernels(image: Image) -> None:
+    assert build(image.tree, "ubsan").sha256 != image.sha256
+
+
+def test_the_same_kernel_in_another_cache_is_the_same(image: Image, scratch_cache: Path) -> None:
+    """Findings name the image's hash: it must not depend on the folder that it was built in."""
+    again = build(image.tree)
+    assert again.elf != image.elf
+    assert loaded(again) == loaded(image)
+
+
+def loaded(image: Image) -> list[bytes]:
+    """What of an image gets into memory."""
+    with image.elf.open("rb") as stream:
+        return [segment.data() for segment in ELFFile(stream).iter_segments("PT_LOAD")]
+
+
+def test_a_changed_pgtable_costs_one_compilation(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    before = build(image.tree)
+    steps: list[str] = []
+    tree = with_changes(image.tree, tmp_path / "pgtable.c", {MAP_SIGNATURE: f"int s2fuzz_new; {MAP_SIGNATURE}"})
+    after = build(tree, progress=steps.append)
+    assert steps == ["compiling pgtable.c", "linking kernel.elf"]
+    assert after.sha256 != before.sha256
+
+
+def test_a_pgtable_edited_in_place_is_noticed(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    path, text = tmp_path / "pgtable.c", image.tree.pgtable.read_text()
+    first = build(with_pgtable(image.tree, path, text))
+    edited = build(with_pgtable(image.tree, path, f"{text}\nint s2fuzz_new;\n"))
+    steps: list[str] = []
+    undone = build(with_pgtable(image.tree, path, text), progress=steps.append)
+    assert edited.sha256 != first.sha256
+    assert (undone.sha256, steps) == (first.sha256, [])
+
+
+def test_a_changed_header_is_noticed(user_tree: Path, scratch_cache: Path) -> None:
+    first = build(prepare(KernelChoice(str(user_tree))))
+    edit(
+        user_tree / HEADER,
+        "static inline bool kvm_pte_valid(",
+        "int s2fuzz_new __weak;\nstatic inline bool kvm_pte_valid(",
+    )
+    steps: list[str] = []
+    changed = build(prepare(KernelChoice(str(user_tree))), progress=steps.append)
+    assert steps == [
+        *(f"compiling {name}" for name in ("boundary.c", "ops.c", "checks.c", "pgtable.c")),
+        "linking kernel.elf",
+    ]
+    assert changed.sha256 != first.sha256
+    assert str(user_tree) in changed.identity["source"]
+
+
+def test_a_pgtable_that_does_not_compile(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mistaken.c"
+    with pytest.raises(BadInput) as caught:
+        build(with_pgtable(image.tree, path, "int here = there;\n"))
+    assert str(path) in str(caught.value)
+    assert "mistaken.c:1:12: error: use of undeclared identifier 'there'" in str(caught.value)
+
+
+def test_a_failed_build_leaves_the_next_alone(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pgtable.c"
+    with pytest.raises(BadInput):
+        build(with_pgtable(image.tree, path, "#error no\n"))
+    assert not list((scratch_cache / "kernels").glob("tmp-*"))
+    good = build(with_pgtable(image.tree, path, image.tree.pgtable.read_text()))
+    with closing(Reference(good, "kernel:good")) as kernel:
+        assert kernel.observe(ONE_PAGE).records[1].ret == 0
+
+
+def test_a_call_of_an_undeclared_function_is_named(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    text = image.tree.pgtable.read_text() + "\nint s2fuzz_caller(void) { return s2fuzz_undeclared(); }\n"
+    with pytest.raises(BadInput, match="call to undeclared function 's2fuzz_undeclared'"):
+        build(with_pgtable(image.tree, tmp_path / "pgtable.c", text))
+
+
+def test_a_call_of_an_undefined_function_is_named(image: Image, scratch_cache: Path, tmp_path: Path) -> None:
+    text = image.tree.pgtable.read_text()
+    text += "\nint s2fuzz_absent(void);\nint s2fuzz_caller(void) { return s2fuzz_absent(); }\n"
+    with pytest.raises(BadInput, match=r"does not fit the test kernel \(missing: s2fuzz_absent\)"):
+        build(with_pgtable(image.tree, tmp_path / "pgtable.c", text))
+
+
+def test_a_tree_without_a_function_that_we_call(user_tree: Path, scratch_cache: Path) -> None:
+    edit(user_tree / HEADER, "kvm_pgtable_get_leaf(", "kvm_pgtable_take_leaf(")
+    with pytest.raises(BadInput) as caught:
+        build(prepare(KernelChoice(str(user_tree))))
+    assert f"{user_tree} does not fit the test kernel (missing: kvm_pgtable_get_leaf)" in str(caught.value)
+
+
+def test_no_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolFailure, match="no clang"):
+        find_toolchain()
+
+
+# The static assertions of checks.c guard the shim: mistakes that would compile.
+
+
+def compile_checks(image: Image) -> None:
+    """Compile checks.c alone. Raises BadInput."""
+    build_module._Build(image.tree, "plain", find_toolchain(), lambda _: None)._bridge("checks.c")
+
+
+def test_the_checks_hold(image: Image, scratch_cache: Path) -> None:
+    compile_checks(image)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("#define CONFIG_PHYS_ADDR_T_64BIT 1", "CONFIG_PHYS_ADDR_T_64BIT is missing"),
+        ("#define CONFIG_ARM64_HW_AFDBM 1", "VTCR_EL2.HA is what the hw_af knob decides"),
+        ("#define CONFIG_ARM64_4K_PAGES 1", "granule and configuration agree"),
+    ],
+)
+def test_a_missing_option_does_not_compile(
+    image: Image, scratch_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+) -> None:
+    shim = tmp_path / "shim"
+    shutil.copytree(build_module._SHIM, shim)
+    edit(shim / "generated/autoconf.h", f"{line}\n", "\n")
+    monkeypatch.setattr(build_module, "_SHIM", shim)
+    with pytest.raises(BadInput, match=f"static assertion failed.*{message}"):
+        compile_checks(image)
+
+
+def test_another_granule_does_not_compile(image: Image, scratch_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = tuple(flag.replace("PAGE_SHIFT=12", "PAGE_SHIFT=14") for flag in build_module._HOSTED_FLAGS)
+    assert flags != build_module._HOSTED_FLAGS
+    monkeypatch.setattr(build_module, "_HOSTED_FLAGS", flags)
+    with pytest.raises(BadInput, match=r"static assertion failed.*granule and configuration agree"):
+        compile_checks(image)
+
+
+def test_a_callback_that_we_do_not_know(user_tree: Path, scratch_cache: Path) -> None:
+    edit(
+        user_tree / HEADER,
+        "int		(*page_count)(void *addr);",
+        "int (*page_count)(void *addr); int (*s2fuzz_new)(void);",
+    )
+    with pytest.raises(BadInput, match=r"boundary\.c fills in every callback"):
+        build(prepare(KernelChoice(str(user_tree))))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_no_segment_is_writable_and_executable(image: Image, flavour: str) -> None:
+    with build(image.tree, flavour).elf.open("rb") as stream:
+        elf = ELFFile(stream)
+        segments = list(elf.iter_segments("PT_LOAD"))
+        symbols = elf.get_section_by_name(".symtab")
+        text_start, text_end, stack = (
+            symbols.get_symbol_by_name(name)[0]["st_value"] for name in ("text_start", "text_end", "stack_start")
+        )
+    writable_and_executable = P_FLAGS.PF_W | P_FLAGS.PF_X
+    assert all(segment["p_flags"] & writable_and_executable != writable_and_executable for segment in segments)
+    executable = [segment for segment in segments if segment["p_flags"] & P_FLAGS.PF_X]
+    assert [segment["p_vaddr"] for segment in executable] == [text_start]
+    assert text_start % 4096 == text_end % 4096 == stack % 4096 == 0
+    ends = [segment["p_vaddr"] + segment["p_memsz"] for segment in segments]
+    assert executable[0]["p_vaddr"] + executable[0]["p_memsz"] <= text_end
+    assert min(segment["p_vaddr"] for segment in segments) >= 4096, "the first page holds nothing"
+    assert max(ends) <= stack - 4096, "below the stack is a page that holds nothing"
