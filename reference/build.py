@@ -39,6 +39,7 @@ _OWN_FILES: Final = (
     "frame.c",
     "pool.c",
     "observe.c",
+    "coverage.c",
     "ubsan.c",
 )
 _BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")
@@ -70,6 +71,7 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
+_COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
 _UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
 
 
@@ -157,7 +159,7 @@ class _Build:
 
     def _hosted(self, name: str, source: Path) -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
+        flags = (*self._tree_flags(), *_COVERAGE_FLAGS, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
         return self._object(f"hosted_{name}", source, flags, self._bad_source)
 
     def _tree_flags(self) -> tuple[str, ...]:

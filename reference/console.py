@@ -30,6 +30,9 @@ _MACHINE: Final = (
     *("-serial", "mon:stdio"),
     *("-sandbox", "on,obsolete=deny,spawn=deny"),
 )
+DOORBELL: Final = b"!"
+"""To the kernel: a request lies in memory; from it, as a line: the reply does."""
+
 _MONITOR_TOGGLE: Final = b"\x01c"
 _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
@@ -56,6 +59,7 @@ class ConsoleLink:
         self.qemu_args = qemu_args
         self._child: Any = None
         self._text = bytearray()
+        self._unread = bytearray()
 
     @property
     def pid(self) -> int | None:
@@ -65,6 +69,7 @@ class ConsoleLink:
     def start(self) -> None:
         self.close()
         self._text.clear()
+        self._unread.clear()
         command = [*_MACHINE, "-kernel", str(self.elf), *self.qemu_args]
         try:
             self._child = pexpect.spawn(
@@ -103,19 +108,35 @@ class ConsoleLink:
             raise LinkClosed from error
 
     def receive(self, timeout: float) -> Message:
+        while True:
+            message = self.hear(timeout)
+            if message is not None:
+                return message
+
+    def ring(self) -> None:
+        """Tell the kernel that a request lies in memory. Raises LinkClosed."""
+        try:
+            os.write(self._running().child_fd, DOORBELL)
+        except OSError as error:
+            raise LinkClosed from error
+
+    def hear(self, timeout: float) -> Message | None:
+        """The next message, or None when the kernel says instead that its reply lies in memory.
+
+        Raises as `receive` does. Of pexpect only the reading is used: its search costs more than a whole round trip
+        through memory.
+        """
         child = self._running()
         deadline = time.monotonic() + timeout
         garbage = 0
         damaged = False
         while True:
             try:
-                child.expect_exact(b"\n", timeout=max(0.0, deadline - time.monotonic()))
-            except pexpect.TIMEOUT as error:
+                line = self._line(child, deadline)
+            except LinkTimeout as error:
                 raise (LinkGarbage if damaged else LinkTimeout) from error
-            except pexpect.EOF as error:
-                self._keep(child.before or b"")
-                raise LinkClosed from error
-            line = child.before.rstrip(b"\r")
+            if line == DOORBELL:
+                return None
             at = line.rfind(FRAME_START)
             if at >= 0:
                 try:
@@ -126,6 +147,23 @@ class ConsoleLink:
             garbage += len(line)
             if garbage > _GARBAGE_LIMIT:
                 raise LinkGarbage
+
+    def _line(self, child: Any, deadline: float) -> bytes:
+        """The next line of the console, without its end. Raises LinkTimeout or LinkClosed."""
+        searched = 0
+        while (end := self._unread.find(b"\n", searched)) < 0:
+            searched = len(self._unread)
+            try:
+                self._unread += child.read_nonblocking(65536, max(0.0, deadline - time.monotonic()))
+            except pexpect.TIMEOUT as error:
+                raise LinkTimeout from error
+            except (pexpect.EOF, OSError) as error:
+                self._keep(bytes(self._unread))
+                self._unread.clear()
+                raise LinkClosed from error
+        line = bytes(self._unread[:end]).rstrip(b"\r")
+        del self._unread[: end + 1]
+        return line
 
     def program_counters(self) -> list[int]:
         child = self._running()

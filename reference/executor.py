@@ -11,7 +11,7 @@ from harness.executor import CrashReport, TargetDied
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.program import Program
 from reference.build import Image
-from reference.console import ConsoleLink, qemu_version
+from reference.console import qemu_version
 from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import (
     Message,
@@ -23,6 +23,7 @@ from reference.protocol import (
     encode_program,
     encode_varint,
 )
+from reference.ram import RamLink
 from reference.symbols import Symbols
 
 RUN_TIMEOUT: Final = 10.0
@@ -35,7 +36,7 @@ _ATTEMPTS: Final = 3
 
 
 class Reference:
-    """Runs programs on the test kernel `image`. `link` is how it is reached (by default a console of its own).
+    """Runs programs on the test kernel `image`. `link` is how it is reached (by default through memory of its own).
 
     A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
     environment's doing: the program is run again on a fresh kernel, and only after `_ATTEMPTS` is it a ToolFailure.
@@ -44,7 +45,7 @@ class Reference:
     def __init__(self, image: Image, name: str, link: Link | None = None, timeout: float = RUN_TIMEOUT) -> None:
         self.image = image
         self._name = name
-        self.link = ConsoleLink(image.elf) if link is None else link
+        self.link: Link = RamLink(image.elf) if link is None else link
         self.timeout = timeout
         self.boots = 0
         """Kernels started so far: the first, and one for every restart."""

@@ -38,6 +38,7 @@ static noreturn void report(const char *reason, u64 esr, u64 elr, u64 far, const
 		console_hex(far);
 		console_text("\n");
 
+		frame_to_console();
 		frame_begin('P', 0);
 		frame_varint(strlen(reason));
 		frame_bytes(reason, strlen(reason));

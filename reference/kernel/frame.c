@@ -1,11 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The protocol's lines (reference/protocol.py says what they mean):
  *   '<' TYPE SEQ(4 hex) BASE64(payload) '*' CRC32(8 hex) '\n', the CRC over everything between '<' and '*';
- * requests likewise, beginning with '>'. Whatever is not such a line is text for people. */
+ * requests likewise, beginning with '>'. Whatever is not such a line is text for people.
+ *
+ * In the mailbox a message is a header and its payload as it is. A '!' on the console says that a request lies there,
+ * a line "!" that the reply does. The host writes the request half only, we the reply half only. */
 #include "kernel.h"
 
 /* The longest program: 4096 ops with six arguments of ten bytes each, in base64. */
 #define REQUEST_MAX 0x60000
+
+#define DOORBELL '!'
+
+struct mail {
+	u64 seq;
+	u64 type;
+	u64 size;
+	u64 crc; /* of the payload */
+	u8 payload[MAILBOX_SIZE / 2 - 32];
+};
+
+static struct mail *const mail_request = (struct mail *)MAILBOX;
+static struct mail *const mail_reply = (struct mail *)(MAILBOX + MAILBOX_SIZE / 2);
+static bool by_mail;
 
 static u8 request[REQUEST_MAX];
 static u8 pending[3];
@@ -69,15 +86,29 @@ static bool decode_base64(u8 *text, u64 length, u64 *size)
 	return true;
 }
 
-/* Waits for a request line. False: what came was not one (its CRC, length or form is wrong). */
+static bool take_mail(struct frame *frame)
+{
+	frame->type = mail_request->type;
+	frame->seq = mail_request->seq;
+	frame->payload = mail_request->payload;
+	frame->size = mail_request->size;
+	return frame->size <= sizeof(mail_request->payload) &&
+	       crc32(0, frame->payload, frame->size) == mail_request->crc;
+}
+
+/* Waits for a request. False: what came was not one (its CRC, length or form is wrong). */
 bool frame_receive(struct frame *frame)
 {
 	u64 length = 0;
 	u32 crc;
 	u8 byte;
 
-	while (console_get() != '>')
-		;
+	do {
+		byte = console_get();
+	} while (byte != '>' && byte != DOORBELL);
+	by_mail = byte == DOORBELL;
+	if (by_mail)
+		return take_mail(frame);
 	while ((byte = console_get()) != '\n') {
 		if (length < REQUEST_MAX)
 			request[length] = byte;
@@ -110,8 +141,20 @@ static void put_group(void)
 	memset(pending, 0, sizeof(pending));
 }
 
+/* What is said next goes to the console, whichever way the request came. */
+void frame_to_console(void)
+{
+	by_mail = false;
+}
+
 void frame_begin(u8 type, u32 seq)
 {
+	if (by_mail) {
+		mail_reply->type = type;
+		mail_reply->seq = seq;
+		mail_reply->size = 0;
+		return;
+	}
 	console_put('<');
 	sent_crc = 0;
 	pending_count = 0;
@@ -125,6 +168,13 @@ void frame_bytes(const void *data, u64 size)
 {
 	const u8 *at = data;
 
+	if (by_mail) {
+		if (mail_reply->size + size > sizeof(mail_reply->payload))
+			panic("the reply does not fit the mailbox");
+		memcpy(&mail_reply->payload[mail_reply->size], data, size);
+		mail_reply->size += size;
+		return;
+	}
 	while (size--) {
 		pending[pending_count++] = *at++;
 		if (pending_count == 3)
@@ -149,6 +199,12 @@ void frame_end(void)
 {
 	u32 crc;
 
+	if (by_mail) {
+		mail_reply->crc = crc32(0, mail_reply->payload, mail_reply->size);
+		asm volatile("dmb ish" ::: "memory");
+		console_text("!\n");
+		return;
+	}
 	if (pending_count)
 		put_group();
 	crc = sent_crc;

@@ -44,7 +44,11 @@ noreturn void panic_at(const char *reason, const void *place);
 /* Where the current function was called. What follows a call that never returns may be another function. */
 #define CALL_SITE (__builtin_return_address(0) - 4)
 
-/* frame.c: the protocol's lines, see reference/protocol.py. */
+/* frame.c: messages, see reference/protocol.py. They travel as lines on the console, or through the mailbox: memory
+ * that the host maps too. A reply goes back the way its request came. */
+#define MAILBOX 0x46000000ul
+#define MAILBOX_SIZE 0x1000000ul
+
 struct frame {
 	u8 type;
 	u32 seq;
@@ -53,6 +57,7 @@ struct frame {
 };
 
 bool frame_receive(struct frame *frame);
+void frame_to_console(void);
 void frame_begin(u8 type, u32 seq);
 void frame_bytes(const void *data, u64 size);
 void frame_varint(u64 value);

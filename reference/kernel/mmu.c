@@ -32,7 +32,7 @@
 extern char text_start[], text_end[], rodata_start[], rodata_end[], data_start[], data_end[];
 extern char stack_start[], stack_end[], emergency_stack_start[], emergency_stack_end[];
 
-#define TABLES 16
+#define TABLES 24
 static u64 tables[TABLES][512] __attribute__((aligned(4096)));
 static int tables_used = 1; /* tables[0] is the root */
 
@@ -65,6 +65,7 @@ void mmu_enable(void)
 	map((u64)stack_start, (u64)stack_end, PERM_DATA);
 	map((u64)emergency_stack_start, (u64)emergency_stack_end, PERM_DATA);
 	map(POOL_MEMORY, POOL_MEMORY + POOL_MAX_PAGES * 4096ul, PERM_DATA);
+	map(MAILBOX, MAILBOX + MAILBOX_SIZE, PERM_DATA);
 	map(0x08000000, 0x08001000, PERM_DEVICE); /* GIC distributor */
 	map(0x08010000, 0x08011000, PERM_DEVICE); /* GIC CPU interface */
 	map(0x09000000, 0x09001000, PERM_DEVICE); /* PL011 */

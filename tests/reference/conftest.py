@@ -10,7 +10,9 @@ import pytest
 from altered_tree import with_changes
 
 from reference.build import Image, build
+from reference.console import ConsoleLink
 from reference.executor import Reference
+from reference.ram import RamLink
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +22,26 @@ def ubsan_kernel(image: Image) -> Iterator[Reference]:
         yield reference
 
 
-@pytest.fixture
-def own_kernel(image: Image) -> Iterator[Reference]:
-    """A driver of the test's own, with nothing started yet."""
-    with closing(Reference(image, "kernel:own")) as reference:
+@pytest.fixture(params=[RamLink, ConsoleLink], ids=["memory", "console"])
+def own_kernel(image: Image, request: pytest.FixtureRequest) -> Iterator[Reference]:
+    """A driver of the test's own over either link, with nothing started yet."""
+    with closing(Reference(image, "kernel:own", request.param(image.elf))) as reference:
         yield reference
+
+
+@pytest.fixture
+def console_kernel(image: Image) -> Iterator[Reference]:
+    """The same, over the console."""
+    with closing(Reference(image, "kernel:own", ConsoleLink(image.elf))) as reference:
+        yield reference
+
+
+@pytest.fixture
+def memory_kernel(image: Image) -> Iterator[tuple[Reference, RamLink]]:
+    """The same, over memory; and its link."""
+    link = RamLink(image.elf)
+    with closing(Reference(image, "kernel:own", link)) as reference:
+        yield reference, link
 
 
 @pytest.fixture(scope="session")

@@ -221,29 +221,29 @@ PLACES = {"type": 1, "sequence": 4, "payload": 9, "checksum": -3}
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_damaged_request_is_sent_again(own_kernel: Reference, expected: Digest, damage, place: str) -> None:
-    digest(own_kernel)
+def test_a_damaged_request_is_sent_again(console_kernel: Reference, expected: Digest, damage, place: str) -> None:
+    digest(console_kernel)
     seen = damage("encode_frame", 1, PLACES[place])
-    assert digest(own_kernel) == expected
+    assert digest(console_kernel) == expected
     assert len(seen) == 1
-    assert own_kernel.boots == 1
+    assert console_kernel.boots == 1
 
 
 @pytest.mark.parametrize("place", ["payload", "checksum"])
-def test_a_damaged_reply_is_asked_for_again(own_kernel: Reference, expected: Digest, damage, place: str) -> None:
-    digest(own_kernel)
-    own_kernel.timeout = 2 * SHORT
+def test_a_damaged_reply_is_asked_for_again(console_kernel: Reference, expected: Digest, damage, place: str) -> None:
+    digest(console_kernel)
+    console_kernel.timeout = 2 * SHORT
     seen = damage("decode_frame", 1, PLACES[place])
-    assert digest(own_kernel) == expected
+    assert digest(console_kernel) == expected
     assert len(seen) == 1
-    assert own_kernel.boots == 2
+    assert console_kernel.boots == 2
 
 
-def test_requests_that_always_arrive_damaged(own_kernel: Reference, damage) -> None:
-    digest(own_kernel)
+def test_requests_that_always_arrive_damaged(console_kernel: Reference, damage) -> None:
+    digest(console_kernel)
     seen = damage("encode_frame", 100, 9)
     with pytest.raises(ToolFailure, match="requests arrive damaged"):
-        digest(own_kernel)
+        digest(console_kernel)
     assert len(seen) > 2
 
 

@@ -1,0 +1,113 @@
+"""The memory link: what is particular to it. That it drives a kernel like the console does, test_driver shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from harness.executor import TargetDied
+from harness.observation import Digest
+from harness.ops import Op
+from harness.program import Program
+from reference import ram
+from reference.executor import Reference
+from reference.protocol import Message
+from reference.ram import RAM_BASE, GuestRam, RamLink
+
+PROGRAM = Program((Op.of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), Op.of("unmap", ipa=0, size=4096)))
+
+
+def digest(kernel: Reference) -> Digest:
+    kernel.start(PROGRAM)
+    return kernel.finish()
+
+
+@pytest.fixture
+def expected(kernel: Reference) -> Digest:
+    return digest(kernel)
+
+
+def flip(link: RamLink, offset: int) -> None:
+    """Change one bit of guest memory."""
+    link.ram.memory[offset] ^= 4
+
+
+def test_a_request_damaged_in_memory_is_sent_again(
+    memory_kernel: tuple[Reference, RamLink], expected: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, link = memory_kernel
+    assert digest(kernel) == expected
+    ring, rings = link.console.ring, []
+
+    def ring_once_damaged() -> None:
+        if not rings:
+            flip(link, ram._REQUEST + ram._HEADER.size + 1)
+        rings.append(None)
+        ring()
+
+    monkeypatch.setattr(link.console, "ring", ring_once_damaged)
+    assert digest(kernel) == expected
+    assert len(rings) == 2
+    assert kernel.boots == 1
+
+
+def test_a_reply_damaged_in_memory_costs_a_restart(
+    memory_kernel: tuple[Reference, RamLink], expected: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, link = memory_kernel
+    assert digest(kernel) == expected
+    hear, heard = link.console.hear, []
+
+    def hear_once_damaged(timeout: float) -> Message | None:
+        message = hear(timeout)
+        if message is None and not heard:
+            flip(link, ram._REPLY + ram._HEADER.size)
+            heard.append(None)
+        return message
+
+    monkeypatch.setattr(link.console, "hear", hear_once_damaged)
+    assert digest(kernel) == expected
+    assert heard
+    assert kernel.boots == 2
+
+
+def test_memory_stays_where_it_is_across_restarts(memory_kernel: tuple[Reference, RamLink], expected: Digest) -> None:
+    kernel, link = memory_kernel
+    counters = kernel.symbols.address("__start___sancov_cntrs")
+    size = kernel.symbols.address("__stop___sancov_cntrs") - counters
+    at = counters - RAM_BASE
+    assert digest(kernel) == expected
+    address = link.ram.host_address(counters)
+    assert any(link.ram.memory[at : at + size]), "the hosted file's coverage is seen in place"
+    os.kill(link.pid or 0, signal.SIGKILL)
+    link.ram.memory[at : at + size] = bytes(size)
+    assert digest(kernel) == expected
+    assert kernel.boots == 2
+    assert link.ram.host_address(counters) == address
+    assert any(link.ram.memory[at : at + size])
+
+
+def test_one_memory_serves_successive_kernels(kernel: Reference, expected: Digest) -> None:
+    shared = GuestRam()
+    for _ in range(2):
+        link = RamLink(kernel.image.elf, shared)
+        one = Reference(kernel.image, "kernel:successive", link)
+        try:
+            assert digest(one) == expected
+        finally:
+            one.close()
+
+
+def test_a_panic_comes_over_the_console(memory_kernel: tuple[Reference, RamLink], expected: Digest) -> None:
+    kernel, _ = memory_kernel
+    with pytest.raises(TargetDied, match="data abort"):
+        kernel.misbehave("n")
+    assert digest(kernel) == expected
+
+
+def test_what_does_not_fit_the_mailbox_is_refused(memory_kernel: tuple[Reference, RamLink]) -> None:
+    _, link = memory_kernel
+    with pytest.raises(ValueError, match="does not fit"):
+        link.send(Message("D", 1, bytes(ram.MAILBOX_SIZE)))
