@@ -22,7 +22,7 @@ from fuzz.filing import Filer, sides_of, with_kernel
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
-from fuzz.worker import Assignment
+from fuzz.worker import GUIDANCE, Assignment
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import load, program_in
@@ -134,6 +134,13 @@ def cli() -> None:
 )
 @click.option("--corpora", type=_EXISTING, help="Programs to run first.  [default: those of the checkout]")
 @click.option("--no-corpora", is_flag=True, help="Run generated programs only.")
+@click.option(
+    "--guidance",
+    type=click.Choice(GUIDANCE),
+    default="kernel",
+    show_default=True,
+    help="Whose coverage steers: the hosted file's, the model's (much slower), or both.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -145,6 +152,7 @@ def smoke(
     out: Path,
     corpora: Path | None,
     no_corpora: bool,
+    guidance: str,
     as_json: bool,
     inputs: Path | None,
     **kernel: Any,
@@ -159,7 +167,9 @@ def smoke(
         side.open(_say).close()
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
-    work = Assignment(sides, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs)
+    work = Assignment(
+        sides, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs, guidance=guidance
+    )
     _say(f"{sides[0].name} against {sides[1].name}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
@@ -192,7 +202,12 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
     return {
         **progress.tally,
         "boots": progress.boots,
-        "coverage": progress.coverage,
+        "coverage": {
+            "corpus": progress.corpus,
+            "features": progress.features,
+            "kernel": progress.edges,
+            "model": dict(zip(("lines", "of"), progress.model_lines, strict=True)),
+        },
         "exec_per_s": round(progress.rate, 2),
         "findings": progress.findings,
         "identities": progress.identities,

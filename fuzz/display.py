@@ -47,13 +47,12 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 
 def describe(progress: Progress) -> str:
-    """Rate, corpus, the model's coverage in edges, and findings, on one line that fits a terminal."""
-    coverage = progress.coverage
+    """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
     parts = [
         f"{progress.executions} executions",
         f"{progress.rate:.0f}/s",
-        f"corpus {coverage.get('corpus', 0)}",
-        f"{coverage.get('edges', 0)} edges",
+        f"corpus {progress.corpus}",
+        f"coverage {' '.join('{reached}/{of}'.format(**one) for one in progress.edges) or '-'}",
         f"findings {len(progress.findings)}",
     ]
     if progress.boots > 1:
@@ -73,6 +72,8 @@ def summary(progress: Progress) -> list[str]:
             f"median {tally['median_ops']} ops, {tally['ops_succeeded']:.0%} of ops succeeded, "
             f"{trees['splits']} splits, {trees['merges']} merges"
         )
+    if progress.model_lines[0]:
+        lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
         lines.append(f"{tally['unconfirmed']} not confirmed on fresh kernels, kept under unconfirmed/")
     if not progress.findings:

@@ -20,7 +20,9 @@ from types import FrameType
 from typing import Any, Final
 
 from fuzz.corpus import first_inputs
+from fuzz.model_coverage import model_lines
 from fuzz.worker import Assignment
+from harness.codec import decode
 from harness.errors import ToolFailure
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
@@ -29,7 +31,7 @@ _GRACE: Final = 20.0
 """Seconds that the child has for its last program and its report, once it was told to stop or should have."""
 _START_LIMIT: Final = 300.0
 _LOG_KEPT: Final = 65536
-_COVERAGE: Final = re.compile(rb"cov: (\d+) ft: (\d+) corp: (\d+)")
+_COVERAGE: Final = re.compile(rb"ft: (\d+) corp: (\d+)")
 
 
 @dataclass(slots=True)
@@ -41,7 +43,14 @@ class Progress:
     findings: list[dict[str, str]] = field(default_factory=list)
     identities: list[dict[str, str]] = field(default_factory=list)
     boots: int = 0
-    coverage: dict[str, int] = field(default_factory=dict)
+    edges: list[dict[str, int]] = field(default_factory=list)
+    """Of every kernel: edges of the hosted file reached, and how many there are."""
+    features: int = 0
+    """libFuzzer's: edges by how often they are taken, of whatever steers."""
+    corpus: int = 0
+    """Inputs that libFuzzer keeps."""
+    model_lines: tuple[int, int] = (0, 0)
+    """Lines of the model's functions that the kept inputs reach, and how many there are; known at the end."""
     interrupted: bool = False
 
     @property
@@ -109,6 +118,8 @@ class _Run:
                 if self.stopping_since is None:
                     os.close(control_out)
         self._settle(child)
+        inputs = (decode(path.read_bytes()) for path in sorted(corpus.iterdir()))
+        self.progress.model_lines = model_lines(inputs)
         if self.progress.interrupted:
             raise Interrupted(self.progress)
         return self.progress
@@ -194,6 +205,7 @@ class _Run:
             self.progress.findings = message["findings"]
             self.progress.identities = message["identities"]
             self.progress.boots = message["boots"]
+            self.progress.edges = message["edges"]
             self.done = message["event"] == "done"
 
     def _log(self, data: bytes) -> None:
@@ -201,8 +213,7 @@ class _Run:
         del self.log[:-_LOG_KEPT]
         found = _COVERAGE.findall(self.log)
         if found:
-            edges, features, corpus = map(int, found[-1])
-            self.progress.coverage = {"corpus": corpus, "edges": edges, "features": features}
+            self.progress.features, self.progress.corpus = map(int, found[-1])
 
     def _settle(self, child: subprocess.Popen[bytes]) -> None:
         """Every way in which the child may have ended, other than being done, is a failure of the tool."""

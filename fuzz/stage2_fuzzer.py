@@ -8,6 +8,7 @@ findings below ./s2fuzz-out and goes on.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import sys
@@ -18,6 +19,18 @@ from typing import Final
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
+from atheris import core_with_libfuzzer  # noqa: E402
+
+if '"guidance": "kernel"' not in os.environ.get("S2FUZZ_ASSIGNMENT", '"guidance": "kernel"'):
+    with atheris.instrument_imports(include=["pgtable"]):  # before anything else imports it as it is
+        import pgtable  # noqa: F401
+
+from fuzz.corpus import check_codec  # noqa: E402
+from fuzz.sides import choose_sides  # noqa: E402
+from fuzz.worker import Assignment, Worker  # noqa: E402
+from harness.errors import BadInput, ToolFailure  # noqa: E402
+from harness.parent_death import die_with  # noqa: E402
+from reference.coverage import HostedCoverage  # noqa: E402
 
 FRESH_SHARE: Final = 0.25
 """How often a mutation is a new random input instead, so that a run does not stay with its first finds."""
@@ -34,23 +47,25 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     return mutated
 
 
-def main(arguments: list[str]) -> None:
-    """Set up, replay the corpora, and fuzz; never returns."""
-    with atheris.instrument_imports(include=["pgtable"]):
-        import pgtable  # noqa: F401, PLC0415  (before anything else imports it uninstrumented)
-    from fuzz.corpus import check_codec  # noqa: PLC0415
-    from fuzz.sides import choose_sides  # noqa: PLC0415
-    from fuzz.worker import Assignment, Worker  # noqa: PLC0415
-    from harness.errors import BadInput, ToolFailure  # noqa: PLC0415
-    from harness.parent_death import die_with  # noqa: PLC0415
+def register(coverage: HostedCoverage) -> None:
+    """Hand a kernel's counters to libFuzzer, in place: it reads and clears them in the guest's memory."""
+    libfuzzer = ctypes.CDLL(core_with_libfuzzer.__file__)
+    at = coverage.registration()
+    pointer = ctypes.c_void_p
+    libfuzzer.__sanitizer_cov_8bit_counters_init(pointer(at.counters_start), pointer(at.counters_stop))
+    libfuzzer.__sanitizer_cov_pcs_init(pointer(at.pcs_start), pointer(at.pcs_stop))
 
+
+def assignment() -> Assignment:
+    """What to do: as the parent says, or, run by hand, to compare the model with the default kernel for ever."""
     text = os.environ.get("S2FUZZ_ASSIGNMENT")
-    if text is None:
-        work = Assignment(choose_sides(), Path("s2fuzz-out"), (), 0, None, None, True, None)
-    else:
-        work = Assignment.from_json(text)
-    if work.parent is not None:
-        die_with(work.parent)
+    if text is not None:
+        return Assignment.from_json(text)
+    return Assignment(choose_sides(), Path("s2fuzz-out"), (), 0, None, None, True, None)
+
+
+def prepare(work: Assignment, arguments: list[str]) -> Worker:
+    """The worker, with the corpora replayed. Ends the process with status 2 on bad input."""
     try:
         for argument in arguments[1:]:
             if not argument.startswith("-"):
@@ -63,7 +78,19 @@ def main(arguments: list[str]) -> None:
         worker.replay_corpora()
     except (BadInput, ToolFailure) as error:
         worker.fail(str(error))
+    return worker
+
+
+def main(arguments: list[str]) -> None:
+    """Set up, replay the corpora, and fuzz; never returns."""
+    work = assignment()
+    if work.parent is not None:
+        die_with(work.parent)
+    worker = prepare(work, arguments)
     atheris.Setup(arguments, worker.run_one, custom_mutator=mutate)
+    if work.guidance in ("kernel", "both"):
+        for coverage in worker.coverage:
+            register(coverage)
     atheris.Fuzz()
 
 

@@ -23,11 +23,14 @@ from harness.judge import Judge, Unconfirmed
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import format_program, read
+from reference.coverage import HostedCoverage
 from reference.executor import Reference
 
 KEPT_PER_BUCKET: Final = 3
 _MESSAGE_INTERVAL: Final = 0.25
 _MAX_COUNTED_OPS: Final = 256
+
+GUIDANCE: Final = ("kernel", "model", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Assignment:
     """What a worker is to do; it travels to the fuzzing process as JSON.
 
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
-    `control` are file descriptors that the process inherits; it dies with its `parent`.
+    `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
+    coverage steers: `kernel`, `model` or `both`.
     """
 
     sides: tuple[Side, Side]
@@ -49,6 +53,7 @@ class Assignment:
     messages: int | None = None
     control: int | None = None
     parent: int | None = None
+    guidance: str = "kernel"
 
     def to_json(self) -> str:
         """As one line."""
@@ -57,6 +62,7 @@ class Assignment:
             "corpora": [str(path) for path in self.corpora],
             "digests": None if self.digests is None else str(self.digests),
             "executions": self.executions,
+            "guidance": self.guidance,
             "keep_going": self.keep_going,
             "messages": self.messages,
             "out": str(self.out),
@@ -84,6 +90,7 @@ class Assignment:
             data["messages"],
             data["control"],
             data["parent"],
+            data["guidance"],
         )
 
 
@@ -176,6 +183,8 @@ class Worker:
         self.judge = Judge(left, right)
         self.filer = Filer(assignment.out, assignment.sides, self.executors, {"seed": assignment.seed})
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
+        self.coverage = [HostedCoverage(side) for side in self.executors if isinstance(side, Reference)]
+        """Of every kernel among the sides."""
         self._started: float | None = None
         self._last_message = 0.0
         self._digests = None if assignment.digests is None else assignment.digests.open("w")
@@ -205,6 +214,8 @@ class Worker:
             program = decode(data)
             found = self._judge(program)
             self.tally.count(program, self._model)
+            for hosted in self.coverage:
+                hosted.note()
             if self._digests is not None:
                 self._digests.write(f"{data.hex()}\n")
             self._report_progress()
@@ -272,6 +283,7 @@ class Worker:
         boots = sum(side.boots for side in self.executors if isinstance(side, Reference))
         return {
             "boots": boots,
+            "edges": [{"of": hosted.edges, "reached": hosted.reached} for hosted in self.coverage],
             "event": event,
             "findings": self.filer.filed,
             "identities": [dict(side.identity) for side in self.executors],

@@ -33,6 +33,7 @@ _PAGE_STEPS: Final = (0, 0, 0, 1, 2, 3, 510, 511)
 
 _PAGE_COUNTS: Final = (1, 1, 2, 3, 4, 5, 8, 16)
 _BLOCK: Final = 1 << 21
+_NEAR: Final = 16 << 12
 
 _UNITS: Final = (12, 21, 30, 39)
 _DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
@@ -200,8 +201,7 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
         return source.literal()
     form, rest = first & 15, first >> 4
     if form == 14:
-        edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
-        return (edge - ipa + ((rest & 3) - 1 << 12)) & U64_MAX
+        return _size_to_an_edge(ipa, limit, rest)
     if form == 15:
         return _ODD_SIZES[rest]
     if ipa % _BLOCK and (form or rest > 3):
@@ -211,6 +211,14 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
     if form == 6 and ipa % (1 << 30) == 0:
         return (rest % 3 + 1) << 30
     return _PAGE_COUNTS[rest & 7] << 12
+
+
+def _size_to_an_edge(ipa: int, limit: int, rest: int) -> int:
+    """Up to the limit, or to the end of a table, where one is near; give or take a page."""
+    edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
+    if edge != limit and edge - ipa > _NEAR:
+        return _PAGE_COUNTS[rest & 7] << 12 if ipa % _BLOCK else _BLOCK << (rest & 1)
+    return (edge - ipa + ((rest & 3) - 1 << 12)) & U64_MAX
 
 
 def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:

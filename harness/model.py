@@ -13,6 +13,7 @@ from typing import Final
 
 from harness.errors import BadInput
 from harness.executor import CrashReport, TargetDied
+from harness.machine import Machine
 from harness.observation import (
     MAX_COMPLAINTS,
     NO_PAGE,
@@ -32,6 +33,7 @@ from pgtable.pte import is_table, is_valid
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
 
+_KEPT_POOLS: Final = 16
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 
@@ -64,6 +66,7 @@ class Model:
         """Of the last program; `returns` likewise: each record's result, None for one that ran over budget."""
         self.returns: list[int | None] = []
         self._program: Program | None = None
+        self._pools: dict[tuple[int, int], PagePool] = {}
 
     @property
     def name(self) -> str:
@@ -93,9 +96,18 @@ class Model:
     def close(self) -> None:
         self.refresh()
 
+    def _pool(self, machine: Machine) -> PagePool:
+        """A pool for the machine; made once, for that costs as much as running a small program."""
+        key = machine["pool_base"], machine["pool_pages"]
+        if key not in self._pools:
+            if len(self._pools) == _KEPT_POOLS:
+                self._pools.clear()
+            self._pools[key] = PagePool(*key)
+        return self._pools[key]
+
     def _run(self) -> tuple[array[int], list[Note]]:
         assert self._program is not None, "start a program first"
-        world = _World(self._program, self.version)
+        world = _World(self._program, self.version, self._pool(self._program.machine))
         self.shape, self.returns = world.shape, world.returns
         try:
             return world.run()
@@ -116,13 +128,15 @@ class _World:
     as in reference/kernel/boundary.c.
     """
 
-    def __init__(self, program: Program, version: LinuxVersion) -> None:
+    def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
         machine = program.machine
         features = Features(
             fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
         )
         self.program = program
-        self.pool = PagePool(machine["pool_base"], machine["pool_pages"], self._misuse)
+        self.pool = pool
+        pool.reset()
+        pool.complain = self._misuse
         self.table = self.pool.table
         self.vtcr = get_vtcr(machine["ia_bits"], features)
         self.stage2 = Stage2(self.vtcr, self, self, features, version)

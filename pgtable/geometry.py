@@ -29,6 +29,9 @@ class Geometry:
     min_block_level: int = field(init=False)
     """The level of the largest block KVM uses: 1 (1 GiB) with 4K pages, else 2 (kvm_pgtable.h)."""
 
+    _sizes: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """Of levels 0 to 3, then -1: so that a level is its own index."""
+
     def __post_init__(self) -> None:
         if self.page_shift not in _PAGE_SHIFTS:
             raise ValueError(f"page_shift must be one of {_PAGE_SHIFTS}, not {self.page_shift}")
@@ -36,6 +39,8 @@ class Geometry:
         object.__setattr__(self, "page_size", page_size)
         object.__setattr__(self, "entries", page_size // ENTRY_SIZE)
         object.__setattr__(self, "min_block_level", 1 if self.page_shift == _PAGE_SHIFTS[0] else 2)
+        sizes = tuple(1 << (self.level_shift(level) & 63) for level in (0, 1, 2, 3, -1))
+        object.__setattr__(self, "_sizes", sizes)
 
     def level_shift(self, level: int) -> int:
         """Log2 of the bytes that one entry of this level maps."""
@@ -46,7 +51,7 @@ class Geometry:
 
         Where a granule has no such level the shift is taken modulo 64, as an arm64 shift does.
         """
-        return 1 << (self.level_shift(level) & 63)
+        return self._sizes[level]
 
     def supports_block(self, level: int) -> bool:
         """Whether KVM puts leaves (blocks, or pages at level 3) at this level."""

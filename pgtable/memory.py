@@ -67,7 +67,6 @@ class PagePool:
     """
 
     __slots__ = (
-        "_complain",
         "_fill",
         "_hint",
         "_page_size",
@@ -79,6 +78,7 @@ class PagePool:
         "_zeros",
         "allocs",
         "base",
+        "complain",
         "free_unlinked",
         "frees",
         "high_water",
@@ -99,7 +99,8 @@ class PagePool:
         self.refcounts = [0] * pages
         self.high_water = 0
         """One more than the highest page index ever allocated."""
-        self._complain = complain
+        self.complain = complain
+        """What misuse is reported to."""
         self._pages = pages
         self._page_size = page_size
         self._shift = page_size.bit_length() - 1
@@ -241,8 +242,8 @@ class PagePool:
         return (size + self._page_size - 1) >> self._shift
 
     def _report(self, what: str, pa: int) -> None:
-        if self._complain is not None:
-            self._complain(what, pa)
+        if self.complain is not None:
+            self.complain(what, pa)
 
 
 class Memcache:

@@ -58,6 +58,14 @@ def await_inputs(path: Path, run: subprocess.Popen[str]) -> None:
     raise AssertionError(run.communicate())
 
 
+@pytest.mark.parametrize("guidance", ["model", "both"])
+def test_the_model_can_steer_too(guidance: str, tmp_path: Path) -> None:
+    arguments = ("--no-corpora", "--guidance", guidance, "--executions", "100", "--seed", "1", "--json")
+    result = s2fuzz("smoke", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["coverage"]["features"] > 0
+
+
 def test_another_seed_makes_other_programs(tmp_path: Path) -> None:
     for seed in ("1", "2"):
         arguments = ("--no-corpora", "--seed", seed, "--executions", "40", "--inputs", tmp_path / seed)
@@ -73,7 +81,10 @@ def test_json_is_the_last_and_only_line_of_stdout(tmp_path: Path) -> None:
     assert summary["executions"] == 60
     assert summary["findings"] == []
     assert summary["replayed"] >= 15
-    assert summary["coverage"]["edges"] > 0
+    (kernel,) = summary["coverage"]["kernel"]
+    assert 0 < kernel["reached"] < kernel["of"], "hyp stage-1 is not reached"
+    model = summary["coverage"]["model"]
+    assert 0 < model["lines"] < model["of"]
     assert {"exec_per_s", "seconds", "ops", "median_ops", "op", "identities", "seed", "trees"} <= set(summary)
     assert list(tmp_path.iterdir()) == [], "nothing is written where nothing was found"
 

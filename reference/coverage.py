@@ -1,0 +1,54 @@
+"""Coverage of the hosted files: clang's inline 8-bit counters, read in place in the guest RAM that we map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.errors import ToolFailure
+from reference.executor import Reference
+from reference.ram import RAM_BASE, RamLink
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Addresses in this process, as libFuzzer's __sanitizer_cov_8bit_counters_init and …_pcs_init take them."""
+
+    counters_start: int
+    counters_stop: int
+    pcs_start: int
+    pcs_stop: int
+
+
+class HostedCoverage:
+    """The counters of one running kernel. They stay where they are when it restarts.
+
+    Raises ToolFailure for a kernel that is not reached through memory.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        if not isinstance(reference.link, RamLink):
+            raise ToolFailure(f"{reference.name}: coverage needs the link through memory")
+        self._ram = reference.link.ram
+        address = reference.symbols.address
+        self._counters = (address("__start___sancov_cntrs"), address("__stop___sancov_cntrs"))
+        self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
+        self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
+        self._seen = 0
+
+    def registration(self) -> Registration:
+        """Where counters and PCs lie in this process."""
+        return Registration(*map(self._ram.host_address, (*self._counters, *self._pcs)))
+
+    def note(self) -> None:
+        """Add what the last executions reached to what was ever reached; before libFuzzer clears the counters."""
+        self._seen |= int.from_bytes(self._view, "little")
+
+    @property
+    def edges(self) -> int:
+        """How many counters there are."""
+        return len(self._view)
+
+    @property
+    def reached(self) -> int:
+        """How many of them were ever seen to count."""
+        return sum(1 for byte in self._seen.to_bytes(len(self._view), "little") if byte)
