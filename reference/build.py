@@ -40,6 +40,7 @@ _OWN_FILES: Final = (
     "pool.c",
     "observe.c",
     "coverage.c",
+    "hosted.c",
     "ubsan.c",
 )
 _BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")

@@ -129,7 +129,8 @@ void boundary_reset(u64 budget);
 void boundary(void);
 extern struct op_exit op_exit;
 
-/* main.c */
+/* hosted.c */
+void hosted_save(void);
 void hosted_restore(void);
 
 /* ops.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record

@@ -3,25 +3,7 @@
 #include "kernel.h"
 #include "generated.h"
 
-extern u8 hosted_start[], hosted_end[];
-
-#define HOSTED_MAX 0x10000
-static u8 hosted_initial[HOSTED_MAX];
-
 void kernel_main(void);
-
-/* The hosted files' data as the image has it; taken before any of them has run. */
-static void hosted_save(void)
-{
-	if (hosted_end - hosted_start > HOSTED_MAX)
-		panic("hosted files keep more data than we can restore");
-	memcpy(hosted_initial, hosted_start, hosted_end - hosted_start);
-}
-
-void hosted_restore(void)
-{
-	memcpy(hosted_start, hosted_initial, hosted_end - hosted_start);
-}
 
 static void reply(u8 type, u32 seq, const char *text)
 {
