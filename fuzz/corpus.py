@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from random import Random
 from typing import Final
 
+from fuzz.mutation import life, random_input
 from harness.codec import CODEC
 from harness.errors import BadInput
 
@@ -13,7 +14,6 @@ STAMP: Final = "s2fuzz-codec"
 """A file beside the folder's inputs: NAME.s2fuzz-codec, since libFuzzer takes every file within for an input."""
 
 _FIRST_INPUTS: Final = 32
-_FIRST_SIZES: Final = (32, 96)
 
 
 def _stamp_of(folder: Path) -> Path:
@@ -36,8 +36,8 @@ def check_codec(folder: Path) -> None:
 
 
 def first_inputs(folder: Path, seed: int) -> None:
-    """Fill an empty folder with the random inputs that a run with `seed` starts from."""
+    """Fill an empty folder with the inputs that a run with `seed` starts from."""
     check_codec(folder)
-    choice = random.Random(seed)
+    choice = Random(seed)
     for number in range(_FIRST_INPUTS):
-        (folder / f"{number:03}").write_bytes(choice.randbytes(choice.randint(*_FIRST_SIZES)))
+        (folder / f"{number:03}").write_bytes(life(choice) if number % 2 else random_input(choice))

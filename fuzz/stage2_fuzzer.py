@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import sys
 from pathlib import Path
-from typing import Final
+from random import Random
 
 # Executed as a script, Python puts this folder first on its path; the packages are one up.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
-from atheris import core_with_libfuzzer  # noqa: E402
 
 if '"guidance": "kernel"' not in os.environ.get("S2FUZZ_ASSIGNMENT", '"guidance": "kernel"'):
     with atheris.instrument_imports(include=["pgtable"]):  # before anything else imports it as it is
         import pgtable  # noqa: F401
 
+from fuzz import mutation  # noqa: E402
 from fuzz.corpus import check_codec  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Assignment, Worker  # noqa: E402
@@ -32,23 +31,33 @@ from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import HostedCoverage  # noqa: E402
 
-FRESH_SHARE: Final = 0.25
-"""How often a mutation is a new random input instead, so that a run does not stay with its first finds."""
-FRESH_SIZES: Final = (32, 96)
-"""Bytes of a fresh input: about 4 to 12 ops."""
-
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """libFuzzer's mutations, and now and then a fresh random input. Deterministic by `seed`."""
-    choice = random.Random(seed)
-    if choice.random() < FRESH_SHARE:
-        return choice.randbytes(min(choice.randint(*FRESH_SIZES), max_size))
-    mutated: bytes = atheris.Mutate(data, max_size)
-    return mutated
+    """Half the time changes op by op; else libFuzzer's own, a life of a machine, or random choices from nothing, so
+    that a run does not stay with its first finds. Deterministic by `seed`."""
+    choice = Random(seed)
+    kind = choice.random()
+    if kind < 0.5:
+        return mutation.mutate(data, choice)[:max_size]
+    if kind < 0.7:
+        mutated: bytes = atheris.Mutate(data, max_size)
+        return mutated
+    return (mutation.life(choice) if kind < 0.85 else mutation.random_input(choice))[:max_size]
+
+
+def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
+    """The beginning of one input and the end of another."""
+    return mutation.crossover(first, second, Random(seed))[:max_size]
 
 
 def register(coverage: HostedCoverage) -> None:
-    """Hand a kernel's counters to libFuzzer, in place: it reads and clears them in the guest's memory."""
+    """Hand a kernel's counters to libFuzzer, in place: it reads and clears them in the guest's memory.
+
+    Only from within the target: Fuzz() loads libFuzzer after the mutator, and libFuzzer that was loaded sooner would
+    silently use its own mutator.
+    """
+    from atheris import core_with_libfuzzer  # noqa: PLC0415
+
     libfuzzer = ctypes.CDLL(core_with_libfuzzer.__file__)
     at = coverage.registration()
     pointer = ctypes.c_void_p
@@ -87,10 +96,14 @@ def main(arguments: list[str]) -> None:
     if work.parent is not None:
         die_with(work.parent)
     worker = prepare(work, arguments)
-    atheris.Setup(arguments, worker.run_one, custom_mutator=mutate)
-    if work.guidance in ("kernel", "both"):
-        for coverage in worker.coverage:
-            register(coverage)
+    unregistered = worker.coverage[:] if work.guidance in ("kernel", "both") else []
+
+    def target(data: bytes) -> None:
+        while unregistered:
+            register(unregistered.pop())
+        worker.run_one(data)
+
+    atheris.Setup(arguments, target, custom_mutator=mutate, custom_crossover=cross)
     atheris.Fuzz()
 
 

@@ -11,7 +11,9 @@ them). Op numbers themselves are never reused.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
@@ -113,6 +115,33 @@ def encode(program: Program) -> bytes:
         out.append(_FIRST_SELECTOR[op.definition.number])
         _encode_op(op, out, limit)
     return bytes(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of an input lie. `header` is its first part's end; `ops` has for every op its definition and
+    where its selector and each of its arguments begin, and the end."""
+
+    header: int
+    ops: list[tuple[OpDef, tuple[int, ...]]]
+
+
+def layout(data: bytes) -> Layout:
+    """The parts of an input, which may be cut and joined at these places. Never raises."""
+    source = _Bytes(data)
+    limit = 1 << _decode_machine(source)["ia_bits"]
+    header = min(source.at, len(data))
+    ops: list[tuple[OpDef, tuple[int, ...]]] = []
+    while source.at < len(data) and len(ops) < MAX_OPS:
+        cuts = [source.at]
+        definition = _SELECTOR[source.byte() % len(_SELECTOR)]
+        ipa = 0
+        for index, arg in enumerate(definition.args):
+            cuts.append(source.at)
+            value = _DECODERS[arg.kind](source, limit, ipa)
+            ipa = ipa if index else value
+        ops.append((definition, tuple(min(cut, len(data)) for cut in (*cuts, source.at))))
+    return Layout(header, ops)
 
 
 def _decode_machine(source: _Bytes) -> Machine:
@@ -294,6 +323,7 @@ def _shortest(
 ) -> Callable[[int, int, int], bytes]:
     """An encoder that looks for `value` among the candidates' meanings before it spells the value out."""
 
+    @functools.lru_cache(maxsize=1 << 14)
     def encode_value(value: int, limit: int, ipa: int) -> bytes:
         for candidate in candidates:
             if decoder(_Bytes(candidate), limit, ipa) == value:
@@ -312,6 +342,15 @@ _PHYS_FORMS: Final = (
     *(bytes((byte,)) for byte in range(_LITERAL) if byte & 7 in (0, 6)),
     *(bytes((7, byte)) for byte in range(256)),
 )
+
+BOUNDARY_CHOICES: Final = {
+    Kind.IPA: tuple(byte for byte in range(_LITERAL) if byte & 7 == 5),
+    Kind.SIZE: tuple(byte for byte in range(_LITERAL) if byte & 15 >= 14),
+    Kind.PAGEWISE_SIZE: tuple(range(240, _LITERAL)),
+    Kind.PHYS: tuple(byte for byte in range(_LITERAL) if byte & 7 == 6),
+}
+"""First bytes that choose a value at an edge: the limit, the end of a table, an odd size, the last physical address.
+Each is a whole argument."""
 
 _DECODERS: Final = {
     Kind.IPA: _decode_ipa,

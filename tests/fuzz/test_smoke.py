@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,7 +161,12 @@ def test_the_launcher_runs_by_hand(tmp_path: Path) -> None:
     """As libFuzzer's users run a target; libFuzzer ends the process with status 0 after -runs."""
     launcher = Path(__file__).parent.parent.parent / "fuzz" / "stage2_fuzzer.py"
     result = subprocess.run(
-        [sys.executable, str(launcher), "-runs=50", "corpus"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, str(launcher), "-runs=200", "corpus"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert any((tmp_path / "corpus").iterdir()), "inputs with new coverage were kept"
+    assert re.search(r"MS: \d+ Custom", result.stderr), "our mutator is the one that works"
