@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import shutil
+import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,14 +23,15 @@ from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, with_kernel
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, parse_side
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
-from harness.finding import load, program_in
+from harness.finding import file_of, load, program_in
 from harness.judge import Judge, Unconfirmed
+from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import observation_text, run_report, verified_against
 from reference.build import FLAVOURS
@@ -40,6 +45,18 @@ INTERRUPTED: Final = 130
 CORPORA: Final = Path(__file__).resolve().parent.parent / "corpora"
 """The programs that come with a checkout; an installed s2fuzz has none."""
 
+
+class _Seconds(click.FloatRange):
+    """A time that passes: unlike a range of numbers, this one has no room for "nan"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no time.", param, ctx)
+        return seconds
+
+
+_SECONDS: Final = _Seconds(min=0.1, max=1e7)
 _EXISTING: Final = click.Path(exists=True, path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -75,9 +92,7 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--flavour",
             type=click.Choice(FLAVOURS),
-            default="plain",
-            show_default=True,
-            help="How the hosted files are built; ubsan's reports count as WARNs.",
+            help="How the hosted files are built; ubsan's reports count as WARNs.  [default: plain]",
         ),
     )
     for option in reversed(options):
@@ -86,11 +101,11 @@ def kernel_options(command: _Command) -> _Command:
 
 
 def _sides(
-    linux: str | None, patches: Sequence[Path], pgtable: Path | None, sides: str | None, flavour: str
+    linux: str | None, patches: Sequence[Path], pgtable: Path | None, sides: str | None, flavour: str | None
 ) -> tuple[Side, Side]:
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour)
+    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain")
 
 
 def _open_both(sides: tuple[Side, Side]) -> tuple[Executor, Executor]:
@@ -125,14 +140,18 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="How long to fuzz.")
+@click.option("--seconds", type=_SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
 )
-@click.option("--corpora", type=_EXISTING, help="Programs to run first.  [default: those of the checkout]")
+@click.option(
+    "--corpora",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Programs to run first.  [default: those of the checkout]",
+)
 @click.option("--no-corpora", is_flag=True, help="Run generated programs only.")
 @click.option(
     "--guidance",
@@ -165,6 +184,7 @@ def smoke(
     sides = _sides(**kernel)
     for side in sides:  # before the clock starts, and where errors are printed as they are
         side.open(_say).close()
+    _check_places(out, inputs)
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     work = Assignment(
@@ -189,6 +209,18 @@ def smoke(
     if progress.interrupted:
         return INTERRUPTED
     return FINDING if progress.findings else OK
+
+
+def _check_places(out: Path, inputs: Path | None) -> None:
+    """Find out before the run whether it can write what it finds, not when it has found it. Raises OSError."""
+    existed = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass
+    if not existed:
+        out.rmdir()
+    if inputs is not None:
+        inputs.touch()
 
 
 def _print_places(findings: list[dict[str, str]], to_stderr: bool) -> None:
@@ -235,35 +267,47 @@ def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> 
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"})
         judge = Judge(left, right)
-        for path, program in loaded:
-            try:
-                verdict = judge.check(program)
-            except Unconfirmed as error:
-                raise ToolFailure(f"{path}: {error}, but not on fresh kernels") from error
-            if verdict is not None:
-                click.echo(f"{path}: {verdict.kind} {verdict.bucket}")
-                click.echo(filer.report(program, verdict))
-                filer.file(program, verdict)
-                continue
-            click.echo(f"{path}: the sides agree")
-            if verbose:
-                for line in run_report(program, right.observe(program)):
-                    click.echo(f"  {line}")
+        try:
+            for path, program in loaded:
+                _run_one(path, program, judge, filer, verbose)
+        finally:
+            _print_places(filer.filed, to_stderr=False)
         if not filer.filed:
             _say_verified_against(left, right)
-        _print_places(filer.filed, to_stderr=False)
         return FINDING if filer.filed else OK
+
+
+def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: bool) -> None:
+    try:
+        verdict = judge.check(program)
+    except Unconfirmed as error:
+        raise ToolFailure(f"{path}: {error}, but not on fresh kernels") from error
+    if verdict is not None:
+        click.echo(f"{path}: {verdict.kind} {verdict.bucket}")
+        click.echo(filer.report(program, verdict))
+        filer.file(program, verdict)
+        return
+    click.echo(f"{path}: the sides agree")
+    if verbose:
+        for line in run_report(program, judge.right.observe(program)):
+            click.echo(f"  {line}")
 
 
 @cli.command()
 @click.argument("program", type=_EXISTING)
 @click.option(
-    "--on", "on", default="model:6.12", show_default=True, metavar="SIDE", help="Where to run it, as in --sides."
+    "--on",
+    type=click.Choice(("left", "right")),
+    help="Which of the two sides to show.  [default: left, the model; right if a kernel is chosen]",
 )
-def show(program: Path, on: str) -> int:
+@kernel_options
+def show(program: Path, on: str | None, **kernel: Any) -> int:
     """Show what a program does: every result, and the resulting tree, decoded."""
     loaded = program_in(program)
-    with closing(parse_side(on).open(_say)) as executor:
+    sides = _sides(**kernel)
+    chooses_kernel = kernel["linux"] or kernel["patches"] or kernel["pgtable"] or kernel["flavour"]
+    side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
+    with closing(side.open(_say)) as executor:
         try:
             click.echo(observation_text(loaded, executor.observe(loaded)), nl=False)
         except TargetDied as error:
@@ -289,8 +333,11 @@ def replay(finding: Path, **kernel: Any) -> int:
         sides = with_kernel(stored, kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
     else:
         sides = stored
-    if kernel["flavour"] != "plain":
-        sides = (sides[0], dataclasses.replace(sides[1], flavour=kernel["flavour"]))
+    if kernel["flavour"]:
+        left_side, right_side = (
+            dataclasses.replace(side, flavour=kernel["flavour"]) if side.kind == "kernel" else side for side in sides
+        )
+        sides = left_side, right_side
     try:
         left, right = _open_both(sides)
     except BadInput as error:
@@ -315,7 +362,7 @@ def replay(finding: Path, **kernel: Any) -> int:
     "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port for gdb, on 127.0.0.1.  [default: a free one]")
-@click.option("--seconds", type=float, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
+@click.option("--seconds", type=_SECONDS, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
 @kernel_options
 def debug(program: Path, record: int, port: int | None, seconds: float, **kernel: Any) -> int:
     """Run a program in a kernel that waits for gdb at an op.
@@ -324,7 +371,11 @@ def debug(program: Path, record: int, port: int | None, seconds: float, **kernel
     """
     loaded = program_in(program)
     sides = _sides(**kernel)
-    observation = run_debug(loaded, sides[1], record, port, seconds, click.echo)
+    try:
+        observation = run_debug(loaded, sides[1], record, port, seconds, click.echo)
+    except TargetDied as error:
+        click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
+        return FINDING
     if observation is None:
         raise ToolFailure(f"no debugger let the program go on within {seconds:g} s")
     click.echo(observation_text(loaded, observation), nl=False)
@@ -361,22 +412,26 @@ def doctor() -> int:
 
 @cli.command()
 @click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
-@click.option("--diff", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
+@click.option("--check", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
 def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
-    """Rewrite programs in canonical form. Comments stay."""
-    changed = []
-    for path in programs:
-        text = read_text(path)
-        formatted = reformat(text, str(path))
-        if formatted != text:
-            changed.append(path)
-            if not only_check:
-                scratch = path.with_name(f".{path.name}.tmp")
-                scratch.write_text(formatted)
-                os.replace(scratch, path)
-    for path in changed:
+    """Rewrite programs in canonical form. Comments stay. Nothing is written unless all of them are well formed."""
+    files = [file_of(path) for path in programs]
+    texts = [read_text(path) for path in files]
+    formatted = [reformat(text, str(path)) for path, text in zip(files, texts, strict=True)]
+    changed = [(path, new) for path, old, new in zip(files, texts, formatted, strict=True) if old != new]
+    for path, new in changed:
+        if not only_check:
+            _rewrite(path.resolve(), new)
         click.echo(f"{path}: {'not in canonical form' if only_check else 'rewritten'}")
     return BAD_INPUT if only_check and changed else OK
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Replace a file's text, and nothing else of it, so that it is never half written."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text)
+    shutil.copymode(path, scratch)
+    os.replace(scratch, path)
 
 
 @cli.command()
@@ -395,12 +450,14 @@ def check(programs: tuple[Path, ...]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its status. Every way of failing is mapped to a status here, and only here."""
+    """Run a command and exit with its status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     sys.exit(status_of(arguments))
 
 
 def status_of(arguments: Sequence[str] | None = None) -> int:
-    """The exit status that the command line comes to; errors are printed to stderr."""
+    """The exit status that the command line comes to; errors are printed to stderr. Every way of failing is mapped to
+    a status here, and only here."""
     try:
         status = cli.main(arguments, prog_name="s2fuzz", standalone_mode=False)
         return int(status) if status is not None else OK
@@ -418,8 +475,7 @@ def status_of(arguments: Sequence[str] | None = None) -> int:
     except ToolFailure as error:
         _say(f"s2fuzz: {error}")
         return TOOL_FAILURE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what is still buffered
+    except SystemExit:  # click's way out when nobody reads what we print; its own status would say "a finding"
         return TOOL_FAILURE
     except OSError as error:
         _say(f"s2fuzz: {error}")

@@ -48,6 +48,8 @@ def debug(
         kernel.stop_at(program, record)
         op = program.ops[record - 1].name if record else "init"
         quoted = " ".join(f"'{word}'" if " " in word else word for word in gdb_command(image.elf, chosen, op))
+        if shutil.which(gdb_command(image.elf, chosen, op)[0]) is None:
+            say("There is no gdb for arm64 here: apt-get install gdb-multiarch")
         say(f"QEMU (pid {link.pid}) waits before op {record} ({op}). In another terminal:\n\n  {quoted}\n")
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -55,8 +55,9 @@ def describe(progress: Progress) -> str:
         f"coverage {' '.join('{reached}/{of}'.format(**one) for one in progress.edges) or '-'}",
         f"findings {len(progress.findings)}",
     ]
-    if progress.boots > 1:
-        parts.append(f"restarts {progress.boots - 1}")
+    restarts = progress.boots - len(progress.edges)
+    if restarts > 0:
+        parts.append(f"restarts {restarts}")
     return ", ".join(parts)
 
 
@@ -66,7 +67,7 @@ def summary(progress: Progress) -> list[str]:
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
     if tally.get("replayed") or tally.get("skipped"):
         lines.append(f"corpora: {tally['replayed']} programs replayed, {tally['skipped']} skipped")
-    if tally.get("executions"):
+    if tally.get("ops"):  # which only a model tells
         trees = tally["trees"]
         lines.append(
             f"median {tally['median_ops']} ops, {tally['ops_succeeded']:.0%} of ops succeeded, "

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,13 +58,15 @@ def examine() -> Iterator[Check]:
         "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)",
         optional=True,
     )
+    gdb = shutil.which("gdb-multiarch") or shutil.which("aarch64-linux-gnu-gdb")
+    yield Check("gdb for arm64", gdb, "what s2fuzz debug waits for", "apt-get install gdb-multiarch", optional=True)
     yield Check("cache folder", _attempt(_writable_cache), "building kernels", "make it writable, or set S2FUZZ_CACHE")
 
 
 def _attempt(probe: Callable[[], str]) -> str | None:
     try:
         return probe()
-    except (ToolFailure, OSError):
+    except (ToolFailure, OSError, subprocess.SubprocessError):
         return None
 
 
@@ -71,7 +74,10 @@ def _version_of(module: str) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
     distribution = {"elftools": "pyelftools"}.get(module, module)
-    return importlib.metadata.version(distribution)
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown version"
 
 
 def _writable_cache() -> str:

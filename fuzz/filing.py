@@ -58,7 +58,9 @@ class Filer:
             {"left": dict(left.identity), "right": dict(right.identity)},
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
         )
-        self.filed.append({"bucket": verdict.bucket, "class": verdict.kind, "directory": str(directory)})
+        entry = {"bucket": verdict.bucket, "class": verdict.kind, "directory": str(directory)}
+        if entry not in self.filed:
+            self.filed.append(entry)
         return directory
 
 
@@ -68,7 +70,13 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
         left, right = finding.configuration["left"], finding.configuration["right"]
     except KeyError as error:
         raise BadInput(f"{finding.directory}: the configuration lacks {error}") from error
-    return from_configuration(left, finding.directory), from_configuration(right, finding.directory)
+    sides = from_configuration(left, finding.directory), from_configuration(right, finding.directory)
+    kept = finding.directory / "kernel"
+    for side in sides:
+        for path in (*side.patches, side.pgtable):
+            if path is not None and path.parent != kept:  # it came from somebody else, perhaps
+                raise BadInput(f"{finding.directory}: {path} is not one of the finding's own files")
+    return sides
 
 
 def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:

@@ -125,6 +125,8 @@ def from_configuration(data: Any, base: Path) -> Side:
         side = parse_side(f"{kind}:{what}")
         if flavour not in FLAVOURS:
             raise BadInput(f"`{flavour}` is not a flavour")
+        if not isinstance(data["patches"], list):
+            raise BadInput("the patches of a side are not a list")
         patches = tuple(base / str(name) for name in data["patches"])
         pgtable = None if data["pgtable"] is None else base / str(data["pgtable"])
     except (KeyError, TypeError) as error:

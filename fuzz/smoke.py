@@ -23,7 +23,7 @@ from fuzz.corpus import first_inputs
 from fuzz.model_coverage import model_lines
 from fuzz.worker import Assignment
 from harness.codec import decode
-from harness.errors import ToolFailure
+from harness.errors import BadInput, ToolFailure
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
@@ -98,7 +98,8 @@ class _Run:
         self.show = show
         self.progress = Progress()
         self.done = False
-        self.failure: str | None = None
+        self.failure: Exception | None = None
+        self.fuzzing_since: float | None = None
         self.stopping_since: float | None = None
         self.log = bytearray()
 
@@ -181,7 +182,8 @@ class _Run:
 
     def _watch(self, child: subprocess.Popen[bytes], control: int, age: float) -> None:
         limit = self.assignment.seconds
-        late = limit is not None and age > limit + _START_LIMIT
+        fuzzing = None if self.fuzzing_since is None else time.monotonic() - self.fuzzing_since
+        late = limit is not None and (age > limit + _START_LIMIT if fuzzing is None else fuzzing > limit + _GRACE)
         if self.stopping_since is None and (self.progress.interrupted or late):
             os.close(control)
             self.stopping_since = time.monotonic()
@@ -198,8 +200,10 @@ class _Run:
 
     def _message(self, message: dict[str, Any]) -> None:
         if message["event"] == "failed":
-            self.failure = message["message"]
+            self.failure = (BadInput if message["bad_input"] else ToolFailure)(message["message"])
         elif message["event"] in ("progress", "done"):
+            if self.fuzzing_since is None and message["seconds"]:
+                self.fuzzing_since = time.monotonic()
             self.progress.seconds = message["seconds"]
             self.progress.tally = message["tally"]
             self.progress.findings = message["findings"]
@@ -224,4 +228,4 @@ class _Run:
         if self.failure is None and self.progress.interrupted:
             return
         tail = "\n".join(self.log.decode(errors="replace").splitlines()[-15:])
-        raise ToolFailure(self.failure or f"the fuzzing process {how}; it said last:\n{tail}")
+        raise self.failure or ToolFailure(f"the fuzzing process {how}; it said last:\n{tail}")

@@ -85,8 +85,8 @@ def prepare(work: Assignment, arguments: list[str]) -> Worker:
         sys.exit(2)
     try:
         worker.replay_corpora()
-    except (BadInput, ToolFailure) as error:
-        worker.fail(str(error))
+    except (BadInput, ToolFailure, OSError) as error:
+        worker.fail(str(error), bad_input=isinstance(error, BadInput))
     return worker
 
 

@@ -6,6 +6,7 @@ it by closing the other one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -49,7 +50,7 @@ class Assignment:
     seconds: float | None
     executions: int | None
     keep_going: bool
-    digests: Path | None
+    inputs: Path | None
     messages: int | None = None
     control: int | None = None
     parent: int | None = None
@@ -60,7 +61,7 @@ class Assignment:
         data = {
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
-            "digests": None if self.digests is None else str(self.digests),
+            "inputs": None if self.inputs is None else str(self.inputs),
             "executions": self.executions,
             "guidance": self.guidance,
             "keep_going": self.keep_going,
@@ -86,7 +87,7 @@ class Assignment:
             data["seconds"],
             data["executions"],
             data["keep_going"],
-            None if data["digests"] is None else Path(data["digests"]),
+            None if data["inputs"] is None else Path(data["inputs"]),
             data["messages"],
             data["control"],
             data["parent"],
@@ -187,7 +188,7 @@ class Worker:
         """Of every kernel among the sides."""
         self._started: float | None = None
         self._last_message = 0.0
-        self._digests = None if assignment.digests is None else assignment.digests.open("w")
+        self._inputs = None if assignment.inputs is None else assignment.inputs.open("w")
         if assignment.control is not None:
             os.set_blocking(assignment.control, False)
 
@@ -210,17 +211,19 @@ class Worker:
         """One generated input. Never raises for a divergence: it is filed. Ends the process when its work is done."""
         if self._started is None:
             self._started = time.monotonic()
+        program = decode(data)
         try:
-            program = decode(data)
             found = self._judge(program)
             self.tally.count(program, self._model)
             for hosted in self.coverage:
                 hosted.note()
-            if self._digests is not None:
-                self._digests.write(f"{data.hex()}\n")
+            if self._inputs is not None:
+                self._inputs.write(f"{data.hex()}\n")
             self._report_progress()
         except ToolFailure as error:
             self.fail(str(error))
+        except OSError as error:
+            self.fail(f"{error}; the program under way was:\n{format_program(program)}")
         if (found and not self.assignment.keep_going) or self._is_done():
             self.finish()
 
@@ -229,9 +232,9 @@ class Worker:
         self._say(self._state("done"))
         self._end(0)
 
-    def fail(self, message: str) -> NoReturn:
-        """Report that the tool failed and end the process."""
-        self._say({"event": "failed", "message": message})
+    def fail(self, message: str, bad_input: bool = False) -> NoReturn:
+        """Report that the tool failed, or that it was given bad input, and end the process."""
+        self._say({"bad_input": bad_input, "event": "failed", "message": message})
         self._end(3)
 
     def _judge(self, program: Program) -> bool:
@@ -254,7 +257,8 @@ class Worker:
         folder = self.assignment.out / "unconfirmed"
         folder.mkdir(parents=True, exist_ok=True)
         text = f"# Not confirmed on fresh kernels: {why}\n{format_program(program)}"
-        (folder / f"{self.tally.unconfirmed:04}.s2").write_text(text)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        (folder / f"{name}.s2").write_text(text)
 
     def _is_done(self) -> bool:
         work = self.assignment
@@ -298,6 +302,6 @@ class Worker:
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:
             side.close()
-        if self._digests is not None:
-            self._digests.close()
+        if self._inputs is not None:
+            self._inputs.close()
         self._leave(status)

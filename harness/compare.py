@@ -16,6 +16,7 @@ from typing import Final
 from harness.observation import (
     ENTRIES,
     POOL_MISUSE,
+    UBSAN,
     UBSAN_REPORTS,
     Complaint,
     Observation,
@@ -68,7 +69,8 @@ def differences(left: Observation, right: Observation, tiers: frozenset[Tier] = 
     """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order."""
     if left.words == right.words:
         return []
-    found = [*_results(left, right), *_tables(left, right), *_accounting(left, right), *_events(left, right)]
+    tables = [*_tables(left, right), *_dangling(left, right)]
+    found = [*_results(left, right), *tables, *_accounting(left, right), *_events(left, right)]
     return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
 
 
@@ -171,6 +173,16 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
             )
 
 
+def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
+    """Table entries that point to a page in use on one side only."""
+    for where, level, a, b in paired_entries(left, right):
+        if is_table_entry(a, level) and is_table_entry(b, level):
+            in_use = entry_address(a) in left.pages, entry_address(b) in right.pages
+            if in_use[0] != in_use[1]:
+                mine, theirs = (f"{where:#x}: table {'in use' if used else 'freed'}" for used in in_use)
+                yield Difference(Tier.TABLES, None, _last_op(left), "dangling table", mine, theirs, level)
+
+
 def start_level(observation: Observation) -> int:
     """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
     outs = observation.records[0].outs
@@ -232,24 +244,24 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
                 f"table at {ipa:#x}: {theirs.refcount}",
                 level,
             )
-    lost_left, lost_right = (sorted((page.refcount, _used(page)) for page in leaked(side)) for side in (left, right))
-    if lost_left != lost_right:
-        texts = _describe_leaks(lost_left), _describe_leaks(lost_right)
-        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", *texts)
-    kept_left, kept_right = ([_used(side.pages[pa]) for pa in side.cache if pa in side.pages] for side in (left, right))
-    if len(left.cache) == len(right.cache) and kept_left != kept_right:
-        yield Difference(Tier.ACCOUNTING, None, op, "memcache contents", f"{kept_left} used", f"{kept_right} used")
+    lost = [sorted(map(_held, leaked(side))) for side in (left, right)]
+    if lost[0] != lost[1]:
+        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
+    kept = [[_held(side.pages[pa]) for pa in side.cache if pa in side.pages] for side in (left, right)]
+    if len(left.cache) == len(right.cache) and kept[0] != kept[1]:
+        yield Difference(Tier.ACCOUNTING, None, op, "memcache contents", _describe(kept[0]), _describe(kept[1]))
     yield from _complaints(left, right, Tier.ACCOUNTING)
 
 
-def _used(page: Page) -> int:
-    """How many entries are not 0. Outside the tree no more is compared: which level a page had is not known."""
-    return sum(1 for entry in page.entries if entry)
+def _held(page: Page) -> tuple[int, tuple[int, ...]]:
+    """References and entries of a page outside the tree. Which level it had is not known, so whatever may point to a
+    table counts without its address."""
+    return page.refcount, tuple(e & ~_ADDRESS if e & _TABLE == _TABLE else e for e in page.entries)
 
 
-def _describe_leaks(pages: Sequence[tuple[int, int]]) -> str:
+def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
     """References and used entries of each page."""
-    return ", ".join(f"{refcount} refs with {used} used" for refcount, used in pages) or "none"
+    return ", ".join(f"{refcount} refs with {sum(map(bool, held))} used" for refcount, held in pages) or "none"
 
 
 def leaked(observation: Observation) -> list[Page]:
@@ -285,7 +297,7 @@ def _first_complaint(a: Sequence[Complaint], b: Sequence[Complaint]) -> str:
 
 
 def _event_name(one: Complaint) -> str:
-    return UBSAN_REPORTS.get(one.code, "ubsan") if one.code else "WARN"
+    return UBSAN_REPORTS.get(one.code, "ubsan") if one.kind == UBSAN else "WARN"
 
 
 def _list(complaints: Sequence[Complaint]) -> str:

@@ -54,9 +54,14 @@ def program_in(path: Path) -> Program:
 
     Raises BadInput.
     """
+    return read(file_of(path))
+
+
+def file_of(path: Path) -> Path:
+    """The file that holds the program: `path` itself, or a finding's. Raises BadInput for another directory."""
     if path.is_dir() and not is_finding(path):
         raise BadInput(f"{path}: a directory, but not a finding (it has no {_RECORD})")
-    return read(path / PROGRAM if path.is_dir() else path)
+    return path / PROGRAM if path.is_dir() else path
 
 
 def save(
@@ -68,12 +73,15 @@ def save(
     identities: Mapping[str, Mapping[str, str]],
     files: Mapping[str, bytes],
 ) -> Path:
-    """Write a finding below `out` and return its directory. One that is already there is left as it is.
+    """Write a finding below `out` and return its directory. The same one (program, sides and their identities) that is
+    already there is left as it is.
 
     `files` are copied into kernel/, by name; `configuration` must name them as `kernel/NAME`.
     """
     text = format_program(program)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    kernels = {side: configuration[side] for side in ("left", "right") if side in configuration}
+    identity = json.dumps([text, kernels, identities], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     target = out / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', verdict.bucket)[:80]}-{digest}"
     if target.exists():
         return target
@@ -115,11 +123,16 @@ def load(directory: Path) -> Finding:
         record = json.loads(path.read_text())
     except OSError as error:
         raise BadInput(f"{directory}: not a finding: {path.name}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise BadInput(f"{path}: not a finding of format {FORMAT}")
     kind, bucket, configuration = record.get("kind"), record.get("bucket"), record.get("configuration")
     if not (isinstance(kind, str) and isinstance(bucket, str) and isinstance(configuration, dict)):
         raise BadInput(f"{path}: kind, bucket or configuration is missing")
-    return Finding(directory, program_in(directory), kind, bucket, configuration)
+    return Finding(directory, program_in(directory), _printable(kind), _printable(bucket), configuration)
+
+
+def _printable(text: str) -> str:
+    """Text from somebody else's file, safe for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -51,7 +51,10 @@ class Judge:
         try:
             if self.agree(program):
                 return None
-            if not differences(self.left.observe(program), self.right.observe(program), self.tiers):
+            left, right = self.left.observe(program), self.right.observe(program)
+            if left.words == right.words:
+                raise Unconfirmed("the digests differed once, the observations did not")
+            if not differences(left, right, self.tiers):
                 return None
         except TargetDied as error:
             return self._confirm(program, f"{error.report.kind}: {error.report.headline}")
@@ -77,6 +80,8 @@ class Judge:
             with suppress(TargetDied):  # judged below, where the side that died is known
                 if self.agree(beginning):
                     continue
+            self.left.refresh()
+            self.right.refresh()
             verdict = self._judge(beginning, length)
             if verdict is not None:
                 return verdict
@@ -101,15 +106,18 @@ class Judge:
         if not found:
             return None
         first = found[0]
-        return Verdict("divergence", first.bucket, record, first, left, right)
+        where = record if first.record is None else first.record
+        return Verdict("divergence", first.bucket, where, first, left, right)
 
     def _death(self, program: Program, record: int, side: Executor, report: CrashReport) -> Verdict:
         op = program.ops[record - 1].name if record else "init"
         other = self.right if side is self.left else self.left
         try:
             survivor = other.observe(program)
-        except TargetDied:
+        except TargetDied as error:
             survivor = None
+            details = f"{report.details}\n{other.name} died too: {error.report.headline}\n{error.report.details}"
+            report = CrashReport(report.kind, report.headline, details)
         place = report.headline.rpartition(" in ")[2]
         left, right = (None, survivor) if side is self.left else (survivor, None)
         bucket = f"{report.kind}-{op}-{place}".replace(" ", "_")

@@ -6,6 +6,7 @@ Only this module (and `trees`, for its descriptions of entries) imports `pgtable
 from __future__ import annotations
 
 import traceback
+import zlib
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from harness.observation import (
 )
 from harness.ops import INIT, U64_MAX, Op
 from harness.program import Program
-from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, get_vtcr
+from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, WildAccess, get_vtcr
 from pgtable.pte import is_table, is_valid
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
@@ -111,7 +112,7 @@ class Model:
         self.shape, self.returns = world.shape, world.returns
         try:
             return world.run()
-        except Exception as error:
+        except (WildAccess, RecursionError) as error:
             raise TargetDied(_crash(error)) from error
 
 
@@ -254,7 +255,7 @@ class _World:
         self._complain(POOL_MISUSE, _MISUSE_CODES[what], pa, f"pool {what}")
 
     def warn(self, where: str) -> None:
-        self._complain(WARN, 0, 0, f"WARN at {where}")
+        self._complain(WARN, zlib.crc32(where.encode()), 0, f"WARN at {where}")
 
     def zalloc_page(self, cache: Memcache | None) -> int | None:
         self._spend()
@@ -283,6 +284,9 @@ class _World:
     def page_count(self, pa: int) -> int:
         self._spend()
         return self.pool.page_count(pa)
+
+    def follow(self, pa: int) -> None:
+        self._spend()
 
     def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
         self._spend()

@@ -77,7 +77,8 @@ class Digest:
 class Complaint:
     """A WARN-class event: a WARN of the code under test, a misuse of the page pool, or a UBSan report.
 
-    `value` is the address concerned for pool misuse, else 0.
+    `code` of a WARN is the CRC-32 of the name of the function that it stands in. `value` is the address concerned for
+    pool misuse, else 0.
     """
 
     kind: int

@@ -70,7 +70,6 @@ def read(path: Path) -> Program:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that should hold a program. Raises BadInput when it cannot be read or is not text."""
     """A program file's text. Raises BadInput when it cannot be read, or cannot be a program for its size or bytes."""
     try:
         with path.open("rb") as file:
@@ -147,6 +146,12 @@ def _format_flags(kind: Kind, value: int) -> str:
     return "+".join(names) or "-"
 
 
+def _comment(text: str) -> str:
+    """A comment as it is written: a space after the mark, and further ones where they were."""
+    text = text.rstrip()
+    return f"#{text}" if not text or text[0].isspace() else f"# {text}"
+
+
 def _join(line: _Line) -> str:
     if not line.content:
         return line.comment
@@ -185,11 +190,11 @@ class _Parser:
         tokens = [_Token(match.group(), match.start() + 1) for match in _TOKEN.finditer(body)]
         if not tokens:
             if mark and not self.seen_version:
-                self.comment.append(comment.strip())
-            self.lines.append(_Line("", f"# {comment.strip()}".rstrip() if mark else ""))
+                self.comment.append(comment.removeprefix(" ").rstrip())
+            self.lines.append(_Line("", _comment(comment) if mark else ""))
             return
         content = self._content(tokens)
-        self.lines.append(_Line(content, f"# {comment.strip()}" if mark else ""))
+        self.lines.append(_Line(content, _comment(comment) if mark else ""))
 
     def _content(self, tokens: list[_Token]) -> str:
         if not self.seen_version:
@@ -241,6 +246,9 @@ class _Parser:
     def _op(self, tokens: list[_Token]) -> str:
         head = tokens[0]
         definition = OPS_BY_NAME.get(head.text)
+        name = head.text.partition("=")[0]
+        if definition is None and name in (*KNOBS_BY_NAME, "requires"):
+            raise self._error(head.column, f"expected spaces around `=`: `{name} = …`, got `{head.text}`")
         if definition is None:
             raise self._error(head.column, f"expected an op ({_one_of(OPS_BY_NAME)}), got `{head.text}`")
         if len(self.ops) == MAX_OPS:

@@ -87,10 +87,12 @@ class Mapper:
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits."""
+        child = pte.to_phys(walk.old)
+        self._mm_ops.follow(child)
         ret = self._try_leaf(walk)
         if ret == 0:
             # Not before the block is in place: until then the hardware may walk the old table.
-            self._mm_ops.free_unlinked_table(pte.to_phys(walk.old), walk.level)
+            self._mm_ops.free_unlinked_table(child, walk.level)
         return 0 if ret == -E2BIG else ret
 
     def _try_leaf(self, walk: Walk) -> int:
@@ -145,7 +147,10 @@ class Mapper:
     def _maintain_caches(self, walk: Walk, new: int) -> None:
         """Make memory and instruction fetches agree before the guest can reach the page."""
         size = self._geometry.level_size(walk.level)
+        pa = pte.to_phys(new)
         if pte.is_cacheable(new, self._fwb):
-            self._mm_ops.dcache_clean_inval_poc(pte.to_phys(new), size)
+            self._mm_ops.follow(pa)
+            self._mm_ops.dcache_clean_inval_poc(pa, size)
         if pte.is_executable(new):
-            self._mm_ops.icache_inval_pou(pte.to_phys(new), size)
+            self._mm_ops.follow(pa)
+            self._mm_ops.icache_inval_pou(pa, size)

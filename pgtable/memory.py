@@ -49,6 +49,10 @@ class MmOps(Protocol):
     def page_count(self, pa: int) -> int: ...
     def dcache_clean_inval_poc(self, pa: int, size: int) -> None: ...
     def icache_inval_pou(self, pa: int, size: int) -> None: ...
+    def follow(self, pa: int) -> None:
+        """The kernel converts the address in an entry (phys_to_virt). Nothing happens, but it is announced: a walk
+        over tables without events would otherwise be work that nobody can count."""
+
     def table(self, pa: int) -> Entries: ...
 
 
@@ -69,12 +73,14 @@ class PagePool:
     __slots__ = (
         "_fill",
         "_hint",
+        "_memory",
         "_page_size",
         "_pages",
         "_poison",
         "_shift",
         "_strays",
         "_views",
+        "_words",
         "_zeros",
         "allocs",
         "base",
@@ -108,7 +114,8 @@ class PagePool:
         self._fill = bytes([POISON]) * page_size
         self._poison = memoryview(array("Q", self._fill))
         self._zeros = memoryview(array("Q", bytes(page_size)))
-        memory = memoryview(array("Q", self._fill * pages))
+        self._words = words
+        self._memory = memory = memoryview(array("Q", self._fill * pages))
         self._views = [memory[i * words : (i + 1) * words] for i in range(pages)]
         # Every page below the hint is in use.
         self._hint = 0
@@ -177,6 +184,9 @@ class PagePool:
         self._report("bad-count", pa)
         return 0
 
+    def follow(self, pa: int) -> None:
+        """Nothing: addresses are physical throughout."""
+
     def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
         """Nothing: this memory has no caches."""
 
@@ -201,10 +211,14 @@ class PagePool:
         return self.allocs - self.frees
 
     def check_poison(self) -> None:
-        """Complain about every free page below high_water whose filling is damaged, ascending."""
-        for index in range(self.high_water):
-            if not self.refcounts[index]:
-                self._check_fill(index)
+        """Complain about every free page whose filling is damaged, ascending, and mend it."""
+        used = self.high_water
+        damaged = [index for index in range(used) if not self.refcounts[index] and not self._is_filled(index)]
+        if self._memory[used * self._words :].tobytes() != self._fill * (self._pages - used):
+            damaged += [index for index in range(used, self._pages) if not self._is_filled(index)]
+        for index in damaged:
+            self._report("poison", self.base + (index << self._shift))
+            self._views[index][:] = self._poison
 
     def reset(self) -> None:
         """Back to the initial state, at the cost of the pages that were in use, not of the pool."""
@@ -216,7 +230,8 @@ class PagePool:
         self.allocs = self.frees = self.high_water = self._hint = 0
 
     def _take(self, index: int) -> None:
-        self._check_fill(index)
+        if not self._is_filled(index):
+            self._report("poison", self.base + (index << self._shift))
         self._views[index][:] = self._zeros
         self.refcounts[index] = 1
         self.allocs += 1
@@ -233,10 +248,9 @@ class PagePool:
             self.frees += 1
             self._hint = min(self._hint, index)
 
-    def _check_fill(self, index: int) -> None:
+    def _is_filled(self, index: int) -> bool:
         # Comparing bytes is one memcmp; comparing views goes entry by entry.
-        if self._views[index].tobytes() != self._fill:
-            self._report("poison", self.base + (index << self._shift))
+        return self._views[index].tobytes() == self._fill
 
     def _pages_in(self, size: int) -> int:
         return (size + self._page_size - 1) >> self._shift

@@ -48,6 +48,7 @@ class Unmapper:
         return 0
 
     def _table(self, walk: Walk, child: int) -> None:
+        self._mm_ops.follow(child)
         # One reference is the table's own, each further one an entry in use.
         if self._mm_ops.page_count(child) != 1:
             return
@@ -65,6 +66,7 @@ class Unmapper:
         # Without FWB the guest may have used the page uncached, and left stale lines behind.
         if not self._fwb and pte.is_cacheable(old, fwb=False):
             size = self._geometry.level_size(walk.level)
+            self._mm_ops.follow(pte.to_phys(old))
             self._mm_ops.dcache_clean_inval_poc(pte.to_phys(old), size)
 
 
@@ -82,5 +84,7 @@ class Releaser:
         if pte.is_counted(old):
             self._mm_ops.put_page(walk.pa)
             if pte.is_table(old, walk.level):
-                self._mm_ops.put_page(pte.to_phys(old))
+                child = pte.to_phys(old)
+                self._mm_ops.follow(child)
+                self._mm_ops.put_page(child)
         return 0

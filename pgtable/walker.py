@@ -163,7 +163,9 @@ class Walk:
             size = self._geometry.level_size(level)
             self._cursor = ((addr & -size) + size) & U64
             return 0
-        ret = self.descend(to_phys(old), level + 1)
+        child = to_phys(old)
+        self._mm_ops.follow(child)
+        ret = self.descend(child, level + 1)
         if ret == 0 and self.flags & TABLE_POST:
             ret = self._visit(TABLE_POST, entries, index, pa, level, addr, old)
         return ret

@@ -196,6 +196,7 @@ class _Build:
                 check=False,
             )
             if result.returncode:
+                _check_environment(result)
                 raise failure(source, result.stderr)
             directory.mkdir(exist_ok=True)
             _replace(target, out.read_bytes())
@@ -212,9 +213,18 @@ class _Build:
         self.progress("linking kernel.elf")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
             out = Path(scratch) / "kernel.elf"
-            command = [self.toolchain.lld, "-T", str(script), "-o", str(out), *map(str, objects)]
+            command = [
+                self.toolchain.lld,
+                "--orphan-handling=error",
+                "-T",
+                str(script),
+                "-o",
+                str(out),
+                *map(str, objects),
+            ]
             result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
             if result.returncode:
+                _check_environment(result)
                 raise self._misfit(self.tree.pgtable, result.stderr)
             directory.mkdir(exist_ok=True)
             _replace(elf, out.read_bytes())
@@ -230,6 +240,15 @@ class _Build:
         missing = ", ".join(first or second for first, second in symbols)
         named = f" (missing: {missing})" if missing else ""
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+
+
+def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
+    """Raise ToolFailure when a compiler or linker failed for reasons that are not its input's."""
+    tool = Path(result.args[0]).name
+    if result.returncode < 0:
+        raise ToolFailure(f"{tool} was killed by signal {-result.returncode}")
+    if "No space left on device" in result.stderr:
+        raise ToolFailure(f"{tool}: no space left on device")
 
 
 def _own_failure(source: Path, message: str) -> Exception:

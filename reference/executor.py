@@ -88,6 +88,8 @@ class Reference:
             raise ToolFailure(f"{self.name}: QEMU ended while a debugger held the program") from error
         if message.type == "P":
             raise TargetDied(self._crash(decode_panic(message.payload)))
+        if message.type != "F":
+            raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
         words, notes = decode_full(message.payload)
         return decode(words, [self._note(note) for note in notes])
 

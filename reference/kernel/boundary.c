@@ -25,9 +25,10 @@ void boundary(void)
 	budget_left--;
 }
 
-void s2fuzz_warn(const void *pc)
+/* The code of a WARN is the CRC-32 of its function's name, so that the model can say the same. */
+void s2fuzz_warn(const char *function, const void *pc)
 {
-	op_complain(COMPLAINT_WARN, 0, 0, pc);
+	op_complain(COMPLAINT_WARN, crc32(0, function, strlen(function)), 0, pc);
 }
 
 void s2fuzz_bug(void)
@@ -121,6 +122,7 @@ static int page_count(void *addr)
 
 static void *pool_phys_to_virt(phys_addr_t phys)
 {
+	boundary();
 	return pool_to_virt(phys);
 }
 

@@ -36,6 +36,7 @@ void console_hex(u64 value);
 
 /* mmu.c */
 void mmu_enable(void);
+void pool_window(u64 pages);
 
 /* exceptions.c: report and stop; the host restarts the machine. */
 noreturn void panic(const char *reason);

@@ -85,3 +85,16 @@ void mmu_enable(void)
 		       "r"(tables[0]), "r"(SCTLR_RES1 | SCTLR_M_C_I | SCTLR_A_SA | SCTLR_WXN)
 		     : "memory");
 }
+
+/* Maps just the first `pages` pages of the pool: an access beyond what the program's machine has is an abort. */
+void pool_window(u64 pages)
+{
+	for (u64 i = 0; i < POOL_MAX_PAGES; i++) {
+		u64 at = POOL_MEMORY + i * POOL_PAGE_SIZE;
+		u64 *level2 = next_level(&tables[0][(at >> 30) & 511]);
+		u64 *level3 = next_level(&level2[(at >> 21) & 511]);
+
+		level3[(at >> 12) & 511] = i < pages ? at | PERM_DATA | DESC_PAGE : 0;
+	}
+	asm volatile("dsb ishst\n\ttlbi alle2\n\tdsb ish\n\tisb" ::: "memory");
+}

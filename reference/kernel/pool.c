@@ -45,16 +45,21 @@ static void fill(u64 index, u64 word)
 		words[i] = word;
 }
 
-static void check_poison(u64 index)
+static bool is_poisoned(u64 index)
 {
 	const u64 *words = page_words(index);
+	u64 damage = 0;
 
-	for (u64 i = 0; i < WORDS_PER_PAGE; i++) {
-		if (words[i] != POISON) {
-			complain(MISUSE_POISON, page_pa(index));
-			return;
-		}
-	}
+	for (u64 i = 0; i < WORDS_PER_PAGE; i += 4)
+		damage |= (words[i] ^ POISON) | (words[i + 1] ^ POISON) | (words[i + 2] ^ POISON) |
+			  (words[i + 3] ^ POISON);
+	return !damage;
+}
+
+static void check_poison(u64 index)
+{
+	if (!is_poisoned(index))
+		complain(MISUSE_POISON, page_pa(index));
 }
 
 void pool_reset(u64 base, u64 pages)
@@ -66,6 +71,8 @@ void pool_reset(u64 base, u64 pages)
 		refcounts[i] = 0;
 	}
 	poisoned = true;
+	if (pages != pool_pages)
+		pool_window(pages);
 	pool_base = base;
 	pool_pages = pages;
 	lowest_free = 0;
@@ -189,11 +196,15 @@ u64 pool_to_phys(const void *va)
 	return offset < pool_pages * POOL_PAGE_SIZE ? pool_base + offset : (u64)va & ~OUTSIDE;
 }
 
+/* Every free page, whether it was ever used or not; what is damaged is mended, so that it is not found again. */
 void pool_check_poison(void)
 {
-	for (u64 i = 0; i < high_water; i++)
-		if (!refcounts[i])
-			check_poison(i);
+	for (u64 i = 0; i < pool_pages; i++) {
+		if (refcounts[i] || is_poisoned(i))
+			continue;
+		complain(MISUSE_POISON, page_pa(i));
+		fill(i, POISON);
+	}
 }
 
 u64 pool_allocs(void)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 from pathlib import Path
 
 import click
 import pytest
 from planted import load_all
-from processes import s2fuzz
+from processes import COMMAND, s2fuzz
 
 from fuzz import cli
 from harness.errors import BadInput, ToolFailure
@@ -94,15 +95,15 @@ def test_show_decodes_the_tree(program: Path, tmp_path: Path) -> None:
     assert result.returncode == 0
     assert "pa=0x90000000 RW-" in result.stdout
     assert "level 3 table" in result.stdout
-    on_kernel = s2fuzz("show", program, "--on", "kernel:6.12", cwd=tmp_path)
+    on_kernel = s2fuzz("show", program, "--linux", "6.12", cwd=tmp_path)
     assert on_kernel.stdout == result.stdout
 
 
 def test_check_and_fmt(program: Path, tmp_path: Path) -> None:
     assert s2fuzz("check", program, cwd=tmp_path).returncode == 0
-    assert s2fuzz("fmt", "--diff", program, cwd=tmp_path).returncode == 0
+    assert s2fuzz("fmt", "--check", program, cwd=tmp_path).returncode == 0
     program.write_text(PROGRAM.replace("size=2M phys", "size=0x200000   phys"))
-    assert s2fuzz("fmt", "--diff", program, cwd=tmp_path).returncode == 2
+    assert s2fuzz("fmt", "--check", program, cwd=tmp_path).returncode == 2
     assert s2fuzz("fmt", program, cwd=tmp_path).returncode == 0
     assert program.read_text() == PROGRAM
 
@@ -201,7 +202,7 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for name in ("_sides", "program_in", "load", "examine", "parse_side", "reformat"):
+    for name in ("_sides", "program_in", "load", "examine", "file_of"):
         monkeypatch.setattr(cli, name, fail)
     assert cli.status_of(COMMANDS[command]) == status
 
@@ -213,3 +214,60 @@ def test_help_is_a_manual() -> None:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{name} {parameter.name}"
     assert "Exit status" in inspect.cleandoc(cli.cli.help or "")
+
+
+def test_show_on_a_changed_kernel(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    program.write_text(PROGRAM.replace("destroy\n", ""))
+    result = s2fuzz("show", program, "--pgtable", broken_pgtable, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "pa=0x90000000 R--" in result.stdout
+
+
+def test_findings_on_two_kernels_are_two(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    for extra in ("", "/* another file */"):
+        broken_pgtable.write_text(broken_pgtable.read_text() + extra)
+        assert s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", "o", cwd=tmp_path).returncode == 1
+    first, second = (tmp_path / "o").iterdir()
+    assert first.name[:-8] == second.name[:-8]
+    assert s2fuzz("fmt", first, cwd=tmp_path).returncode == 0, "a finding may stand for its program"
+
+
+def test_a_finding_may_only_name_its_own_files(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
+    s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", "o", cwd=tmp_path)
+    (directory,) = (tmp_path / "o").iterdir()
+    record = directory / "finding.json"
+    text = record.read_text()
+    for name in ("/etc/hostname", "kernel/../../../pgtable.c", "../x"):
+        record.write_text(text.replace("kernel/0-pgtable.c", name))
+        result = s2fuzz("replay", directory, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "is not one of the finding's own files" in result.stderr
+
+
+def test_a_reader_that_leaves_is_no_finding(program: Path, tmp_path: Path) -> None:
+    """As in `s2fuzz run … | head -1`, with more output than a pipe holds."""
+    program.write_text("s2 1\n" + "get_leaf ipa=0x1000\n" * 3000)
+    command = f"{COMMAND} run --verbose {program} | head -1; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 3, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
+def test_a_run_has_an_end(seconds: str, tmp_path: Path) -> None:
+    assert s2fuzz("smoke", "--seconds", seconds, cwd=tmp_path).returncode == 2
+
+
+def test_a_place_for_findings_is_tried_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way")
+    result = s2fuzz("smoke", "--out", "out", "--seconds", "300", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "File exists" in result.stderr
+
+
+def test_a_malformed_program_among_the_corpora_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bad.s2").write_text("s2 1\nfly\n")
+    result = s2fuzz("smoke", "--corpora", "mine", "--seconds", "5", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "bad.s2:2:1" in result.stderr

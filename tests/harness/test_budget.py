@@ -111,17 +111,18 @@ def test_what_is_not_reached_is_not_done() -> None:
 
     text = "s2 1\nbudget = {}\nmap ipa=1G size=1G phys=0x80000000 prot=r"
     locked, block = 1 << 10, 0x4000_0080_0007_59
-    # init: 2; map: store, cache maintenance, get_page, store, barrier.
-    assert [entries(Model().observe(parse(text.format(budget)))) for budget in range(2, 8)] == [
+    # init: 2; map: store, conversion of the address, cache maintenance, get_page, store, barrier.
+    assert [entries(Model().observe(parse(text.format(budget)))) for budget in range(2, 9)] == [
         set(),
+        {locked},
         {locked},
         {locked},
         {locked},
         {block},
         {block},
     ]
-    assert Model().observe(parse(text.format(6))).records[-1].ret is None
-    assert Model().observe(parse(text.format(7))).records[-1].ret == 0
+    assert Model().observe(parse(text.format(7))).records[-1].ret is None
+    assert Model().observe(parse(text.format(8))).records[-1].ret == 0
 
 
 def test_filling_the_memcache_is_free() -> None:

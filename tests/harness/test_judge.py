@@ -9,8 +9,10 @@ import pgtable.pte
 from harness.compare import Tier
 from harness.judge import Judge, Unconfirmed, Verdict
 from harness.model import Model
+from harness.observation import Digest
 from harness.program import Program
 from harness.program_text import parse
+from pgtable import WildAccess
 from pgtable.memory import PagePool
 from pgtable.removal import Releaser
 
@@ -143,12 +145,22 @@ def test_a_divergence_before_a_death_is_what_counts() -> None:
     assert (verdict.kind, verdict.record) == ("divergence", 1)
 
 
-def test_an_error_of_the_model_is_its_death() -> None:
+def test_an_error_of_the_model_is_a_bug_of_ours() -> None:
     program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
-    verdict = Judge(Model(), Patched(Releaser, "visit", None)).check(program)
+    with pytest.raises(TypeError):
+        Judge(Model(), Patched(Releaser, "visit", None)).check(program)
+
+
+def follow_garbage(*_arguments: object) -> int:
+    raise WildAccess(0x5B5B5B5B5000)
+
+
+def test_a_garbage_pointer_in_the_model_is_its_death() -> None:
+    program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
+    verdict = Judge(Model(), Patched(Releaser, "visit", follow_garbage)).check(program)
     assert verdict is not None
     assert (verdict.kind, verdict.record, verdict.died_side) == ("crash", 2, "model:6.12")
-    assert verdict.died is not None and "TypeError" in verdict.died.headline
+    assert verdict.died is not None and "WildAccess" in verdict.died.headline
     assert "Traceback" in verdict.died.details
 
 
@@ -161,3 +173,14 @@ def test_what_does_not_happen_again_is_unconfirmed() -> None:
 
 def test_a_verdict_is_passed_on_fresh_targets() -> None:
     assert Judge(OneOff(), Model()).verdict(OWNERS) is None
+
+
+def test_digests_that_differ_once_are_not_forgotten() -> None:
+    """What heals itself before anybody looks again is unconfirmed, not agreement."""
+
+    class Forgetful(Model):
+        def finish(self) -> Digest:
+            return Digest(1, 2)
+
+    with pytest.raises(Unconfirmed, match="differed once"):
+        Judge(Model(), Forgetful()).check(OWNERS)

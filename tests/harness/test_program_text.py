@@ -55,7 +55,7 @@ def test_a_program_reads_as_documented() -> None:
         destroy
     """
     program = parse(text)
-    assert program.comment == "What it shows,\nin two lines."
+    assert program.comment == "What it shows,\n  in two lines."
     assert program.requires == ("stage2", "4k")
     assert program.machine.changed() == {"ia_bits": 44, "pool_base": 1 << 30, "fwb": 0}
     prot = sum(PROT_BITS[name] for name in ("r", "w", "x", "sw1"))
@@ -72,7 +72,7 @@ def test_fmt_keeps_comments_and_blank_lines() -> None:
         "#  head\n#\n\ns2   1 #version\n budget = 0x7# few\n\n\n  # indented\nunmap size=0x1000 ipa=4096#tail\n#end\n"
     )
     expected = (
-        "# head\n#\n\ns2 1  # version\nbudget = 7  # few\n\n\n# indented\nunmap ipa=0x1000 size=4K  # tail\n# end\n"
+        "#  head\n#\n\ns2 1  # version\nbudget = 7  # few\n\n\n# indented\nunmap ipa=0x1000 size=4K  # tail\n# end\n"
     )
     assert reformat(text) == expected
     assert reformat(expected) == expected

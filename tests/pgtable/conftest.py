@@ -108,6 +108,9 @@ class World:
     def icache_inval_pou(self, pa, size):
         self._note("icache", pa, size)
 
+    def follow(self, pa):
+        """Not noted: that it is counted where the kernel does it, the budgets' tests show."""
+
     def table(self, pa):
         return self.pool.table(pa)
 

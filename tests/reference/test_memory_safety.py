@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 import pytest
 from altered_tree import AFTER_TABLE_IS_FREED, IN_MAP, IN_UNMAP, MAP_SIGNATURE, before, line_of
 from sample_programs import BLOCK, DESTROY, ONE_PAGE, map_op, random_programs, unmap_op
 
+from harness.errors import BadInput
 from harness.executor import CrashReport, TargetDied
 from harness.judge import Judge
 from harness.model import Model
@@ -93,7 +95,7 @@ def test_an_endless_loop_with_events_is_cut_by_the_budget(altered) -> None:
         assert verdict is not None
         assert (verdict.kind, verdict.record) == ("divergence", 1)
         assert kernel.observe(Program(())).records[0].ret == 0
-        assert kernel.boots == 2  # the judge's fresh kernel
+        assert kernel.boots == 3  # the judge takes a fresh one before it looks, and one for what it shows
 
 
 def test_a_write_to_a_freed_page(altered) -> None:
@@ -150,7 +152,11 @@ def test_a_warning_names_its_place(altered) -> None:
         line = line_of(kernel.image.tree, code)
         assert Judge(Model(), kernel).check(ONE_PAGE) is None
         verdict = Judge(Model(), kernel).check(Program((map_op(0x1000, 0x2000),)))
-    assert [record.complaints for record in observation.records] == [(), (), (Complaint(WARN, 0, 0),)]
+    assert [record.complaints for record in observation.records] == [
+        (),
+        (),
+        (Complaint(WARN, zlib.crc32(b"kvm_pgtable_stage2_map"), 0),),
+    ]
     assert [(note.record, note.text) for note in observation.notes] == [
         (2, f"WARN at kvm_pgtable_stage2_map (pgtable.c:{line})")
     ]
@@ -189,3 +195,29 @@ def test_undefined_behaviour_is_not_reported_by_the_plain_flavour(altered) -> No
 def test_the_packaged_kernel_has_no_undefined_behaviour(ubsan_kernel: Reference) -> None:
     programs = random_programs(seed=300, count=300, longest=150)
     assert [program for program in programs if complaints(ubsan_kernel.observe(program), UBSAN)] == []
+
+
+# Pages 40 and 70 of the pool: the first is free in every program here, the second is beyond the 64 there are.
+STRAY = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 40 * 512) = 0x1234;"
+BEYOND = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 70 * 512) = 0x1234;"
+TRIGGER = Program((map_op(0x1000, 0x2000),))
+
+
+def test_a_write_to_a_page_that_was_never_used(altered) -> None:
+    """It shows in the program that does it, and not in the next."""
+    with altered(before(IN_MAP, STRAY)) as kernel:
+        assert misuses(kernel.observe(TRIGGER)) == ["poison"]
+        assert misuses(kernel.observe(ONE_PAGE)) == []
+        assert kernel.boots == 1
+
+
+def test_a_write_beyond_the_machine_s_pool_is_an_abort(altered) -> None:
+    with altered(before(IN_MAP, BEYOND)) as kernel:
+        assert "data abort on write" in crash(kernel, TRIGGER).headline
+
+
+def test_data_that_nobody_would_restore_is_refused(altered) -> None:
+    """A section that the linker script does not place would keep state from program to program."""
+    code = 'static int kept __attribute__((section(".init.data"))) = 1; kept++;'
+    with pytest.raises(BadInput, match=r"(?s)does not fit the test kernel.*\.init\.data"):
+        altered({IN_MAP: f"	{{ {code} }}{IN_MAP}"})

@@ -6,7 +6,7 @@
 
 #include <linux/compiler.h>
 
-void s2fuzz_warn(const void *pc);
+void s2fuzz_warn(const char *function, const void *pc);
 void __attribute__((noreturn)) s2fuzz_bug(void);
 
 #define S2FUZZ_HERE ({ const void *__pc; asm volatile("adr %0, ." : "=r"(__pc)); __pc; })
@@ -14,7 +14,7 @@ void __attribute__((noreturn)) s2fuzz_bug(void);
 #define WARN_ON(condition) ({			\
 	int __warned = !!(condition);		\
 	if (unlikely(__warned))			\
-		s2fuzz_warn(S2FUZZ_HERE);	\
+		s2fuzz_warn(__func__, S2FUZZ_HERE);	\
 	unlikely(__warned);			\
 })
 
@@ -23,7 +23,7 @@ void __attribute__((noreturn)) s2fuzz_bug(void);
 	int __warned = !!(condition);			\
 	if (unlikely(__warned && !__already)) {		\
 		__already = 1;				\
-		s2fuzz_warn(S2FUZZ_HERE);		\
+		s2fuzz_warn(__func__, S2FUZZ_HERE);		\
 	}						\
 	unlikely(__warned);				\
 })
