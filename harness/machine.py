@@ -67,7 +67,7 @@ KNOBS: Final = (
     _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
     _flag("hw_af", "hardware access flag (VTCR_EL2.HA); off is the Ampere AC03_CPU_38 workaround"),
-    Knob("budget", 3000, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
+    Knob("budget", 4096, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}

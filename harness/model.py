@@ -78,9 +78,7 @@ class Model:
         return {"verified_against_pgtable_sha256": self.version.pgtable_sha256, "version": self.version.name}
 
     def start(self, program: Program) -> None:
-        missing = set(program.requires) - PROVIDES
-        if missing:
-            raise BadInput(f"{self.name} cannot run this program: it requires {', '.join(sorted(missing))}")
+        program.check_requires(PROVIDES, self.name)
         self._program = program
 
     def finish(self) -> Digest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.errors import BadInput
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.ops import Op
 
@@ -27,6 +28,12 @@ class Program:
     def __post_init__(self) -> None:
         if len(self.ops) > MAX_OPS:
             raise ValueError(f"a program has at most {MAX_OPS} ops, got {len(self.ops)}")
+
+    def check_requires(self, provides: frozenset[str], name: str) -> None:
+        """Raise BadInput when the executor `name`, which `provides` this much, cannot run the program."""
+        missing = set(self.requires) - provides
+        if missing:
+            raise BadInput(f"{name} cannot run this program: it requires {', '.join(sorted(missing))}")
 
     def prefix(self, length: int) -> Program:
         """The same program cut after its first `length` operations."""

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
-from harness.errors import BadInput, ToolFailure
+from harness.errors import ToolFailure
 from harness.executor import CrashReport, TargetDied
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.program import Program
@@ -107,9 +107,7 @@ class Reference:
         self.refresh()
 
     def _payload(self, program: Program) -> bytes:
-        missing = set(program.requires) - PROVIDES
-        if missing:
-            raise BadInput(f"{self.name} cannot run this program: it requires {', '.join(sorted(missing))}")
+        program.check_requires(PROVIDES, self.name)
         return encode_program(program)
 
     def _boot(self) -> None:

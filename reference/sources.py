@@ -298,6 +298,11 @@ def _apply(tree: Path, patch: Path, content: bytes) -> None:
             raise BadKernelChoice(
                 f"--patch {patch}: does not apply; choose the tree that it was made for. git says: {_said(result)}"
             )
+        if b".awk" in result.stdout:
+            raise BadKernelChoice(
+                f"--patch {patch}: changes a script that the build runs on this machine; if you trust it, apply it to"
+                " a tree of your own and use --linux"
+            )
         touched = touched or bool(result.stdout)
     if not touched:
         raise BadKernelChoice(

@@ -132,7 +132,7 @@ def test_values_in_canonical_form(kind: Kind, value: int, text: str) -> None:
 def test_defaults_are_left_out() -> None:
     op = Op.of("map", ipa=0, size=1, phys=2, prot=0)
     assert format_op(op) == "map ipa=0x0 size=0x1 phys=0x2 prot=-"
-    assert parse("s2 1\nfwb = on\nbudget = 3000\n") == Program(())
+    assert parse("s2 1\nfwb = on\nbudget = 4096\n") == Program(())
 
 
 MALFORMED = [

@@ -643,3 +643,12 @@ def test_a_failing_generator_is_the_tree_s_fault(tree: Path, cache: Path) -> Non
     with pytest.raises(BadKernelChoice, match=r"gen-sysreg\.awk fails"):
         prepare(KernelChoice(str(tree)))
     assert list((cache / "generated").iterdir()) == []
+
+
+def test_a_patch_may_not_change_what_the_build_runs(tree: Path, tmp_path: Path) -> None:
+    """A stranger's patch is data until the user says otherwise."""
+    old = '{ print "#define " $1 " " NR }'
+    evil = diff("arch/arm64/tools/gen-sysreg.awk", old, f'BEGIN {{ system("touch {tmp_path}/ran") }} {old}')
+    with pytest.raises(BadKernelChoice, match="a script that the build runs on this machine"):
+        patched(tmp_path, tree, evil)
+    assert not (tmp_path / "ran").exists()
