@@ -18,12 +18,12 @@ OTHERS = random_programs(seed=61, count=1000, longest=120)
 
 
 @pytest.fixture(scope="module")
-def alone(kernel: Reference) -> dict[int, array[int]]:
-    """Every fifth program's observation, each made by a kernel that ran nothing before."""
-    words = {}
-    for index in range(0, len(PROGRAMS), 5):
+def alone(kernel: Reference) -> list[array[int]]:
+    """Every program's observation, each made by a kernel that ran nothing before."""
+    words = []
+    for program in PROGRAMS:
         kernel.refresh()
-        words[index] = kernel.observe(PROGRAMS[index]).words
+        words.append(kernel.observe(program).words)
     return words
 
 
@@ -38,8 +38,8 @@ def test_programs_are_varied(in_order: list[array[int]]) -> None:
     assert len({bytes(words) for words in in_order}) > 50
 
 
-def test_after_each_other(alone: dict[int, array[int]], in_order: list[array[int]]) -> None:
-    assert {index: in_order[index] for index in alone} == alone
+def test_after_each_other(alone: list[array[int]], in_order: list[array[int]]) -> None:
+    assert in_order == alone
 
 
 def test_in_reverse_order(kernel: Reference, in_order: list[array[int]]) -> None:
@@ -47,14 +47,13 @@ def test_in_reverse_order(kernel: Reference, in_order: list[array[int]]) -> None
     assert reverse[::-1] == in_order
 
 
-def test_after_a_thousand_others(kernel: Reference, in_order: list[array[int]]) -> None:
+def test_after_a_thousand_others(kernel: Reference, alone: list[array[int]]) -> None:
     boots = kernel.boots
-    for index, program in enumerate(OTHERS):
+    for program in OTHERS:
         kernel.start(program)
         kernel.finish()
-        if index % 20 == 19:  # each of the programs comes after others than before
-            mine = index // 20
-            assert kernel.observe(PROGRAMS[mine]).words == in_order[mine]
+    for program, words in zip(PROGRAMS, alone, strict=True):
+        assert kernel.observe(program).words == words
     assert kernel.boots == boots
 
 
