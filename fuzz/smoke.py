@@ -31,6 +31,8 @@ _GRACE: Final = 20.0
 """Seconds that the child has for its last program and its report, once it was told to stop or should have."""
 _START_LIMIT: Final = 300.0
 _LOG_KEPT: Final = 65536
+_LONGEST_LINE: Final = 512
+"""Of libFuzzer's log, as far as it is looked at: a line may come in two parts."""
 _COVERAGE: Final = re.compile(rb"ft: (\d+) corp: (\d+)")
 
 
@@ -215,7 +217,7 @@ class _Run:
     def _log(self, data: bytes) -> None:
         self.log += data
         del self.log[:-_LOG_KEPT]
-        found = _COVERAGE.findall(self.log)
+        found = _COVERAGE.findall(self.log, max(0, len(self.log) - len(data) - _LONGEST_LINE))
         if found:
             self.progress.features, self.progress.corpus = map(int, found[-1])
 

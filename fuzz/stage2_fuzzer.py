@@ -9,6 +9,7 @@ findings below ./s2fuzz-out and goes on.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
 
-if '"guidance": "kernel"' not in os.environ.get("S2FUZZ_ASSIGNMENT", '"guidance": "kernel"'):
+if json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}")).get("guidance", "kernel") != "kernel":
     with atheris.instrument_imports(include=["pgtable"]):  # before anything else imports it as it is
         import pgtable  # noqa: F401
 

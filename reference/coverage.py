@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from harness.errors import ToolFailure
 from reference.executor import Reference
-from reference.ram import RAM_BASE, RamLink
+from reference.memory_map import RAM_BASE
+from reference.ram import RamLink
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from harness.machine import KNOBS, MAX_BUDGET
 from harness.observation import Digest
 from harness.ops import INIT, OPS
 from harness.program import Program
+from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
 VERSION: Final = 1
 FRAME_START: Final = b"<"
@@ -66,7 +67,13 @@ GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).he
 def generated_header() -> str:
     """The C header that gives the test kernel the op and knob definitions of `harness`."""
     lines = [
-        "/* Made by reference/protocol.py from harness/ops.py and harness/machine.py. */",
+        "/* Made by reference/protocol.py from harness/ops.py, harness/machine.py and reference/memory_map.py. */",
+        "#ifndef S2FUZZ_GENERATED_H",
+        "#define S2FUZZ_GENERATED_H",
+        f"#define POOL_MEMORY {POOL_MEMORY:#x}ul",
+        f"#define POOL_MAX_PAGES {POOL_MAX_PAGES}ul",
+        f"#define MAILBOX {MAILBOX:#x}ul",
+        f"#define MAILBOX_SIZE {MAILBOX_SIZE:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
@@ -77,6 +84,7 @@ def generated_header() -> str:
     for op in OPS:
         fields = " ".join(f"u64 {arg.name};" for arg in op.args)
         lines.append(f"struct args_{op.name} {{ {fields} }};")
+    lines.append("#endif")
     return "\n".join(lines) + "\n"
 
 

@@ -16,12 +16,8 @@ from typing import Final
 
 from reference.console import ConsoleLink
 from reference.link import LinkGarbage
+from reference.memory_map import MAILBOX, MAILBOX_SIZE, RAM_BASE, RAM_SIZE
 from reference.protocol import Message
-
-RAM_BASE: Final = 0x4000_0000
-RAM_SIZE: Final = 128 << 20
-MAILBOX: Final = 0x4600_0000
-MAILBOX_SIZE: Final = 0x100_0000
 
 _REQUEST: Final = MAILBOX - RAM_BASE
 _REPLY: Final = _REQUEST + MAILBOX_SIZE // 2

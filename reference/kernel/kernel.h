@@ -15,6 +15,8 @@ typedef _Bool bool;
 #define NULL ((void *)0)
 #endif
 
+#include "generated.h"
+
 #define noreturn __attribute__((noreturn))
 #define WORDS_PER_PAGE 512ul
 #define POOL_PAGE_SIZE 4096ul
@@ -47,8 +49,6 @@ noreturn void panic_at(const char *reason, const void *place);
 
 /* frame.c: messages, see reference/protocol.py. They travel as lines on the console, or through the mailbox: memory
  * that the host maps too. A reply goes back the way its request came. */
-#define MAILBOX 0x46000000ul
-#define MAILBOX_SIZE 0x1000000ul
 
 struct frame {
 	u8 type;
@@ -73,9 +73,6 @@ struct reader {
 
 u64 read_varint(struct reader *reader);
 u64 read_scaled(struct reader *reader);
-
-#define POOL_MEMORY 0x44000000ul
-#define POOL_MAX_PAGES 256ul
 
 /* pool.c: the page pool, as pgtable/memory.py has it. Addresses are those the PTEs carry. */
 enum misuse { MISUSE_BAD_GET = 1, MISUSE_BAD_PUT, MISUSE_BAD_COUNT, MISUSE_BAD_FREE, MISUSE_POISON };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Greets the host, then answers its requests for ever. */
 #include "kernel.h"
-#include "generated.h"
 
 void kernel_main(void);
 

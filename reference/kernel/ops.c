@@ -5,7 +5,6 @@
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
 #include "boundary.h"
-#include "generated.h"
 
 #define FIELD(name, initial) u64 name;
 static struct {

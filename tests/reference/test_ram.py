@@ -13,8 +13,9 @@ from harness.ops import Op
 from harness.program import Program
 from reference import ram
 from reference.executor import Reference
+from reference.memory_map import MAILBOX_SIZE, RAM_BASE
 from reference.protocol import Message
-from reference.ram import RAM_BASE, GuestRam, RamLink
+from reference.ram import GuestRam, RamLink
 
 PROGRAM = Program((Op.of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), Op.of("unmap", ipa=0, size=4096)))
 
@@ -110,4 +111,4 @@ def test_a_panic_comes_over_the_console(memory_kernel: tuple[Reference, RamLink]
 def test_what_does_not_fit_the_mailbox_is_refused(memory_kernel: tuple[Reference, RamLink]) -> None:
     _, link = memory_kernel
     with pytest.raises(ValueError, match="does not fit"):
-        link.send(Message("D", 1, bytes(ram.MAILBOX_SIZE)))
+        link.send(Message("D", 1, bytes(MAILBOX_SIZE)))
