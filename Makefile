@@ -11,11 +11,13 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 60
 SMOKE_FLAGS ?=
+BENCH_FLAGS ?=
+BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup packages smoke test lint mutants clean
+.PHONY: help setup packages smoke test lint mutants bench bench-long clean
 
 help:  ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: packages $(STAMP)  ## Install what is missing and leave the s2fuzz command in .venv/bin
 
@@ -41,6 +43,16 @@ lint: setup
 
 mutants: setup  ## Find every planted bug, three seeds each
 	$(BIN)/python -m pytest -m mutants tests/mutants
+
+$(BENCH_STAMP): $(STAMP)
+	@$(PIP) --editable '.[dev,fuzz,bench]'
+	@touch $@
+
+bench: setup $(BENCH_STAMP)  ## Measure, in at most 15 minutes; bench-out/ gets bench.json and bench.svg (BENCH_FLAGS=…)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_FLAGS)
+
+bench-long: setup $(BENCH_STAMP)  ## The same for hours: every planted bug, memory over an hour
+	@PYTHONPATH=tests $(BIN)/python -m bench --long $(BENCH_FLAGS)
 
 clean:  ## Remove the virtual environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -23,6 +23,7 @@ from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, with_kernel
+from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
@@ -35,6 +36,7 @@ from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import observation_text, run_report, verified_against
 from reference.build import FLAVOURS
+from reference.shell import Shell
 
 OK: Final = 0
 FINDING: Final = 1
@@ -160,6 +162,20 @@ def cli() -> None:
     show_default=True,
     help="Whose coverage steers: the hosted file's, the model's (much slower), or both.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Fuzzing processes at once, each with a QEMU of its own.",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="A,B",
+    help="Two more sides to compare, written as for --sides. Rotates by worker, or by slices of time where there are "
+    "fewer workers. May be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -172,6 +188,8 @@ def smoke(
     corpora: Path | None,
     no_corpora: bool,
     guidance: str,
+    workers: int,
+    also: tuple[str, ...],
     as_json: bool,
     inputs: Path | None,
     **kernel: Any,
@@ -179,21 +197,28 @@ def smoke(
     """Fuzz for a short while: what CI runs on every change.
 
     Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
-    runs but findings, which go to --out.
+    runs but findings, which go to --out. The same seed and number of workers make the same programs; worker number n
+    (from 0) has the seed SEED + n.
     """
-    sides = _sides(**kernel)
-    for side in sides:  # before the clock starts, and where errors are printed as they are
-        side.open(_say).close()
+    pairs = [_sides(**kernel), *(choose_sides(sides=text, flavour=kernel["flavour"] or "plain") for text in also)]
+    if inputs is not None and max(workers, len(pairs)) > 1:
+        raise BadInput("--inputs is one process's: it needs --workers 1 and no --also")
+    for side in dict.fromkeys(side for pair in pairs for side in pair):
+        side.open(_say).close()  # before the clock starts, and where errors are printed as they are
     _check_places(out, inputs)
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
-    work = Assignment(
-        sides, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs, guidance=guidance
-    )
-    _say(f"{sides[0].name} against {sides[1].name}, seed {chosen_seed}, {seconds:g} s")
+    work = [
+        Assignment(
+            pair, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs, guidance=guidance
+        )
+        for pair in pairs
+    ]
+    for left, right in pairs:
+        _say(f"{left.name} against {right.name}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
-            progress = run_smoke(work, show)
+            progress = run_smoke(work, workers, show)
         except Interrupted as error:
             progress = error.progress
     for line in display.summary(progress):
@@ -223,7 +248,7 @@ def _check_places(out: Path, inputs: Path | None) -> None:
         inputs.touch()
 
 
-def _print_places(findings: list[dict[str, str]], to_stderr: bool) -> None:
+def _print_places(findings: list[dict[str, Any]], to_stderr: bool) -> None:
     for finding in findings:
         click.echo(f"{finding['class']} {finding['bucket']}: {finding['directory']}", err=to_stderr)
     if findings:
@@ -335,7 +360,8 @@ def replay(finding: Path, **kernel: Any) -> int:
         sides = stored
     if kernel["flavour"]:
         left_side, right_side = (
-            dataclasses.replace(side, flavour=kernel["flavour"]) if side.kind == "kernel" else side for side in sides
+            dataclasses.replace(side, flavour=kernel["flavour"] or "plain") if side.kind == "kernel" else side
+            for side in sides
         )
         sides = left_side, right_side
     try:
@@ -380,6 +406,27 @@ def debug(program: Path, record: int, port: int | None, seconds: float, **kernel
         raise ToolFailure(f"no debugger let the program go on within {seconds:g} s")
     click.echo(observation_text(loaded, observation), nl=False)
     return OK
+
+
+@cli.command()
+@kernel_options
+def shell(**kernel: Any) -> int:
+    """Try ops by hand, one a line, on a table in a running kernel.
+
+    A line is an op as in a program (map ipa=0x0 size=2M phys=0x80000000 prot=rw mc=2), `tree` for the table's pages,
+    `reset` with any knobs (reset ia_bits=32 fwb=off) for a fresh machine, or `help`. Reads stdin; from a file or pipe,
+    the exit status is 1 after a crash or hang, and 2 after a line that is refused.
+    """
+    chosen = _sides(**kernel)[1]
+    if chosen.kind != "kernel":
+        raise BadInput(f"{chosen.name} is not a kernel; choose one with --linux")
+    with closing(Shell(chosen.image(_say), chosen.name)) as opened:
+        if sys.stdin.isatty():
+            _say(f"{chosen.name}: `help` lists the ops, Ctrl-D ends")
+        outcome = converse(opened, lines(), click.echo, _say)
+    if sys.stdin.isatty():
+        return OK
+    return FINDING if outcome.deaths else BAD_INPUT if outcome.refused else OK
 
 
 @cli.command()

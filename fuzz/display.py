@@ -55,7 +55,9 @@ def describe(progress: Progress) -> str:
         f"coverage {' '.join('{reached}/{of}'.format(**one) for one in progress.edges) or '-'}",
         f"findings {len(progress.findings)}",
     ]
-    restarts = progress.boots - len(progress.edges)
+    if progress.tally.get("masking"):
+        parts.append(f"masked by {', '.join(progress.tally['masking'])}")
+    restarts = progress.boots - progress.kernels
     if restarts > 0:
         parts.append(f"restarts {restarts}")
     return ", ".join(parts)
@@ -77,6 +79,9 @@ def summary(progress: Progress) -> list[str]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
         lines.append(f"{tally['unconfirmed']} not confirmed on fresh kernels, kept under unconfirmed/")
+    for bucket in tally.get("masking", ()):
+        share = tally["buckets"][bucket] / max(1, tally["executions"] + tally["replayed"])
+        lines.append(f"{bucket}: {share:.0%} of executions, so it masks what lies behind it; mend it before you go on")
     if not progress.findings:
         lines.append("nothing found")
     return lines

@@ -26,8 +26,8 @@ class Filer:
         self.sides = sides
         self.executors = executors
         self.origin = origin
-        self.filed: list[dict[str, str]] = []
-        """Of every finding filed: class, bucket, directory."""
+        self.filed: list[dict[str, Any]] = []
+        """Of every finding filed: class, bucket, directory, ops. The shortest of a bucket comes first."""
 
     def report(self, program: Program, verdict: Verdict) -> str:
         """The text that `file` puts into the directory."""
@@ -58,9 +58,16 @@ class Filer:
             {"left": dict(left.identity), "right": dict(right.identity)},
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
         )
-        entry = {"bucket": verdict.bucket, "class": verdict.kind, "directory": str(directory)}
+        entry = {
+            "bucket": verdict.bucket,
+            "class": verdict.kind,
+            "directory": str(directory),
+            "ops": len(program.ops),
+        }
         if entry not in self.filed:
             self.filed.append(entry)
+            buckets = list(dict.fromkeys(one["bucket"] for one in self.filed))
+            self.filed.sort(key=lambda one: (buckets.index(one["bucket"]), one["ops"]))
         return directory
 
 

@@ -1,24 +1,35 @@
 """New inputs from old ones, op by op, and sensible programs from nothing. Deterministic by the generator passed in.
 
-Inputs stay bytes: `harness.codec.layout` says where ops and arguments begin, and any cut there can be joined to any
-other. The tables in `harness.ops` drive everything, so an op that is added comes along.
+`harness.codec.split` cuts an input into its ops and their arguments, which are changed and joined anew. The tables in
+`harness.ops` drive everything, so an op that is added comes along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from harness.codec import BOUNDARY_CHOICES, encode, layout
-from harness.machine import Machine
-from harness.ops import PROT_BITS, Kind, Op
+from harness.codec import (
+    BOUNDARY_CHOICES,
+    Parts,
+    definition_of,
+    encode,
+    header_of,
+    knob_value,
+    read_argument,
+    split,
+    write_argument,
+)
+from harness.machine import KNOBS, Machine
+from harness.ops import FLAG_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
-FRESH_SIZES: Final = (32, 112)
-"""Bytes of an input made of random choices: about 4 to 14 ops."""
-_MAX_STEPS: Final = 3
+FRESH_SIZES: Final = (64, 192)
+"""Bytes of an input made of random choices: about 8 to 24 ops."""
+_MAX_STEPS: Final = 4
+_MAX_RUN: Final = 4
+"""Ops that are dropped, repeated or moved together."""
 
 _PAGE: Final = 1 << 12
 _BLOCK: Final = 1 << 21
@@ -27,6 +38,9 @@ _RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 _RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
 _MEMORY: Final = 0x8000_0000
 """Physical minus intermediate address of the memory of the machines below."""
+_NEIGHBOURS: Final = (_PAGE, -_PAGE, _BLOCK, -_BLOCK, _GIB, -_GIB)
+_LEVEL_BITS: Final = 9
+"""Log2 of how much more an entry maps one level up."""
 
 
 def random_input(choice: Random) -> bytes:
@@ -35,105 +49,153 @@ def random_input(choice: Random) -> bytes:
 
 
 def mutate(data: bytes, choice: Random) -> bytes:
-    """`data` with one to three changes that respect ops and arguments."""
+    """`data` with one to four changes that respect ops and arguments."""
+    parts = split(data)
     for _ in range(choice.randint(1, _MAX_STEPS)):
-        data = choice.choice(_CHANGES)(data, choice)
-    return data
+        choice.choice(_CHANGES)(parts, choice)
+    return parts.join()
 
 
 def crossover(first: bytes, second: bytes, choice: Random) -> bytes:
-    """The beginning of one program and the end of another; the machine is the first's."""
-    return first[: _place(first, choice)] + second[_place(second, choice) :]
+    """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
+    The machine is the first's."""
+    parts, other = split(first), split(second)
+    if choice.random() < 0.5:
+        parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
+    else:
+        at, start = _place(parts, choice), _place(other, choice)
+        parts.ops[at:at] = other.ops[start : start + choice.randint(1, _MAX_RUN)]
+    return parts.join()
 
 
-def _place(data: bytes, choice: Random) -> int:
-    """Where an op begins, or the end."""
-    parts = layout(data)
-    return choice.choice([parts.header, *(cuts[-1] for _, cuts in parts.ops)])
+def _place(parts: Parts, choice: Random) -> int:
+    """The number of an op, or the end's."""
+    return choice.randint(0, len(parts.ops))
 
 
-def _span(data: bytes, choice: Random) -> tuple[int, int]:
-    """One op's bytes; empty where there is none."""
-    ops = layout(data).ops
-    if not ops:
-        return len(data), len(data)
-    cuts = choice.choice(ops)[1]
-    return cuts[0], cuts[-1]
+def _run(parts: Parts, choice: Random) -> slice:
+    """Some ops in a row, mostly one."""
+    start = _place(parts, choice)
+    return slice(start, start + (1 if choice.random() < 0.6 else choice.randint(1, _MAX_RUN)))
 
 
-def _insert(data: bytes, choice: Random) -> bytes:
-    at = _place(data, choice)
-    return data[:at] + choice.randbytes(choice.randint(4, 12)) + data[at:]
+def _insert(parts: Parts, choice: Random) -> None:
+    at = _place(parts, choice)
+    parts.ops[at:at] = split(b"\0" + choice.randbytes(16)).ops[:1]
 
 
-def _drop(data: bytes, choice: Random) -> bytes:
-    start, end = _span(data, choice)
-    return data[:start] + data[end:]
+def _drop(parts: Parts, choice: Random) -> None:
+    del parts.ops[_run(parts, choice)]
 
 
-def _duplicate(data: bytes, choice: Random) -> bytes:
-    start, end = _span(data, choice)
-    at = _place(data, choice)
-    return data[:at] + data[start:end] + data[at:]
+def _duplicate(parts: Parts, choice: Random) -> None:
+    at = _place(parts, choice)
+    parts.ops[at:at] = [list(op) for op in parts.ops[_run(parts, choice)]]
 
 
-def _move(data: bytes, choice: Random) -> bytes:
-    start, end = _span(data, choice)
-    rest = data[:start] + data[end:]
-    at = _place(rest, choice)
-    return rest[:at] + data[start:end] + rest[at:]
+def _move(parts: Parts, choice: Random) -> None:
+    run = _run(parts, choice)
+    moved = parts.ops[run]
+    del parts.ops[run]
+    at = _place(parts, choice)
+    parts.ops[at:at] = moved
 
 
-def _retarget(data: bytes, choice: Random) -> bytes:
-    """Give one op another's address, so that they meet."""
-    places = [
-        (cuts[index + 1], cuts[index + 2])
-        for definition, cuts in layout(data).ops
-        for index, arg in enumerate(definition.args)
-        if arg.kind is Kind.IPA
-    ]
+def _arguments(parts: Parts, *kinds: Kind) -> Iterator[tuple[list[bytes], int, Kind]]:
+    """Every argument of these kinds (of any, where none is named): the op, its part's number there, the kind."""
+    for op in parts.ops:
+        for index, arg in enumerate(definition_of(op).args, start=1):
+            if not kinds or arg.kind in kinds:
+                yield op, index, arg.kind
+
+
+def _pick(parts: Parts, choice: Random, *kinds: Kind) -> tuple[list[bytes], int, Kind] | None:
+    places = list(_arguments(parts, *kinds))
+    return choice.choice(places) if places else None
+
+
+def _retarget(parts: Parts, choice: Random) -> None:
+    """Give one op another's address, or its neighbour's, so that they meet."""
+    places = list(_arguments(parts, Kind.IPA))
     if len(places) < 2:
-        return data
-    (start, end), (from_start, from_end) = choice.sample(places, 2)
-    return data[:start] + data[from_start:from_end] + data[end:]
+        return
+    (op, index, kind), (other, other_index, _) = choice.sample(places, 2)
+    op[index] = other[other_index]
+    if choice.random() < 0.3:
+        limit = 1 << parts.machine["ia_bits"]
+        value = read_argument(kind, op[index], limit, 0) + choice.choice(_NEIGHBOURS)
+        op[index] = write_argument(kind, value & U64_MAX, limit, 0)
 
 
-def _rechoose(data: bytes, choice: Random) -> bytes:
+def _rechoose(parts: Parts, choice: Random) -> None:
     """Choose one argument anew: an address, a size, a protection, a flag."""
-    places = [pair for _, cuts in layout(data).ops for pair in pairwise(cuts[1:])]
-    if not places:
-        return data
-    start, end = choice.choice(places)
-    return data[:start] + choice.randbytes(max(end - start, 1)) + data[end:]
+    place = _pick(parts, choice)
+    if place is not None:
+        op, index, _ = place
+        fresh = split(b"\0" + op[0] + choice.randbytes(64)).ops[0]
+        op[index] = fresh[index]
 
 
-def _to_an_edge(data: bytes, choice: Random) -> bytes:
+def _resize(parts: Parts, choice: Random) -> None:
+    """Let one op work on a level's size more or less, or on one page more or less."""
+    place = _pick(parts, choice, Kind.SIZE, Kind.PAGEWISE_SIZE)
+    if place is None:
+        return
+    op, index, kind = place
+    limit = 1 << parts.machine["ia_bits"]
+    ipa = read_argument(Kind.IPA, op[1], limit, 0)
+    size = read_argument(kind, op[index], limit, ipa)
+    sizes = [size << _LEVEL_BITS, size >> _LEVEL_BITS, size + _PAGE, size - _PAGE, size * 2]
+    if kind is Kind.PAGEWISE_SIZE:
+        del sizes[0]  # filled page by page, a level more would only spend the budget
+    op[index] = write_argument(kind, choice.choice(sizes) & U64_MAX, limit, ipa)
+
+
+def _flip_flag(parts: Parts, choice: Random) -> None:
+    """Set or clear one flag or protection."""
+    place = _pick(parts, choice, *FLAG_NAMES)
+    if place is not None:
+        op, index, kind = place
+        value = read_argument(kind, op[index], 1, 0) ^ choice.choice(list(FLAG_NAMES[kind].values()))
+        op[index] = write_argument(kind, value, 1, 0)
+
+
+def _to_an_edge(parts: Parts, choice: Random) -> None:
     """Move some arguments of one op to boundaries: the limit and its neighbours, table ends, odd sizes."""
-    ops = layout(data).ops
-    if not ops:
-        return data
-    definition, cuts = choice.choice(ops)
-    out = data[: cuts[1]]
-    for arg, (start, end) in zip(definition.args, pairwise(cuts[1:]), strict=True):
+    if not parts.ops:
+        return
+    op = choice.choice(parts.ops)
+    for index, arg in enumerate(definition_of(op).args, start=1):
         edges = BOUNDARY_CHOICES.get(arg.kind)
-        out += bytes((choice.choice(edges),)) if edges and choice.random() < 0.5 else data[start:end]
-    return out + data[cuts[-1] :]
+        if edges and choice.random() < 0.5:
+            op[index] = bytes((choice.choice(edges),))
 
 
-def _change_machine(data: bytes, choice: Random) -> bytes:
-    return choice.randbytes(3) + data[layout(data).header :]
+def _change_machine(parts: Parts, choice: Random) -> None:
+    """Choose one knob anew, or go back to the default machine."""
+    if choice.random() < 0.3:
+        parts.header = header_of(Machine())
+        return
+    knob = choice.choice(KNOBS)
+    parts.header = header_of(parts.machine.replace(knob.name, knob_value(knob, choice.randrange(256))))
 
 
-_CHANGES: Final[tuple[Callable[[bytes, Random], bytes], ...]] = (
+_CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
+    _insert,
     _insert,
     _drop,
+    _duplicate,
     _duplicate,
     _move,
     _retarget,
     _retarget,
+    _retarget,
     _rechoose,
     _rechoose,
     _rechoose,
+    _resize,
+    _resize,
+    _flip_flag,
     _to_an_edge,
     _change_machine,
 )
@@ -145,7 +207,7 @@ def life(choice: Random) -> bytes:
     base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
     scenes = (_boot, _fault, _fault, _share, _reclaim, _log, _merge, _look, _shrink)
     ops: list[Op] = _boot(base, choice)
-    for _ in range(choice.randint(4, 12)):
+    for _ in range(choice.randint(6, 16)):
         near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
         ops += choice.choice(scenes)(near, choice)
     if choice.random() < 0.3:

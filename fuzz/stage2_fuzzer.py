@@ -9,6 +9,7 @@ findings below ./s2fuzz-out and goes on.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -30,20 +31,25 @@ from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Assignment, Worker  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
-from reference.coverage import HostedCoverage  # noqa: E402
+from reference.coverage import Registration  # noqa: E402
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Half the time changes op by op; else libFuzzer's own, a life of a machine, or random choices from nothing, so
-    that a run does not stay with its first finds. Deterministic by `seed`."""
+    """Mostly changes op by op; else libFuzzer's own, a life of a machine, or random choices from nothing, so that a run
+    does not stay with its first finds. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
-    if kind < 0.5:
+    if kind < 0.6:
         return mutation.mutate(data, choice)[:max_size]
     if kind < 0.7:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
-    return (mutation.life(choice) if kind < 0.85 else mutation.random_input(choice))[:max_size]
+    return fresh(choice)[:max_size]
+
+
+def fresh(choice: Random) -> bytes:
+    """An input from nothing."""
+    return mutation.life(choice) if choice.random() < 0.5 else mutation.random_input(choice)
 
 
 def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
@@ -51,8 +57,8 @@ def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
     return mutation.crossover(first, second, Random(seed))[:max_size]
 
 
-def register(coverage: HostedCoverage) -> None:
-    """Hand a kernel's counters to libFuzzer, in place: it reads and clears them in the guest's memory.
+def register(at: Registration) -> None:
+    """Hand counters to libFuzzer, in place: it reads and clears them where they are, a kernel's in the guest's memory.
 
     Only from within the target: Fuzz() loads libFuzzer after the mutator, and libFuzzer that was loaded sooner would
     silently use its own mutator.
@@ -60,7 +66,6 @@ def register(coverage: HostedCoverage) -> None:
     from atheris import core_with_libfuzzer  # noqa: PLC0415
 
     libfuzzer = ctypes.CDLL(core_with_libfuzzer.__file__)
-    at = coverage.registration()
     pointer = ctypes.c_void_p
     libfuzzer.__sanitizer_cov_8bit_counters_init(pointer(at.counters_start), pointer(at.counters_stop))
     libfuzzer.__sanitizer_cov_pcs_init(pointer(at.pcs_start), pointer(at.pcs_stop))
@@ -97,14 +102,21 @@ def main(arguments: list[str]) -> None:
     if work.parent is not None:
         die_with(work.parent)
     worker = prepare(work, arguments)
-    unregistered = worker.coverage[:] if work.guidance in ("kernel", "both") else []
+    unregistered = worker.registrations()
+    gc.freeze()  # what lives for ever need not be looked at again and again
 
     def target(data: bytes) -> None:
         while unregistered:
             register(unregistered.pop())
         worker.run_one(data)
 
-    atheris.Setup(arguments, target, custom_mutator=mutate, custom_crossover=cross)
+    def breed(data: bytes, max_size: int, seed: int) -> bytes:
+        # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
+        if hash(data) in worker.diverging:
+            return fresh(Random(seed))[:max_size]
+        return mutate(data, max_size, seed)
+
+    atheris.Setup(arguments, target, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from fuzz.filing import Filer
+from fuzz.joint_coverage import JointCoverage
 from fuzz.sides import Side, from_configuration, to_configuration
 from harness.codec import decode
 from harness.errors import BadInput, ToolFailure
@@ -24,10 +25,12 @@ from harness.judge import Judge, Unconfirmed
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import format_program, read
-from reference.coverage import HostedCoverage
+from reference.coverage import HostedCoverage, Registration
 from reference.executor import Reference
 
 KEPT_PER_BUCKET: Final = 3
+_MASKING_SHARE: Final = 0.03
+_MASKING_LEAST: Final = 10
 _MESSAGE_INTERVAL: Final = 0.25
 _MAX_COUNTED_OPS: Final = 256
 
@@ -113,6 +116,16 @@ class Tally:
         self.splits = 0
         self.merges = 0
         self.buckets: Counter[str] = Counter()
+        """Of the programs on which the sides differed, those replayed among them."""
+
+    def masking(self) -> list[str]:
+        """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
+        executions = self.executions + self.replayed
+        return sorted(
+            bucket
+            for bucket, count in self.buckets.items()
+            if count >= _MASKING_LEAST and count >= _MASKING_SHARE * executions
+        )
 
     def count(self, program: Program, model: Model | None) -> None:
         """Add one generated program and, where the model ran it, what it did."""
@@ -132,6 +145,28 @@ class Tally:
         self.blocks += shape.blocks
         self.splits += shape.splits
         self.merges += shape.merges
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything counted, for another process."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Tally:
+        """What `to_json` made, after a passage through JSON, whose keys are text."""
+        tally = cls()
+        for name, value in data.items():
+            setattr(tally, name, Counter(value) if isinstance(value, dict) else value)
+        tally.sizes = Counter({int(size): count for size, count in data["sizes"].items()})
+        return tally
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both together."""
+        total = Tally()
+        for name, value in vars(self).items():
+            more = getattr(other, name)
+            both = [a + b for a, b in zip(value, more, strict=True)] if isinstance(value, list) else value + more
+            setattr(total, name, both)
+        return total
 
     def median_ops(self) -> int:
         """The median number of ops per generated program."""
@@ -159,6 +194,7 @@ class Tally:
             },
             "ops": total,
             "ops_succeeded": round(good / total, 4) if total else 0.0,
+            "masking": self.masking(),
             "over_budget": self.over_budget,
             "replayed": self.replayed,
             "skipped": self.skipped,
@@ -186,11 +222,22 @@ class Worker:
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
         self.coverage = [HostedCoverage(side) for side in self.executors if isinstance(side, Reference)]
         """Of every kernel among the sides."""
+        self.joint = [] if self._model is None else [JointCoverage(self._model)]
+        self.diverging: set[int] = set()
+        """Hashes of the generated inputs on which the sides differed: nothing is bred from them."""
+        self._confirmed: dict[str, str] = {}
+        """From what was seen to the bucket that it was confirmed as; how many of a bucket were filed."""
+        self._filed: Counter[str] = Counter()
         self._started: float | None = None
         self._last_message = 0.0
         self._inputs = None if assignment.inputs is None else assignment.inputs.open("w")
         if assignment.control is not None:
             os.set_blocking(assignment.control, False)
+
+    def registrations(self) -> list[Registration]:
+        """The counters that steer besides Atheris' own, which are the model's where it was instrumented."""
+        kernels = self.coverage if self.assignment.guidance in ("kernel", "both") else []
+        return [kernel.registration() for kernel in kernels] + [joint.registration() for joint in self.joint]
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora, in order of their names. One that a side cannot run is skipped."""
@@ -215,8 +262,7 @@ class Worker:
         try:
             found = self._judge(program)
             self.tally.count(program, self._model)
-            for hosted in self.coverage:
-                hosted.note()
+            self._steer(program, data, found)
             if self._inputs is not None:
                 self._inputs.write(f"{data.hex()}\n")
             self._report_progress()
@@ -238,19 +284,37 @@ class Worker:
         self._end(3)
 
     def _judge(self, program: Program) -> bool:
-        """Whether a finding was made; it is on disk then, unless its bucket is full."""
-        try:
-            verdict = self.judge.check(program)
-        except Unconfirmed as error:
-            self._keep_unconfirmed(program, str(error))
+        """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
+        one shallow bug does not take the run's time."""
+        seen = self.judge.suspect(program)
+        if seen is None:
             return False
-        if verdict is None:
-            return False
-        self.tally.buckets[verdict.bucket] += 1
-        if self.tally.buckets[verdict.bucket] <= KEPT_PER_BUCKET:
-            directory = self.filer.file(program, verdict)
-            self._say({"event": "finding", "directory": str(directory), "bucket": verdict.bucket})
+        bucket = self._confirmed.get(seen)
+        if bucket is None or self._filed[bucket] < KEPT_PER_BUCKET:
+            try:
+                verdict = self.judge.confirm(program, seen)
+            except Unconfirmed as error:
+                self._keep_unconfirmed(program, str(error))
+                return False
+            bucket = self._confirmed[seen] = verdict.bucket
+            if self._filed[bucket] < KEPT_PER_BUCKET:
+                self._filed[bucket] += 1
+                directory = self.filer.file(program, verdict)
+                self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
+        self.tally.buckets[bucket] += 1
         return True
+
+    def _steer(self, program: Program, data: bytes, diverged: bool) -> None:
+        """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""
+        for hosted in self.coverage:
+            hosted.note()
+        if diverged:
+            self.diverging.add(hash(data))
+            for hosted in self.coverage:
+                hosted.forget()
+        else:
+            for joint in self.joint:
+                joint.note(program)
 
     def _keep_unconfirmed(self, program: Program, why: str) -> None:
         self.tally.unconfirmed += 1
@@ -287,12 +351,15 @@ class Worker:
         boots = sum(side.boots for side in self.executors if isinstance(side, Reference))
         return {
             "boots": boots,
-            "edges": [{"of": hosted.edges, "reached": hosted.reached} for hosted in self.coverage],
+            "edges": [
+                {"image": hosted.image, "of": hosted.edges, "reached": f"{hosted.reached:x}"}
+                for hosted in self.coverage
+            ],
             "event": event,
             "findings": self.filer.filed,
             "identities": [dict(side.identity) for side in self.executors],
             "seconds": round(seconds, 3),
-            "tally": self.tally.summary(),
+            "tally": self.tally.to_json(),
         }
 
     def _say(self, message: dict[str, Any]) -> None:

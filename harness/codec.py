@@ -20,7 +20,7 @@ from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
 from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 1
+CODEC: Final = 2
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -42,9 +42,19 @@ _DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
 """Physical minus intermediate address, for mappings whose blocks line up."""
 
 _ODD_SIZES: Final = (
-    *(0, 1, 0x1001, 0x7000, 0x1_0000, 0x1F_FFFF, 0x40_0001, 0x3FFF_F000),
-    *(1 << 31, 1 << 36, 1 << 39, 1 << 47, 1 << 63, U64_MAX, U64_MAX - 0xFFF, 0x20_1000),
+    *(0, 1, 0x1001, 0x5000, 0x7000, 0x8000, 0xC000, 0x1_0000, 0x1_F000, 0x3_F000),
+    *(0x1F_FFFF, 0x20_1000, 0x3F_F000, 0x40_0001),
 )
+_HUGE_SIZES: Final = (
+    *(0x3FFF_F000, 1 << 31, 1 << 33, 1 << 36, 1 << 39, 1 << 40),
+    *(1 << 47, 1 << 63, U64_MAX, U64_MAX - 0xFFF),
+)
+"""Rare, for an op that fills or invalidates so much spends the whole budget, and the program ends with it."""
+_HUGE: Final = bytes((len(_ODD_SIZES) << 4 | 15,))
+"""The first byte of one of them; the next chooses."""
+
+_SMALL_POOL: Final = 24
+"""Pages: a program of some ops needs about so many."""
 
 _R, _W, _X = PROT_BITS["r"], PROT_BITS["w"], PROT_BITS["x"]
 _COMMON_FLAGS: Final = {
@@ -117,31 +127,69 @@ def encode(program: Program) -> bytes:
     return bytes(out)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the parts of an input lie. `header` is its first part's end; `ops` has for every op its definition and
-    where its selector and each of its arguments begin, and the end."""
+@dataclass(slots=True)
+class Parts:
+    """An input, cut where it may be joined anew. `header` is the machine's bytes; each op is a list of its selector
+    and its arguments, as bytes. What an argument's bytes mean may depend on the op's address, how many they are does
+    not, so any argument of the same kind may stand in its place."""
 
-    header: int
-    ops: list[tuple[OpDef, tuple[int, ...]]]
+    header: bytes
+    ops: list[list[bytes]]
+
+    def join(self) -> bytes:
+        """As one input again."""
+        return b"".join((self.header, *(part for op in self.ops for part in op)))
+
+    @property
+    def machine(self) -> Machine:
+        """What the header says."""
+        return _decode_machine(_Bytes(self.header))
 
 
-def layout(data: bytes) -> Layout:
-    """The parts of an input, which may be cut and joined at these places. Never raises."""
+def split(data: bytes) -> Parts:
+    """The parts of an input; what is missing of its last op is filled up with zeros. Never raises."""
     source = _Bytes(data)
-    limit = 1 << _decode_machine(source)["ia_bits"]
-    header = min(source.at, len(data))
-    ops: list[tuple[OpDef, tuple[int, ...]]] = []
-    while source.at < len(data) and len(ops) < MAX_OPS:
-        cuts = [source.at]
-        definition = _SELECTOR[source.byte() % len(_SELECTOR)]
-        ipa = 0
-        for index, arg in enumerate(definition.args):
-            cuts.append(source.at)
-            value = _DECODERS[arg.kind](source, limit, ipa)
-            ipa = ipa if index else value
-        ops.append((definition, tuple(min(cut, len(data)) for cut in (*cuts, source.at))))
-    return Layout(header, ops)
+    _decode_machine(source)
+    at = source.at
+    header = data[:at].ljust(at, b"\0")
+    ops: list[list[bytes]] = []
+    while at < len(data) and len(ops) < MAX_OPS:
+        op = [data[at : at + 1]]
+        at += 1
+        for lengths in _ARG_LENGTHS[_SELECTOR[op[0][0] % len(_SELECTOR)].number]:
+            size = lengths[data[at] if at < len(data) else 0]
+            op.append(data[at : at + size].ljust(size, b"\0"))
+            at += size
+        ops.append(op)
+    return Parts(header, ops)
+
+
+def definition_of(op: list[bytes]) -> OpDef:
+    """Which op one of `Parts.ops` is."""
+    return _SELECTOR[op[0][0] % len(_SELECTOR)]
+
+
+def header_of(machine: Machine) -> bytes:
+    """The bytes that begin an input for `machine`."""
+    out = bytearray()
+    _encode_machine(machine, out)
+    return bytes(out)
+
+
+def knob_value(knob: Knob, byte: int) -> int:
+    """The value of a knob that one byte chooses; it is among those that the knob allows."""
+    return _knob_choice(knob, byte)
+
+
+def read_argument(kind: Kind, part: bytes, limit: int, ipa: int) -> int:
+    """What an argument's bytes mean in a machine with addresses below `limit`, in an op whose first argument is
+    `ipa` (0 for the first itself)."""
+    return _DECODERS[kind](_Bytes(part), limit, ipa)
+
+
+def write_argument(kind: Kind, value: int, limit: int, ipa: int) -> bytes:
+    """Bytes that mean `value` there."""
+    return _ENCODERS[kind](value, limit, ipa)
 
 
 def _decode_machine(source: _Bytes) -> Machine:
@@ -174,6 +222,8 @@ def _encode_machine(machine: Machine, out: bytearray) -> None:
 
 def _knob_choice(knob: Knob, byte: int) -> int:
     span = knob.high - knob.low
+    if knob.name == "pool_pages" and byte < _CHOICES:  # memory that runs out is worth more than memory that does not
+        return 1 + byte % _SMALL_POOL
     return _fit(knob, byte if span <= 256 else span >> byte % span.bit_length())
 
 
@@ -187,9 +237,10 @@ def _fit(knob: Knob, value: int) -> int:
 
 def _decode_op(definition: OpDef, source: _Bytes, limit: int) -> Op:
     values: list[int] = []
-    for arg in definition.args:
-        ipa = values[0] if values else 0
-        values.append(_DECODERS[arg.kind](source, limit, ipa))
+    ipa = 0
+    for decoder in _ARG_DECODERS[definition.number]:
+        values.append(decoder(source, limit, ipa))
+        ipa = values[0]
     return Op(definition, tuple(values))
 
 
@@ -232,7 +283,7 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
     if form == 14:
         return _size_to_an_edge(ipa, limit, rest)
     if form == 15:
-        return _ODD_SIZES[rest]
+        return _ODD_SIZES[rest] if first != _HUGE[0] else _HUGE_SIZES[source.byte() % len(_HUGE_SIZES)]
     if ipa % _BLOCK and (form or rest > 3):
         return _PAGE_COUNTS[rest & 7] << 12
     if form < 6:
@@ -256,7 +307,7 @@ def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:
         return source.literal()
     if first < 240:
         return _PAGE_COUNTS[first & 7] << 12
-    return _ODD_SIZES[first - 240]
+    return _ODD_SIZES[(first - 240) % len(_ODD_SIZES)]
 
 
 def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:
@@ -268,7 +319,8 @@ def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:
         return (ipa + _DELTAS[rest & 3]) & U64_MAX
     if form == 6:
         return MAX_PA - ((rest & 7) << _UNITS[rest >> 3 & 3])
-    return _DELTAS[0] + _grid(source.byte(), 3) + (rest & 1) * 0x88
+    steps = 3 if ipa % _BLOCK or rest >= 24 else 2  # what does not line up is mapped page by page
+    return _DELTAS[0] + _grid(source.byte(), steps) + (rest & 1) * 0x88
 
 
 def _flags_decoder(kind: Kind) -> Callable[[_Bytes, int, int], int]:
@@ -343,9 +395,17 @@ _PHYS_FORMS: Final = (
     *(bytes((7, byte)) for byte in range(256)),
 )
 
+_SIZE_FORMS: Final = (
+    *(form for form in _ONE_BYTE if form != _HUGE),
+    *(_HUGE + bytes((byte,)) for byte in range(len(_HUGE_SIZES))),
+)
+
 BOUNDARY_CHOICES: Final = {
     Kind.IPA: tuple(byte for byte in range(_LITERAL) if byte & 7 == 5),
-    Kind.SIZE: tuple(byte for byte in range(_LITERAL) if byte & 15 >= 14),
+    Kind.SIZE: (
+        *(byte for byte in range(_LITERAL) if byte & 15 == 14),
+        *(byte << 4 | 15 for byte in range(len(_ODD_SIZES))),
+    ),
     Kind.PAGEWISE_SIZE: tuple(range(240, _LITERAL)),
     Kind.PHYS: tuple(byte for byte in range(_LITERAL) if byte & 7 == 6),
 }
@@ -365,7 +425,7 @@ _DECODERS: Final = {
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
-    Kind.SIZE: _shortest(_decode_size, _ONE_BYTE),
+    Kind.SIZE: _shortest(_decode_size, _SIZE_FORMS),
     Kind.PAGEWISE_SIZE: _shortest(_decode_pagewise_size, _ONE_BYTE),
     Kind.PHYS: _shortest(_decode_phys, _PHYS_FORMS),
     Kind.PROT: _flags_encoder(Kind.PROT),
@@ -374,3 +434,17 @@ _ENCODERS: Final = {
     Kind.CACHE: _encode_cache,
     Kind.OWNER: _encode_owner,
 }
+
+
+def _length(kind: Kind, first: int) -> int:
+    source = _Bytes(bytes((first,)))
+    _DECODERS[kind](source, 1 << 40, 0)
+    return source.at
+
+
+_LENGTHS: Final = {kind: tuple(_length(kind, first) for first in range(256)) for kind in _DECODERS}
+"""Of an argument, in bytes, by its first one."""
+
+# By op number: looking a Kind up costs more than decoding an argument.
+_ARG_DECODERS: Final = {op.number: tuple(_DECODERS[arg.kind] for arg in op.args) for op in OPS}
+_ARG_LENGTHS: Final = {op.number: tuple(_LENGTHS[arg.kind] for arg in op.args) for op in OPS}

@@ -48,17 +48,44 @@ class Judge:
 
     def check(self, program: Program) -> Verdict | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
+        seen = self.suspect(program)
+        return None if seen is None else self.confirm(program, seen)
+
+    def suspect(self, program: Program) -> str | None:
+        """What seems to be wrong, from a few runs on the targets as they are: mostly the bucket of the verdict to come.
+        None when the sides agree."""
         try:
             if self.agree(program):
                 return None
             left, right = self.left.observe(program), self.right.observe(program)
             if left.words == right.words:
-                raise Unconfirmed("the digests differed once, the observations did not")
-            if not differences(left, right, self.tiers):
+                return "the digests differed once, the observations did not"
+            if not (found := differences(left, right, self.tiers)):
                 return None
+            beginning = program.prefix(self._parting(program))
+            left, right = self.left.observe(beginning), self.right.observe(beginning)
+            return (differences(left, right, self.tiers) or found)[0].bucket
         except TargetDied as error:
-            return self._confirm(program, f"{error.report.kind}: {error.report.headline}")
-        return self._confirm(program, "the digests differed")
+            return f"{error.report.kind}: {error.report.headline}"
+
+    def _parting(self, program: Program) -> int:
+        """How many ops it takes for the sides to part, taking them to stay apart from there on."""
+        low, high = 0, len(program.ops)
+        while low < high:
+            middle = (low + high) // 2
+            if self.agree(program.prefix(middle)):
+                low = middle + 1
+            else:
+                high = middle
+        return high
+
+    def confirm(self, program: Program, seen: str) -> Verdict:
+        """The verdict on a program that was seen to go wrong. Raises Unconfirmed, with what was seen, when on fresh
+        targets it does not."""
+        verdict = self.verdict(program)
+        if verdict is None:
+            raise Unconfirmed(seen)
+        return verdict
 
     def agree(self, program: Program) -> bool:
         """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
@@ -86,12 +113,6 @@ class Judge:
             if verdict is not None:
                 return verdict
         return None
-
-    def _confirm(self, program: Program, seen: str) -> Verdict:
-        verdict = self.verdict(program)
-        if verdict is None:
-            raise Unconfirmed(seen)
-        return verdict
 
     def _judge(self, program: Program, record: int) -> Verdict | None:
         observed: list[Observation | None] = []

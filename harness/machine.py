@@ -102,6 +102,12 @@ class Machine:
     def __getitem__(self, name: str) -> int:
         return self.values[_INDEX[name]]
 
+    def replace(self, name: str, value: int) -> Machine:
+        """The same machine but for one knob. Raises KeyError, ValueError."""
+        values = list(self.values)
+        values[_INDEX[name]] = value
+        return Machine(tuple(values))
+
     def changed(self) -> dict[str, int]:
         """The knobs that differ from their defaults, in `KNOBS` order."""
         return {k.name: v for k, v in zip(KNOBS, self.values, strict=True) if v != k.default}

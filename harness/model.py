@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +34,7 @@ from pgtable.pte import is_table, is_valid
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
 
+_INIT: Final = Op(INIT, ())
 _KEPT_POOLS: Final = 16
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
@@ -64,8 +65,11 @@ class Model:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
         self.version: LinuxVersion = VERSIONS[version]
         self.shape = Shape()
-        """Of the last program; `returns` likewise: each record's result, None for one that ran over budget."""
+        """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
+        """Each record's result, None for one that ran over budget."""
+        self.levels: list[int] = []
+        """The levels at which each record's op wrote entries: bit n + 1 for level n."""
         self._program: Program | None = None
         self._pools: dict[tuple[int, int], PagePool] = {}
 
@@ -82,12 +86,16 @@ class Model:
         self._program = program
 
     def finish(self) -> Digest:
-        return Digest.of(self._run()[0])
+        pieces, _ = self._run()
+        crc = 0
+        for piece in pieces:
+            crc = zlib.crc32(piece, crc)
+        return Digest(sum(map(len, pieces)), crc)
 
     def observe(self, program: Program) -> Observation:
         self.start(program)
-        words, notes = self._run()
-        return decode(words, notes)
+        pieces, notes = self._run()
+        return decode(array("Q", b"".join(pieces)), notes)
 
     def refresh(self) -> None:
         self._program = None
@@ -104,10 +112,10 @@ class Model:
             self._pools[key] = PagePool(*key)
         return self._pools[key]
 
-    def _run(self) -> tuple[array[int], list[Note]]:
+    def _run(self) -> tuple[list[memoryview], list[Note]]:
         assert self._program is not None, "start a program first"
         world = _World(self._program, self.version, self._pool(self._program.machine))
-        self.shape, self.returns = world.shape, world.returns
+        self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
         except (WildAccess, RecursionError) as error:
@@ -124,7 +132,7 @@ class _World:
     """One program's world: the page table under test, and the boundary around it.
 
     It is both `MmOps` and `Hooks` to the page table. Every event counts against the budget before it is carried out,
-    as in reference/kernel/boundary.c.
+    as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
     def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
@@ -143,31 +151,37 @@ class _World:
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
+        self.levels: list[int] = []
         self.words = array("Q")
         self.notes: list[Note] = []
         self._outs: list[int] = []
         self._complaints: list[int] = []
         self._broken = 0
+        self._levels = 0
 
-    def run(self) -> tuple[array[int], list[Note]]:
-        for op in (Op(INIT, ()), *self.program.ops):
+    def run(self) -> tuple[list[memoryview], list[Note]]:
+        """The observation's words in pieces, good until the pool is used again, and its notes."""
+        for op in (_INIT, *self.program.ops):
             if not self._observe_op(op):
                 break
         self._observe_state()
-        return self.words, self.notes
+        return [memoryview(self.words), *self._observe_pages()], self.notes
 
     def _observe_op(self, op: Op) -> bool:
-        self._outs.clear()
+        outs = self._outs
+        outs.clear()
         self._complaints.clear()
+        self._levels = 0
         over_budget, ret = 0, 0
         try:
             ret = _RUNNERS[op.definition.name](self, *op.args)
         except BudgetSpent:
             over_budget = 1
             self._broken = 0
-        self.words.extend((op.definition.number, over_budget, ret & U64_MAX, len(self._outs), *self._outs))
+        self.words.extend((op.definition.number, over_budget, ret & U64_MAX, len(outs), *outs))
         self._observe_complaints()
         self.returns.append(None if over_budget else ret)
+        self.levels.append(self._levels)
         return not over_budget and not (op.definition is INIT and ret)
 
     def _observe_complaints(self) -> None:
@@ -185,11 +199,15 @@ class _World:
         words.append(NO_PAGE if root is None else root)
         words.append(0 if root is None else self.stage2.root_pages)
         words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages, pool.pages_in_use()))
+
+    def _observe_pages(self) -> Iterator[memoryview]:
+        # In place, for copies of all pages would cost more than a small program.
+        pool = self.pool
         for index in range(pool.high_water):
             if pool.refcounts[index]:
                 pa = pool.base + index * 4096
-                words.extend((pa, pool.refcounts[index]))
-                words.frombytes(pool.table(pa).tobytes())
+                yield memoryview(array("Q", (pa, pool.refcounts[index])))
+                yield pool.table(pa)
 
     # The operations, one method each.
 
@@ -272,11 +290,15 @@ class _World:
         self.stage2.free_unlinked(pa, level)
 
     def get_page(self, pa: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
         self.pool.get_page(pa)
 
     def put_page(self, pa: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
         self.pool.put_page(pa)
 
     def page_count(self, pa: int) -> int:
@@ -284,22 +306,35 @@ class _World:
         return self.pool.page_count(pa)
 
     def follow(self, pa: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
 
     def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
 
     def icache_inval_pou(self, pa: int, size: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
 
     def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self._levels |= 2 << level
         if kind != "release":
             self._broken = old
-        elif is_table(new, level):
+        elif level < 3:
+            self._count_shape(level, new)
+
+    def _count_shape(self, level: int, new: int) -> None:
+        if is_table(new, level):
             self.shape.tables[level + 1] += 1
             self.shape.splits += is_valid(self._broken) and not is_table(self._broken, level)
-        elif level < 3 and is_valid(new):
+        elif is_valid(new):
             self.shape.blocks += 1
             self.shape.merges += is_table(self._broken, level)
 
@@ -310,7 +345,9 @@ class _World:
         self._spend()
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
-        self._spend()
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
 
     def dsb(self, domain: str) -> None:
         self._spend()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 U64_MAX: Final = (1 << 64) - 1
@@ -74,13 +74,18 @@ class Arg:
     name: str
     kind: Kind
     default: int | None = None
+    limit: int = field(init=False)
+    forbidden: int = field(init=False)
+    """Bits that must be clear."""
+
+    def __post_init__(self) -> None:
+        limit = LIMITS.get(self.kind, U64_MAX)
+        object.__setattr__(self, "limit", limit)
+        object.__setattr__(self, "forbidden", ~limit if self.kind in FLAG_NAMES else 0)
 
     def allows(self, value: int) -> bool:
         """Whether `value` can be carried out by both sides."""
-        limit = LIMITS.get(self.kind, U64_MAX)
-        if self.kind in FLAG_NAMES:
-            return value & ~limit == 0
-        return 0 <= value <= limit
+        return 0 <= value <= self.limit and not value & self.forbidden
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,10 @@ class EntryWriter:
 
     def try_set(self, walk: Walk, new: int) -> bool:
         """Write the entry; in a shared walk, only if it still holds what the walk read."""
-        if not walk.flags & SHARED:
-            self.store(walk, new, "plain")
-            return True
         entries, index = walk.entries, walk.index
-        self._hooks.pte_store(walk.pa, walk.level, entries[index], new, "cmpxchg")
-        if entries[index] != walk.old:
+        shared = walk.flags & SHARED
+        self._hooks.pte_store(walk.pa, walk.level, entries[index], new, "cmpxchg" if shared else "plain")
+        if shared and entries[index] != walk.old:
             return False
         entries[index] = new
         return True
@@ -56,7 +54,9 @@ class EntryWriter:
         The first half of break-before-make (Arm ARM, "TLB maintenance requirements"). False if
         somebody else holds the entry or, in a shared walk, was faster.
         """
-        old, level = walk.old, walk.level
+        old = walk.old
+        if not old:
+            return self.try_set(walk, pte.LOCKED)
         if pte.is_locked(old):
             if not walk.flags & SHARED:
                 self._hooks.warn("stage2_try_break_pte")
@@ -64,22 +64,23 @@ class EntryWriter:
         if not self.try_set(walk, pte.LOCKED):
             return False
         if not walk.flags & SKIP_BBM_TLBI:
-            if pte.is_table(old, level):
-                size = self._geometry.level_size(level)
-                self.tlbi_range(walk.addr & -size, size)
+            if pte.is_table(old, walk.level):
+                self.tlbi_range(walk.addr & -walk.size, walk.size)
             elif pte.is_valid(old):
-                self._hooks.tlbi_vmid_ipa(walk.addr, level)
+                self._hooks.tlbi_vmid_ipa(walk.addr, walk.level)
         if pte.is_counted(old):
             self._mm_ops.put_page(walk.pa)
         return True
 
     def make(self, walk: Walk, new: int) -> None:
         """Put new into an entry that `try_break` locked, with a reference of its own."""
-        if not pte.is_locked(walk.entries[walk.index]):
+        entries, index, pa = walk.entries, walk.index, walk.pa
+        if not pte.is_locked(entries[index]):
             self._hooks.warn("stage2_make_pte")
         if pte.is_counted(new):
-            self._mm_ops.get_page(walk.pa)
-        self.store(walk, new, "release")
+            self._mm_ops.get_page(pa)
+        self._hooks.pte_store(pa, walk.level, entries[index], new, "release")
+        entries[index] = new
 
     def tlbi_range(self, addr: int, size: int) -> None:
         """Invalidate size bytes from addr, in as many pieces as that takes.
@@ -90,9 +91,9 @@ class EntryWriter:
             self._hooks.tlbi_vmid()
             return
         shift = self._geometry.page_shift
-        pages = size >> shift
-        while pages > 0:
-            chunk = min(pages, MAX_TLBI_RANGE_PAGES)
-            self._hooks.tlbi_vmid_range(addr, chunk)
-            addr = (addr + (chunk << shift)) & U64
-            pages -= chunk
+        whole, rest = divmod(size >> shift, MAX_TLBI_RANGE_PAGES)
+        step = MAX_TLBI_RANGE_PAGES << shift
+        for start in range(addr, addr + whole * step, step):
+            self._hooks.tlbi_vmid_range(start & U64, MAX_TLBI_RANGE_PAGES)
+        if rest:
+            self._hooks.tlbi_vmid_range((addr + whole * step) & U64, rest)

@@ -5,7 +5,6 @@ Operations return them negated; 0 means success.
 
 from typing import Final
 
-E2BIG: Final = 7
 EAGAIN: Final = 11
 ENOMEM: Final = 12
 EINVAL: Final = 22

@@ -29,7 +29,7 @@ class Geometry:
     min_block_level: int = field(init=False)
     """The level of the largest block KVM uses: 1 (1 GiB) with 4K pages, else 2 (kvm_pgtable.h)."""
 
-    _sizes: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _shifts: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """Of levels 0 to 3, then -1: so that a level is its own index."""
 
     def __post_init__(self) -> None:
@@ -39,8 +39,8 @@ class Geometry:
         object.__setattr__(self, "page_size", page_size)
         object.__setattr__(self, "entries", page_size // ENTRY_SIZE)
         object.__setattr__(self, "min_block_level", 1 if self.page_shift == _PAGE_SHIFTS[0] else 2)
-        sizes = tuple(1 << (self.level_shift(level) & 63) for level in (0, 1, 2, 3, -1))
-        object.__setattr__(self, "_sizes", sizes)
+        shifts = tuple(self.level_shift(level) & 63 for level in (0, 1, 2, 3, -1))
+        object.__setattr__(self, "_shifts", shifts)
 
     def level_shift(self, level: int) -> int:
         """Log2 of the bytes that one entry of this level maps."""
@@ -51,15 +51,17 @@ class Geometry:
 
         Where a granule has no such level the shift is taken modulo 64, as an arm64 shift does.
         """
-        return self._sizes[level]
+        return 1 << self._shifts[level]
 
-    def supports_block(self, level: int) -> bool:
-        """Whether KVM puts leaves (blocks, or pages at level 3) at this level."""
-        return level >= self.min_block_level
+    def index_range(self, addr: int, end: int, level: int) -> tuple[int, int]:
+        """Which entries of the table of this level that translates addr translate [addr, end).
 
-    def index(self, addr: int, level: int) -> int:
-        """Which entry of a table of this level translates addr."""
-        return (addr >> (self.level_shift(level) & 63)) & (self.entries - 1)
+        The first, and one past the last. The range must not be empty.
+        """
+        shift = self._shifts[level]
+        first = (addr >> shift) & (self.entries - 1)
+        stop = first + ((end - 1) >> shift) - (addr >> shift) + 1
+        return first, stop if stop < self.entries else self.entries
 
     def page_align_down(self, addr: int) -> int:
         """The start of addr's page."""

@@ -1,9 +1,11 @@
 """The visitor that maps memory and records owners: the two differ only in what a leaf becomes."""
 
+from collections.abc import Callable
+
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.errnos import E2BIG, EAGAIN, EINVAL, ENOMEM
-from pgtable.geometry import LAST_LEVEL, U64, Geometry
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
+from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL, Geometry
 from pgtable.hooks import Hooks
 from pgtable.memory import Memcache, MmOps
 from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk
@@ -20,15 +22,15 @@ class Mapper:
     """
 
     __slots__ = (
-        "_attrs",
+        "_block",
         "_cache",
+        "_cache_maintenance",
         "_entry",
-        "_force_pages",
-        "_fwb",
-        "_geometry",
+        "_first_level",
         "_hooks",
         "_mm_ops",
-        "_owner_id",
+        "_owner",
+        "_page",
         "_phys",
     )
 
@@ -49,30 +51,32 @@ class Mapper:
         self._entry = entry
         self._mm_ops = mm_ops
         self._hooks = hooks
-        self._geometry = geometry
-        self._fwb = fwb
         self._cache = cache
         self._phys = phys
-        self._attrs = attrs
-        self._owner_id = owner_id
-        self._force_pages = force_pages
+        self._owner = pte.owner_pte(owner_id)
+        self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
+        # The leaves of one range differ only in their addresses, so the rest is worked out once. So
+        # is what makes memory and instruction fetches agree before the guest can reach a page.
+        self._page = page = pte.leaf_pte(0, attrs, LAST_LEVEL)
+        self._block = pte.leaf_pte(0, attrs, geometry.min_block_level)
+        self._cache_maintenance: list[Callable[[int, int], None]] = []
+        if pte.is_cacheable(page, fwb):
+            self._cache_maintenance.append(mm_ops.dcache_clean_inval_poc)
+        if pte.is_executable(page):
+            self._cache_maintenance.append(mm_ops.icache_inval_pou)
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF and TABLE_PRE; anything else is -EINVAL."""
         if visit == LEAF:
-            return self._leaf(walk)
+            if not self._fits(walk):
+                return self._install_table(walk)
+            return self._replace(walk) if walk.old or walk.flags & SHARED else self._fill(walk)
         if visit == TABLE_PRE:
             return self._merge(walk)
         return -EINVAL
 
-    def _leaf(self, walk: Walk) -> int:
-        """Install the leaf here or, where it does not fit, a table for it to go into."""
-        ret = self._try_leaf(walk)
-        if ret != -E2BIG:
-            return ret
-        if walk.level == LAST_LEVEL:
-            self._hooks.warn("stage2_map_walk_leaf")
-            return -EINVAL
+    def _install_table(self, walk: Walk) -> int:
+        """Put a table here for the leaves to go into."""
         if self._cache is None:
             return -ENOMEM
         child = self._mm_ops.zalloc_page(self._cache)
@@ -89,51 +93,81 @@ class Mapper:
         """Replace a whole table by one block, where that fits."""
         child = pte.to_phys(walk.old)
         self._mm_ops.follow(child)
-        ret = self._try_leaf(walk)
+        if not self._fits(walk):
+            return 0
+        ret = self._replace(walk)
         if ret == 0:
             # Not before the block is in place: until then the hardware may walk the old table.
             self._mm_ops.free_unlinked_table(child, walk.level)
-        return 0 if ret == -E2BIG else ret
+        return ret
 
-    def _try_leaf(self, walk: Walk) -> int:
-        """Make the entry a leaf. -E2BIG if it does not fit here, -EAGAIN if it had better wait."""
-        phys = self._phys
-        if pte.phys_is_valid(phys):
-            phys = (phys + walk.addr - walk.start) & U64
-        if not self._fits(walk, phys):
-            return -E2BIG
+    def _fits(self, walk: Walk) -> bool:
+        """Whether a leaf of this level lies within the range and is aligned on both sides. A page always does."""
+        if walk.level == LAST_LEVEL:
+            return True
+        size, addr = walk.size, walk.addr
+        if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
+            return False
+        phys = self._phys + addr - walk.start
+        return phys >= pte.PHYS_END or not phys & (size - 1)
 
+    def _replace(self, walk: Walk) -> int:
+        """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
         old = walk.old
-        if pte.phys_is_valid(phys):
-            new = pte.leaf_pte(phys, self._attrs, walk.level)
+        phys = self._phys + walk.addr - walk.start
+        has_page = phys < pte.PHYS_END
+        if has_page:
+            new = phys | (self._page if walk.level == LAST_LEVEL else self._block)
             # The same page with at most other permissions: the guest faults again if it must, and
             # that fault relaxes them without break-before-make.
             if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
                 return -EAGAIN
         else:
-            new = pte.owner_pte(self._owner_id)
-
-        if not walk.flags & SHARED and not (old ^ new) & ~pte.SW:
+            new = self._owner
+        if not (old ^ new) & pte.HARDWARE and not walk.flags & SHARED:
             self._store_software_bits(walk, new)
             return 0
         if not self._entry.try_break(walk):
             return -EAGAIN
-        if not walk.flags & SKIP_CMO:
-            self._maintain_caches(walk, new)
+        if has_page and not walk.flags & SKIP_CMO:
+            for maintain in self._cache_maintenance:
+                self._mm_ops.follow(phys)
+                maintain(phys, walk.size)
         self._entry.make(walk, new)
         return 0
 
-    def _fits(self, walk: Walk, phys: int) -> bool:
-        """Whether a leaf of this level lies within the range and is aligned on both sides."""
-        level = walk.level
-        if self._force_pages and level < LAST_LEVEL:
-            return False
-        if not self._geometry.supports_block(level):
-            return False
-        size = self._geometry.level_size(level)
-        if size > walk.end - walk.addr or walk.addr & (size - 1):
-            return False
-        return not (pte.phys_is_valid(phys) and phys & (size - 1))
+    def _fill(self, walk: Walk) -> int:
+        """Give a run of empty entries their leaves, where nothing is in the way: most leaves come so.
+
+        What happens to each entry, and in which order, is the same as in `_replace`.
+        """
+        store, mm_ops = self._hooks.pte_store, self._mm_ops
+        entries, level, size = walk.entries, walk.level, walk.size
+        attrs = self._page if level == LAST_LEVEL else self._block
+        maintenance = () if walk.flags & SKIP_CMO else self._cache_maintenance
+        pa, phys = walk.pa, self._phys + walk.addr - walk.start
+        index = walk.index
+        stop = min(walk.stop, index + (walk.end - walk.addr) // size)
+        while index < stop and not entries[index]:
+            has_page = phys < pte.PHYS_END
+            new = phys | attrs if has_page else self._owner
+            if new:
+                store(pa, level, 0, pte.LOCKED, "plain")
+                entries[index] = pte.LOCKED
+                if has_page:
+                    for maintain in maintenance:
+                        mm_ops.follow(phys)
+                        maintain(phys, size)
+                mm_ops.get_page(pa)
+                store(pa, level, pte.LOCKED, new, "release")
+                entries[index] = new
+            else:
+                store(pa, level, 0, 0, "plain")
+            index += 1
+            pa += ENTRY_SIZE
+            phys += size
+        walk.index = index - 1
+        return 0
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""
@@ -143,14 +177,3 @@ class Mapper:
         elif not counted and pte.is_counted(new):
             self._mm_ops.get_page(walk.pa)
         self._entry.try_set(walk, new)
-
-    def _maintain_caches(self, walk: Walk, new: int) -> None:
-        """Make memory and instruction fetches agree before the guest can reach the page."""
-        size = self._geometry.level_size(walk.level)
-        pa = pte.to_phys(new)
-        if pte.is_cacheable(new, self._fwb):
-            self._mm_ops.follow(pa)
-            self._mm_ops.dcache_clean_inval_poc(pa, size)
-        if pte.is_executable(new):
-            self._mm_ops.follow(pa)
-            self._mm_ops.icache_inval_pou(pa, size)

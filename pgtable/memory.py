@@ -1,7 +1,7 @@
 """The memory that tables live in: what a page table needs of it, and a pool that provides it."""
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Protocol, overload
 
 from pgtable.errnos import ENOMEM
@@ -22,12 +22,12 @@ class WildAccess(Exception):
 
 
 class Entries(Protocol):
-    """The entries of one table page, each a u64."""
+    """The entries of one table page, each a u64. A slice is a view of their bytes in memory, not a copy."""
 
     @overload
     def __getitem__(self, index: int, /) -> int: ...
     @overload
-    def __getitem__(self, index: slice, /) -> Iterable[int]: ...
+    def __getitem__(self, index: slice, /) -> memoryview: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
     def __len__(self) -> int: ...
 
@@ -73,14 +73,12 @@ class PagePool:
     __slots__ = (
         "_fill",
         "_hint",
-        "_memory",
         "_page_size",
         "_pages",
         "_poison",
         "_shift",
         "_strays",
         "_views",
-        "_words",
         "_zeros",
         "allocs",
         "base",
@@ -114,8 +112,7 @@ class PagePool:
         self._fill = bytes([POISON]) * page_size
         self._poison = memoryview(array("Q", self._fill))
         self._zeros = memoryview(array("Q", bytes(page_size)))
-        self._words = words
-        self._memory = memory = memoryview(array("Q", self._fill * pages))
+        memory = memoryview(array("Q", self._fill * pages))
         self._views = [memory[i * words : (i + 1) * words] for i in range(pages)]
         # Every page below the hint is in use.
         self._hint = 0
@@ -212,13 +209,11 @@ class PagePool:
 
     def check_poison(self) -> None:
         """Complain about every free page whose filling is damaged, ascending, and mend it."""
-        used = self.high_water
-        damaged = [index for index in range(used) if not self.refcounts[index] and not self._is_filled(index)]
-        if self._memory[used * self._words :].tobytes() != self._fill * (self._pages - used):
-            damaged += [index for index in range(used, self._pages) if not self._is_filled(index)]
-        for index in damaged:
-            self._report("poison", self.base + (index << self._shift))
-            self._views[index][:] = self._poison
+        # Nobody can write to a page that has neither been allocated nor been reached since the last reset.
+        for index in sorted(self._strays.union(range(self.high_water))):
+            if not self.refcounts[index] and not self._is_filled(index):
+                self._report("poison", self.base + (index << self._shift))
+                self._views[index][:] = self._poison
 
     def reset(self) -> None:
         """Back to the initial state, at the cost of the pages that were in use, not of the pool."""
@@ -235,7 +230,8 @@ class PagePool:
         self._views[index][:] = self._zeros
         self.refcounts[index] = 1
         self.allocs += 1
-        self.high_water = max(self.high_water, index + 1)
+        if index >= self.high_water:
+            self.high_water = index + 1
 
     def _drop(self, pa: int, complaint: str) -> None:
         index = (pa - self.base) >> self._shift

@@ -26,6 +26,8 @@ AF: Final = 1 << 10
 XN: Final = 1 << 54
 SW: Final = 0xF << 55
 SW_SHIFT: Final = 55
+HARDWARE: Final = U64 & ~SW
+"""What the hardware looks at; the rest is for software."""
 PERMS: Final = S2AP_R | S2AP_W | XN
 
 MEMATTR_NORMAL: Final = 0xF << 2
@@ -40,7 +42,8 @@ OWNER_MASK: Final = 0xFF << OWNER_SHIFT
 LOCKED: Final = 1 << 10
 """In an invalid entry: somebody is between break and make."""
 
-PHYS_BITS: Final = 48
+PHYS_END: Final = 1 << 48
+"""Physical addresses end here."""
 PHYS_INVALID: Final = U64
 """A physical address that no machine has: "no page, record an owner" (seed 000)."""
 
@@ -100,11 +103,6 @@ def is_executable(pte: int) -> bool:
 def normal_memattr(fwb: bool) -> int:
     """MEMATTR, in place, of normal cacheable memory."""
     return MEMATTR_NORMAL_FWB if fwb else MEMATTR_NORMAL
-
-
-def phys_is_valid(phys: int) -> bool:
-    """Whether phys can be a physical address at all: below 2^48."""
-    return phys < 1 << PHYS_BITS
 
 
 def to_phys(pte: int) -> int:

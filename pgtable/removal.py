@@ -2,7 +2,6 @@
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.geometry import Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
 from pgtable.memory import MmOps
 from pgtable.walker import Walk
@@ -16,14 +15,13 @@ class Unmapper:
     tables are never put off, as the table pages are freed at once.
     """
 
-    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_geometry", "_hooks", "_mm_ops")
+    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops")
 
     def __init__(
         self,
         entry: EntryWriter,
         mm_ops: MmOps,
         hooks: Hooks,
-        geometry: Geometry,
         *,
         fwb: bool,
         defer_tlbi: bool,
@@ -31,7 +29,6 @@ class Unmapper:
         self._entry = entry
         self._mm_ops = mm_ops
         self._hooks = hooks
-        self._geometry = geometry
         self._fwb = fwb
         self._defer_tlbi = defer_tlbi
 
@@ -65,9 +62,8 @@ class Unmapper:
         self._mm_ops.put_page(walk.pa)
         # Without FWB the guest may have used the page uncached, and left stale lines behind.
         if not self._fwb and pte.is_cacheable(old, fwb=False):
-            size = self._geometry.level_size(walk.level)
             self._mm_ops.follow(pte.to_phys(old))
-            self._mm_ops.dcache_clean_inval_poc(pte.to_phys(old), size)
+            self._mm_ops.dcache_clean_inval_poc(pte.to_phys(old), walk.size)
 
 
 class Releaser:

@@ -73,7 +73,7 @@ class Stage2:
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
-        self._unmapper = Unmapper(self._entry, mm_ops, hooks, geometry, fwb=fwb, defer_tlbi=self._defer_tlbi)
+        self._unmapper = Unmapper(self._entry, mm_ops, hooks, fwb=fwb, defer_tlbi=self._defer_tlbi)
         self._releaser = Releaser(mm_ops)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked

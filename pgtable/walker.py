@@ -4,8 +4,8 @@ The behaviour is that of kvm_pgtable_walk; the promises are in kvm_pgtable.h's d
 """
 
 import enum
+import re
 from collections.abc import Callable
-from itertools import compress
 from typing import Final
 
 from pgtable.errnos import EAGAIN, EINVAL, ERANGE
@@ -44,7 +44,14 @@ SKIP_BBM_TLBI: Final = int(WalkFlags.SKIP_BBM_TLBI)
 SKIP_CMO: Final = int(WalkFlags.SKIP_CMO)
 
 Visitor = Callable[["Walk", int], int]
-"""Called with the walk, standing on an entry, and the kind of visit; 0 or a negative errno."""
+"""Called with the walk, standing on an entry, and the kind of visit; 0 or a negative errno.
+
+In a visit of LEAF it may deal with entries that follow as well, if they are not tables either and
+lie before the walk's `stop`; it then moves the walk's `index` to the last of them.
+"""
+
+
+_ZEROS: Final = re.compile(rb"\0*")
 
 
 class Walk:
@@ -59,6 +66,7 @@ class Walk:
 
     __slots__ = (
         "_cursor",
+        "_forgiven",
         "_geometry",
         "_mm_ops",
         "_skip_empty",
@@ -72,7 +80,9 @@ class Walk:
         "level",
         "old",
         "pa",
+        "size",
         "start",
+        "stop",
     )
 
     start: int
@@ -80,9 +90,12 @@ class Walk:
     addr: int
     """Input address of the visit: the entry's own start, except for the first entries visited."""
     level: int
+    size: int
+    """Bytes that an entry of this level maps."""
     entries: Entries
     index: int
-    """The entry visited is entries[index]."""
+    """The entry visited is entries[index]; those of the range end before entries[stop]."""
+    stop: int
     pa: int
     """Its physical address."""
     old: int
@@ -105,6 +118,8 @@ class Walk:
         self._visitor = visitor
         self._skip_empty = skip_empty
         self.flags = int(flags)
+        # A visit's result that does not end the walk.
+        self._forgiven = 0 if self.flags & HANDLE_FAULT else -EAGAIN
         self.start = self._cursor = geometry.page_align_down(addr)
         self.end = geometry.page_align_up(self.start + size)
 
@@ -135,59 +150,61 @@ class Walk:
         if not FIRST_LEVEL <= level <= LAST_LEVEL:
             self._warn_once("__kvm_pgtable_walk")
             return -EINVAL
+        # What holds for the whole table is settled before the loop, where the model spends its time.
+        flags, visitor, forgiven, skip_empty = self.flags, self._visitor, self._forgiven, self._skip_empty
+        may_have_tables = level != LAST_LEVEL
         entries = self._mm_ops.table(table_pa)
-        index = self._geometry.index(self._cursor, level)
-        count = self._geometry.entries
-        while index < count and self._cursor < self.end:
-            if self._skip_empty and not entries[index]:
-                index = self._pass_empty(entries, index, level)
+        size = self._geometry.level_size(level)
+        index, stop = self._geometry.index_range(self._cursor, self.end, level)
+        addr = self._cursor
+        table_addr = (addr & -size) - index * size
+        self.entries, self.level, self.size, self.stop = entries, level, size, stop
+        while index < stop:
+            old = entries[index]
+            if skip_empty and not old:
+                index = _next_used(entries, index, stop)
+                addr = table_addr + index * size
                 continue
-            ret = self._entry(entries, index, table_pa + index * ENTRY_SIZE, level)
-            if ret:
-                return ret
+            visit = TABLE_PRE if may_have_tables and is_table(old, level) else LEAF
+            if flags & visit:
+                self.index = index
+                self.pa = table_pa + index * ENTRY_SIZE
+                self.addr = addr
+                self.old = old
+                ret = visitor(self, visit)
+                if ret and ret != forgiven:
+                    return ret
+                # The visitor may have gone further, put a table here or taken one away.
+                index = self.index
+                old = entries[index]
+            if may_have_tables and is_table(old, level):
+                ret = self._below(entries, index, table_pa + index * ENTRY_SIZE, addr, old)
+                if ret:
+                    return ret
+                self.entries, self.level, self.size, self.stop = entries, level, size, stop
             index += 1
+            # addr may lie anywhere in the first entry's range; the next starts where that one ends.
+            addr = table_addr + index * size
+        self._cursor = addr & U64
         return 0
 
-    def _entry(self, entries: Entries, index: int, pa: int, level: int) -> int:
-        addr = self._cursor
-        old = entries[index]
-        visit = TABLE_PRE if is_table(old, level) else LEAF
-        if self.flags & visit:
-            ret = self._visit(visit, entries, index, pa, level, addr, old)
-            if ret:
-                return ret
-            # The visitor may have put a table here, or taken one away.
-            old = entries[index]
-        if not is_table(old, level):
-            # addr may lie anywhere in the first entry's range; the next starts where this one ends.
-            size = self._geometry.level_size(level)
-            self._cursor = ((addr & -size) + size) & U64
-            return 0
+    def _below(self, entries: Entries, index: int, pa: int, addr: int, old: int) -> int:
+        """Walk the table that the entry points to, then show the entry once more."""
+        level, size = self.level, self.size
         child = to_phys(old)
         self._mm_ops.follow(child)
+        self._cursor = addr
         ret = self.descend(child, level + 1)
-        if ret == 0 and self.flags & TABLE_POST:
-            ret = self._visit(TABLE_POST, entries, index, pa, level, addr, old)
-        return ret
+        if ret or not self.flags & TABLE_POST:
+            return ret
+        self.entries, self.index, self.pa = entries, index, pa
+        self.level, self.size, self.addr, self.old = level, size, addr, old
+        ret = self._visitor(self, TABLE_POST)
+        return 0 if ret == self._forgiven else ret
 
-    def _visit(self, visit: int, entries: Entries, index: int, pa: int, level: int, addr: int, old: int) -> int:
-        self.entries = entries
-        self.index = index
-        self.pa = pa
-        self.level = level
-        self.addr = addr
-        self.old = old
-        ret = self._visitor(self, visit)
-        if ret == -EAGAIN and not self.flags & HANDLE_FAULT:
-            return 0
-        return ret
 
-    def _pass_empty(self, entries: Entries, index: int, level: int) -> int:
-        """Move to the next entry that is not 0, but not past the table or the range."""
-        shift = self._geometry.level_shift(level)
-        first = self._cursor >> shift
-        last = (self.end - 1) >> shift
-        stop = min(self._geometry.entries, index + last - first + 1)
-        found = next(compress(range(index, stop), entries[index:stop]), stop)
-        self._cursor = (first + found - index) << shift
-        return found
+def _next_used(entries: Entries, index: int, stop: int) -> int:
+    """The first entry from index on that is not 0, or stop."""
+    # Tables are mostly empty, and nothing in Python gets past zeros as fast as this.
+    zeros = _ZEROS.match(entries[index:stop])
+    return index + zeros.end() // ENTRY_SIZE if zeros else stop

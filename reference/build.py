@@ -41,6 +41,7 @@ _OWN_FILES: Final = (
     "observe.c",
     "coverage.c",
     "hosted.c",
+    "shell.c",
     "ubsan.c",
 )
 _BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")

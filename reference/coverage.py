@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from harness.errors import ToolFailure
 from reference.executor import Reference
 from reference.memory_map import RAM_BASE
 from reference.ram import RamLink
+
+LOOP: Final = 8
+"""Repetitions of an edge that still count as something new."""
+_LEVELLED: Final = bytes(min(count, LOOP) for count in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,22 @@ class HostedCoverage:
         self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
         self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
         self._seen = 0
+        self.image = reference.image.sha256
+        """Which kernel's edges these are."""
 
     def registration(self) -> Registration:
         """Where counters and PCs lie in this process."""
         return Registration(*map(self._ram.host_address, (*self._counters, *self._pcs)))
 
     def note(self) -> None:
-        """Add what the last executions reached to what was ever reached; before libFuzzer clears the counters."""
+        """Add what the last executions reached to what was ever reached, and level the counters, before libFuzzer reads
+        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what."""
         self._seen |= int.from_bytes(self._view, "little")
+        self._view[:] = self._view.tobytes().translate(_LEVELLED)
+
+    def forget(self) -> None:
+        """Clear the counters, so that libFuzzer sees nothing new in the last execution and does not keep it."""
+        self._view[:] = bytes(len(self._view))
 
     @property
     def edges(self) -> int:
@@ -51,5 +64,6 @@ class HostedCoverage:
 
     @property
     def reached(self) -> int:
-        """How many of them were ever seen to count."""
-        return sum(1 for byte in self._seen.to_bytes(len(self._view), "little") if byte)
+        """Which of them were ever seen to count: a bit for each."""
+        seen = self._seen.to_bytes(len(self._view), "little")
+        return int("".join("1" if byte else "0" for byte in reversed(seen)) or "0", 2)

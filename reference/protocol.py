@@ -16,14 +16,17 @@ six bits say how far the rest is shifted left), because a character costs more t
     reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
 
 On the console a message is a line, `<` (to the host) or `>` (to the kernel), type, sequence in 4 hex digits, payload
-in base64, `*`, CRC-32 of all between in 8 hex digits. Everything else on the console is text for people.
+in base64, `*`, CRC-32 of all between in 8 hex digits. Everything else on the console is text for people, and a line to
+the kernel that begins with `$` is text of people, for its shell (`shell.py`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
+import json
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -31,9 +34,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.machine import KNOBS, MAX_BUDGET
+from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
-from harness.ops import INIT, OPS
+from harness.ops import FLAG_NAMES, INIT, LIMITS, OPS, U64_MAX, Arg, OpDef
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
@@ -76,10 +79,13 @@ def generated_header() -> str:
         f"#define MAILBOX_SIZE {MAILBOX_SIZE:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
+        f"#define S2FUZZ_MAX_OUTS {max(len(op.outs) for op in OPS)}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
+        "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
+        "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]
     for op in OPS:
         fields = " ".join(f"u64 {arg.name};" for arg in op.args)
@@ -88,38 +94,61 @@ def generated_header() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _op_description(op: OpDef) -> str:
+    """An initialiser of `struct description` (kernel/shell.c)."""
+    args = ", ".join(map(_arg_description, op.args))
+    outs = ", ".join(map(_c_string, op.outs))
+    fields = (op.number, _c_string(op.name), _c_string(op.summary), len(op.args), f"{{ {args} }}", len(op.outs))
+    return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
+
+
+def _arg_description(arg: Arg) -> str:
+    limit = LIMITS.get(arg.kind, U64_MAX)
+    mask = limit if arg.kind in FLAG_NAMES else U64_MAX
+    return _setting(arg.name, arg.default or 0, 0, limit, mask, 1, arg.default is None)
+
+
+def _knob_description(knob: Knob) -> str:
+    return _setting(knob.name, knob.default, knob.low, knob.high, U64_MAX, knob.align, required=False)
+
+
+def _setting(name: str, initial: int, low: int, high: int, mask: int, align: int, required: bool) -> str:
+    """An initialiser of `struct setting` (kernel/shell.c)."""
+    numbers = ", ".join(f"{number:#x}ul" for number in (initial, low, high, mask, align))
+    return f"{{ {_c_string(name)}, {numbers}, {int(required)} }}"
+
+
+def _c_string(text: str) -> str:
+    return json.dumps(text)
+
+
 def encode_varint(value: int) -> bytes:
     """LEB128 of a non-negative integer."""
     out = bytearray()
-    _append_varint(out, value)
-    return bytes(out)
-
-
-def encode_program(program: Program) -> bytes:
-    """A program as the payload of a D, F or G request."""
-    out = bytearray()
-    values = program.machine.values
-    changed = [index for index, knob in enumerate(KNOBS) if values[index] != knob.default]
-    _append_varint(out, sum(1 << index for index in changed))
-    for index in changed:
-        _append_scaled(out, values[index])
-    for op in program.ops:
-        out.append(op.definition.number)
-        for value in op.args:
-            _append_scaled(out, value)
-    return bytes(out)
-
-
-def _append_varint(out: bytearray, value: int) -> None:
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
+    return bytes(out)
 
 
-def _append_scaled(out: bytearray, value: int) -> None:
+@functools.lru_cache(maxsize=1 << 14)
+def encode_scaled(value: int) -> bytes:
+    """An argument or knob: round numbers take few bytes. Programs use the same ones again and again."""
     shift = (value & -value).bit_length() - 1 if value else 0
-    _append_varint(out, value >> shift << 6 | shift)
+    return encode_varint(value >> shift << 6 | shift)
+
+
+def encode_program(program: Program) -> bytes:
+    """A program as the payload of a D, F or G request."""
+    values = program.machine.values
+    changed = [index for index, knob in enumerate(KNOBS) if values[index] != knob.default]
+    out = [encode_varint(sum(1 << index for index in changed))]
+    out += [encode_scaled(values[index]) for index in changed]
+    for op in program.ops:
+        out.append(encode_varint(op.definition.number))
+        out += map(encode_scaled, op.args)
+    return b"".join(out)
 
 
 def encode_frame(message: Message, start: bytes = b">") -> bytes:

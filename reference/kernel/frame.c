@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The protocol's lines (reference/protocol.py says what they mean):
  *   '<' TYPE SEQ(4 hex) BASE64(payload) '*' CRC32(8 hex) '\n', the CRC over everything between '<' and '*';
- * requests likewise, beginning with '>'. Whatever is not such a line is text for people.
+ * requests likewise, beginning with '>'. Whatever is not such a line is text for people; a line that begins with '$' is
+ * text of people, for shell.c.
  *
  * In the mailbox a message is a header and its payload as it is. A '!' on the console says that a request lies there,
  * a line "!" that the reply does. The host writes the request half only, we the reply half only. */
@@ -96,6 +97,20 @@ static bool take_mail(struct frame *frame)
 	       crc32(0, frame->payload, frame->size) == mail_request->crc;
 }
 
+static bool take_line(struct frame *frame)
+{
+	u64 length = 0;
+	u8 byte;
+
+	while ((byte = console_get()) != '\n' && byte != '\r') {
+		if (length < REQUEST_MAX)
+			request[length] = byte;
+		length++;
+	}
+	*frame = (struct frame){ SHELL_LINE, 0, request, length };
+	return length <= REQUEST_MAX;
+}
+
 /* Waits for a request. False: what came was not one (its CRC, length or form is wrong). */
 bool frame_receive(struct frame *frame)
 {
@@ -105,10 +120,12 @@ bool frame_receive(struct frame *frame)
 
 	do {
 		byte = console_get();
-	} while (byte != '>' && byte != DOORBELL);
+	} while (byte != '>' && byte != DOORBELL && byte != SHELL_LINE);
 	by_mail = byte == DOORBELL;
 	if (by_mail)
 		return take_mail(frame);
+	if (byte == SHELL_LINE)
+		return take_line(frame);
 	while ((byte = console_get()) != '\n') {
 		if (length < REQUEST_MAX)
 			request[length] = byte;

@@ -27,6 +27,7 @@ void *memcpy(void *to, const void *from, unsigned long size);
 void *memmove(void *to, const void *from, unsigned long size);
 int memcmp(const void *a, const void *b, unsigned long size);
 unsigned long strlen(const char *text);
+void crc32_init(void);
 u32 crc32(u32 crc, const void *data, unsigned long size);
 
 /* console.c: the PL011. */
@@ -56,6 +57,8 @@ struct frame {
 	const u8 *payload;
 	u64 size;
 };
+
+#define SHELL_LINE '$' /* the type of a line that a person wrote; its payload is the text */
 
 bool frame_receive(struct frame *frame);
 void frame_to_console(void);
@@ -108,6 +111,8 @@ void observe_begin(bool in_full);
 void observe_word(u64 value);
 void observe_words(const u64 *words, u64 count);
 void observe_end(u32 seq);
+const u64 *observe_kept(void);
+u64 observe_place(u64 complaint);
 
 /* An op's results, gathered until it ends. */
 void op_begin(u64 number);
@@ -135,5 +140,14 @@ void hosted_restore(void);
  * `stop_before` (NO_RECORD: never). False: the payload is malformed. */
 #define NO_RECORD (~0ul)
 bool program_run(struct reader *reader, bool in_full, u64 stop_before);
+
+/* The same by hand, for the shell: a fresh machine with these knobs, and an op on what the ops before it left, with a
+ * budget of its own. False: the op was not carried out to its end, or was an init that failed. */
+void table_reset(const u64 *knobs);
+bool table_op(u64 number, const u64 *args);
+
+/* shell.c: a line that a person wrote. A program takes the shell's table away. */
+void shell_line(const u8 *line, u64 size);
+void shell_forget(void);
 
 #endif

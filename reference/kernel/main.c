@@ -46,6 +46,7 @@ static void answer(const struct frame *frame)
 		__attribute__((fallthrough));
 	case 'D':
 	case 'F':
+		shell_forget();
 		if (program_run(&reader, frame->type != 'D', stop_before))
 			observe_end(frame->seq);
 		else
@@ -53,6 +54,9 @@ static void answer(const struct frame *frame)
 		break;
 	case 'H':
 		reply('H', frame->seq, S2FUZZ_GREETING);
+		break;
+	case SHELL_LINE:
+		shell_line(frame->payload, frame->size);
 		break;
 	case 'M':
 		misbehave(frame);
@@ -67,6 +71,7 @@ void kernel_main(void)
 	struct frame frame;
 
 	console_init();
+	crc32_init();
 	hosted_save();
 	console_text("s2fuzz test kernel\n");
 	reply('H', 0, S2FUZZ_GREETING);

@@ -97,6 +97,17 @@ void op_end(bool over_budget, s64 ret)
 	record_count++;
 }
 
+/* For the shell: the words since observe_begin(true), and where a complaint of the first record came from (or 0). */
+const u64 *observe_kept(void)
+{
+	return words;
+}
+
+u64 observe_place(u64 complaint)
+{
+	return complaint < note_count ? notes[complaint].pc : 0;
+}
+
 /* Runs of zero words, which empty entries are, travel as a 0 and their length. */
 static void send_words(void)
 {

@@ -221,3 +221,15 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before)
 	observe_state();
 	return true;
 }
+
+void table_reset(const u64 *knobs)
+{
+	memcpy(&config, knobs, sizeof(config));
+	reset();
+}
+
+bool table_op(u64 number, const u64 *args)
+{
+	boundary_reset(config.budget);
+	return observe_op(number, args);
+}

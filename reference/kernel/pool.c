@@ -37,12 +37,22 @@ static void complain(enum misuse what, u64 pa)
 	op_complain(COMPLAINT_POOL, what, pa, NULL);
 }
 
-static void fill(u64 index, u64 word)
+static void poison(u64 index)
 {
 	u64 *words = page_words(index);
 
-	for (u64 i = 0; i < WORDS_PER_PAGE; i++)
-		words[i] = word;
+	for (u64 i = 0; i < WORDS_PER_PAGE; i += 4)
+		words[i] = words[i + 1] = words[i + 2] = words[i + 3] = POISON;
+}
+
+static void zero(u64 index)
+{
+	u64 at = (u64)page_words(index), block;
+
+	asm("mrs %0, dczid_el0" : "=r"(block));
+	block = 4ul << (block & 15);
+	for (u64 end = at + POOL_PAGE_SIZE; at < end; at += block)
+		asm volatile("dc zva, %0" :: "r"(at) : "memory");
 }
 
 static bool is_poisoned(u64 index)
@@ -67,7 +77,7 @@ void pool_reset(u64 base, u64 pages)
 	u64 dirty = poisoned ? high_water : POOL_MAX_PAGES;
 
 	for (u64 i = 0; i < dirty; i++) {
-		fill(i, POISON);
+		poison(i);
 		refcounts[i] = 0;
 	}
 	poisoned = true;
@@ -84,7 +94,7 @@ void pool_reset(u64 base, u64 pages)
 static void take(u64 index)
 {
 	check_poison(index);
-	fill(index, 0);
+	zero(index);
 	refcounts[index] = 1;
 	allocs++;
 	if (index >= high_water)
@@ -95,7 +105,7 @@ static void drop(u64 index)
 {
 	if (--refcounts[index])
 		return;
-	fill(index, POISON);
+	poison(index);
 	frees++;
 	if (index < lowest_free)
 		lowest_free = index;
@@ -203,7 +213,7 @@ void pool_check_poison(void)
 		if (refcounts[i] || is_poisoned(i))
 			continue;
 		complain(MISUSE_POISON, page_pa(i));
-		fill(i, POISON);
+		poison(i);
 	}
 }
 

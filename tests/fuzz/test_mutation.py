@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -11,21 +12,35 @@ from hypothesis import strategies as st
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, decode, encode, layout
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, definition_of, encode, read_argument, split
 from harness.model import Model
-from harness.ops import OPS
+from harness.ops import OPS, Kind
+from harness.program_text import parse
+
+Change = Callable[[Parts, Random], None]
 
 
 @given(st.binary(max_size=200))
-def test_layout_covers_an_input_without_gaps(data: bytes) -> None:
-    parts, at = layout(data), layout(data).header
-    for definition, cuts in parts.ops:
-        assert cuts[0] == at
-        assert list(cuts) == sorted(cuts)
-        assert len(cuts) == len(definition.args) + 2
-        at = cuts[-1]
-    assert at == len(data)
-    assert [definition.name for definition, _ in parts.ops] == [op.name for op in decode(data).ops]
+def test_parts_join_to_the_same_program(data: bytes) -> None:
+    parts = split(data)
+    assert parts.join().rstrip(b"\0") == data.rstrip(b"\0"), "what is missing of the last op is zeros"
+    program = decode(data)
+    assert parts.machine == program.machine
+    assert [definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
+    limit = 1 << program.machine["ia_bits"]
+    for op, decoded in zip(parts.ops, program.ops, strict=True):
+        assert len(op) == len(decoded.args) + 1
+        for arg, part, value in zip(decoded.definition.args, op[1:], decoded.args, strict=True):
+            assert read_argument(arg.kind, part, limit, decoded.args[0]) == value
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@given(first=st.binary(min_size=9, max_size=9), limit_bits=st.integers(32, 48), ipa=st.integers(0, 1 << 48))
+def test_the_size_of_an_argument_depends_on_its_first_byte_only(
+    kind: Kind, first: bytes, limit_bits: int, ipa: int
+) -> None:
+    size = codec._LENGTHS[kind][first[0]]
+    assert read_argument(kind, first[:size], 1 << limit_bits, ipa) == read_argument(kind, first, 1 << limit_bits, ipa)
 
 
 @given(st.binary(max_size=120), st.integers(0, 1 << 32))
@@ -38,19 +53,48 @@ def test_changes_are_deterministic_and_decode(data: bytes, seed: int) -> None:
 @given(st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
 def test_dropping_and_moving_keep_the_other_ops(data: bytes, seed: int) -> None:
     before = Counter(op.name for op in decode(data).ops)
-    dropped = Counter(op.name for op in decode(mutation._drop(data, Random(seed))).ops)
-    assert sum((before - dropped).values()) <= 1
-    assert not dropped - before
+    for change in (mutation._drop, mutation._move):
+        parts = split(data)
+        change(parts, Random(seed))
+        after = Counter(op.name for op in decode(parts.join()).ops)
+        assert not after - before
+        assert sum((before - after).values()) <= (mutation._MAX_RUN if change is mutation._drop else 0)
 
 
 @given(st.binary(min_size=20, max_size=120), st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
-def test_crossover_joins_at_ops(first: bytes, second: bytes, seed: int) -> None:
-    first, second = (encode(decode(one)) for one in (first, second))  # so that the last op of each is complete
-    joined = decode(mutation.crossover(first, second, Random(seed)))
-    names = [op.name for op in joined.ops]
-    beginning, end = ([op.name for op in decode(one).ops] for one in (first, second))
-    assert any(names == beginning[:i] + end[len(end) - (len(names) - i) :] for i in range(len(beginning) + 1))
-    assert joined.machine == decode(first).machine
+def test_crossover_takes_whole_ops_of_both(first: bytes, second: bytes, seed: int) -> None:
+    one, other, joined = split(first), split(second), split(mutation.crossover(first, second, Random(seed)))
+    assert joined.header == one.header
+    places = [(at, start) for at in range(len(one.ops) + 1) for start in range(len(other.ops) + 1)]
+    ends = [one.ops[:at] + other.ops[start:] for at, start in places]
+    runs = [
+        one.ops[:at] + other.ops[start : start + count] + one.ops[at:]
+        for at, start in places
+        for count in range(1, mutation._MAX_RUN + 1)
+    ]
+    assert joined.ops in ends or joined.ops in runs
+
+
+@pytest.mark.parametrize("change", mutation._CHANGES)
+@given(data=st.binary(min_size=20, max_size=200), seed=st.integers(0, 1 << 32))
+def test_a_change_leaves_most_ops_as_they_are(change: Change, data: bytes, seed: int) -> None:
+    parts = split(data)
+    before = [b"".join(op) for op in parts.ops]
+    change(parts, Random(seed))
+    after = [b"".join(op) for op in parts.ops]
+    assert len(set(before) - set(after)) <= mutation._MAX_RUN
+    assert abs(len(after) - len(before)) <= mutation._MAX_RUN
+    decode(parts.join())
+
+
+def test_sizes_grow_and_shrink_by_levels() -> None:
+    block = encode(parse("s2 1\nunmap ipa=0x40000000 size=2M"))
+    sizes = set()
+    for seed in range(40):
+        parts = split(block)
+        mutation._resize(parts, Random(seed))
+        sizes.add(decode(parts.join()).ops[0].args[1])
+    assert {4 << 10, 1 << 30, 2 << 20 | 4 << 10} <= sizes
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -83,11 +127,5 @@ def test_a_life_survives_encoding() -> None:
 
 
 def test_boundary_choices_are_whole_arguments() -> None:
-    for op in OPS:
-        for index, arg in enumerate(op.args):
-            for byte in BOUNDARY_CHOICES.get(arg.kind, ()):
-                data = bytes((0, codec._FIRST_SELECTOR[op.number], *(0 for _ in range(40))))
-                cuts = layout(data).ops[0][1]
-                changed = data[: cuts[index + 1]] + bytes((byte,)) + bytes(20)
-                new = layout(changed).ops[0][1]
-                assert new[index + 2] - new[index + 1] == 1
+    for kind, choices in BOUNDARY_CHOICES.items():
+        assert {codec._LENGTHS[kind][byte] for byte in choices} == {1}

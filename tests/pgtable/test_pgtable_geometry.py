@@ -40,7 +40,7 @@ def test_64k_with_40_bits_is_one_root_page_at_level_2():
     # 2^13 entries, so that one page is right and "4 - start_level + 1" would give 2^11 of them.
     assert 4 - GRANULE_64K.levels(40) == GRANULE_64K.start_level(40) == 2
     assert GRANULE_64K.level_shift(2) == 29
-    assert GRANULE_64K.index((1 << 40) - 1, 2) == 2047
+    assert GRANULE_64K.index_range((1 << 40) - 1, 1 << 40, 2) == (2047, 2048)
     assert GRANULE_64K.entries == 8192
     assert GRANULE_64K.root_index(U64, 40, 2) == 0
     assert GRANULE_64K.root_pages(40, 2) == 1
@@ -95,8 +95,7 @@ def test_alignment_wraps_at_64_bits():
 
 
 def test_blocks():
-    assert [GRANULE_4K.supports_block(level) for level in (0, 1, 2, 3)] == [False, True, True, True]
-    assert [GRANULE_64K.supports_block(level) for level in (0, 1, 2, 3)] == [0, 0, 1, 1]
+    assert (GRANULE_4K.min_block_level, GRANULE_64K.min_block_level) == (1, 2)
 
 
 def test_unknown_granule():

@@ -262,6 +262,30 @@ def test_a_range_that_grows_out_of_the_physical_addresses(make_world):
     world.check_refcounts()
 
 
+@pytest.mark.parametrize("flags", [0, WalkFlags.SKIP_CMO, WalkFlags.HANDLE_FAULT])
+@pytest.mark.parametrize("features", [Features(), NO_FWB])
+@pytest.mark.parametrize("size", [PAGE, BLOCK])
+def test_a_run_of_leaves_is_mapped_as_if_one_by_one(make_world, size, features, flags):
+    def prepared(phys):
+        world = make_world(39, features)
+        assert world.s2.map(3 * size, size, phys + 7 * size, RW, world.cache) == 0
+        assert world.s2.set_owner(5 * size, PAGE, world.cache, 1) == 0
+        world.log.clear()
+        return world
+
+    # The second has addresses for the first six leaves only.
+    for phys in (PA, (1 << 48) - 6 * size, 1 << 48):
+        single, run = prepared(phys), prepared(phys)
+        for leaf in range(8):
+            assert single.s2.map(leaf * size, size, phys + leaf * size, RWX, None, flags) == 0
+        assert run.s2.map(0, 8 * size, phys, RWX, None, flags) == 0
+        acts = [event for event in single.took() if event[0] != "dsb"]
+        assert [event for event in run.took() if event[0] != "dsb"] == acts
+        assert len(acts) > 8
+        for world in (single, run):
+            world.check_refcounts()
+
+
 @pytest.mark.parametrize("cached", [0, 1, 2, 3])
 def test_memcache_exhaustion(make_world, cached):
     world = make_world(39, cached=cached)

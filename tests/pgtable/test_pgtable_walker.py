@@ -229,6 +229,21 @@ def test_passing_over_empty_entries_shows_all_others(make_world):
         assert full
 
 
+def test_a_visitor_may_go_further_in_a_table_of_pages(make_world):
+    world = make_world(39)
+    two_tables(world)
+    seen = []
+
+    def visitor(walk, visit):
+        seen.append((walk.level, walk.addr, walk.index, walk.stop))
+        walk.index = min(walk.index + 3, walk.stop - 1)
+        return 0
+
+    walk = Walk(world.s2._geometry, world, world.warn, visitor, LEAF, BLOCK - 6 * PAGE, 8 * PAGE)
+    assert walk.run(world.s2.root, world.s2.ia_bits, world.s2.start_level) == 0
+    assert seen == [(3, BLOCK - 6 * PAGE, 506, 512), (3, BLOCK - 2 * PAGE, 510, 512), (3, BLOCK, 0, 2)]
+
+
 def test_levels_out_of_range_warn_once(make_world):
     world = make_world(39)
     world.s2.free_unlinked(world.cache.pages.pop(), 3)

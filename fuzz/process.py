@@ -1,0 +1,174 @@
+"""One fuzzing process, as its parent sees it: started, listened to, told to stop, and settled when it has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from fuzz.corpus import first_inputs
+from fuzz.worker import Assignment
+from harness.errors import BadInput, ToolFailure
+
+LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
+
+_GRACE: Final = 20.0
+"""Seconds that the process has for its last program and its report, once it was told to stop or should have."""
+_START_LIMIT: Final = 300.0
+_MAX_INPUT: Final = 320
+"""Bytes: about 40 ops."""
+_LOG_KEPT: Final = 65536
+_LONGEST_LINE: Final = 512
+"""Of libFuzzer's log, as far as it is looked at: a line may come in two parts."""
+_COVERAGE: Final = re.compile(rb"ft: (\d+) corp: (\d+)")
+
+
+@dataclass(slots=True)
+class Report:
+    """What a process said last of its state."""
+
+    seconds: float = 0.0
+    tally: dict[str, Any] | None = None
+    """A `Tally` as JSON."""
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    identities: list[dict[str, str]] = field(default_factory=list)
+    boots: int = 0
+    edges: list[dict[str, Any]] = field(default_factory=list)
+    """Of every kernel: `reached`, as hex digits with a bit per edge, and how many there are."""
+    features: int = 0
+    """libFuzzer's: edges by how often they are taken, of whatever steers."""
+    kept: int = 0
+    """Inputs that libFuzzer keeps."""
+
+
+class FuzzingProcess:
+    """A running fuzzing process. It keeps its inputs in `folder`/corpus. To be waited for by `sources` and `hear`."""
+
+    def __init__(self, assignment: Assignment, folder: Path) -> None:
+        self.assignment = assignment
+        self.report = Report()
+        self.corpus = folder / "corpus"
+        self._limit = assignment.seconds
+        self._done = False
+        self._failure: Exception | None = None
+        self._begun = time.monotonic()
+        self._fuzzing_since: float | None = None
+        self._stopping_since: float | None = None
+        self._log = bytearray()
+        self._said = bytearray()
+        first_inputs(self.corpus, assignment.seed)
+        self._messages, messages_out = os.pipe()
+        control_in, self._control = os.pipe()
+        work = replace(assignment, messages=messages_out, control=control_in, parent=os.getpid())
+        command = [
+            *(sys.executable, str(LAUNCHER)),
+            *(f"-seed={assignment.seed % (1 << 32) or 1}", "-len_control=0", f"-max_len={_MAX_INPUT}", "-reload=0"),
+            *("-timeout=120", "-rss_limit_mb=0", f"-artifact_prefix={folder}/", str(self.corpus)),
+        ]
+        try:
+            self._child = subprocess.Popen(
+                command,
+                env={**os.environ, "S2FUZZ_ASSIGNMENT": work.to_json()},
+                pass_fds=(messages_out, control_in),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            os.close(messages_out)
+            os.close(control_in)
+        assert self._child.stdout is not None
+        self._output = self._child.stdout
+        self._open = {self._messages, self._output.fileno()}
+
+    @property
+    def failed(self) -> bool:
+        """Whether it said that it cannot go on, or ended without a word."""
+        return self._failure is not None or (not self._open and not self._done)
+
+    @property
+    def sources(self) -> frozenset[int]:
+        """File descriptors to wait for; none when the process has said its last."""
+        return frozenset(self._open)
+
+    def hear(self, source: int) -> bool:
+        """Read one of the `sources`; whether the report has changed."""
+        data = os.read(source, 65536)
+        if not data:
+            self._open.discard(source)
+        elif source == self._messages:
+            self._said += data
+            *lines, rest = self._said.split(b"\n")
+            self._said[:] = rest
+            for line in lines:
+                self._message(json.loads(line))
+            return bool(lines)
+        else:
+            self._read_log(data)
+        return False
+
+    def watch(self) -> None:
+        """To be called now and then: stops the process when its time is up, kills it when it does not stop."""
+        now = time.monotonic()
+        if self._fuzzing_since is None:
+            late = now - self._begun > (self._limit or 0.0) + _START_LIMIT
+        else:
+            late = self._limit is not None and now - self._fuzzing_since > self._limit + _GRACE
+        if late:
+            self.stop()
+        if self._stopping_since is not None and now - self._stopping_since > _GRACE:
+            self._child.kill()
+
+    def stop(self) -> None:
+        """Tell it to end after the program under way; more than once is the same."""
+        if self._stopping_since is None:
+            os.close(self._control)
+            self._stopping_since = time.monotonic()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and release what it held here."""
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+        self.stop()
+        os.close(self._messages)
+        self._output.close()
+
+    def settle(self, interrupted: bool) -> None:
+        """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run
+        was `interrupted` it need not have."""
+        if self._done or (self._failure is None and interrupted):
+            return
+        status = self._child.returncode
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        tail = "\n".join(self._log.decode(errors="replace").splitlines()[-15:])
+        raise self._failure or ToolFailure(f"the fuzzing process {how}; it said last:\n{tail}")
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if message["event"] == "failed":
+            self._failure = (BadInput if message["bad_input"] else ToolFailure)(message["message"])
+        elif message["event"] in ("progress", "done"):
+            if self._fuzzing_since is None and message["seconds"]:
+                self._fuzzing_since = time.monotonic()
+            report = self.report
+            report.seconds = message["seconds"]
+            report.tally = message["tally"]
+            report.findings = message["findings"]
+            report.identities = message["identities"]
+            report.boots = message["boots"]
+            report.edges = message["edges"]
+            self._done = message["event"] == "done"
+
+    def _read_log(self, data: bytes) -> None:
+        self._log += data
+        del self._log[:-_LOG_KEPT]
+        found = _COVERAGE.findall(self._log, max(0, len(self._log) - len(data) - _LONGEST_LINE))
+        if found:
+            self.report.features, self.report.kept = map(int, found[-1])

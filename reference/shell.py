@@ -1,0 +1,129 @@
+"""The test kernel's shell, for people: one op a line, on a table that lives until `reset`. Slow, and meant to be read.
+
+A line is an op as in a program's text, `reset` with any knobs, `tree`, or `help`. The kernel's own shell
+(kernel/shell.c) takes numbers only; here `size=4K` or `prot=rwx` become numbers, and in its answers addresses become
+places in the source.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from harness.errors import BadInput, ToolFailure
+from harness.executor import TargetDied
+from harness.machine import Machine
+from harness.observation import describe_return
+from harness.ops import OPS_BY_NAME, Op
+from harness.program_text import FORMAT_VERSION, MalformedProgram, parse
+from reference.build import Image
+from reference.console import ConsoleLink, printable
+from reference.executor import RUN_TIMEOUT, Reference
+from reference.link import LinkClosed, LinkTimeout
+from reference.protocol import FRAME_START, GarbledFrame, Message, decode_frame, decode_panic
+
+END: Final = "$"
+"""The line after the kernel's answer; and what a line for its shell begins with."""
+_REFUSAL: Final = "error: "
+
+_WITHOUT_WORDS: Final = ("tree", "help")
+_PLACE: Final = re.compile(r" at (0x[0-9a-f]+)")
+_RESULT: Final = re.compile(r"^(\w+) (-\d+)")
+
+
+def translate(line: str) -> str:
+    """The line that the kernel understands; empty for a blank or a comment. Raises BadInput."""
+    text = line.partition("#")[0].strip()
+    head, *words = text.split() or [""]
+    if head == "reset":
+        settings = "\n".join(word.replace("=", " = ", 1) for word in words)
+        machine = Machine() if not words else _parsed(settings)[0]
+        return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
+    if head in OPS_BY_NAME:
+        (op,) = _parsed(text)[1]
+        args = zip(op.definition.args, op.args, strict=True)
+        return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
+    if head and (head not in _WITHOUT_WORDS or words):
+        raise BadInput(f"expected {', '.join((*OPS_BY_NAME, 'reset', *_WITHOUT_WORDS))}, got `{text}`")
+    return head
+
+
+def _parsed(text: str) -> tuple[Machine, tuple[Op, ...]]:
+    try:
+        program = parse(f"s2 {FORMAT_VERSION}\n{text}\n", "")
+    except MalformedProgram as error:
+        raise BadInput(str(error).removeprefix(f":{error.line}:{error.column}: ")) from error
+    return program.machine, program.ops
+
+
+class _LineLink(ConsoleLink):
+    """A console on which lines of text are exchanged, too."""
+
+    def ask(self, line: str, timeout: float) -> Iterator[str | Message]:
+        """The lines up to END, or up to a message, which says that something went wrong.
+
+        Raises LinkTimeout when the kernel is silent for so long, LinkClosed.
+        """
+        child = self._running()
+        child.send(f"{END} {line}\n".encode("ascii"))
+        while (said := self._line(child, time.monotonic() + timeout)) != END.encode():
+            message = _message(said)
+            yield printable(said) if message is None else message
+            if message is not None:
+                return
+
+
+def _message(line: bytes) -> Message | None:
+    at = line.rfind(FRAME_START)
+    try:
+        return None if at < 0 else decode_frame(line[at:])
+    except GarbledFrame:  # text that looks like one
+        return None
+
+
+class Shell(Reference):
+    """A kernel whose shell can be asked; it runs programs as well, which take the shell's table away."""
+
+    def __init__(self, image: Image, name: str, timeout: float = RUN_TIMEOUT) -> None:
+        self._lines = _LineLink(image.elf)
+        super().__init__(image, name, self._lines, timeout)
+
+    def ask(self, line: str) -> Iterator[str]:
+        """The kernel's answer to one line, as it comes.
+
+        Raises BadInput for a line that cannot be meant, TargetDied when the kernel crashes or hangs: the next line
+        has a fresh one, with an empty table.
+        """
+        request = translate(line)
+        if not request:
+            return
+        if not self._running:
+            self._boot()
+        refusal = None
+        try:
+            for said in self._lines.ask(request, self.timeout):
+                if isinstance(said, Message):
+                    raise self._failure(said)
+                if said.startswith(_REFUSAL):
+                    refusal = said.removeprefix(_REFUSAL)
+                elif said:
+                    yield self._readable(said)
+        except LinkTimeout:
+            raise TargetDied(self._hang()) from None
+        except (LinkClosed, OSError) as error:
+            self.refresh()
+            raise ToolFailure(f"{self.name}: QEMU ended") from error
+        if refusal is not None:
+            raise BadInput(refusal)
+
+    def _failure(self, message: Message) -> Exception:
+        if message.type != "P":
+            return ToolFailure(f"{self.name} refused the line: {message.payload.decode('ascii', 'replace')}")
+        self.refresh()
+        return TargetDied(self._crash(decode_panic(message.payload)))
+
+    def _readable(self, line: str) -> str:
+        named = _RESULT.sub(lambda match: f"{match[1]} {describe_return(int(match[2]))}", line)
+        return _PLACE.sub(lambda match: f" at {self.symbols.describe(int(match[1], 16))}", named)

@@ -1,0 +1,101 @@
+"""What a fuzzing process does with inputs, without Atheris: how it counts, what it files, what it lets steer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from planted import load_all
+
+from fuzz.sides import choose_sides
+from fuzz.worker import KEPT_PER_BUCKET, Assignment, Tally, Worker
+from harness.codec import encode
+from harness.program_text import parse
+from reference.sources import KernelChoice, prepare
+
+MAP = "map ipa=0x{:x} size=4K phys=0x80001000 prot=rwx mc=5\n"
+GOOD = parse("s2 1\n" + MAP.format(0x1000) + "get_leaf ipa=0x1000")
+
+
+def programs_that_leak(count: int) -> list[bytes]:
+    """Different programs that show the planted bug `merge-leaks-table`, ever longer."""
+    merge = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=5\nmap ipa=0x0 size=2M phys=0x80000000 prot=rwx mc=5\n"
+    return [
+        encode(parse("s2 1\n" + "".join(MAP.format((number + 4) << 21) for number in range(extra)) + merge))
+        for extra in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pgtable.c with `merge-leaks-table` planted."""
+    mutant = next(one for one in load_all() if one.name == "merge-leaks-table")
+    path = tmp_path_factory.mktemp("kernel") / "pgtable.c"
+    path.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
+    return path
+
+
+@pytest.fixture
+def worker(leaky: Path, tmp_path: Path) -> Iterator[Worker]:
+    work = Assignment(choose_sides(pgtable=leaky), tmp_path / "out", (), 0, None, None, True, None)
+    worker = Worker(work)
+    yield worker
+    for side in worker.executors:
+        side.close()
+
+
+def test_the_first_of_a_bucket_are_filed_and_later_ones_only_counted(worker: Worker, tmp_path: Path) -> None:
+    inputs = programs_that_leak(KEPT_PER_BUCKET + 4)
+    for data in reversed(inputs):
+        worker.run_one(data)
+    (bucket,) = worker.tally.buckets
+    assert worker.tally.buckets[bucket] == len(inputs)
+    assert len(list((tmp_path / "out").iterdir())) == KEPT_PER_BUCKET
+    assert [one["ops"] for one in worker.filer.filed] == sorted(one["ops"] for one in worker.filer.filed)
+    boots = worker.executors[1].boots  # type: ignore[attr-defined]
+    worker.run_one(inputs[0])
+    assert worker.executors[1].boots == boots, "what is only counted needs no fresh kernel"  # type: ignore[attr-defined]
+
+
+def test_what_diverges_does_not_steer(worker: Worker) -> None:
+    (kernel,) = worker.coverage
+    (data,) = programs_that_leak(1)
+    worker.run_one(encode(GOOD))
+    assert any(kernel._view), "libFuzzer would read these"
+    (joint,) = worker.joint
+    before = bytes(joint._view)
+    assert any(before)
+    assert not worker.diverging
+    worker.run_one(data)
+    assert not any(kernel._view)
+    assert bytes(joint._view) == before
+    assert hash(data) in worker.diverging
+
+
+def test_counters_are_levelled(worker: Worker) -> None:
+    """A program that does the same a hundred times looks like one that does it eight times."""
+    (kernel,) = worker.coverage
+    worker.run_one(encode(parse("s2 1\n" + MAP.format(0x1000) + "get_leaf ipa=0x1000\n" * 100)))
+    assert max(kernel._view) == 8
+
+
+def test_a_common_bucket_is_said_to_mask_others() -> None:
+    tally = Tally()
+    tally.executions, tally.replayed = 990, 10
+    tally.buckets.update({"common": 40, "rare": 20, "new": 3})
+    assert tally.masking() == ["common"]
+    tally.executions = 20
+    assert tally.masking() == ["common", "rare"], "three are too few to say so"
+
+
+def test_tallies_travel_and_add_up(worker: Worker) -> None:
+    worker.run_one(encode(GOOD))
+    again = Tally.from_json(json.loads(json.dumps(worker.tally.to_json())))
+    assert again.summary() == worker.tally.summary()
+    both = again + worker.tally
+    assert both.executions == 2
+    assert both.tables == [2 * count for count in again.tables]
+    assert both.summary()["op"]["map"]["count"] == 2
+    assert both.median_ops() == 2

@@ -1,0 +1,298 @@
+"""The kernel's shell: an op by hand does what it does in a program, and leaves nothing behind for the next program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pexpect
+import pytest
+from altered_tree import IN_MAP, before, with_changes
+from sample_programs import BLOCK, BUSY, DESTROY, INIT, ONE_PAGE, SPECIAL, map_op, random_programs, unmap_op
+
+from fuzz.shell import converse
+from harness.errors import BadInput
+from harness.executor import TargetDied
+from harness.machine import KNOBS
+from harness.observation import Observation, Record, describe_return
+from harness.ops import OPS
+from harness.program import Program
+from harness.program_text import format_knob, format_op
+from reference.build import Image, build
+from reference.protocol import Message
+from reference.shell import Shell, translate
+
+PAGE = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=5"
+
+
+@pytest.fixture(scope="module")
+def running(image: Image) -> Iterator[Shell]:
+    with closing(Shell(image, "kernel:shell")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shell(running: Shell) -> Shell:
+    """A shell with an empty table."""
+    ask(running, "reset")
+    return running
+
+
+def ask(shell: Shell, line: str) -> list[str]:
+    return list(shell.ask(line))
+
+
+def raw(shell: Shell, line: str) -> list[str]:
+    """What the kernel answers to a line as it stands."""
+    assert ask(shell, "tree") is not None  # it runs
+    return [said for said in shell._lines.ask(line, 10) if isinstance(said, str)]
+
+
+def reset_line(program: Program) -> str:
+    knobs = program.machine.changed().items()
+    return " ".join(["reset", *(f"{name}={format_knob(name, value)}" for name, value in knobs)])
+
+
+def expected_line(record: Record) -> str:
+    """A record, as the shell has it. Not for those with complaints, which name places."""
+    width = len(record.definition.outs) or 1
+    values = [f"{value:#x}" for value in record.outs]
+    groups = [
+        "".join(f" {name}={value}" for name, value in zip(record.definition.outs, values[at : at + width], strict=True))
+        for at in range(0, len(values), width)
+    ]
+    return f"{record.definition.name} {describe_return(record.ret)}{';'.join(groups)}"
+
+
+def expected_tree(observation: Observation) -> list[str]:
+    lines = []
+    for page in observation.pages.values():
+        lines.append(f"page {page.pa:#x} refcount={page.refcount:#x}")
+        lines += [f"  [{index:#x}] {entry:#x}" for index, entry in enumerate(page.entries) if entry]
+    return lines
+
+
+WITHIN_BUDGET = [
+    BUSY,
+    Program((*BUSY.ops, DESTROY, map_op(0))),
+    Program((map_op(0), INIT, map_op(0x4000), unmap_op(0, BLOCK))),
+    *(SPECIAL[name] for name in ("few pages", "concatenated root", "48 bits", "no fwb", "wrong arguments")),
+    *random_programs(7, 60),
+]
+
+
+def test_ops_by_hand_do_what_they_do_in_a_program(running: Shell) -> None:
+    compared = 0
+    for program in WITHIN_BUDGET:
+        observation = running.observe(program)
+        if any(record.ret is None or record.complaints for record in observation.records):
+            continue
+        compared += 1
+        run = program.ops[: len(observation.records) - 1]  # up to an init that failed
+        said = [ask(running, reset_line(program)), *(ask(running, format_op(op)) for op in run)]
+        assert said == [[expected_line(record)] for record in observation.records], program
+        assert ask(running, "tree") == expected_tree(observation), program
+    assert compared > 40
+
+
+def test_programs_run_identically_after_a_session(shell: Shell) -> None:
+    programs = [ONE_PAGE, BUSY, *SPECIAL.values(), *random_programs(8, 20)]
+    before_session = [shell.observe(program).words for program in programs]
+    for program, words in zip(programs, before_session, strict=True):
+        ask(shell, "reset ia_bits=48 pool_pages=9 pool_base=0x1000 fwb=off tlb_range=off hw_af=off")
+        for line in (PAGE, "set_owner ipa=0 size=64K owner=3 mc=40", "walk ipa=0 size=2M flags=leaf", "destroy"):
+            ask(shell, line)
+        assert shell.observe(program).words == words
+
+
+def test_a_program_takes_the_table_away(shell: Shell) -> None:
+    assert ask(shell, PAGE) == ["map 0"]
+    shell.observe(BUSY)
+    assert ask(shell, "tree") == ["page 0x44000000 refcount=0x1", "page 0x44001000 refcount=0x1"]
+
+
+def test_table_lives_until_reset(shell: Shell) -> None:
+    ask(shell, PAGE)
+    assert ask(shell, "get_leaf ipa=0x1000") == ["get_leaf 0 pte=0x800017db level=0x3"]
+    ask(shell, "reset")
+    assert ask(shell, "get_leaf ipa=0x1000") == ["get_leaf 0 pte=0x0 level=0x1"]
+
+
+def test_each_line_has_a_budget_of_its_own(shell: Shell) -> None:
+    ask(shell, "reset budget=12")
+    assert [ask(shell, "walk ipa=0 size=3M flags=leaf")[0].split()[1] for _ in range(3)] == ["0"] * 3
+
+
+def test_after_an_op_that_was_cut_off_comes_reset(shell: Shell) -> None:
+    """As in a program: what it left may not be fit to go on with."""
+    ask(shell, "reset budget=12")
+    assert ask(shell, PAGE) == ["map budget"]
+    with pytest.raises(BadInput, match="only `reset`"):
+        ask(shell, "get_leaf ipa=0")
+    assert ask(shell, "tree")[0].startswith("page ")
+    ask(shell, "reset")
+    assert ask(shell, PAGE) == ["map 0"]
+
+
+def test_an_init_that_fails_leaves_nothing_to_work_on(shell: Shell) -> None:
+    assert ask(shell, "reset ia_bits=43 pool_pages=1") == ["init -ENOMEM"]
+    with pytest.raises(BadInput, match="only `reset`"):
+        ask(shell, PAGE)
+    assert ask(shell, "tree") == []
+    assert ask(shell, "reset")[0].startswith("init 0 vtcr=")
+
+
+def test_help_names_every_op_argument_and_knob(shell: Shell) -> None:
+    said = {line.split()[0].rstrip(":"): line for line in ask(shell, "help")}
+    assert said.keys() == {op.name for op in OPS} | {"reset", "tree", "help"}
+    for op in OPS:
+        assert said[op.name].endswith(f": {op.summary}")
+        assert [word.strip("[").split("=")[0] for word in said[op.name].split(":")[0].split()[1:]] == [
+            arg.name for arg in op.args
+        ]
+    for knob in KNOBS:
+        assert f"[{knob.name}={knob.default:#x}]" in said["reset"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("mop ipa=1", "expected init, map, .*, help, got `mop ipa=1`"),
+        ("map ipa=0x1000", "expected size=… for map"),
+        ("map ipa=0x1000 ipa=1", "ipa is given twice"),
+        ("unmap ipa=zero size=1", "expected a number .*`zero`"),
+        ("set_owner ipa=0 size=4K owner=256", "`256` is out of range for owner"),
+        ("reset ia_bits=9", "expected 32 to 48 for ia_bits, got `9`"),
+        ("reset tea=9", "expected pool_base, .*, got `tea`"),
+        ("reset now", "expected"),
+        ("tree now", "got `tree now`"),
+        ("unmap ipa=0 size=4K é", "got `é`"),
+    ],
+)
+def test_bad_lines_are_refused(shell: Shell, line: str, problem: str) -> None:
+    with pytest.raises(BadInput, match=problem):
+        ask(shell, line)
+    assert ask(shell, "destroy") == ["destroy 0"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("mop", "unknown word `mop`"),
+        ("map top=1", "unknown word `top=1`"),
+        ("reset top=1", "unknown word `top=1`"),
+        ("unmap ipa=0x", "not a number (0x… or decimal): `ipa=0x`"),
+        ("unmap ipa", "not a number (0x… or decimal): `ipa`"),
+        ("unmap ipa=0xffffffffffffffff0 size=1", "not a number (0x… or decimal): `ipa=0xffffffffffffffff0`"),
+        ("unmap ipa=18446744073709551616 size=1", "not a number (0x… or decimal): `ipa=18446744073709551616`"),
+        ("unmap ipa=12a size=1", "not a number (0x… or decimal): `ipa=12a`"),
+        ("unmap ipa=1", "missing: `size`"),
+        ("unmap ipa=1 ipa=1", "given twice: `ipa=1`"),
+        ("map ipa=0 size=0 phys=0 prot=0 mc=42", "out of range: `mc=42`"),
+        ("map ipa=0 size=0 phys=0 prot=0x20", "out of range: `prot=0x20`"),
+        ("reset ia_bits=49", "out of range: `ia_bits=49`"),
+        ("reset pool_base=1", "out of range: `pool_base=1`"),
+        ("\x07bell", "unknown word `?bell`"),
+    ],
+)
+def test_the_kernel_itself_refuses_bad_lines(shell: Shell, line: str, problem: str) -> None:
+    """Whoever types on the serial port has no host that looks first."""
+    assert raw(shell, line) == [f"error: {problem.replace('…', '???')}"]
+    assert ask(shell, "destroy") == ["destroy 0"]
+
+
+def test_the_kernel_takes_numbers_either_way(shell: Shell) -> None:
+    assert raw(shell, " unmap\tsize=0x1000   ipa=4096 ") == ["unmap 0"]
+    assert raw(shell, "walk ipa=0xffffffffffffffff size=18446744073709551615 flags=1") == ["walk -34"]
+    assert raw(shell, "") == []
+
+
+def test_blank_lines_and_comments_say_nothing(shell: Shell) -> None:
+    assert ask(shell, "") == ask(shell, "  # a comment") == []
+
+
+def test_program_text_becomes_numbers() -> None:
+    assert translate(PAGE) == "map ipa=0x1000 size=0x1000 phys=0x80001000 prot=0x7 mc=0x6 flags=0x0"
+    assert translate("reset fwb=off ia_bits=40 # as it was") == "reset fwb=0x0"
+
+
+def test_a_line_that_is_too_long_is_refused(shell: Shell) -> None:
+    link = shell._lines
+    (said,) = link.ask("x" * 0x70000, 20)
+    assert isinstance(said, Message) and (said.type, said.payload) == ("E", b"malformed frame")
+    assert ask(shell, "destroy") == ["destroy 0"]
+
+
+def altered_shell(image: Image, tmp_path: Path, changes: dict[str, str], timeout: float = 10.0) -> Shell:
+    return Shell(build(with_changes(image.tree, tmp_path / "pgtable.c", changes)), "kernel:altered", timeout)
+
+
+def test_warnings_name_their_place(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
+    with closing(altered_shell(image, tmp_path, before(IN_MAP, "WARN_ON(1); WARN_ON(1);"))) as shell:
+        (said,) = ask(shell, PAGE)
+        assert said.startswith("map 0 WARN at kvm_pgtable_stage2_map (pgtable.c:")
+        assert said.count(" WARN at ") == 2
+        assert ask(shell, "unmap ipa=0 size=4K") == ["unmap 0"]
+
+
+def test_a_crash_is_symbolised_and_the_next_line_has_a_fresh_kernel(
+    image: Image, tmp_path: Path, scratch_cache: Path
+) -> None:
+    with closing(altered_shell(image, tmp_path, before(IN_MAP, "if (addr) *(volatile u64 *)8 = 1;"))) as shell:
+        heard: list[str] = []
+        complaints: list[str] = []
+        outcome = converse(shell, [PAGE, "bad", "get_leaf ipa=0x1000"], heard.append, complaints.append)
+        assert (outcome.deaths, outcome.refused) == (1, 1)
+        assert heard[0].startswith("panic: synchronous exception esr=")
+        assert heard[1].startswith("crash: synchronous exception (data abort on write) in kvm_pgtable_stage2_map\n")
+        assert "called from op_map (ops.c:" in heard[1]
+        assert heard[2:] == ["get_leaf 0 pte=0x0 level=0x1"]
+        assert len(complaints) == 2
+
+
+def test_a_hang_is_symbolised(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
+    changes = before(IN_MAP, 'for (;;) asm volatile("" ::: "memory");')
+    with closing(altered_shell(image, tmp_path, changes, timeout=1.0)) as shell:
+        assert ask(shell, "destroy") == ["destroy 0"]
+        with pytest.raises(TargetDied) as died:
+            ask(shell, PAGE)
+        assert died.value.report.kind == "hang"
+        assert "kvm_pgtable_stage2_map" in died.value.report.headline
+        assert ask(shell, "destroy") == ["destroy 0"]
+
+
+COMMAND = str(Path(sys.executable).with_name("s2fuzz"))
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "said", "complaint"),
+    [
+        (f"{PAGE}\nget_leaf ipa=0x1000", 0, "map 0\nget_leaf 0 pte=0x800017db level=0x3\n", ""),
+        ("tree now\n\ndestroy\n", 2, "destroy 0\n", "expected init, map"),
+        ("\xff\n", 2, "", "expected init, map"),
+        ("", 0, "", ""),
+    ],
+)
+def test_command_carries_out_what_it_reads(given: str, status: int, said: str, complaint: str) -> None:
+    run = subprocess.run(
+        [COMMAND, "shell"], input=given.encode("latin-1"), capture_output=True, check=False, timeout=60
+    )
+    assert (run.returncode, run.stdout.decode()) == (status, said), run.stderr
+    assert complaint in run.stderr.decode()
+    assert "Traceback" not in run.stderr.decode()
+
+
+def test_command_on_a_terminal_has_a_prompt_and_a_history(image: Image, scratch_cache: Path) -> None:
+    for keys in (PAGE, "\x1b[A"):  # the second time by the up key
+        child = pexpect.spawn(COMMAND, ["shell", "--linux", str(image.tree.root)], timeout=60, encoding="utf-8")
+        child.expect_exact("s2> ")
+        child.sendline(keys)
+        child.expect(r"map 0\r\n")
+        child.expect_exact("s2> ")
+        child.sendeof()
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 0
