@@ -62,7 +62,7 @@ KNOBS: Final = (
         "physical address of the first page that page tables are allocated from",
         align=PAGE_SIZE,
     ),
-    Knob("pool_pages", 64, 1, MAX_POOL_PAGES, "how many pages that pool has"),
+    Knob("pool_pages", 32, 1, MAX_POOL_PAGES, "how many pages that pool has"),
     Knob("ia_bits", 40, 32, 48, "bits of intermediate physical address (IPA)"),
     _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,9 +31,10 @@ _MACHINE: Final = (
     *("-serial", "mon:stdio"),
     *("-sandbox", "on,obsolete=deny,spawn=deny"),
 )
-DOORBELL: Final = b"!"
-"""To the kernel: a request lies in memory; from it, as a line: the reply does."""
+DOORBELL: Final = b"\a"
+"""To the kernel: a request lies in memory; from it: the reply does. BEL is in no line."""
 
+_LINE_END: Final = re.compile(b"[\n" + DOORBELL + b"]")
 _MONITOR_TOGGLE: Final = b"\x01c"
 _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
@@ -132,7 +134,7 @@ class ConsoleLink:
         damaged = False
         while True:
             try:
-                line = self._line(child, deadline)
+                line = self._next(child, deadline)
             except LinkTimeout as error:
                 raise (LinkGarbage if damaged else LinkTimeout) from error
             if line == DOORBELL:
@@ -148,10 +150,10 @@ class ConsoleLink:
             if garbage > _GARBAGE_LIMIT:
                 raise LinkGarbage
 
-    def _line(self, child: Any, deadline: float) -> bytes:
-        """The next line of the console, without its end. Raises LinkTimeout or LinkClosed."""
+    def _next(self, child: Any, deadline: float) -> bytes:
+        """The next line of the console, without its end, or DOORBELL. Raises LinkTimeout or LinkClosed."""
         searched = 0
-        while (end := self._unread.find(b"\n", searched)) < 0:
+        while (end := _LINE_END.search(self._unread, searched)) is None:
             searched = len(self._unread)
             try:
                 self._unread += child.read_nonblocking(65536, max(0.0, deadline - time.monotonic()))
@@ -161,8 +163,13 @@ class ConsoleLink:
                 self._keep(bytes(self._unread))
                 self._unread.clear()
                 raise LinkClosed from error
-        line = bytes(self._unread[:end]).rstrip(b"\r")
-        del self._unread[: end + 1]
+        if end[0] == DOORBELL:
+            said = bytes(self._unread[: end.start()])
+            self._keep(said)  # by a kernel that was not at the beginning of a line
+            del self._unread[: end.end()]
+            return DOORBELL
+        line = bytes(self._unread[: end.start()]).rstrip(b"\r")
+        del self._unread[: end.end()]
         return line
 
     def program_counters(self) -> list[int]:

@@ -40,7 +40,7 @@ from harness.ops import FLAG_NAMES, INIT, LIMITS, OPS, U64_MAX, Arg, OpDef
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
-VERSION: Final = 1
+VERSION: Final = 2
 FRAME_START: Final = b"<"
 
 

@@ -68,7 +68,7 @@ class _LineLink(ConsoleLink):
         """
         child = self._running()
         child.send(f"{END} {line}\n".encode("ascii"))
-        while (said := self._line(child, time.monotonic() + timeout)) != END.encode():
+        while (said := self._next(child, time.monotonic() + timeout)) != END.encode():
             message = _message(said)
             yield printable(said) if message is None else message
             if message is not None:

@@ -46,12 +46,24 @@ void console_init(void)
 	write32(GICC, 1);
 }
 
-u8 console_get(void)
+static u8 get(int polls)
 {
 	for (int tries = 0; read32(UARTFR) & UARTFR_RXFE; tries++)
-		if (tries >= POLLS_BEFORE_SLEEP)
+		if (tries >= polls)
 			asm volatile("wfi" ::: "memory");
 	return read32(UARTDR);
+}
+
+/* The next byte of a line. */
+u8 console_get(void)
+{
+	return get(POLLS_BEFORE_SLEEP);
+}
+
+/* The first byte of a line, which may be long in coming. */
+u8 console_await(void)
+{
+	return get(0);
 }
 
 void console_put(u8 byte)

@@ -4,14 +4,14 @@
  * requests likewise, beginning with '>'. Whatever is not such a line is text for people; a line that begins with '$' is
  * text of people, for shell.c.
  *
- * In the mailbox a message is a header and its payload as it is. A '!' on the console says that a request lies there,
- * a line "!" that the reply does. The host writes the request half only, we the reply half only. */
+ * In the mailbox a message is a header and its payload as it is. A BEL on the console says that a request lies there
+ * or, from us, the reply. The host writes the request half only, we the reply half only. */
 #include "kernel.h"
 
 /* The longest program: 4096 ops with six arguments of ten bytes each, in base64. */
 #define REQUEST_MAX 0x60000
 
-#define DOORBELL '!'
+#define DOORBELL '\a'
 
 struct mail {
 	u64 seq;
@@ -119,7 +119,7 @@ bool frame_receive(struct frame *frame)
 	u8 byte;
 
 	do {
-		byte = console_get();
+		byte = console_await();
 	} while (byte != '>' && byte != DOORBELL && byte != SHELL_LINE);
 	by_mail = byte == DOORBELL;
 	if (by_mail)
@@ -219,7 +219,7 @@ void frame_end(void)
 	if (by_mail) {
 		mail_reply->crc = crc32(0, mail_reply->payload, mail_reply->size);
 		asm volatile("dmb ish" ::: "memory");
-		console_text("!\n");
+		console_put(DOORBELL);
 		return;
 	}
 	if (pending_count)

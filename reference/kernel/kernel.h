@@ -33,6 +33,7 @@ u32 crc32(u32 crc, const void *data, unsigned long size);
 /* console.c: the PL011. */
 void console_init(void);
 u8 console_get(void);
+u8 console_await(void);
 void console_put(u8 byte);
 void console_text(const char *text);
 void console_hex(u64 value);

@@ -61,7 +61,7 @@ unsigned long strlen(const char *text)
 }
 
 /* What a chunk of zeros makes of a CRC's register, by the register's bytes: the change is linear. */
-#define CHUNK_WORDS 64
+#define CHUNK_WORDS 16
 static u32 after_zeros[4][256];
 
 static u32 feed_word(u32 state, u64 word)

@@ -172,6 +172,7 @@ COMMANDS = {
     "doctor": ["doctor"],
     "fmt": ["fmt", "p.s2"],
     "check": ["check", "p.s2"],
+    "shell": ["shell"],
 }
 
 

@@ -197,9 +197,9 @@ def test_the_packaged_kernel_has_no_undefined_behaviour(ubsan_kernel: Reference)
     assert [program for program in programs if complaints(ubsan_kernel.observe(program), UBSAN)] == []
 
 
-# Pages 40 and 70 of the pool: the first is free in every program here, the second is beyond the 64 there are.
-STRAY = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 40 * 512) = 0x1234;"
-BEYOND = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 70 * 512) = 0x1234;"
+# Pages 20 and 40 of the pool: the first is free in every program here, the second is beyond the 32 there are.
+STRAY = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 20 * 512) = 0x1234;"
+BEYOND = "if (size == 0x2000) *((volatile u64 *)pgt->pgd + 40 * 512) = 0x1234;"
 TRIGGER = Program((map_op(0x1000, 0x2000),))
 
 
