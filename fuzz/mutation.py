@@ -25,8 +25,8 @@ from harness.machine import KNOBS, Machine
 from harness.ops import FLAG_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
-FRESH_SIZES: Final = (64, 192)
-"""Bytes of an input made of random choices: about 8 to 24 ops."""
+FRESH_SIZES: Final = (48, 160)
+"""Bytes of an input made of random choices: about 6 to 20 ops."""
 _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
@@ -207,7 +207,7 @@ def life(choice: Random) -> bytes:
     base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
     scenes = (_boot, _fault, _fault, _share, _reclaim, _log, _merge, _look, _shrink)
     ops: list[Op] = _boot(base, choice)
-    for _ in range(choice.randint(6, 16)):
+    for _ in range(choice.randint(5, 12)):
         near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
         ops += choice.choice(scenes)(near, choice)
     if choice.random() < 0.3:
