@@ -31,12 +31,12 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
     lines += _notes(verdict, names)
     if verdict.left is not None and verdict.right is not None:
-        rows = aligned_events(verdict.left, verdict.right, verdict.record, bool(program.machine["fwb"]), names)
-        if rows:
-            lines += ["", "Events of that op:", *_cut(rows)]
         rows = side_by_side(verdict.left, verdict.right, bool(program.machine["fwb"]), names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+        rows = aligned_events(verdict.left, verdict.right, verdict.record, bool(program.machine["fwb"]), names)
+        if rows:
+            lines += ["", "Events of that op:", *_cut(rows)]
     lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
     return "\n".join(lines) + "\n"
 

@@ -15,12 +15,15 @@ from harness.compare import (
     Tier,
     differences,
     entry_address,
+    format_tiers,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
+    parse_tiers,
     start_level,
 )
+from harness.errors import BadInput
 from harness.machine import Machine
 from harness.model import Model
 from harness.observation import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
@@ -289,6 +292,18 @@ def test_results_are_in_program_order() -> None:
 def test_buckets_suit_file_names() -> None:
     found = only(SEEN, changed(SEEN, allocs=9))
     assert found.bucket.replace("_", "").replace("-", "").isalnum()
+
+
+def test_tiers_by_name() -> None:
+    assert parse_tiers("results, events") == {Tier.RESULTS, Tier.EVENTS}
+    assert parse_tiers(format_tiers(ALL_TIERS)) == ALL_TIERS
+    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events"
+
+
+@pytest.mark.parametrize("text", ["", "result", "RESULTS", "results,", "results;tables", "all"])
+def test_names_that_are_no_tiers(text: str) -> None:
+    with pytest.raises(BadInput, match="is not a tier: expected some of results,tables,accounting,events"):
+        parse_tiers(text)
 
 
 # Pairs
