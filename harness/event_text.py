@@ -10,7 +10,7 @@ from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, i
 from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
 from harness.machine import PAGE_SIZE
 from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
-from pgtable.pte import describe
+from harness.trees import describe_entry
 
 CONTEXT = 3
 """Equal events shown around those that differ."""
@@ -56,7 +56,7 @@ class _Places:
         ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
         if is_table_entry(event.b, level):
             self._tables[entry_address(event.b)] = ipa, level + 1
-        return f"{event}  level {level} ipa {ipa:#x}: {describe(event.b, level, self._fwb)}"
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
 
 
 def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The model as an executor: runs programs on `pgtable`, under the same budget and bookkeeping as the reference.
 
-Only this module (and `trees` and `event_text`, for its descriptions of entries) imports `pgtable`.
+Only this module (and `trees`, for its descriptions of entries) imports `pgtable`.
 """
 
 from __future__ import annotations
