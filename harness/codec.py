@@ -20,7 +20,7 @@ from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
 from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 2
+CODEC: Final = 3
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -52,6 +52,9 @@ _HUGE_SIZES: Final = (
 """Rare, for an op that fills or invalidates so much spends the whole budget, and the program ends with it."""
 _HUGE: Final = bytes((len(_ODD_SIZES) << 4 | 15,))
 """The first byte of one of them; the next chooses."""
+
+_PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 1 << 2)
+"""Valid, readable, writable, not executable, three software bits, and a bit of the memory type (or an owner's id)."""
 
 _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
@@ -245,8 +248,10 @@ def _decode_op(definition: OpDef, source: _Bytes, limit: int) -> Op:
 
 
 def _encode_op(op: Op, out: bytearray, limit: int) -> None:
+    ipa = 0
     for arg, value in zip(op.definition.args, op.args, strict=True):
-        out += _ENCODERS[arg.kind](value, limit, op.args[0])
+        out += _ENCODERS[arg.kind](value, limit, ipa)
+        ipa = op.args[0]
 
 
 def _grid(byte: int, steps: int) -> int:
@@ -366,6 +371,22 @@ def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
     return bytes((_CHOICES, value))
 
 
+def _decode_switch(source: _Bytes, _limit: int, _ipa: int) -> int:
+    return source.byte() & 1
+
+
+def _encode_switch(value: int, _limit: int, _ipa: int) -> bytes:
+    return bytes((value,))
+
+
+def _decode_pte(source: _Bytes, _limit: int, _ipa: int) -> int:
+    """An entry's bits that say something to software: valid or not, permissions, software bits."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    return sum(bit for index, bit in enumerate(_PTE_BITS) if first >> index & 1)
+
+
 def _literal(value: int) -> bytes:
     return bytes((_LITERAL,)) + value.to_bytes(8, "little")
 
@@ -422,6 +443,8 @@ _DECODERS: Final = {
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _decode_cache,
     Kind.OWNER: _decode_owner,
+    Kind.SWITCH: _decode_switch,
+    Kind.PTE: _decode_pte,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -433,6 +456,8 @@ _ENCODERS: Final = {
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_cache,
     Kind.OWNER: _encode_owner,
+    Kind.SWITCH: _encode_switch,
+    Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
 }
 
 

@@ -28,7 +28,7 @@ from harness.observation import (
 )
 from harness.ops import INIT, U64_MAX, Op
 from harness.program import Program
-from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, WildAccess, get_vtcr
+from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, WildAccess, get_vtcr, leaf_prot
 from pgtable.pte import is_table, is_valid
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
@@ -248,6 +248,31 @@ class _World:
         self.stage2.destroy()
         return 0
 
+    def op_wrprotect(self, ipa: int, size: int) -> int:
+        return self.stage2.wrprotect(ipa, size)
+
+    def op_mkyoung(self, ipa: int) -> int:
+        self._outs.append(self.stage2.mkyoung(ipa))
+        return 0
+
+    def op_test_clear_young(self, ipa: int, size: int, mkold: int) -> int:
+        self._outs.append(self.stage2.test_clear_young(ipa, size, bool(mkold)))
+        return 0
+
+    def op_relax_perms(self, ipa: int, prot: int) -> int:
+        return self.stage2.relax_perms(ipa, prot)
+
+    def op_flush(self, ipa: int, size: int) -> int:
+        return self.stage2.flush(ipa, size)
+
+    def op_tlb_flush_vmid_range(self, ipa: int, size: int) -> int:
+        self.stage2.tlb_flush_range(ipa, size)
+        return 0
+
+    def op_pte_prot(self, pte: int) -> int:
+        self._outs.append(leaf_prot(pte))
+        return 0
+
     def _cache(self, mc: int) -> Memcache | None:
         return self.cache if mc else None
 
@@ -342,6 +367,9 @@ class _World:
         self._spend()
 
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
+        self._spend()
+
+    def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
         self._spend()
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:

@@ -34,6 +34,7 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
+_SWITCH: Final = ("off", "on")
 
 
 class MalformedProgram(BadInput):
@@ -115,7 +116,7 @@ def format_knob(name: str, value: int) -> str:
     """A knob's value as text."""
     knob = KNOBS_BY_NAME[name]
     if knob.is_flag:
-        return "on" if value else "off"
+        return _SWITCH[value]
     return f"{value:#x}" if knob.align > 1 else str(value)
 
 
@@ -127,6 +128,8 @@ def format_value(kind: Kind, value: int) -> str:
         return str(value - 1) if value else "none"
     if kind is Kind.OWNER:
         return str(value)
+    if kind is Kind.SWITCH:
+        return _SWITCH[value]
     return format_size(value) if kind in (Kind.SIZE, Kind.PAGEWISE_SIZE) else f"{value:#x}"
 
 
@@ -234,14 +237,17 @@ class _Parser:
     def _knob(self, name: str, token: _Token) -> int:
         knob = KNOBS_BY_NAME[name]
         if knob.is_flag:
-            if token.text not in ("on", "off"):
-                raise self._error(token.column, f"expected on or off for {name}, got `{token.text}`")
-            return int(token.text == "on")
+            return self._switch(name, token)
         value = self._number(token)
         problem = knob.problem(value)
         if problem:
             raise self._error(token.column, f"{problem} for {name}, got `{token.text}`")
         return value
+
+    def _switch(self, name: str, token: _Token) -> int:
+        if token.text not in _SWITCH:
+            raise self._error(token.column, f"expected on or off for {name}, got `{token.text}`")
+        return _SWITCH.index(token.text)
 
     def _op(self, tokens: list[_Token]) -> str:
         head = tokens[0]
@@ -277,6 +283,8 @@ class _Parser:
     def _value(self, arg: Arg, token: _Token) -> int:
         if arg.kind in FLAG_NAMES:
             return self._flags(arg.kind, token)
+        if arg.kind is Kind.SWITCH:
+            return self._switch(arg.name, token)
         if arg.kind is Kind.CACHE:
             value = 0 if token.text == "none" else self._number(token) + 1
         else:

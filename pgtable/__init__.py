@@ -16,7 +16,7 @@ from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
-from pgtable.pte import Prot, describe
+from pgtable.pte import Prot, describe, leaf_prot
 from pgtable.stage2 import Stage2
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
@@ -44,5 +44,6 @@ __all__ = [
     "describe",
     "get_vtcr",
     "ia_bits_of",
+    "leaf_prot",
     "start_level_of",
 ]

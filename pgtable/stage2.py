@@ -3,17 +3,18 @@
 from collections.abc import Callable
 
 from pgtable import pte
+from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EINVAL, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import Hooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, start_level_of
-from pgtable.walker import LEAF, TABLE_POST, TABLE_PRE, Visitor, Walk
+from pgtable.walker import HANDLE_FAULT, LEAF, SHARED, TABLE_POST, TABLE_PRE, Visitor, Walk
 
 _MAX_U8 = 0xFF
 
@@ -155,6 +156,68 @@ class Stage2:
             force_pages=True,
         )
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
+
+    def wrprotect(self, addr: int, size: int) -> int:
+        """Take write permission from every leaf of the range, whole blocks included.
+
+        The TLB is left alone: stale writes go on until the caller invalidates (`tlb_flush_range`).
+        """
+        changer = AttributeChanger(self._entry, self._mm_ops, clear_bits=pte.S2AP_W)
+        # An invalid entry is -EAGAIN to the visitor, which the walk forgets.
+        return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
+
+    def mkyoung(self, addr: int) -> int:
+        """Set the access flag of the leaf that translates addr. Returns the entry as it was, 0 if there is none.
+
+        What ended the walk is not told. For fault handlers: the walk is shared.
+        """
+        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=pte.AF)
+        if self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1):
+            return 0
+        self._hooks.dsb("ishst")
+        return changer.old
+
+    def test_clear_young(self, addr: int, size: int, make_old: bool) -> bool:
+        """Whether any leaf of the range has the access flag; make_old clears it in all of them.
+
+        The TLB is left alone. There is no way to fail: a walk that does, for its range or for want
+        of a table, warns and counts as old.
+        """
+        ager = Ager(self._entry, make_old=make_old)
+        if self._run(ager.visit, LEAF, addr, size, skip_empty=True):
+            self._hooks.warn("kvm_pgtable_stage2_test_clear_young")
+        return ager.young
+
+    def relax_perms(self, addr: int, prot: int) -> int:
+        """Add the permissions in prot to the leaf that translates addr, and invalidate it on this CPU.
+
+        prot: `pte.Prot` bits; memory types are ignored. -EINVAL for software bits; -EAGAIN for an
+        invalid entry, which is invalidated too, at a level that nobody knows any more.
+        """
+        if prot & pte.SW:
+            return -EINVAL
+        set_bits, clear_bits = pte.relaxing(int(prot))
+        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=set_bits, clear_bits=clear_bits)
+        ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
+        if ret in (0, -EAGAIN):
+            self._hooks.tlbi_vmid_ipa_nsh(addr & U64, TLBI_TTL_UNKNOWN if ret else changer.level)
+        return ret
+
+    def flush(self, addr: int, size: int) -> int:
+        """Clean and invalidate the data cache of the range's cacheable memory.
+
+        With FWB there is nothing to do, and even an illegal range is 0.
+        """
+        if self._features.fwb:
+            return 0
+        return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
+
+    def tlb_flush_range(self, addr: int, size: int) -> None:
+        """Invalidate the TLB for a range, taken as it is: it may lie beyond the limit, or wrap.
+
+        Without range TLBI everything of the VMID goes, whatever the size. See `unmap` about sizes.
+        """
+        self._entry.tlbi_range(addr & U64, size & U64)
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
         """The entry, not a table, that decides about addr's page: (ret, pte, level).

@@ -105,6 +105,45 @@ static s64 op_destroy(const struct args_destroy *args)
 	return 0;
 }
 
+static s64 op_wrprotect(const struct args_wrprotect *args)
+{
+	return kvm_pgtable_stage2_wrprotect(&pgt, args->ipa, args->size);
+}
+
+static s64 op_mkyoung(const struct args_mkyoung *args)
+{
+	op_out(kvm_pgtable_stage2_mkyoung(&pgt, args->ipa));
+	return 0;
+}
+
+static s64 op_test_clear_young(const struct args_test_clear_young *args)
+{
+	op_out(kvm_pgtable_stage2_test_clear_young(&pgt, args->ipa, args->size, args->mkold));
+	return 0;
+}
+
+static s64 op_relax_perms(const struct args_relax_perms *args)
+{
+	return kvm_pgtable_stage2_relax_perms(&pgt, args->ipa, args->prot);
+}
+
+static s64 op_flush(const struct args_flush *args)
+{
+	return kvm_pgtable_stage2_flush(&pgt, args->ipa, args->size);
+}
+
+static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
+{
+	kvm_tlb_flush_vmid_range(&mmu, args->ipa, args->size);
+	return 0;
+}
+
+static s64 op_pte_prot(const struct args_pte_prot *args)
+{
+	op_out(kvm_pgtable_stage2_pte_prot(args->pte));
+	return 0;
+}
+
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {

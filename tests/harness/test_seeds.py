@@ -89,6 +89,11 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     assert changed >= {"pool_pages", "ia_bits", "fwb", "tlb_range", "hw_af", "budget"}
 
 
+def outs(name: str, op: str) -> list[tuple[int, ...]]:
+    """What every op of that name yielded."""
+    return [record.outs for record in run(name)[1].records if record.definition.name == op]
+
+
 # What some of them say
 
 
@@ -225,6 +230,42 @@ def test_after_destroy() -> None:
     assert returns("after_destroy") == [0, 0, *[einval] * 5, -34, einval, 0]
     last = run("after_destroy")[1].records[-1]
     assert [str(one) for one in last.complaints] == ["WARN", "pool: bad-free 0x0"]
+
+
+def test_dirty_logging() -> None:
+    assert returns("dirty_logging") == [0] * 12 + [-34]
+    (entries,) = visits("dirty_logging")
+    assert [pte & 0x81 for *_, pte in entries] == [1, 1, 0, 1]
+    assert [pte >> 7 & 1 for pte, _ in leaves("dirty_logging")] == [0, 1, 0]
+
+
+def test_access_flag() -> None:
+    young = [seen for (seen,) in outs("access_flag", "test_clear_young")]
+    assert young == [1, 1, 0, 0, 1, 1, 0, 1]
+    assert [bool(pte) for (pte,) in outs("access_flag", "mkyoung")] == [True, True, True, False, False, False]
+    complaints = [record.complaints for record in run("access_flag")[1].records if record.complaints]
+    assert [str(one) for (one,) in complaints] == ["WARN"]
+    assert set(returns("access_flag")) == {0}, "no EAGAIN where the access flag differs"
+
+
+def test_relax_permissions() -> None:
+    assert [ret for ret in returns("relax_permissions") if ret] == [-22, -11, -11, -34, -22, -22]
+    *_, (device, _) = leaves("relax_permissions")
+    assert device & 1 << 54 == 0
+    assert device >> 2 & 15 == 1
+
+
+def test_flush() -> None:
+    assert returns("flush") == [0, 0, 0, 0, 0, -34, None]
+    assert set(returns("flush_with_fwb")) == {0}
+
+
+def test_tlb_flush_range() -> None:
+    assert returns("tlb_flush_range") == [0, 0, 0, 0, None]
+
+
+def test_pte_prot() -> None:
+    assert [prot for (prot,) in outs("pte_prot", "pte_prot")] == [0, 0, 0, 1, 7, 7, 6 | 15 << 55]
 
 
 @pytest.mark.parametrize("folder", ["seeds", "regressions", "violations"])
