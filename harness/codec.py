@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
-from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
 CODEC: Final = 3
@@ -59,6 +59,7 @@ _PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 
 _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
 
+_FAULT, _SHARED = MAP_FLAG_BITS["handle_fault"], MAP_FLAG_BITS["shared"]
 _R, _W, _X = PROT_BITS["r"], PROT_BITS["w"], PROT_BITS["x"]
 _COMMON_FLAGS: Final = {
     Kind.PROT: (
@@ -71,8 +72,8 @@ _COMMON_FLAGS: Final = {
         _R | _W | PROT_BITS["nc"],
         _R | _W | PROT_BITS["sw0"],
     ),
-    Kind.MAP_FLAGS: (0, 0, 0, 0, 0, 1 << 4),
-    Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6),
+    Kind.MAP_FLAGS: (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED),
+    Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
 _COMMON_CACHES: Final = (5, 5, 4, 6, 5, 4, 3, 2, 1, 0)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)

@@ -49,8 +49,19 @@ PROT_BITS: Final[Mapping[str, int]] = {
 }
 """enum kvm_pgtable_prot (asm/kvm_pgtable.h)."""
 
-MAP_FLAG_BITS: Final[Mapping[str, int]] = {"handle_fault": 1 << 4}
-VISIT_FLAG_BITS: Final[Mapping[str, int]] = {"leaf": 1 << 0, "table_pre": 1 << 1, "table_post": 1 << 2}
+MAP_FLAG_BITS: Final[Mapping[str, int]] = {
+    "handle_fault": 1 << 4,
+    "shared": 1 << 3,
+    "skip_bbm_tlbi": 1 << 5,
+    "skip_cmo": 1 << 6,
+}
+VISIT_FLAG_BITS: Final[Mapping[str, int]] = {
+    "leaf": 1 << 0,
+    "table_pre": 1 << 1,
+    "table_post": 1 << 2,
+    "shared": 1 << 3,
+    "handle_fault": 1 << 4,
+}
 """enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h)."""
 
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {

@@ -12,7 +12,7 @@ from harness.compare import Tier, leaked
 from harness.judge import Judge
 from harness.model import Model
 from harness.observation import Observation
-from harness.ops import OPS, PROT_BITS
+from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
 from pgtable.pte import LOCKED
@@ -84,7 +84,10 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     assert {op.name for op in ops} == {op.name for op in OPS}
     prots = [op.args[3] for op in ops if op.name == "map"]
     assert all(any(prot & bit for prot in prots) for bit in PROT_BITS.values())
-    assert {op.args[2] for op in ops if op.name == "walk"} == set(range(8))
+    assert {op.args[2] for op in ops if op.name == "walk"} >= set(range(8))
+    for kind, names in FLAG_NAMES.items():
+        used = [v for op in ops for arg, v in zip(op.definition.args, op.args, strict=True) if arg.kind is kind]
+        assert all(any(flags & bit for flags in used) for bit in names.values()), kind
     changed = {name for program in programs for name in program.machine.changed()}
     assert changed >= {"pool_pages", "ia_bits", "fwb", "tlb_range", "hw_af", "budget"}
 
@@ -253,6 +256,11 @@ def test_relax_permissions() -> None:
     *_, (device, _) = leaves("relax_permissions")
     assert device & 1 << 54 == 0
     assert device >> 2 & 15 == 1
+
+
+def test_map_flags() -> None:
+    assert returns("map_flags") == [0] * 3 + [-11] + [0] * 7 + [None]
+    assert [pte & 0x3FF for pte, _ in leaves("map_flags")] == [0x3DB, 0x3D9]
 
 
 def test_flush() -> None:
