@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
-from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, MAX_UNLINKED, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
 CODEC: Final = 3
@@ -76,6 +76,10 @@ _COMMON_FLAGS: Final = {
     Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
 _COMMON_CACHES: Final = (5, 5, 4, 6, 5, 4, 3, 2, 1, 0)
+_COMMON_SPLIT_CACHES: Final = (1, 2, 1, 2, 3, 0, 4, 1)
+"""A split fills a table for every page it takes, which is dear."""
+_COMMON_LEVELS: Final = (2, 2, 2, 1, 1, 2, 0, 3)
+_COMMON_UNLINKED: Final = (0, 0, 0, 1, 1, 2, 3)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
@@ -372,6 +376,25 @@ def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
     return bytes((_CHOICES, value))
 
 
+def _decode_split_cache(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first < _CHOICES:
+        return _COMMON_SPLIT_CACHES[first % len(_COMMON_SPLIT_CACHES)]
+    return (first - _CHOICES) % (LIMITS[Kind.SPLIT_CACHE] + 1)
+
+
+def _decode_level(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    return _COMMON_LEVELS[first % len(_COMMON_LEVELS)] if first < _CHOICES else (first - _CHOICES) % 4
+
+
+def _decode_unlinked(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % MAX_UNLINKED
+    return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
+
+
 def _decode_switch(source: _Bytes, _limit: int, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -444,6 +467,9 @@ _DECODERS: Final = {
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _decode_cache,
     Kind.OWNER: _decode_owner,
+    Kind.SPLIT_CACHE: _decode_split_cache,
+    Kind.LEVEL: _decode_level,
+    Kind.UNLINKED: _decode_unlinked,
     Kind.SWITCH: _decode_switch,
     Kind.PTE: _decode_pte,
 }
@@ -457,6 +483,9 @@ _ENCODERS: Final = {
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_cache,
     Kind.OWNER: _encode_owner,
+    Kind.SPLIT_CACHE: _encode_cache,
+    Kind.LEVEL: _encode_cache,
+    Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
     Kind.SWITCH: _encode_switch,
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
 }

@@ -5,6 +5,7 @@ Only this module (and `trees`, for its descriptions of entries) imports `pgtable
 
 from __future__ import annotations
 
+import errno
 import traceback
 import zlib
 from array import array
@@ -148,6 +149,10 @@ class _World:
         self.vtcr = get_vtcr(machine["ia_bits"], features)
         self.stage2 = Stage2(self.vtcr, self, self, features, version)
         self.cache = Memcache()
+        self.split_cache = Memcache()
+        self.unlinked: dict[int, tuple[int, int]] = {}
+        """Address and level of the unlinked tables that were not freed, by number."""
+        self.unlinked_made = 0
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
@@ -198,7 +203,11 @@ class _World:
         root = self.stage2.root
         words.append(NO_PAGE if root is None else root)
         words.append(0 if root is None else self.stage2.root_pages)
-        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages, pool.pages_in_use()))
+        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
+        words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
+        for number, (table, level) in self.unlinked.items():
+            words.extend((number, table, level))
+        words.append(pool.pages_in_use())
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
@@ -261,6 +270,28 @@ class _World:
 
     def op_relax_perms(self, ipa: int, prot: int) -> int:
         return self.stage2.relax_perms(ipa, prot)
+
+    def op_split(self, ipa: int, size: int, mc: int) -> int:
+        return self.split_cache.topup(self.pool, mc) or self.stage2.split(ipa, size, self.split_cache)
+
+    def op_create_unlinked(self, phys: int, level: int, prot: int, mc: int, force_pte: int) -> int:
+        number = self.unlinked_made
+        self.unlinked_made += 1
+        ret = self._fill_cache(mc)
+        if ret:
+            return ret
+        table = self.stage2.create_unlinked(phys, level, prot, self._cache(mc), bool(force_pte))
+        if table < 0:
+            return table
+        self.unlinked[number] = table, level
+        self._outs.append(number)
+        return 0
+
+    def op_free_unlinked(self, table: int) -> int:
+        if table not in self.unlinked:
+            return -errno.EBADF
+        self.stage2.free_unlinked(*self.unlinked.pop(table))
+        return 0
 
     def op_flush(self, ipa: int, size: int) -> int:
         return self.stage2.flush(ipa, size)

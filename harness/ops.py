@@ -20,6 +20,10 @@ CACHE_CAPACITY: Final = 40
 """Pages a memcache holds at most (linux: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE on arm64)."""
 
 
+MAX_UNLINKED: Final = 4096
+"""Unlinked tables that a program can make: one with each of its ops."""
+
+
 class Kind(enum.Enum):
     """What an argument means."""
 
@@ -32,6 +36,9 @@ class Kind(enum.Enum):
     VISIT_FLAGS = "visit flags"
     CACHE = "memcache"
     OWNER = "owner"
+    SPLIT_CACHE = "split cache"
+    LEVEL = "level"
+    UNLINKED = "unlinked table"
     SWITCH = "on or off"
     PTE = "page-table entry"
 
@@ -76,6 +83,9 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
     Kind.CACHE: CACHE_CAPACITY + 1,
     Kind.OWNER: 0xFF,
+    Kind.SPLIT_CACHE: CACHE_CAPACITY,
+    Kind.LEVEL: 3,
+    Kind.UNLINKED: MAX_UNLINKED - 1,
     Kind.SWITCH: 1,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
@@ -184,6 +194,34 @@ OPS: Final = (
     OpDef(12, "flush", (_IPA, _SIZE), "clean the data cache of the range's memory; nothing with FWB", weight=5),
     OpDef(13, "tlb_flush_vmid_range", (_IPA, _SIZE), "invalidate the TLB for the range", weight=4),
     OpDef(14, "pte_prot", (Arg("pte", Kind.PTE),), "the permissions in an entry's bits", weight=2, outs=("prot",)),
+    OpDef(
+        15,
+        "split",
+        (_IPA, _SIZE, Arg("mc", Kind.SPLIT_CACHE)),
+        "split the blocks of the range into pages, with tables from the split cache",
+        weight=12,
+    ),
+    OpDef(
+        16,
+        "create_unlinked",
+        (
+            Arg("phys", Kind.PHYS),
+            Arg("level", Kind.LEVEL),
+            Arg("prot", Kind.PROT),
+            _CACHE,
+            Arg("force_pte", Kind.SWITCH, default=0),
+        ),
+        "make a full table for an entry of that level, which no entry points to",
+        weight=6,
+        outs=("table",),
+    ),
+    OpDef(
+        17,
+        "free_unlinked",
+        (Arg("table", Kind.UNLINKED),),
+        "free an unlinked table: the n-th that the program made or failed to make, from 0",
+        weight=5,
+    ),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}

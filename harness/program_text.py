@@ -34,6 +34,7 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
+_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED})
 _SWITCH: Final = ("off", "on")
 
 
@@ -126,7 +127,7 @@ def format_value(kind: Kind, value: int) -> str:
         return _format_flags(kind, value)
     if kind is Kind.CACHE:
         return str(value - 1) if value else "none"
-    if kind is Kind.OWNER:
+    if kind in _PLAIN_NUMBERS:
         return str(value)
     if kind is Kind.SWITCH:
         return _SWITCH[value]

@@ -12,9 +12,20 @@ from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
+from pgtable.splitting import Splitter
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, start_level_of
-from pgtable.walker import HANDLE_FAULT, LEAF, SHARED, TABLE_POST, TABLE_PRE, Visitor, Walk
+from pgtable.walker import (
+    HANDLE_FAULT,
+    LEAF,
+    SHARED,
+    SKIP_BBM_TLBI,
+    SKIP_CMO,
+    TABLE_POST,
+    TABLE_PRE,
+    Visitor,
+    Walk,
+)
 
 _MAX_U8 = 0xFF
 
@@ -109,16 +120,7 @@ class Stage2:
         attrs = pte.leaf_attrs(int(prot), self._features.fwb)
         if attrs < 0:
             return attrs
-        mapper = Mapper(
-            self._entry,
-            self._mm_ops,
-            self._hooks,
-            self._geometry,
-            fwb=self._features.fwb,
-            cache=cache,
-            phys=self._geometry.page_align_down(phys),
-            attrs=attrs,
-        )
+        mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs)
         ret = self._run(mapper.visit, flags | TABLE_PRE | LEAF, addr, size)
         self._hooks.dsb("ishst")
         return ret
@@ -144,17 +146,7 @@ class Stage2:
             raise ValueError(f"owner_id must be 0..{_MAX_U8}, not {owner_id}")
         if owner_id > self._version.max_owner_id:
             return -EINVAL
-        mapper = Mapper(
-            self._entry,
-            self._mm_ops,
-            self._hooks,
-            self._geometry,
-            fwb=self._features.fwb,
-            cache=cache,
-            phys=pte.PHYS_INVALID,
-            owner_id=owner_id,
-            force_pages=True,
-        )
+        mapper = self._mapper(cache, pte.PHYS_INVALID, owner_id=owner_id, force_pages=True)
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
 
     def wrprotect(self, addr: int, size: int) -> int:
@@ -255,6 +247,43 @@ class Stage2:
         self._mm_ops.free_pages_exact(self.root, self.root_pages * self._geometry.page_size)
         self.root = None
 
+    def split(self, addr: int, size: int, cache: Memcache) -> int:
+        """Split the blocks of the range into pages, with tables from cache alone (`splitting.Splitter`).
+
+        Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
+        """
+        splitter = Splitter(self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked)
+        ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
+        self._hooks.dsb("ishst")
+        return ret
+
+    def create_unlinked(self, phys: int, level: int, prot: int, cache: Memcache | None, force_pages: bool) -> int:
+        """Make a full table for an entry of this level, 0..2, which no entry points to. Its address, or -errno.
+
+        It maps what the entry would, from phys, in the largest blocks below that level that fit, or
+        in pages. Nothing is invalidated or cleaned. `free_unlinked` frees it.
+
+        cache: where pages come from; None takes the first from `MmOps`, and none for further tables.
+        -EINVAL for a phys not aligned to level and for an illegal prot; -ENOMEM. At level 3 there
+        is no table to make: a warning, and -EINVAL.
+        """
+        size = self._geometry.level_size(level)
+        if phys & (size - 1):
+            return -EINVAL
+        attrs = pte.leaf_attrs(prot, self._features.fwb)
+        if attrs < 0:
+            return attrs
+        table = self._mm_ops.zalloc_page(cache)
+        if table is None:
+            return -ENOMEM
+        mapper = self._mapper(cache, phys & U64, attrs=attrs, force_pages=force_pages)
+        walk = self._new_walk(mapper.visit, LEAF | SKIP_BBM_TLBI | SKIP_CMO, 0, size, skip_empty=False)
+        ret = walk.descend(table, level + 1)
+        if ret:
+            self.free_unlinked(table, level)
+            return ret
+        return table
+
     def free_unlinked(self, pa: int, level: int) -> None:
         """Free the table at pa, which an entry of this level used to point to, and all below."""
         size = self._geometry.level_size(level)
@@ -264,6 +293,22 @@ class Stage2:
         if self._mm_ops.page_count(pa) != 1:
             self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
         self._mm_ops.put_page(pa)
+
+    def _mapper(
+        self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
+    ) -> Mapper:
+        return Mapper(
+            self._entry,
+            self._mm_ops,
+            self._hooks,
+            self._geometry,
+            fwb=self._features.fwb,
+            cache=cache,
+            phys=phys,
+            attrs=attrs,
+            owner_id=owner_id,
+            force_pages=force_pages,
+        )
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)

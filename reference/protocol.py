@@ -36,11 +36,11 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
-from harness.ops import FLAG_NAMES, INIT, LIMITS, OPS, U64_MAX, Arg, OpDef
+from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
-VERSION: Final = 2
+VERSION: Final = 3
 FRAME_START: Final = b"<"
 
 
@@ -82,6 +82,7 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_OUTS {max(len(op.outs) for op in OPS)}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
+        f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),

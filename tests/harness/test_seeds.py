@@ -263,6 +263,32 @@ def test_map_flags() -> None:
     assert [pte & 0x3FF for pte, _ in leaves("map_flags")] == [0x3DB, 0x3D9]
 
 
+def test_eager_split() -> None:
+    assert returns("eager_split") == [0, -12, 0, 0, 0, 0, 0, -12, 0, 0, 0, -34, 0, -22]
+    assert run("eager_split")[0].shape.splits == 4
+    (pages, level_1) = visits("eager_split")
+    assert [(visit, level) for visit, level, _, _ in pages] == [(2, 1), (2, 2), (1, 3), (1, 2)]
+    assert pages[2][3] == 1 << 55 | 0x803F_F75B
+    assert [(visit, level) for visit, level, _, _ in level_1] == [(2, 1), (2, 2), (1, 3)]
+    assert [level for _, level in leaves("eager_split")] == [2, 2]
+
+
+def test_split_forgets_the_memory_type_and_the_access_flag() -> None:
+    assert [pte >> 2 & 15 for pte, _ in leaves("split_forgets")] == [1, 6, 5, 6]
+    assert outs("split_forgets", "test_clear_young") == [(1,), (1,)]
+
+
+def test_unlinked_tables() -> None:
+    ebadf, enomem = -9, -12
+    expected = [0, 0, 0, 0, ebadf, ebadf, enomem, ebadf, 0, enomem, 0, 0, 0, 0, 0]
+    assert returns("unlinked") == expected
+    seen = run("unlinked")[1]
+    assert [(table.number, table.level) for table in seen.unlinked] == [(6, 2)]
+    assert leaked(seen) == []
+    assert returns("unlinked_refused") == [*[-22] * 3, 0, enomem, *[-22] * 3, 0, 0, 0, ebadf]
+    assert [len(record.complaints) for record in run("unlinked_refused")[1].records[6:9]] == [2, 1, 0]
+
+
 def test_flush() -> None:
     assert returns("flush") == [0, 0, 0, 0, 0, -34, None]
     assert set(returns("flush_with_fwb")) == {0}
