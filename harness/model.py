@@ -27,15 +27,30 @@ from harness.observation import (
     Observation,
     decode,
 )
-from harness.ops import INIT, U64_MAX, Op
+from harness.ops import INIT, PROT_BITS, U64_MAX, Op
 from harness.program import Program
-from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, WildAccess, get_vtcr, leaf_prot
+from pgtable import (
+    VERSIONS,
+    Features,
+    ForcePages,
+    LinuxVersion,
+    Memcache,
+    PagePool,
+    Stage2,
+    Stage2Flags,
+    WildAccess,
+    get_vtcr,
+    leaf_prot,
+)
 from pgtable.pte import is_table, is_valid
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
 
 _INIT: Final = Op(INIT, ())
+_RWX: Final = sum(PROT_BITS[name] for name in "rwx")
+_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
+"""Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
@@ -147,7 +162,9 @@ class _World:
         pool.complain = self._misuse
         self.table = self.pool.table
         self.vtcr = get_vtcr(machine["ia_bits"], features)
-        self.stage2 = Stage2(self.vtcr, self, self, features, version)
+        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+        force_pages = _FORCE_PAGES[machine["force_pte"]]
+        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}

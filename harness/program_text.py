@@ -116,8 +116,8 @@ def format_op(op: Op) -> str:
 def format_knob(name: str, value: int) -> str:
     """A knob's value as text."""
     knob = KNOBS_BY_NAME[name]
-    if knob.is_flag:
-        return _SWITCH[value]
+    if knob.names:
+        return knob.names[value]
     return f"{value:#x}" if knob.align > 1 else str(value)
 
 
@@ -237,18 +237,18 @@ class _Parser:
 
     def _knob(self, name: str, token: _Token) -> int:
         knob = KNOBS_BY_NAME[name]
-        if knob.is_flag:
-            return self._switch(name, token)
+        if knob.names:
+            return self._named(name, knob.names, token)
         value = self._number(token)
         problem = knob.problem(value)
         if problem:
             raise self._error(token.column, f"{problem} for {name}, got `{token.text}`")
         return value
 
-    def _switch(self, name: str, token: _Token) -> int:
-        if token.text not in _SWITCH:
-            raise self._error(token.column, f"expected on or off for {name}, got `{token.text}`")
-        return _SWITCH.index(token.text)
+    def _named(self, name: str, names: tuple[str, ...], token: _Token) -> int:
+        if token.text not in names:
+            raise self._error(token.column, f"expected {' or '.join(reversed(names))} for {name}, got `{token.text}`")
+        return names.index(token.text)
 
     def _op(self, tokens: list[_Token]) -> str:
         head = tokens[0]
@@ -285,7 +285,7 @@ class _Parser:
         if arg.kind in FLAG_NAMES:
             return self._flags(arg.kind, token)
         if arg.kind is Kind.SWITCH:
-            return self._switch(arg.name, token)
+            return self._named(arg.name, _SWITCH, token)
         if arg.kind is Kind.CACHE:
             value = 0 if token.text == "none" else self._number(token) + 1
         else:

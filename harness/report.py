@@ -30,7 +30,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
     lines += _notes(verdict, names)
     if verdict.left is not None and verdict.right is not None:
-        rows = side_by_side(verdict.left, verdict.right, bool(program.machine["fwb"]), names)
+        rows = side_by_side(verdict.left, verdict.right, program.machine.forces_write_back, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
     lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
@@ -101,7 +101,7 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
 def observation_text(program: Program, observation: Observation) -> str:
     """A whole observation for people: results, tree, accounting."""
     lines = [*run_report(program, observation, visits=True), ""]
-    lines += tree(observation, bool(program.machine["fwb"]))
+    lines += tree(observation, program.machine.forces_write_back)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
     return "\n".join(lines) + "\n"
 

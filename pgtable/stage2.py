@@ -1,5 +1,6 @@
 """A stage-2 page table and its operations, as Linux's host object has them."""
 
+import enum
 from collections.abc import Callable
 
 from pgtable import pte
@@ -29,6 +30,20 @@ from pgtable.walker import (
 
 _MAX_U8 = 0xFF
 
+ForcePages = Callable[[int, int, int], bool]
+"""Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
+whether it must do without blocks. pKVM's host does for whatever a fault could not bring back by itself."""
+
+
+class Stage2Flags(enum.IntFlag):
+    """What one stage 2 does otherwise (enum kvm_pgtable_stage2_flags).
+
+    NOFWB: memory types and cache maintenance as without FEAT_S2FWB. IDMAP: only mappings of an address to itself.
+    """
+
+    NOFWB = 1
+    IDMAP = 2
+
 
 class Stage2:
     """Translates guest addresses (IPA) to physical ones; kvm_pgtable.h documents the operations.
@@ -37,15 +52,17 @@ class Stage2:
     or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
     successful `init` even address 0 is out of range.
 
-    Raises ValueError for a geometry other than 4K, so far.
+    flags and force_pages are what KVM hands over with init. Raises ValueError for a geometry other than 4K, so far.
     """
 
     __slots__ = (
         "_defer_tlbi",
         "_entry",
-        "_features",
+        "_force_pages",
+        "_fwb",
         "_geometry",
         "_hooks",
+        "_identity",
         "_mm_ops",
         "_releaser",
         "_unmapper",
@@ -66,6 +83,9 @@ class Stage2:
         features: Features,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
+        *,
+        flags: int = 0,
+        force_pages: ForcePages | None = None,
     ) -> None:
         if geometry != GRANULE_4K:
             raise ValueError("only the 4K granule is supported")
@@ -77,11 +97,12 @@ class Stage2:
         self._vtcr = vtcr
         self._mm_ops = mm_ops
         self._hooks = hooks
-        self._features = features
         self._version = version
         self._geometry = geometry
         self._warned: set[str] = set()
-        fwb = features.fwb
+        self._identity = bool(flags & Stage2Flags.IDMAP)
+        self._force_pages = force_pages
+        self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
@@ -113,14 +134,19 @@ class Stage2:
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
         phys at or beyond 2^48 is no page: the range is cleared instead.
 
-        -EINVAL for an illegal prot; -ENOMEM when a table is needed and cache is None or empty (what
+        -EINVAL for an illegal prot, and with a warning where IDMAP wants addr and phys, to the byte,
+        to be the same; -ENOMEM when a table is needed and cache is None or empty (what
         was done until then stays); -EAGAIN, with HANDLE_FAULT only, when an entry already maps the
         page, up to permissions.
         """
-        attrs = pte.leaf_attrs(int(prot), self._features.fwb)
+        force_pages = self._force_pages is not None and self._force_pages(addr & U64, addr + size & U64, int(prot))
+        if self._identity and (addr ^ phys) & U64:
+            self._hooks.warn("kvm_pgtable_stage2_map")
+            return -EINVAL
+        attrs = pte.leaf_attrs(int(prot), self._fwb)
         if attrs < 0:
             return attrs
-        mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs)
+        mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
         ret = self._run(mapper.visit, flags | TABLE_PRE | LEAF, addr, size)
         self._hooks.dsb("ishst")
         return ret
@@ -200,7 +226,7 @@ class Stage2:
 
         With FWB there is nothing to do, and even an illegal range is 0.
         """
-        if self._features.fwb:
+        if self._fwb:
             return 0
         return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
 
@@ -270,7 +296,7 @@ class Stage2:
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(prot, self._features.fwb)
+        attrs = pte.leaf_attrs(prot, self._fwb)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)
@@ -302,7 +328,7 @@ class Stage2:
             self._mm_ops,
             self._hooks,
             self._geometry,
-            fwb=self._features.fwb,
+            fwb=self._fwb,
             cache=cache,
             phys=phys,
             attrs=attrs,

@@ -22,8 +22,23 @@ static struct unlinked {
 } unlinked[S2FUZZ_MAX_UNLINKED];
 static u64 unlinked_made;
 
+static bool force_always(u64 addr, u64 end, enum kvm_pgtable_prot prot)
+{
+	return true;
+}
+
+/* Like pKVM's host_stage2_force_pte_cb(), for memory. */
+static bool force_unless_rwx(u64 addr, u64 end, enum kvm_pgtable_prot prot)
+{
+	return prot != PKVM_HOST_MEM_PROT;
+}
+
+/* By the value of the knob `force_pte`. */
+static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, force_unless_rwx };
+
 static s64 op_init(const struct args_init *args)
 {
+	enum kvm_pgtable_stage2_flags flags;
 	u64 mmfr0, mmfr1;
 	int ret;
 
@@ -31,7 +46,8 @@ static s64 op_init(const struct args_init *args)
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
 	mmu.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
 	mmu.pgt = &pgt;
-	ret = kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops);
+	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
+	ret = __kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
 	if (ret)
 		return ret;
 	op_out(mmu.vtcr);
@@ -304,7 +320,8 @@ static bool read_config(struct reader *reader)
 	config.name = given & 1 ? read_scaled(reader) : initial;	\
 	given >>= 1;
 	S2FUZZ_KNOBS(READ)
-	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET;
+	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET &&
+	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]);
 }
 
 /* `s2fuzz debug` stops here: gdb sets the variable to go on. */

@@ -10,6 +10,7 @@ import pytest
 from harness.codec import decode, encode
 from harness.compare import Tier, leaked
 from harness.judge import Judge
+from harness.machine import KNOBS_BY_NAME
 from harness.model import Model
 from harness.observation import Observation
 from harness.ops import FLAG_NAMES, OPS, PROT_BITS
@@ -89,7 +90,7 @@ def test_together_they_use_everything_a_program_can_say() -> None:
         used = [v for op in ops for arg, v in zip(op.definition.args, op.args, strict=True) if arg.kind is kind]
         assert all(any(flags & bit for flags in used) for bit in names.values()), kind
     changed = {name for program in programs for name in program.machine.changed()}
-    assert changed >= {"pool_pages", "ia_bits", "fwb", "tlb_range", "hw_af", "budget"}
+    assert changed >= set(KNOBS_BY_NAME) - {"pool_base"}
 
 
 def outs(name: str, op: str) -> list[tuple[int, ...]]:
@@ -287,6 +288,24 @@ def test_unlinked_tables() -> None:
     assert leaked(seen) == []
     assert returns("unlinked_refused") == [*[-22] * 3, 0, enomem, *[-22] * 3, 0, 0, 0, ebadf]
     assert [len(record.complaints) for record in run("unlinked_refused")[1].records[6:9]] == [2, 1, 0]
+
+
+def test_a_stage_2_without_fwb() -> None:
+    assert returns("nofwb_stage2") == [0] * 7 + [-34, 0, 0, 0]
+    assert [pte >> 2 & 15 for pte, _ in leaves("nofwb_stage2")] == [15, 1, 5, 15]
+
+
+def test_identity_only() -> None:
+    assert returns("identity_only") == [0, *[-22] * 3, 0, 0, 0, 0, 0]
+    warned = [len(record.complaints) for record in run("identity_only")[1].records[1:]]
+    assert warned == [0, 1, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_force_pte() -> None:
+    assert [level for _, level in leaves("force_pte")] == [2, 3, 3, 2]
+    assert run("force_pte")[0].shape.merges == 1
+    assert [level for _, level in leaves("force_pte_always")] == [3, 3]
+    assert returns("force_pte_always") == [-12, 0, 0, 0, -22, -34]
 
 
 def test_flush() -> None:
