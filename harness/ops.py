@@ -151,15 +151,15 @@ OPS: Final = (
             Arg("flags", Kind.MAP_FLAGS, default=0),
         ),
         "map [ipa, ipa+size) to phys, splitting blocks and merging tables as needed",
-        weight=76,
+        weight=86,
     ),
-    OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=24),
+    OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=28),
     OpDef(
         4,
         "set_owner",
         (_IPA, Arg("size", Kind.PAGEWISE_SIZE), _CACHE, Arg("owner", Kind.OWNER)),
         "unmap the range and annotate its entries with an owner id",
-        weight=26,
+        weight=30,
     ),
     OpDef(
         5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=12, outs=("pte", "level")
@@ -199,7 +199,7 @@ OPS: Final = (
         "split",
         (_IPA, _SIZE, Arg("mc", Kind.SPLIT_CACHE)),
         "split the blocks of the range into pages, with tables from the split cache",
-        weight=12,
+        weight=8,
     ),
     OpDef(
         16,
@@ -212,7 +212,7 @@ OPS: Final = (
             Arg("force_pte", Kind.SWITCH, default=0),
         ),
         "make a full table for an entry of that level, which no entry points to",
-        weight=6,
+        weight=4,
         outs=("table",),
     ),
     OpDef(
@@ -220,7 +220,7 @@ OPS: Final = (
         "free_unlinked",
         (Arg("table", Kind.UNLINKED),),
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
-        weight=5,
+        weight=4,
     ),
 )
 
