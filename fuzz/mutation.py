@@ -22,7 +22,7 @@ from harness.codec import (
     write_argument,
 )
 from harness.machine import KNOBS, Machine
-from harness.ops import FLAG_NAMES, PROT_BITS, U64_MAX, Kind, Op
+from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
 FRESH_SIZES: Final = (48, 160)
@@ -36,6 +36,9 @@ _BLOCK: Final = 1 << 21
 _GIB: Final = 1 << 30
 _RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 _RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
+_FAULT: Final = MAP_FLAG_BITS["handle_fault"] | MAP_FLAG_BITS["shared"]
+_FAULT_FLAGS: Final = (0, 0, 0, 0, 0, _FAULT, _FAULT, MAP_FLAG_BITS["handle_fault"], MAP_FLAG_BITS["skip_cmo"])
+"""What maps are done with: none, a fault handler's, and others."""
 _MEMORY: Final = 0x8000_0000
 """Physical minus intermediate address of the memory of the machines below."""
 _NEIGHBOURS: Final = (_PAGE, -_PAGE, _BLOCK, -_BLOCK, _GIB, -_GIB)
@@ -203,18 +206,32 @@ _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
 
 
 def life(choice: Random) -> bytes:
-    """A virtual machine's life: memory is mapped, handed over and back, logged page by page, merged again, looked at,
-    and torn down. Depth then does not depend on luck."""
+    """A virtual machine's life: memory is mapped, handed over and back, logged, split ahead of need, aged, merged
+    again, looked at, and torn down. Depth then does not depend on luck."""
     base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
-    scenes = (_boot, _fault, _fault, _share, _reclaim, _log, _merge, _look, _shrink)
     ops: list[Op] = _boot(base, choice)
     for _ in range(choice.randint(5, 12)):
         near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
-        ops += choice.choice(scenes)(near, choice)
+        ops += choice.choice(_SCENES)(near, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
-    knobs = {"fwb": choice.getrandbits(1), "tlb_range": choice.getrandbits(1)} if choice.random() < 0.4 else {}
+    knobs = {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")} if choice.random() < 0.4 else {}
+    if choice.random() < 0.1:
+        knobs["nofwb"] = 1
+    if choice.random() < 0.1:
+        knobs["force_pte"] = choice.randint(1, 2)
+    if choice.random() < 0.05:
+        knobs["idmap"] = 1
+        ops = [_to_itself(op) for op in ops]
     return encode(Program(tuple(ops), Machine.of(**knobs)))
+
+
+def _to_itself(op: Op) -> Op:
+    """A map of the same addresses to themselves; any other op as it is."""
+    if op.name != "map":
+        return op
+    values = {arg.name: value for arg, value in zip(op.definition.args, op.args, strict=True)}
+    return Op.of("map", **{**values, "phys": values["ipa"]})
 
 
 def _page(base: int, choice: Random) -> int:
@@ -222,7 +239,7 @@ def _page(base: int, choice: Random) -> int:
 
 
 def _map(ipa: int, size: int, prot: int, choice: Random) -> Op:
-    flags = 1 << 4 if choice.random() < 0.2 else 0
+    flags = choice.choice(_FAULT_FLAGS)
     return Op.of("map", ipa=ipa, size=size, phys=ipa + _MEMORY, prot=prot, mc=choice.choice((5, 5, 4, 3)), flags=flags)
 
 
@@ -251,6 +268,56 @@ def _log(base: int, choice: Random) -> list[Op]:
     return [_map(base, _BLOCK, _RW, choice), _map(_page(base, choice), _PAGE, _RW, choice)]
 
 
+def _protect(base: int, choice: Random) -> list[Op]:
+    """The log is read: everything is write-protected, and some pages are written to again."""
+    size = choice.choice((16 * _PAGE, _BLOCK, 2 * _BLOCK))
+    ops = [Op.of("wrprotect", ipa=base, size=size)]
+    if choice.random() < 0.5:
+        ops.append(Op.of("tlb_flush_vmid_range", ipa=base, size=size))
+    return ops + [_relax(base, choice) for _ in range(choice.randint(0, 2))]
+
+
+def _relax(base: int, choice: Random) -> Op:
+    prot = choice.choice((_RW, _RWX, PROT_BITS["x"] | PROT_BITS["r"]))
+    return Op.of("relax_perms", ipa=_page(base, choice), prot=prot)
+
+
+def _permit(base: int, choice: Random) -> list[Op]:
+    """A page with few permissions gets more, fault by fault."""
+    page = _page(base, choice)
+    return [_map(page, _PAGE, PROT_BITS["r"], choice), *(_relax(base, choice) for _ in range(2))]
+
+
+def _age(base: int, choice: Random) -> list[Op]:
+    """Memory is looked at for accesses, and accessed."""
+    size = choice.choice((_PAGE, 16 * _PAGE, _BLOCK, 2 * _BLOCK))
+    old = Op.of("test_clear_young", ipa=base, size=size, mkold=int(choice.random() < 0.7))
+    touched = [Op.of("mkyoung", ipa=_page(base, choice)) for _ in range(choice.randint(0, 2))]
+    return [old, *touched, Op.of("test_clear_young", ipa=_page(base, choice), size=_PAGE)]
+
+
+def _split(base: int, choice: Random) -> list[Op]:
+    """Blocks are split before dirty logging asks for it."""
+    size = choice.choice((_PAGE, _BLOCK, _BLOCK + _PAGE, 2 * _BLOCK))
+    ops = [Op.of("split", ipa=_page(base, choice), size=size, mc=choice.choice((1, 1, 2, 2, 3)))]
+    if choice.random() < 0.4:
+        ops.insert(0, _map(base, _BLOCK, choice.choice((_RWX, _RW | PROT_BITS["device"])), choice))
+    return ops
+
+
+def _detach(base: int, choice: Random) -> list[Op]:
+    """A table is made apart from the tree, and freed or kept."""
+    level = choice.choice((2, 2, 1))
+    made = Op.of(
+        "create_unlinked", phys=base + _MEMORY, level=level, prot=_RW, mc=2, force_pte=int(choice.random() < 0.2)
+    )
+    return [made, Op.of("free_unlinked", table=choice.choice((0, 0, 1, 2)))]
+
+
+def _clean(base: int, choice: Random) -> list[Op]:
+    return [Op.of("flush", ipa=_page(base, choice), size=choice.choice((_PAGE, 4 * _PAGE, _BLOCK)))]
+
+
 def _merge(base: int, choice: Random) -> list[Op]:
     big = base % _GIB == 0 and choice.random() < 0.3
     return [_map(base, _GIB if big else _BLOCK, _RWX, choice)]
@@ -265,3 +332,10 @@ def _look(base: int, choice: Random) -> list[Op]:
 def _shrink(base: int, choice: Random) -> list[Op]:
     size = choice.choice((_PAGE, 4 * _PAGE, _BLOCK, 2 * _BLOCK))
     return [Op.of("unmap", ipa=choice.choice((base, _page(base, choice))), size=size)]
+
+
+_SCENES: Final[tuple[Callable[[int, Random], list[Op]], ...]] = (
+    *(_boot, _boot, _fault, _fault, _fault, _fault),
+    *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
+    *(_protect, _protect, _permit, _age, _age, _split, _detach, _clean),
+)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
-from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, MAX_UNLINKED, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 2
+CODEC: Final = 3
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -57,9 +57,13 @@ _HUGE_SIZES: Final = (
 _HUGE: Final = bytes((len(_ODD_SIZES) << 4 | 15,))
 """The first byte of one of them; the next chooses."""
 
+_PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 1 << 2)
+"""Valid, readable, writable, not executable, three software bits, and a bit of the memory type (or an owner's id)."""
+
 _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
 
+_FAULT, _SHARED = MAP_FLAG_BITS["handle_fault"], MAP_FLAG_BITS["shared"]
 _R, _W, _X = PROT_BITS["r"], PROT_BITS["w"], PROT_BITS["x"]
 _COMMON_FLAGS: Final = {
     Kind.PROT: (
@@ -72,10 +76,14 @@ _COMMON_FLAGS: Final = {
         _R | _W | PROT_BITS["nc"],
         _R | _W | PROT_BITS["sw0"],
     ),
-    Kind.MAP_FLAGS: (0, 0, 0, 0, 0, 1 << 4),
-    Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6),
+    Kind.MAP_FLAGS: (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED),
+    Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
 _COMMON_CACHES: Final = (4, 4, 3, 3, 5, 2, 2, 1, 5, 0)
+_COMMON_SPLIT_CACHES: Final = (1, 2, 1, 2, 3, 0, 4, 1)
+"""A split fills a table for every page it takes, which is dear."""
+_COMMON_LEVELS: Final = (2, 2, 2, 1, 1, 2, 0, 3)
+_COMMON_UNLINKED: Final = (0, 0, 0, 1, 1, 2, 3)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
@@ -249,8 +257,10 @@ def _decode_op(definition: OpDef, source: _Bytes, limit: int) -> Op:
 
 
 def _encode_op(op: Op, out: bytearray, limit: int) -> None:
+    ipa = 0
     for arg, value in zip(op.definition.args, op.args, strict=True):
-        out += _ENCODERS[arg.kind](value, limit, op.args[0])
+        out += _ENCODERS[arg.kind](value, limit, ipa)
+        ipa = op.args[0]
 
 
 def _grid(byte: int, steps: int) -> int:
@@ -370,6 +380,41 @@ def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
     return bytes((_CHOICES, value))
 
 
+def _decode_split_cache(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first < _CHOICES:
+        return _COMMON_SPLIT_CACHES[first % len(_COMMON_SPLIT_CACHES)]
+    return (first - _CHOICES) % (LIMITS[Kind.SPLIT_CACHE] + 1)
+
+
+def _decode_level(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    return _COMMON_LEVELS[first % len(_COMMON_LEVELS)] if first < _CHOICES else (first - _CHOICES) % 4
+
+
+def _decode_unlinked(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % MAX_UNLINKED
+    return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
+
+
+def _decode_switch(source: _Bytes, _limit: int, _ipa: int) -> int:
+    return source.byte() & 1
+
+
+def _encode_switch(value: int, _limit: int, _ipa: int) -> bytes:
+    return bytes((value,))
+
+
+def _decode_pte(source: _Bytes, _limit: int, _ipa: int) -> int:
+    """An entry's bits that say something to software: valid or not, permissions, software bits."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    return sum(bit for index, bit in enumerate(_PTE_BITS) if first >> index & 1)
+
+
 def _literal(value: int) -> bytes:
     return bytes((_LITERAL,)) + value.to_bytes(8, "little")
 
@@ -426,6 +471,11 @@ _DECODERS: Final = {
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _decode_cache,
     Kind.OWNER: _decode_owner,
+    Kind.SPLIT_CACHE: _decode_split_cache,
+    Kind.LEVEL: _decode_level,
+    Kind.UNLINKED: _decode_unlinked,
+    Kind.SWITCH: _decode_switch,
+    Kind.PTE: _decode_pte,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -437,6 +487,11 @@ _ENCODERS: Final = {
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_cache,
     Kind.OWNER: _encode_owner,
+    Kind.SPLIT_CACHE: _encode_cache,
+    Kind.LEVEL: _encode_cache,
+    Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
+    Kind.SWITCH: _encode_switch,
+    Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
 }
 
 

@@ -218,26 +218,31 @@ def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int,
 
 
 def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
-    """(ipa, level, left page, right page) of the tables that correspond: both roots, then what both sides' entries at
-    the same place point to. A table is shown once, even if several entries point to it."""
-    if left.root is None or right.root is None:
-        return
-    level = start_level(left)
-    todo = [
-        (page * (ENTRIES << LEVEL_SHIFTS[level]), level, left.root + page * 4096, right.root + page * 4096)
-        for page in range(left.root_pages)
+    """(ipa, level, left page, right page) of the tables that correspond: both roots, and unlinked tables of the same
+    number, as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
+    several entries point to it."""
+    todo = []
+    if left.root is not None and right.root is not None:
+        level = start_level(left)
+        todo = [
+            (page * (ENTRIES << LEVEL_SHIFTS[level]), level, left.root + page * 4096, right.root + page * 4096)
+            for page in range(left.root_pages)
+        ]
+    theirs = {table.number: table for table in right.unlinked}
+    todo += [
+        (0, table.level + 1, table.pa, theirs[table.number].pa) for table in left.unlinked if table.number in theirs
     ]
     seen = set()
     while todo:
         ipa, level, a, b = todo.pop(0)
-        mine, theirs = left.pages.get(a), right.pages.get(b)
-        if mine is None or theirs is None or (a, b) in seen:
+        one, other = left.pages.get(a), right.pages.get(b)
+        if one is None or other is None or (a, b) in seen:
             continue
         seen.add((a, b))
-        yield ipa, level, mine, theirs
+        yield ipa, level, one, other
         if level == LAST_LEVEL:
             continue
-        for index, (x, y) in enumerate(zip(mine.entries, theirs.entries, strict=True)):
+        for index, (x, y) in enumerate(zip(one.entries, other.entries, strict=True)):
             if is_table_entry(x, level) and is_table_entry(y, level):
                 todo.append((ipa + (index << LEVEL_SHIFTS[level]), level + 1, entry_address(x), entry_address(y)))
 
@@ -248,27 +253,37 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
         ("pages allocated", left.allocs, right.allocs),
         ("pages freed", left.frees, right.frees),
         ("memcache level", len(left.cache), len(right.cache)),
+        ("split cache level", len(left.split_cache), len(right.split_cache)),
+        ("unlinked tables", len(left.unlinked), len(right.unlinked)),
     ):
         if a != b:
             yield Difference(Tier.ACCOUNTING, None, op, what, str(a), str(b))
-    for ipa, level, mine, theirs in paired_tables(left, right):
-        if mine.refcount != theirs.refcount:
+    for ipa, level, one, other in paired_tables(left, right):
+        if one.refcount != other.refcount:
             yield Difference(
                 Tier.ACCOUNTING,
                 None,
                 op,
                 "refcount",
-                f"table at {ipa:#x}: {mine.refcount}",
-                f"table at {ipa:#x}: {theirs.refcount}",
+                f"table at {ipa:#x}: {one.refcount}",
+                f"table at {ipa:#x}: {other.refcount}",
                 level,
             )
     lost = [sorted(map(_held, leaked(side))) for side in (left, right)]
     if lost[0] != lost[1]:
         yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
-    kept = [[_held(side.pages[pa]) for pa in side.cache if pa in side.pages] for side in (left, right)]
-    if len(left.cache) == len(right.cache) and kept[0] != kept[1]:
-        yield Difference(Tier.ACCOUNTING, None, op, "memcache contents", _describe(kept[0]), _describe(kept[1]))
+    for what, mine, theirs in (
+        ("memcache", left.cache, right.cache),
+        ("split cache", left.split_cache, right.split_cache),
+    ):
+        kept = [_kept(left, mine), _kept(right, theirs)]
+        if len(mine) == len(theirs) and kept[0] != kept[1]:
+            yield Difference(Tier.ACCOUNTING, None, op, f"{what} contents", _describe(kept[0]), _describe(kept[1]))
     yield from _complaints(left, right, Tier.ACCOUNTING)
+
+
+def _kept(side: Observation, cache: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+    return [_held(side.pages[pa]) for pa in cache if pa in side.pages]
 
 
 def _held(page: Page) -> tuple[int, tuple[int, ...]]:
@@ -283,8 +298,9 @@ def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
 
 
 def leaked(observation: Observation) -> list[Page]:
-    """Pages in use that neither the tree nor the memcache holds, in ascending order of address."""
-    held = {page.pa for _, _, page, _ in paired_tables(observation, observation)} | set(observation.cache)
+    """Pages in use that no tree, linked or not, and no cache holds, in ascending order of address."""
+    held = {page.pa for _, _, page, _ in paired_tables(observation, observation)}
+    held.update(observation.cache, observation.split_cache)
     return [page for pa, page in observation.pages.items() if pa not in held]
 
 

@@ -24,8 +24,8 @@ MAX_PA: Final = 1 << 48
 class Knob:
     """One setting of the machine.
 
-    `low` and `high` bound the value (inclusive); `align` is what it must be a multiple of. A knob with `is_flag` is
-    0 or 1 and written `off` or `on`.
+    `low` and `high` bound the value (inclusive); `align` is what it must be a multiple of. The values of a knob with
+    `names` are written as these, the first for 0.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Knob:
     high: int
     help: str
     align: int = 1
-    is_flag: bool = False
+    names: tuple[str, ...] = ()
 
     def problem(self, value: int) -> str | None:
         """Why `value` is not acceptable, or None."""
         if not self.low <= value <= self.high:
-            if self.is_flag:
-                return "expected on or off"
+            if self.names:
+                return f"expected {' or '.join(reversed(self.names))}"
             return (
                 f"expected {self.low:#x} to {self.high:#x}" if self.align > 1 else f"expected {self.low} to {self.high}"
             )
@@ -49,8 +49,12 @@ class Knob:
         return None
 
 
-def _flag(name: str, help_text: str) -> Knob:
-    return Knob(name, 1, 0, 1, help_text, is_flag=True)
+def _flag(name: str, help_text: str, default: int = 1) -> Knob:
+    return _choice(name, default, ("off", "on"), help_text)
+
+
+def _choice(name: str, default: int, names: tuple[str, ...], help_text: str) -> Knob:
+    return Knob(name, default, 0, len(names) - 1, help_text, names=names)
 
 
 KNOBS: Final = (
@@ -68,6 +72,14 @@ KNOBS: Final = (
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
     _flag("hw_af", "hardware access flag (VTCR_EL2.HA); off is the Ampere AC03_CPU_38 workaround"),
     Knob("budget", 4096, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
+    _flag("nofwb", "KVM_PGTABLE_S2_NOFWB: this stage 2 does without FEAT_S2FWB, even where the CPU has it", default=0),
+    _flag("idmap", "KVM_PGTABLE_S2_IDMAP: this stage 2 maps addresses to themselves only", default=0),
+    _choice(
+        "force_pte",
+        0,
+        ("never", "always", "unless_rwx"),
+        "when map does without blocks; unless_rwx is what pKVM's host does for memory",
+    ),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
@@ -101,6 +113,11 @@ class Machine:
 
     def __getitem__(self, name: str) -> int:
         return self.values[_INDEX[name]]
+
+    @property
+    def forces_write_back(self) -> bool:
+        """Whether stage 2 has the memory types of FEAT_S2FWB."""
+        return bool(self["fwb"] and not self["nofwb"])
 
     def replace(self, name: str, value: int) -> Machine:
         """The same machine but for one knob. Raises KeyError, ValueError."""

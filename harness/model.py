@@ -5,6 +5,7 @@ Only this module (and `trees`, for its descriptions of entries) imports `pgtable
 
 from __future__ import annotations
 
+import errno
 import traceback
 import zlib
 from array import array
@@ -27,6 +28,7 @@ from harness.events import (
     STORES,
     TLBI_VMID,
     TLBI_VMID_IPA,
+    TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
     WARNED,
 )
@@ -44,15 +46,30 @@ from harness.observation import (
     Observation,
     decode,
 )
-from harness.ops import INIT, U64_MAX, Op
+from harness.ops import INIT, PROT_BITS, U64_MAX, Op
 from harness.program import Program
-from pgtable import VERSIONS, Features, LinuxVersion, Memcache, PagePool, Stage2, WildAccess, get_vtcr
+from pgtable import (
+    VERSIONS,
+    Features,
+    ForcePages,
+    LinuxVersion,
+    Memcache,
+    PagePool,
+    Stage2,
+    Stage2Flags,
+    WildAccess,
+    get_vtcr,
+    leaf_prot,
+)
 from pgtable.pte import is_table, is_valid
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
 
 _INIT: Final = Op(INIT, ())
+_RWX: Final = sum(PROT_BITS[name] for name in "rwx")
+_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
+"""Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
@@ -164,8 +181,14 @@ class _World:
         pool.complain = self._misuse
         self.table = self.pool.table
         self.vtcr = get_vtcr(machine["ia_bits"], features)
-        self.stage2 = Stage2(self.vtcr, self, self, features, version)
+        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+        force_pages = _FORCE_PAGES[machine["force_pte"]]
+        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
+        self.split_cache = Memcache()
+        self.unlinked: dict[int, tuple[int, int]] = {}
+        """Address and level of the unlinked tables that were not freed, by number."""
+        self.unlinked_made = 0
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
@@ -222,7 +245,11 @@ class _World:
         root = self.stage2.root
         words.append(NO_PAGE if root is None else root)
         words.append(0 if root is None else self.stage2.root_pages)
-        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages, pool.pages_in_use()))
+        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
+        words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
+        for number, (table, level) in self.unlinked.items():
+            words.extend((number, table, level))
+        words.append(pool.pages_in_use())
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
@@ -270,6 +297,53 @@ class _World:
 
     def op_destroy(self) -> int:
         self.stage2.destroy()
+        return 0
+
+    def op_wrprotect(self, ipa: int, size: int) -> int:
+        return self.stage2.wrprotect(ipa, size)
+
+    def op_mkyoung(self, ipa: int) -> int:
+        self._outs.append(self.stage2.mkyoung(ipa))
+        return 0
+
+    def op_test_clear_young(self, ipa: int, size: int, mkold: int) -> int:
+        self._outs.append(self.stage2.test_clear_young(ipa, size, bool(mkold)))
+        return 0
+
+    def op_relax_perms(self, ipa: int, prot: int) -> int:
+        return self.stage2.relax_perms(ipa, prot)
+
+    def op_split(self, ipa: int, size: int, mc: int) -> int:
+        return self.split_cache.topup(self.pool, mc) or self.stage2.split(ipa, size, self.split_cache)
+
+    def op_create_unlinked(self, phys: int, level: int, prot: int, mc: int, force_pte: int) -> int:
+        number = self.unlinked_made
+        self.unlinked_made += 1
+        ret = self._fill_cache(mc)
+        if ret:
+            return ret
+        table = self.stage2.create_unlinked(phys, level, prot, self._cache(mc), bool(force_pte))
+        if table < 0:
+            return table
+        self.unlinked[number] = table, level
+        self._outs.append(number)
+        return 0
+
+    def op_free_unlinked(self, table: int) -> int:
+        if table not in self.unlinked:
+            return -errno.EBADF
+        self.stage2.free_unlinked(*self.unlinked.pop(table))
+        return 0
+
+    def op_flush(self, ipa: int, size: int) -> int:
+        return self.stage2.flush(ipa, size)
+
+    def op_tlb_flush_vmid_range(self, ipa: int, size: int) -> int:
+        self.stage2.tlb_flush_range(ipa, size)
+        return 0
+
+    def op_pte_prot(self, pte: int) -> int:
+        self._outs.append(leaf_prot(pte))
         return 0
 
     def _cache(self, mc: int) -> Memcache | None:
@@ -382,6 +456,10 @@ class _World:
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
         self._spend()
         self._events.extend((TLBI_VMID_IPA, ipa, level & U64_MAX))
+
+    def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
+        self._spend()
+        self._events.extend((TLBI_VMID_IPA_NSH, ipa, level & U64_MAX))
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
         if not self.left:

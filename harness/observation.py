@@ -2,10 +2,12 @@
 
 Both sides lay it out as the same stream of 64-bit words, so that equal executions are equal bytes:
 
-    record*  0  complaints  root_pa root_pages  allocs frees  cache_level cache_pa*  n_pages page*
+    record*  0  complaints  root_pa root_pages  allocs frees  cache  cache  unlinked  n_pages page*
     record:     op_number  over_budget  ret  n_outs out*  complaints  events
     complaints: n (kind code value)*
     events:     n (kind a b)*             as harness/events.py defines them
+    cache:      n pa*                          the memcache, then the split cache
+    unlinked:   n (number pa level)*           tables that create_unlinked made, not yet freed
     page:       pa refcount entry*512          pages in use, in ascending order
 
 The reference builds it in `reference/kernel/observe.c`, the model in `harness/model.py`. `ret` is a two's complement
@@ -30,6 +32,8 @@ NO_PAGE: Final = (1 << 64) - 1
 ENTRIES: Final = 512
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
+_MAX_UNLINKED_LEVEL: Final = 2
+"""Below an entry of level 3 there is no table."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3
@@ -119,6 +123,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlinked:
+    """A table that the `number`-th create_unlinked made, for an entry of `level`: the table's own level is the next."""
+
+    number: int
+    pa: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Where a complaint came from, for people; never compared. `record` counts records from 0 (the implicit init)."""
 
@@ -128,7 +141,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One execution, decoded. `records[0]` is the implicit init; `pages` maps addresses to the pages in use."""
+    """One execution, decoded. `records[0]` is the implicit init; `cache` is the memcache; `pages` maps addresses to the
+    pages in use."""
 
     words: array[int]
     records: tuple[Record, ...]
@@ -138,6 +152,8 @@ class Observation:
     allocs: int
     frees: int
     cache: tuple[int, ...]
+    split_cache: tuple[int, ...]
+    unlinked: tuple[Unlinked, ...]
     pages: dict[int, Page]
     notes: tuple[Note, ...] = ()
 
@@ -185,7 +201,8 @@ def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
     if root_pages > MAX_ROOT_PAGES:
         raise ToolFailure(f"the observation has a root of {root_pages} pages")
     allocs, frees = reader.word(), reader.word()
-    cache = tuple(reader.several(reader.word()))
+    cache, split_cache = (tuple(reader.several(reader.word())) for _ in range(2))
+    unlinked = tuple(_unlinked(reader) for _ in range(reader.word()))
     pages = {}
     for _ in range(reader.word()):
         page = Page(reader.word(), reader.word(), reader.several(ENTRIES))
@@ -201,9 +218,18 @@ def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
         allocs,
         frees,
         cache,
+        split_cache,
+        unlinked,
         pages,
         tuple(notes),
     )
+
+
+def _unlinked(reader: _Reader) -> Unlinked:
+    table = Unlinked(reader.word(), reader.word(), reader.word())
+    if table.level > _MAX_UNLINKED_LEVEL:
+        raise ToolFailure(f"the observation has an unlinked table for level {table.level}")
+    return table
 
 
 def _record(reader: _Reader, number: int) -> Record:

@@ -20,6 +20,10 @@ CACHE_CAPACITY: Final = 40
 """Pages a memcache holds at most (linux: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE on arm64)."""
 
 
+MAX_UNLINKED: Final = 4096
+"""Unlinked tables that a program can make: one with each of its ops."""
+
+
 class Kind(enum.Enum):
     """What an argument means."""
 
@@ -32,6 +36,11 @@ class Kind(enum.Enum):
     VISIT_FLAGS = "visit flags"
     CACHE = "memcache"
     OWNER = "owner"
+    SPLIT_CACHE = "split cache"
+    LEVEL = "level"
+    UNLINKED = "unlinked table"
+    SWITCH = "on or off"
+    PTE = "page-table entry"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -47,8 +56,19 @@ PROT_BITS: Final[Mapping[str, int]] = {
 }
 """enum kvm_pgtable_prot (asm/kvm_pgtable.h)."""
 
-MAP_FLAG_BITS: Final[Mapping[str, int]] = {"handle_fault": 1 << 4}
-VISIT_FLAG_BITS: Final[Mapping[str, int]] = {"leaf": 1 << 0, "table_pre": 1 << 1, "table_post": 1 << 2}
+MAP_FLAG_BITS: Final[Mapping[str, int]] = {
+    "handle_fault": 1 << 4,
+    "shared": 1 << 3,
+    "skip_bbm_tlbi": 1 << 5,
+    "skip_cmo": 1 << 6,
+}
+VISIT_FLAG_BITS: Final[Mapping[str, int]] = {
+    "leaf": 1 << 0,
+    "table_pre": 1 << 1,
+    "table_post": 1 << 2,
+    "shared": 1 << 3,
+    "handle_fault": 1 << 4,
+}
 """enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h)."""
 
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
@@ -63,6 +83,10 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
     Kind.CACHE: CACHE_CAPACITY + 1,
     Kind.OWNER: 0xFF,
+    Kind.SPLIT_CACHE: CACHE_CAPACITY,
+    Kind.LEVEL: 3,
+    Kind.UNLINKED: MAX_UNLINKED - 1,
+    Kind.SWITCH: 1,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -112,7 +136,7 @@ OPS: Final = (
         "init",
         (),
         "allocate an empty stage 2 for the header's ia_bits (every program begins with one)",
-        weight=4,
+        weight=3,
         outs=("vtcr", "ia_bits", "start_level", "root_pages"),
     ),
     OpDef(
@@ -127,29 +151,77 @@ OPS: Final = (
             Arg("flags", Kind.MAP_FLAGS, default=0),
         ),
         "map [ipa, ipa+size) to phys, splitting blocks and merging tables as needed",
-        weight=104,
+        weight=86,
     ),
-    OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=40),
+    OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=28),
     OpDef(
         4,
         "set_owner",
         (_IPA, Arg("size", Kind.PAGEWISE_SIZE), _CACHE, Arg("owner", Kind.OWNER)),
         "unmap the range and annotate its entries with an owner id",
-        weight=44,
+        weight=30,
     ),
     OpDef(
-        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=24, outs=("pte", "level")
+        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=12, outs=("pte", "level")
     ),
     OpDef(
         6,
         "walk",
         (_IPA, _SIZE, Arg("flags", Kind.VISIT_FLAGS)),
         "walk the range, recording each visit",
-        weight=36,
+        weight=18,
         outs=("visit", "level", "ipa", "pte"),
         repeats=True,
     ),
-    OpDef(7, "destroy", (), "tear the stage 2 down and free its pages", weight=4),
+    OpDef(7, "destroy", (), "tear the stage 2 down and free its pages", weight=3),
+    OpDef(8, "wrprotect", (_IPA, _SIZE), "take write permission from the range, leaving the TLB alone", weight=12),
+    OpDef(9, "mkyoung", (_IPA,), "set the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        10,
+        "test_clear_young",
+        (_IPA, _SIZE, Arg("mkold", Kind.SWITCH, default=0)),
+        "look for access flags in the range, and clear them if so asked",
+        weight=12,
+        outs=("young",),
+    ),
+    OpDef(
+        11,
+        "relax_perms",
+        (_IPA, Arg("prot", Kind.PROT)),
+        "add permissions to the leaf that translates ipa, as a permission fault does",
+        weight=14,
+    ),
+    OpDef(12, "flush", (_IPA, _SIZE), "clean the data cache of the range's memory; nothing with FWB", weight=5),
+    OpDef(13, "tlb_flush_vmid_range", (_IPA, _SIZE), "invalidate the TLB for the range", weight=4),
+    OpDef(14, "pte_prot", (Arg("pte", Kind.PTE),), "the permissions in an entry's bits", weight=2, outs=("prot",)),
+    OpDef(
+        15,
+        "split",
+        (_IPA, _SIZE, Arg("mc", Kind.SPLIT_CACHE)),
+        "split the blocks of the range into pages, with tables from the split cache",
+        weight=8,
+    ),
+    OpDef(
+        16,
+        "create_unlinked",
+        (
+            Arg("phys", Kind.PHYS),
+            Arg("level", Kind.LEVEL),
+            Arg("prot", Kind.PROT),
+            _CACHE,
+            Arg("force_pte", Kind.SWITCH, default=0),
+        ),
+        "make a full table for an entry of that level, which no entry points to",
+        weight=4,
+        outs=("table",),
+    ),
+    OpDef(
+        17,
+        "free_unlinked",
+        (Arg("table", Kind.UNLINKED),),
+        "free an unlinked table: the n-th that the program made or failed to make, from 0",
+        weight=4,
+    ),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}

@@ -7,9 +7,10 @@ from typing import Final
 
 from harness.errors import BadInput
 from harness.machine import DEFAULT_MACHINE, Machine
-from harness.ops import Op
+from harness.ops import MAX_UNLINKED, Op
 
 MAX_OPS: Final = 4096
+assert MAX_OPS <= MAX_UNLINKED, "a program could make more unlinked tables than have numbers"
 
 
 @dataclass(frozen=True, slots=True)

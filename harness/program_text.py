@@ -34,6 +34,8 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
+_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED})
+_SWITCH: Final = ("off", "on")
 
 
 class MalformedProgram(BadInput):
@@ -114,8 +116,8 @@ def format_op(op: Op) -> str:
 def format_knob(name: str, value: int) -> str:
     """A knob's value as text."""
     knob = KNOBS_BY_NAME[name]
-    if knob.is_flag:
-        return "on" if value else "off"
+    if knob.names:
+        return knob.names[value]
     return f"{value:#x}" if knob.align > 1 else str(value)
 
 
@@ -125,8 +127,10 @@ def format_value(kind: Kind, value: int) -> str:
         return _format_flags(kind, value)
     if kind is Kind.CACHE:
         return str(value - 1) if value else "none"
-    if kind is Kind.OWNER:
+    if kind in _PLAIN_NUMBERS:
         return str(value)
+    if kind is Kind.SWITCH:
+        return _SWITCH[value]
     return format_size(value) if kind in (Kind.SIZE, Kind.PAGEWISE_SIZE) else f"{value:#x}"
 
 
@@ -233,15 +237,18 @@ class _Parser:
 
     def _knob(self, name: str, token: _Token) -> int:
         knob = KNOBS_BY_NAME[name]
-        if knob.is_flag:
-            if token.text not in ("on", "off"):
-                raise self._error(token.column, f"expected on or off for {name}, got `{token.text}`")
-            return int(token.text == "on")
+        if knob.names:
+            return self._named(name, knob.names, token)
         value = self._number(token)
         problem = knob.problem(value)
         if problem:
             raise self._error(token.column, f"{problem} for {name}, got `{token.text}`")
         return value
+
+    def _named(self, name: str, names: tuple[str, ...], token: _Token) -> int:
+        if token.text not in names:
+            raise self._error(token.column, f"expected {' or '.join(reversed(names))} for {name}, got `{token.text}`")
+        return names.index(token.text)
 
     def _op(self, tokens: list[_Token]) -> str:
         head = tokens[0]
@@ -277,6 +284,8 @@ class _Parser:
     def _value(self, arg: Arg, token: _Token) -> int:
         if arg.kind in FLAG_NAMES:
             return self._flags(arg.kind, token)
+        if arg.kind is Kind.SWITCH:
+            return self._named(arg.name, _SWITCH, token)
         if arg.kind is Kind.CACHE:
             value = 0 if token.text == "none" else self._number(token) + 1
         else:

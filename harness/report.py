@@ -31,7 +31,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
     lines += _notes(verdict, names)
     if verdict.left is not None and verdict.right is not None:
-        rows = side_by_side(verdict.left, verdict.right, bool(program.machine["fwb"]), names)
+        rows = side_by_side(verdict.left, verdict.right, program.machine.forces_write_back, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
         rows = aligned_events(verdict.left, verdict.right, verdict.record, bool(program.machine["fwb"]), names)
@@ -117,7 +117,7 @@ def event_report(program: Program, observation: Observation) -> list[str]:
 def observation_text(program: Program, observation: Observation, events: bool = False) -> str:
     """A whole observation for people: results, tree, accounting; with `events`, all boundary events as well."""
     lines = [*run_report(program, observation, visits=True), ""]
-    lines += tree(observation, bool(program.machine["fwb"]))
+    lines += tree(observation, program.machine.forces_write_back)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
     if events:
         lines += ["", *event_report(program, observation)]

@@ -50,11 +50,16 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
                 lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
+    for table in observation.unlinked:
+        lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
+        if table.pa in observation.pages:
+            lines += _table(observation, observation.pages[table.pa], 0, table.level + 1, 1, fwb)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
-    if observation.cache:
-        lines.append(f"memcache holds {len(observation.cache)}: {', '.join(f'{pa:#x}' for pa in observation.cache)}")
+    for name, cache in (("memcache", observation.cache), ("split cache", observation.split_cache)):
+        if cache:
+            lines.append(f"{name} holds {len(cache)}: {', '.join(f'{pa:#x}' for pa in cache)}")
     lines.append(f"{observation.allocs} pages allocated, {observation.frees} freed, {len(observation.pages)} in use")
     return lines
 

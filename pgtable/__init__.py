@@ -16,8 +16,8 @@ from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
-from pgtable.pte import Prot, describe
-from pgtable.stage2 import Stage2
+from pgtable.pte import Prot, describe, leaf_prot
+from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
 from pgtable.walker import Walk, WalkFlags
@@ -29,6 +29,7 @@ __all__ = [
     "VERSIONS",
     "Entries",
     "Features",
+    "ForcePages",
     "Geometry",
     "Hooks",
     "LinuxVersion",
@@ -38,11 +39,13 @@ __all__ = [
     "PagePool",
     "Prot",
     "Stage2",
+    "Stage2Flags",
     "Walk",
     "WalkFlags",
     "WildAccess",
     "describe",
     "get_vtcr",
     "ia_bits_of",
+    "leaf_prot",
     "start_level_of",
 ]

@@ -27,6 +27,9 @@ class Hooks(Protocol):
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
         """Invalidate one leaf, or table (TLBI_TTL_UNKNOWN); ipa is not aligned to its level."""
 
+    def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
+        """The same on this CPU only (non-shareable): enough where the others may fault once more."""
+
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
         """Invalidate 1..MAX_TLBI_RANGE_PAGES pages from ipa, which may be unaligned."""
 
@@ -47,6 +50,8 @@ class NullHooks:
     def tlbi_vmid(self) -> None: ...
 
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None: ...
+
+    def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None: ...
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None: ...
 

@@ -149,6 +149,28 @@ def leaf_attrs(prot: int, fwb: bool) -> int:
     return attrs | SH_INNER | AF | prot & SW
 
 
+def relaxing(prot: int) -> tuple[int, int]:
+    """What gives a leaf these permissions besides those it has: (bits to set, bits to clear)."""
+    read = S2AP_R if prot & _R else 0
+    write = S2AP_W if prot & _W else 0
+    return read | write, XN if prot & _X else 0
+
+
+def leaf_prot(pte: int) -> int:
+    """The permissions and software bits of an entry, as Prot bits; of an invalid one, the software bits.
+
+    The memory type is not among them: of a device page nothing says that it is one.
+    """
+    prot = pte & SW
+    if not is_valid(pte):
+        return prot
+    if pte & S2AP_R:
+        prot |= _R
+    if pte & S2AP_W:
+        prot |= _W
+    return prot if pte & XN else prot | _X
+
+
 def describe(pte: int, level: int, fwb: bool) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 

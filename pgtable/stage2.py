@@ -1,21 +1,48 @@
 """A stage-2 page table and its operations, as Linux's host object has them."""
 
+import enum
 from collections.abc import Callable
 
 from pgtable import pte
+from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EINVAL, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import Hooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
+from pgtable.splitting import Splitter
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, start_level_of
-from pgtable.walker import LEAF, TABLE_POST, TABLE_PRE, Visitor, Walk
+from pgtable.walker import (
+    HANDLE_FAULT,
+    LEAF,
+    SHARED,
+    SKIP_BBM_TLBI,
+    SKIP_CMO,
+    TABLE_POST,
+    TABLE_PRE,
+    Visitor,
+    Walk,
+)
 
 _MAX_U8 = 0xFF
+
+ForcePages = Callable[[int, int, int], bool]
+"""Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
+whether it must do without blocks. pKVM's host does for whatever a fault could not bring back by itself."""
+
+
+class Stage2Flags(enum.IntFlag):
+    """What one stage 2 does otherwise (enum kvm_pgtable_stage2_flags).
+
+    NOFWB: memory types and cache maintenance as without FEAT_S2FWB. IDMAP: only mappings of an address to itself.
+    """
+
+    NOFWB = 1
+    IDMAP = 2
 
 
 class Stage2:
@@ -25,15 +52,17 @@ class Stage2:
     or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
     successful `init` even address 0 is out of range.
 
-    Raises ValueError for a geometry other than 4K, so far.
+    flags and force_pages are what KVM hands over with init. Raises ValueError for a geometry other than 4K, so far.
     """
 
     __slots__ = (
         "_defer_tlbi",
         "_entry",
-        "_features",
+        "_force_pages",
+        "_fwb",
         "_geometry",
         "_hooks",
+        "_identity",
         "_mm_ops",
         "_releaser",
         "_unmapper",
@@ -54,6 +83,9 @@ class Stage2:
         features: Features,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
+        *,
+        flags: int = 0,
+        force_pages: ForcePages | None = None,
     ) -> None:
         if geometry != GRANULE_4K:
             raise ValueError("only the 4K granule is supported")
@@ -65,11 +97,12 @@ class Stage2:
         self._vtcr = vtcr
         self._mm_ops = mm_ops
         self._hooks = hooks
-        self._features = features
         self._version = version
         self._geometry = geometry
         self._warned: set[str] = set()
-        fwb = features.fwb
+        self._identity = bool(flags & Stage2Flags.IDMAP)
+        self._force_pages = force_pages
+        self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
@@ -101,23 +134,19 @@ class Stage2:
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
         phys at or beyond 2^48 is no page: the range is cleared instead.
 
-        -EINVAL for an illegal prot; -ENOMEM when a table is needed and cache is None or empty (what
+        -EINVAL for an illegal prot, and with a warning where IDMAP wants addr and phys, to the byte,
+        to be the same; -ENOMEM when a table is needed and cache is None or empty (what
         was done until then stays); -EAGAIN, with HANDLE_FAULT only, when an entry already maps the
         page, up to permissions.
         """
-        attrs = pte.leaf_attrs(int(prot), self._features.fwb)
+        force_pages = self._force_pages is not None and self._force_pages(addr & U64, addr + size & U64, int(prot))
+        if self._identity and (addr ^ phys) & U64:
+            self._hooks.warn("kvm_pgtable_stage2_map")
+            return -EINVAL
+        attrs = pte.leaf_attrs(int(prot), self._fwb)
         if attrs < 0:
             return attrs
-        mapper = Mapper(
-            self._entry,
-            self._mm_ops,
-            self._hooks,
-            self._geometry,
-            fwb=self._features.fwb,
-            cache=cache,
-            phys=self._geometry.page_align_down(phys),
-            attrs=attrs,
-        )
+        mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
         ret = self._run(mapper.visit, flags | TABLE_PRE | LEAF, addr, size)
         self._hooks.dsb("ishst")
         return ret
@@ -143,18 +172,70 @@ class Stage2:
             raise ValueError(f"owner_id must be 0..{_MAX_U8}, not {owner_id}")
         if owner_id > self._version.max_owner_id:
             return -EINVAL
-        mapper = Mapper(
-            self._entry,
-            self._mm_ops,
-            self._hooks,
-            self._geometry,
-            fwb=self._features.fwb,
-            cache=cache,
-            phys=pte.PHYS_INVALID,
-            owner_id=owner_id,
-            force_pages=True,
-        )
+        mapper = self._mapper(cache, pte.PHYS_INVALID, owner_id=owner_id, force_pages=True)
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
+
+    def wrprotect(self, addr: int, size: int) -> int:
+        """Take write permission from every leaf of the range, whole blocks included.
+
+        The TLB is left alone: stale writes go on until the caller invalidates (`tlb_flush_range`).
+        """
+        changer = AttributeChanger(self._entry, self._mm_ops, clear_bits=pte.S2AP_W)
+        # An invalid entry is -EAGAIN to the visitor, which the walk forgets.
+        return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
+
+    def mkyoung(self, addr: int) -> int:
+        """Set the access flag of the leaf that translates addr. Returns the entry as it was, 0 if there is none.
+
+        What ended the walk is not told. For fault handlers: the walk is shared.
+        """
+        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=pte.AF)
+        if self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1):
+            return 0
+        self._hooks.dsb("ishst")
+        return changer.old
+
+    def test_clear_young(self, addr: int, size: int, make_old: bool) -> bool:
+        """Whether any leaf of the range has the access flag; make_old clears it in all of them.
+
+        The TLB is left alone. There is no way to fail: a walk that does, for its range or for want
+        of a table, warns and counts as old.
+        """
+        ager = Ager(self._entry, make_old=make_old)
+        if self._run(ager.visit, LEAF, addr, size, skip_empty=True):
+            self._hooks.warn("kvm_pgtable_stage2_test_clear_young")
+        return ager.young
+
+    def relax_perms(self, addr: int, prot: int) -> int:
+        """Add the permissions in prot to the leaf that translates addr, and invalidate it on this CPU.
+
+        prot: `pte.Prot` bits; memory types are ignored. -EINVAL for software bits; -EAGAIN for an
+        invalid entry, which is invalidated too, at a level that nobody knows any more.
+        """
+        if prot & pte.SW:
+            return -EINVAL
+        set_bits, clear_bits = pte.relaxing(int(prot))
+        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=set_bits, clear_bits=clear_bits)
+        ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
+        if ret in (0, -EAGAIN):
+            self._hooks.tlbi_vmid_ipa_nsh(addr & U64, TLBI_TTL_UNKNOWN if ret else changer.level)
+        return ret
+
+    def flush(self, addr: int, size: int) -> int:
+        """Clean and invalidate the data cache of the range's cacheable memory.
+
+        With FWB there is nothing to do, and even an illegal range is 0.
+        """
+        if self._fwb:
+            return 0
+        return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
+
+    def tlb_flush_range(self, addr: int, size: int) -> None:
+        """Invalidate the TLB for a range, taken as it is: it may lie beyond the limit, or wrap.
+
+        Without range TLBI everything of the VMID goes, whatever the size. See `unmap` about sizes.
+        """
+        self._entry.tlbi_range(addr & U64, size & U64)
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
         """The entry, not a table, that decides about addr's page: (ret, pte, level).
@@ -192,6 +273,43 @@ class Stage2:
         self._mm_ops.free_pages_exact(self.root, self.root_pages * self._geometry.page_size)
         self.root = None
 
+    def split(self, addr: int, size: int, cache: Memcache) -> int:
+        """Split the blocks of the range into pages, with tables from cache alone (`splitting.Splitter`).
+
+        Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
+        """
+        splitter = Splitter(self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked)
+        ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
+        self._hooks.dsb("ishst")
+        return ret
+
+    def create_unlinked(self, phys: int, level: int, prot: int, cache: Memcache | None, force_pages: bool) -> int:
+        """Make a full table for an entry of this level, 0..2, which no entry points to. Its address, or -errno.
+
+        It maps what the entry would, from phys, in the largest blocks below that level that fit, or
+        in pages. Nothing is invalidated or cleaned. `free_unlinked` frees it.
+
+        cache: where pages come from; None takes the first from `MmOps`, and none for further tables.
+        -EINVAL for a phys not aligned to level and for an illegal prot; -ENOMEM. At level 3 there
+        is no table to make: a warning, and -EINVAL.
+        """
+        size = self._geometry.level_size(level)
+        if phys & (size - 1):
+            return -EINVAL
+        attrs = pte.leaf_attrs(prot, self._fwb)
+        if attrs < 0:
+            return attrs
+        table = self._mm_ops.zalloc_page(cache)
+        if table is None:
+            return -ENOMEM
+        mapper = self._mapper(cache, phys & U64, attrs=attrs, force_pages=force_pages)
+        walk = self._new_walk(mapper.visit, LEAF | SKIP_BBM_TLBI | SKIP_CMO, 0, size, skip_empty=False)
+        ret = walk.descend(table, level + 1)
+        if ret:
+            self.free_unlinked(table, level)
+            return ret
+        return table
+
     def free_unlinked(self, pa: int, level: int) -> None:
         """Free the table at pa, which an entry of this level used to point to, and all below."""
         size = self._geometry.level_size(level)
@@ -201,6 +319,22 @@ class Stage2:
         if self._mm_ops.page_count(pa) != 1:
             self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
         self._mm_ops.put_page(pa)
+
+    def _mapper(
+        self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
+    ) -> Mapper:
+        return Mapper(
+            self._entry,
+            self._mm_ops,
+            self._hooks,
+            self._geometry,
+            fwb=self._fwb,
+            cache=cache,
+            phys=phys,
+            attrs=attrs,
+            owner_id=owner_id,
+            force_pages=force_pages,
+        )
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)

@@ -36,6 +36,10 @@ def lay_out(observation: Observation) -> array[int]:
     words.append(NO_PAGE if observation.root is None else observation.root)
     words.extend((observation.root_pages, observation.allocs, observation.frees))
     words.extend((len(observation.cache), *observation.cache))
+    words.extend((len(observation.split_cache), *observation.split_cache))
+    words.append(len(observation.unlinked))
+    for table in observation.unlinked:
+        words.extend((table.number, table.pa, table.level))
     words.append(len(observation.pages))
     for pa in sorted(observation.pages):
         page = observation.pages[pa]
@@ -117,5 +121,7 @@ def relabelled(observation: Observation, names: Mapping[int, int]) -> Observatio
         records=tuple(map(rename_record, observation.records)),
         root=None if root is None else names.get(root, root),
         cache=tuple(names.get(pa, pa) for pa in observation.cache),
+        split_cache=tuple(names.get(pa, pa) for pa in observation.split_cache),
+        unlinked=tuple(replace(table, pa=names.get(table.pa, table.pa)) for table in observation.unlinked),
         pages=pages,
     )

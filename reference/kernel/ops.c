@@ -15,8 +15,30 @@ static struct kvm_pgtable pgt;
 static struct kvm_s2_mmu mmu;
 static struct kvm_mmu_memory_cache memcache;
 
+/* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
+static struct unlinked {
+	kvm_pte_t *table;
+	s8 level;
+} unlinked[S2FUZZ_MAX_UNLINKED];
+static u64 unlinked_made;
+
+static bool force_always(u64 addr, u64 end, enum kvm_pgtable_prot prot)
+{
+	return true;
+}
+
+/* Like pKVM's host_stage2_force_pte_cb(), for memory. */
+static bool force_unless_rwx(u64 addr, u64 end, enum kvm_pgtable_prot prot)
+{
+	return prot != PKVM_HOST_MEM_PROT;
+}
+
+/* By the value of the knob `force_pte`. */
+static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, force_unless_rwx };
+
 static s64 op_init(const struct args_init *args)
 {
+	enum kvm_pgtable_stage2_flags flags;
 	u64 mmfr0, mmfr1;
 	int ret;
 
@@ -24,7 +46,8 @@ static s64 op_init(const struct args_init *args)
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
 	mmu.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
 	mmu.pgt = &pgt;
-	ret = kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops);
+	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
+	ret = __kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
 	if (ret)
 		return ret;
 	op_out(mmu.vtcr);
@@ -34,18 +57,23 @@ static s64 op_init(const struct args_init *args)
 	return 0;
 }
 
-/* `arg` is 0 for no memcache, else one more than the pages it is to hold (as user_mem_abort() tops it up first). */
-static int choose_memcache(u64 arg, struct kvm_mmu_memory_cache **cache)
+static int top_up(struct kvm_mmu_memory_cache *cache, u64 pages)
 {
-	*cache = arg ? &memcache : NULL;
-	while (arg && memcache.nobjs < arg - 1) {
+	while (cache->nobjs < pages) {
 		u64 pa = pool_alloc();
 
 		if (pa == NO_PAGE)
 			return -ENOMEM;
-		memcache.objects[memcache.nobjs++] = pool_to_virt(pa);
+		cache->objects[cache->nobjs++] = pool_to_virt(pa);
 	}
 	return 0;
+}
+
+/* `arg` is 0 for no memcache, else one more than the pages it is to hold (as user_mem_abort() tops it up first). */
+static int choose_memcache(u64 arg, struct kvm_mmu_memory_cache **cache)
+{
+	*cache = arg ? &memcache : NULL;
+	return arg ? top_up(&memcache, arg - 1) : 0;
 }
 
 static s64 op_map(const struct args_map *args)
@@ -105,6 +133,86 @@ static s64 op_destroy(const struct args_destroy *args)
 	return 0;
 }
 
+static s64 op_wrprotect(const struct args_wrprotect *args)
+{
+	return kvm_pgtable_stage2_wrprotect(&pgt, args->ipa, args->size);
+}
+
+static s64 op_mkyoung(const struct args_mkyoung *args)
+{
+	op_out(kvm_pgtable_stage2_mkyoung(&pgt, args->ipa));
+	return 0;
+}
+
+static s64 op_test_clear_young(const struct args_test_clear_young *args)
+{
+	op_out(kvm_pgtable_stage2_test_clear_young(&pgt, args->ipa, args->size, args->mkold));
+	return 0;
+}
+
+static s64 op_relax_perms(const struct args_relax_perms *args)
+{
+	return kvm_pgtable_stage2_relax_perms(&pgt, args->ipa, args->prot);
+}
+
+static s64 op_flush(const struct args_flush *args)
+{
+	return kvm_pgtable_stage2_flush(&pgt, args->ipa, args->size);
+}
+
+static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
+{
+	kvm_tlb_flush_vmid_range(&mmu, args->ipa, args->size);
+	return 0;
+}
+
+static s64 op_pte_prot(const struct args_pte_prot *args)
+{
+	op_out(kvm_pgtable_stage2_pte_prot(args->pte));
+	return 0;
+}
+
+/* The visitor finds the MMU by where its cache is, so that no other will do. */
+static s64 op_split(const struct args_split *args)
+{
+	return top_up(&mmu.split_page_cache, args->mc) ?:
+	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu.split_page_cache);
+}
+
+static s64 op_create_unlinked(const struct args_create_unlinked *args)
+{
+	struct kvm_mmu_memory_cache *cache;
+	struct unlinked *made;
+	kvm_pte_t *table;
+	int ret;
+
+	if (unlinked_made == S2FUZZ_MAX_UNLINKED) /* by hand, in the shell */
+		return -ENFILE;
+	made = &unlinked[unlinked_made++];
+	made->table = NULL;
+	ret = choose_memcache(args->mc, &cache);
+	if (ret)
+		return ret;
+	table = kvm_pgtable_stage2_create_unlinked(&pgt, args->phys, args->level, args->prot, cache, args->force_pte);
+	if (IS_ERR(table))
+		return PTR_ERR(table);
+	made->table = table;
+	made->level = args->level;
+	op_out(made - unlinked);
+	return 0;
+}
+
+static s64 op_free_unlinked(const struct args_free_unlinked *args)
+{
+	kvm_pte_t *table = args->table < unlinked_made ? unlinked[args->table].table : NULL;
+
+	if (!table)
+		return -EBADF;
+	unlinked[args->table].table = NULL;
+	kvm_pgtable_stage2_free_unlinked(&mm_ops, table, unlinked[args->table].level);
+	return 0;
+}
+
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
@@ -144,6 +252,29 @@ static bool observe_op(u64 number, const u64 *args)
 	return number != S2FUZZ_OP_INIT || !ret;
 }
 
+static void observe_cache(const struct kvm_mmu_memory_cache *cache)
+{
+	observe_word(cache->nobjs);
+	for (int i = 0; i < cache->nobjs; i++)
+		observe_word(pool_to_phys(cache->objects[i]));
+}
+
+static void observe_unlinked(void)
+{
+	u64 kept = 0;
+
+	for (u64 i = 0; i < unlinked_made; i++)
+		kept += unlinked[i].table != NULL;
+	observe_word(kept);
+	for (u64 i = 0; i < unlinked_made; i++) {
+		if (!unlinked[i].table)
+			continue;
+		observe_word(i);
+		observe_word(pool_to_phys(unlinked[i].table));
+		observe_word(unlinked[i].level);
+	}
+}
+
 static void observe_state(void)
 {
 	struct pool_page page = { .index = NO_PAGE };
@@ -155,9 +286,9 @@ static void observe_state(void)
 	observe_word(pgt.pgd ? kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE : 0);
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
-	observe_word(memcache.nobjs);
-	for (int i = 0; i < memcache.nobjs; i++)
-		observe_word(pool_to_phys(memcache.objects[i]));
+	observe_cache(&memcache);
+	observe_cache(&mmu.split_page_cache);
+	observe_unlinked();
 	observe_word(pool_in_use());
 	while (pool_next_used(&page)) {
 		observe_word(page.pa);
@@ -173,6 +304,7 @@ static void reset(void)
 	memset(&pgt, 0, sizeof(pgt));
 	memset(&mmu, 0, sizeof(mmu));
 	memset(&memcache, 0, sizeof(memcache));
+	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
@@ -188,7 +320,8 @@ static bool read_config(struct reader *reader)
 	config.name = given & 1 ? read_scaled(reader) : initial;	\
 	given >>= 1;
 	S2FUZZ_KNOBS(READ)
-	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET;
+	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET &&
+	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]);
 }
 
 /* `s2fuzz debug` stops here: gdb sets the variable to go on. */

@@ -30,8 +30,10 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     limit = 1 << program.machine["ia_bits"]
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
+        ipa = 0
         for arg, part, value in zip(decoded.definition.args, op[1:], decoded.args, strict=True):
-            assert read_argument(arg.kind, part, limit, decoded.args[0]) == value
+            assert read_argument(arg.kind, part, limit, ipa) == value
+            ipa = decoded.args[0]
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -234,6 +234,40 @@ def test_a_stray_store_into_a_cached_page_is_seen() -> None:
     assert found.bucket == "accounting-walk-memcache_contents"
 
 
+# Unlinked tables and the split cache
+
+UNLINKED = observe(
+    "create_unlinked phys=0x80000000 level=1 prot=rw mc=1\nsplit ipa=0x0 size=4K mc=2\ndestroy\n", budget=10000
+)
+
+
+def test_unlinked_tables_are_tables_wherever_they_lie() -> None:
+    (table,) = UNLINKED.unlinked
+    assert leaked(UNLINKED) == []
+    names = {table.pa: table.pa + (1 << 20), UNLINKED.split_cache[0]: 1 << 30}
+    assert differences(UNLINKED, relabelled(UNLINKED, names)) == []
+    found = only(UNLINKED, with_entry(UNLINKED, table.pa, 3, 0))
+    assert (found.bucket, found.left.split(":")[0]) == ("tables-destroy-entry-level2", "0x600000")
+    found = only(UNLINKED, with_page(UNLINKED, table.pa, refcount=512))
+    assert found.bucket == "accounting-destroy-refcount-level2"
+
+
+def test_an_unlinked_table_that_one_side_has_freed() -> None:
+    found = differences(UNLINKED, changed(UNLINKED, unlinked=()))
+    assert [one.bucket for one in found] == ["accounting-destroy-unlinked_tables", "accounting-destroy-leaked_pages"]
+
+
+def test_the_split_cache_is_not_the_memcache() -> None:
+    found = differences(UNLINKED, changed(UNLINKED, cache=UNLINKED.split_cache, split_cache=()))
+    assert [one.bucket for one in found] == [
+        "accounting-destroy-memcache_level",
+        "accounting-destroy-split_cache_level",
+    ]
+    pa = UNLINKED.split_cache[0]
+    found_one = only(UNLINKED, with_page(UNLINKED, pa, entries=[7, *UNLINKED.pages[pa].entries[1:]]))
+    assert found_one.bucket == "accounting-destroy-split_cache_contents"
+
+
 # Complaints
 
 

@@ -10,9 +10,10 @@ import pytest
 from harness.codec import decode, encode
 from harness.compare import Tier, leaked
 from harness.judge import Judge
+from harness.machine import KNOBS_BY_NAME
 from harness.model import Model
 from harness.observation import Observation
-from harness.ops import OPS, PROT_BITS
+from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
 from pgtable.pte import LOCKED
@@ -84,9 +85,17 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     assert {op.name for op in ops} == {op.name for op in OPS}
     prots = [op.args[3] for op in ops if op.name == "map"]
     assert all(any(prot & bit for prot in prots) for bit in PROT_BITS.values())
-    assert {op.args[2] for op in ops if op.name == "walk"} == set(range(8))
+    assert {op.args[2] for op in ops if op.name == "walk"} >= set(range(8))
+    for kind, names in FLAG_NAMES.items():
+        used = [v for op in ops for arg, v in zip(op.definition.args, op.args, strict=True) if arg.kind is kind]
+        assert all(any(flags & bit for flags in used) for bit in names.values()), kind
     changed = {name for program in programs for name in program.machine.changed()}
-    assert changed >= {"pool_pages", "ia_bits", "fwb", "tlb_range", "hw_af", "budget"}
+    assert changed >= set(KNOBS_BY_NAME) - {"pool_base"}
+
+
+def outs(name: str, op: str) -> list[tuple[int, ...]]:
+    """What every op of that name yielded."""
+    return [record.outs for record in run(name)[1].records if record.definition.name == op]
 
 
 # What some of them say
@@ -225,6 +234,91 @@ def test_after_destroy() -> None:
     assert returns("after_destroy") == [0, 0, *[einval] * 5, -34, einval, 0]
     last = run("after_destroy")[1].records[-1]
     assert [str(one) for one in last.complaints] == ["WARN", "pool: bad-free 0x0"]
+
+
+def test_dirty_logging() -> None:
+    assert returns("dirty_logging") == [0] * 12 + [-34]
+    (entries,) = visits("dirty_logging")
+    assert [pte & 0x81 for *_, pte in entries] == [1, 1, 0, 1]
+    assert [pte >> 7 & 1 for pte, _ in leaves("dirty_logging")] == [0, 1, 0]
+
+
+def test_access_flag() -> None:
+    young = [seen for (seen,) in outs("access_flag", "test_clear_young")]
+    assert young == [1, 1, 0, 0, 1, 1, 0, 1]
+    assert [bool(pte) for (pte,) in outs("access_flag", "mkyoung")] == [True, True, True, False, False, False]
+    complaints = [record.complaints for record in run("access_flag")[1].records if record.complaints]
+    assert [str(one) for (one,) in complaints] == ["WARN"]
+    assert set(returns("access_flag")) == {0}, "no EAGAIN where the access flag differs"
+
+
+def test_relax_permissions() -> None:
+    assert [ret for ret in returns("relax_permissions") if ret] == [-22, -11, -11, -34, -22, -22]
+    *_, (device, _) = leaves("relax_permissions")
+    assert device & 1 << 54 == 0
+    assert device >> 2 & 15 == 1
+
+
+def test_map_flags() -> None:
+    assert returns("map_flags") == [0] * 3 + [-11] + [0] * 7 + [None]
+    assert [pte & 0x3FF for pte, _ in leaves("map_flags")] == [0x3DB, 0x3D9]
+
+
+def test_eager_split() -> None:
+    assert returns("eager_split") == [0, -12, 0, 0, 0, 0, 0, -12, 0, 0, 0, -34, 0, -22]
+    assert run("eager_split")[0].shape.splits == 4
+    (pages, level_1) = visits("eager_split")
+    assert [(visit, level) for visit, level, _, _ in pages] == [(2, 1), (2, 2), (1, 3), (1, 2)]
+    assert pages[2][3] == 1 << 55 | 0x803F_F75B
+    assert [(visit, level) for visit, level, _, _ in level_1] == [(2, 1), (2, 2), (1, 3)]
+    assert [level for _, level in leaves("eager_split")] == [2, 2]
+
+
+def test_split_forgets_the_memory_type_and_the_access_flag() -> None:
+    assert [pte >> 2 & 15 for pte, _ in leaves("split_forgets")] == [1, 6, 5, 6]
+    assert outs("split_forgets", "test_clear_young") == [(1,), (1,)]
+
+
+def test_unlinked_tables() -> None:
+    ebadf, enomem = -9, -12
+    expected = [0, 0, 0, 0, ebadf, ebadf, enomem, ebadf, 0, enomem, 0, 0, 0, 0, 0]
+    assert returns("unlinked") == expected
+    seen = run("unlinked")[1]
+    assert [(table.number, table.level) for table in seen.unlinked] == [(6, 2)]
+    assert leaked(seen) == []
+    assert returns("unlinked_refused") == [*[-22] * 3, 0, enomem, *[-22] * 3, 0, 0, 0, ebadf]
+    assert [len(record.complaints) for record in run("unlinked_refused")[1].records[6:9]] == [2, 1, 0]
+
+
+def test_a_stage_2_without_fwb() -> None:
+    assert returns("nofwb_stage2") == [0] * 7 + [-34, 0, 0, 0]
+    assert [pte >> 2 & 15 for pte, _ in leaves("nofwb_stage2")] == [15, 1, 5, 15]
+
+
+def test_identity_only() -> None:
+    assert returns("identity_only") == [0, *[-22] * 3, 0, 0, 0, 0, 0]
+    warned = [len(record.complaints) for record in run("identity_only")[1].records[1:]]
+    assert warned == [0, 1, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_force_pte() -> None:
+    assert [level for _, level in leaves("force_pte")] == [2, 3, 3, 2]
+    assert run("force_pte")[0].shape.merges == 1
+    assert [level for _, level in leaves("force_pte_always")] == [3, 3]
+    assert returns("force_pte_always") == [-12, 0, 0, 0, -22, -34]
+
+
+def test_flush() -> None:
+    assert returns("flush") == [0, 0, 0, 0, 0, -34, None]
+    assert set(returns("flush_with_fwb")) == {0}
+
+
+def test_tlb_flush_range() -> None:
+    assert returns("tlb_flush_range") == [0, 0, 0, 0, None]
+
+
+def test_pte_prot() -> None:
+    assert [prot for (prot,) in outs("pte_prot", "pte_prot")] == [0, 0, 0, 1, 7, 7, 6 | 15 << 55]
 
 
 @pytest.mark.parametrize("folder", ["seeds", "regressions", "violations"])

@@ -64,6 +64,9 @@ class World:
     def tlbi_vmid_ipa(self, ipa, level):
         self._note("tlbi_ipa", ipa, level)
 
+    def tlbi_vmid_ipa_nsh(self, ipa, level):
+        self._note("tlbi_ipa_nsh", ipa, level)
+
     def tlbi_vmid_range(self, ipa, pages):
         self._note("tlbi_range", ipa, pages)
 
