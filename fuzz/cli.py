@@ -22,19 +22,20 @@ import click
 from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
-from fuzz.filing import Filer, sides_of, with_kernel
+from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
+from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import file_of, load, program_in
 from harness.judge import Judge, Unconfirmed
 from harness.program import Program
 from harness.program_text import read_text, reformat
-from harness.report import observation_text, run_report, verified_against
+from harness.report import event_report, observation_text, run_report, verified_against
 from reference.build import FLAVOURS
 from reference.shell import Shell
 
@@ -58,6 +59,19 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+def _tiers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
+    try:
+        return None if value is None else parse_tiers(value)
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+_TIERS: Final = click.option(
+    "--tiers",
+    callback=_tiers,
+    metavar="TIER,…",
+    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: all; replay: as when it was found]",
+)
 _SECONDS: Final = _Seconds(min=0.1, max=1e7)
 _EXISTING: Final = click.Path(exists=True, path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -126,7 +140,7 @@ def cli() -> None:
 
     s2fuzz runs programs of page-table operations twice: in a Python implementation of Linux's kvm_pgtable (the
     model), and in a bare-metal arm64 kernel under QEMU that hosts Linux's own pgtable.c (the kernel). Where results,
-    tables or accounting differ, it keeps a finding: a directory that `s2fuzz replay` runs again.
+    tables, accounting or events differ, it keeps a finding: a directory that `s2fuzz replay` runs again.
 
     \b
     Start here:
@@ -177,6 +191,7 @@ def cli() -> None:
     "fewer workers. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
+@_TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
@@ -191,6 +206,7 @@ def smoke(
     workers: int,
     also: tuple[str, ...],
     as_json: bool,
+    tiers: frozenset[Tier] | None,
     inputs: Path | None,
     **kernel: Any,
 ) -> int:
@@ -210,7 +226,16 @@ def smoke(
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     work = [
         Assignment(
-            pair, out.resolve(), folders, chosen_seed, seconds, executions, keep_going, inputs, guidance=guidance
+            pair,
+            out.resolve(),
+            folders,
+            chosen_seed,
+            seconds,
+            executions,
+            keep_going,
+            inputs,
+            guidance=guidance,
+            tiers=tiers or ALL_TIERS,
         )
         for pair in pairs
     ]
@@ -280,8 +305,12 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
     "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
+@click.option("--events", is_flag=True, help="Print every op's boundary events.")
+@_TIERS
 @kernel_options
-def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> int:
+def run(
+    programs: tuple[Path, ...], out: Path, verbose: bool, events: bool, tiers: frozenset[Tier] | None, **kernel: Any
+) -> int:
     """Run programs on both sides and compare.
 
     A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused.
@@ -290,11 +319,11 @@ def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> 
     loaded = [(path, program_in(path)) for path in programs]
     left, right = _open_both(sides)
     with closing(left), closing(right):
-        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"})
-        judge = Judge(left, right)
+        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or ALL_TIERS)
+        judge = Judge(left, right, filer.tiers)
         try:
             for path, program in loaded:
-                _run_one(path, program, judge, filer, verbose)
+                _run_one(path, program, judge, filer, verbose, events)
         finally:
             _print_places(filer.filed, to_stderr=False)
         if not filer.filed:
@@ -302,7 +331,7 @@ def run(programs: tuple[Path, ...], out: Path, verbose: bool, **kernel: Any) -> 
         return FINDING if filer.filed else OK
 
 
-def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: bool) -> None:
+def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
     try:
         verdict = judge.check(program)
     except Unconfirmed as error:
@@ -313,8 +342,9 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
         filer.file(program, verdict)
         return
     click.echo(f"{path}: the sides agree")
-    if verbose:
-        for line in run_report(program, judge.right.observe(program)):
+    if verbose or events:
+        seen = judge.right.observe(program)
+        for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:
             click.echo(f"  {line}")
 
 
@@ -325,8 +355,9 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
     type=click.Choice(("left", "right")),
     help="Which of the two sides to show.  [default: left, the model; right if a kernel is chosen]",
 )
+@click.option("--events", is_flag=True, help="Show every op's boundary events too.")
 @kernel_options
-def show(program: Path, on: str | None, **kernel: Any) -> int:
+def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     """Show what a program does: every result, and the resulting tree, decoded."""
     loaded = program_in(program)
     sides = _sides(**kernel)
@@ -334,7 +365,7 @@ def show(program: Path, on: str | None, **kernel: Any) -> int:
     side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
     with closing(side.open(_say)) as executor:
         try:
-            click.echo(observation_text(loaded, executor.observe(loaded)), nl=False)
+            click.echo(observation_text(loaded, executor.observe(loaded), events), nl=False)
         except TargetDied as error:
             click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
             return FINDING
@@ -343,15 +374,17 @@ def show(program: Path, on: str | None, **kernel: Any) -> int:
 
 @cli.command()
 @click.argument("finding", type=_EXISTING)
+@_TIERS
 @kernel_options
-def replay(finding: Path, **kernel: Any) -> int:
-    """Run a finding again, on the sides it was found with.
+def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+    """Run a finding again, on the sides and in the tiers it was found with.
 
     With --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status:
     1 still there, 0 gone, 3 could not run.
     """
     found = load(finding)
     stored = sides_of(found)
+    compared = tiers or tiers_of(found)
     if kernel["sides"] is not None:
         sides = _sides(**kernel)
     elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
@@ -371,14 +404,14 @@ def replay(finding: Path, **kernel: Any) -> int:
             raise
         raise ToolFailure(f"the finding cannot be run again here: {error}") from error
     with closing(left), closing(right):
-        verdict = Judge(left, right).verdict(found.program)
+        verdict = Judge(left, right, compared).verdict(found.program)
         if verdict is None:
             click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
             _say_verified_against(left, right)
             return OK
         same = "still there" if verdict.bucket == found.bucket else f"still there, but it was {found.bucket}"
         click.echo(f"{same}\n")
-        click.echo(Filer(finding, sides, (left, right), {}).report(found.program, verdict), nl=False)
+        click.echo(Filer(finding, sides, (left, right), {}, compared).report(found.program, verdict), nl=False)
         return FINDING
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.sides import Side, from_configuration, to_configuration
+from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.finding import Finding, save
@@ -17,15 +18,22 @@ from harness.report import verdict_report, verified_against
 
 
 class Filer:
-    """Files findings of one run below `out`. `origin` is how the run came by its programs, for the record."""
+    """Files findings of one run below `out`. `origin` is how the run came by its programs, for the record; `tiers` is
+    what the run compares."""
 
     def __init__(
-        self, out: Path, sides: tuple[Side, Side], executors: tuple[Executor, Executor], origin: Mapping[str, Any]
+        self,
+        out: Path,
+        sides: tuple[Side, Side],
+        executors: tuple[Executor, Executor],
+        origin: Mapping[str, Any],
+        tiers: frozenset[Tier] = ALL_TIERS,
     ) -> None:
         self.out = out
         self.sides = sides
         self.executors = executors
         self.origin = origin
+        self.tiers = tiers
         self.filed: list[dict[str, Any]] = []
         """Of every finding filed: class, bucket, directory, ops. The shortest of a bucket comes first."""
 
@@ -48,6 +56,7 @@ class Filer:
             "left": to_configuration(self.sides[0], names),
             "origin": dict(self.origin),
             "right": to_configuration(self.sides[1], names),
+            "tiers": format_tiers(self.tiers),
         }
         directory = save(
             self.out,
@@ -84,6 +93,11 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
             if path is not None and path.parent != kept:  # it came from somebody else, perhaps
                 raise BadInput(f"{finding.directory}: {path} is not one of the finding's own files")
     return sides
+
+
+def tiers_of(finding: Finding) -> frozenset[Tier]:
+    """The tiers a finding was found with; all, where it does not say. Raises BadInput."""
+    return parse_tiers(str(finding.configuration.get("tiers", format_tiers(ALL_TIERS))))
 
 
 def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:

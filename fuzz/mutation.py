@@ -201,6 +201,7 @@ _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
     _flip_flag,
     _to_an_edge,
     _change_machine,
+    _change_machine,
 )
 
 

@@ -35,13 +35,13 @@ from reference.coverage import Registration  # noqa: E402
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Mostly changes op by op; else libFuzzer's own, a life of a machine, or random choices from nothing, so that a run
+    """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
     does not stay with its first finds. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
-    if kind < 0.6:
+    if kind < 0.45:
         return mutation.mutate(data, choice)[:max_size]
-    if kind < 0.7:
+    if kind < 0.5:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
     return fresh(choice)[:max_size]

@@ -20,6 +20,7 @@ from fuzz.filing import Filer
 from fuzz.joint_coverage import JointCoverage
 from fuzz.sides import Side, from_configuration, to_configuration
 from harness.codec import decode
+from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
@@ -43,7 +44,7 @@ class Assignment:
 
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`.
+    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared.
     """
 
     sides: tuple[Side, Side]
@@ -58,6 +59,7 @@ class Assignment:
     control: int | None = None
     parent: int | None = None
     guidance: str = "kernel"
+    tiers: frozenset[Tier] = ALL_TIERS
 
     def to_json(self) -> str:
         """As one line."""
@@ -74,6 +76,7 @@ class Assignment:
             "seconds": self.seconds,
             "seed": self.seed,
             "sides": [to_configuration(side) for side in self.sides],
+            "tiers": format_tiers(self.tiers),
         }
         return json.dumps(data)
 
@@ -95,6 +98,7 @@ class Assignment:
             data["control"],
             data["parent"],
             data["guidance"],
+            parse_tiers(data["tiers"]),
         )
 
 
@@ -217,8 +221,9 @@ class Worker:
         self._leave = leave
         left, right = (side.open() for side in assignment.sides)
         self.executors = (left, right)
-        self.judge = Judge(left, right)
-        self.filer = Filer(assignment.out, assignment.sides, self.executors, {"seed": assignment.seed})
+        self.judge = Judge(left, right, assignment.tiers)
+        origin = {"seed": assignment.seed}
+        self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
         self.coverage = [HostedCoverage(side) for side in self.executors if isinstance(side, Reference)]
         """Of every kernel among the sides."""

@@ -35,11 +35,15 @@ _PAGE_STEPS: Final = (0, 0, 0, 1, 2, 3, 510, 511)
 
 _PAGE_COUNTS: Final = (1, 1, 2, 3, 4, 5, 8, 16)
 _BLOCK: Final = 1 << 21
+_GIB: Final = 1 << 30
 _NEAR: Final = 16 << 12
 
 _UNITS: Final = (12, 21, 30, 39)
 _DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
 """Physical minus intermediate address, for mappings whose blocks line up."""
+
+_PHYS_ENDS: Final = (MAX_PA, 1 << 64)
+"""Where physical addresses end, and where numbers do."""
 
 _ODD_SIZES: Final = (
     *(0, 1, 0x1001, 0x5000, 0x7000, 0x8000, 0xC000, 0x1_0000, 0x1_F000, 0x3_F000),
@@ -75,7 +79,7 @@ _COMMON_FLAGS: Final = {
     Kind.MAP_FLAGS: (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED),
     Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
-_COMMON_CACHES: Final = (5, 5, 4, 6, 5, 4, 3, 2, 1, 0)
+_COMMON_CACHES: Final = (4, 4, 3, 3, 5, 2, 2, 1, 5, 0)
 _COMMON_SPLIT_CACHES: Final = (1, 2, 1, 2, 3, 0, 4, 1)
 """A split fills a table for every page it takes, which is dear."""
 _COMMON_LEVELS: Final = (2, 2, 2, 1, 1, 2, 0, 3)
@@ -202,7 +206,7 @@ def write_argument(kind: Kind, value: int, limit: int, ipa: int) -> bytes:
 
 def _decode_machine(source: _Bytes) -> Machine:
     count = source.byte()
-    changes = 0 if count < 144 else 1 if count < 216 else 2 if count < 240 else (count - 240) % (len(KNOBS) + 1)
+    changes = 0 if count < 112 else 1 if count < 192 else 2 if count < 240 else (count - 240) % (len(KNOBS) + 1)
     knobs = dict(DEFAULTS)
     for _ in range(changes):
         knob = KNOBS[source.byte() % len(KNOBS)]
@@ -298,8 +302,8 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
         return _PAGE_COUNTS[rest & 7] << 12
     if form < 6:
         return (rest % 3 + 1) << 21
-    if form == 6 and ipa % (1 << 30) == 0:
-        return (rest % 3 + 1) << 30
+    if form == 6 and ipa % _BLOCK == 0:
+        return 1 << 39 if rest > 11 and ipa % _GIB == 0 else (rest % 3 + 1) << 30
     return _PAGE_COUNTS[rest & 7] << 12
 
 
@@ -328,7 +332,7 @@ def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:
     if form < 6:
         return (ipa + _DELTAS[rest & 3]) & U64_MAX
     if form == 6:
-        return MAX_PA - ((rest & 7) << _UNITS[rest >> 3 & 3])
+        return _PHYS_ENDS[rest >> 4] - ((rest & 7) << _UNITS[rest >> 3 & 1]) & U64_MAX
     steps = 3 if ipa % _BLOCK or rest >= 24 else 2  # what does not line up is mapped page by page
     return _DELTAS[0] + _grid(source.byte(), steps) + (rest & 1) * 0x88
 

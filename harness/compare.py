@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
+from harness.errors import BadInput
+from harness.events import ALLOC, ALLOC_EXACT, EVENTS_BY_NUMBER, STORE_KINDS, Event, events_of
+from harness.machine import MAX_POOL_PAGES, PAGE_SIZE
 from harness.observation import (
     ENTRIES,
+    NO_PAGE,
     POOL_MISUSE,
     UBSAN,
     UBSAN_REPORTS,
@@ -34,7 +38,7 @@ LEVEL_SHIFTS: Final = (39, 30, 21, 12)
 
 
 class Tier(enum.IntEnum):
-    """What is compared, in this order. EVENTS holds the WARN-class events only, so far."""
+    """What is compared, in this order. EVENTS holds WARNs and UBSan reports as well as the boundary events."""
 
     RESULTS = 1
     TABLES = 2
@@ -43,6 +47,20 @@ class Tier(enum.IntEnum):
 
 
 ALL_TIERS: Final = frozenset(Tier)
+
+
+def parse_tiers(text: str) -> frozenset[Tier]:
+    """Tiers as people write them: `results,tables`. Raises BadInput."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name.upper() not in Tier.__members__ or not name.islower():
+            raise BadInput(f"`{name}` is not a tier: expected some of {format_tiers(ALL_TIERS)}")
+    return frozenset(Tier[name.upper()] for name in names)
+
+
+def format_tiers(tiers: frozenset[Tier]) -> str:
+    """What `parse_tiers` reads."""
+    return ",".join(tier.name.lower() for tier in sorted(tiers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +305,86 @@ def leaked(observation: Observation) -> list[Page]:
 
 
 def _events(left: Observation, right: Observation) -> Iterator[Difference]:
-    yield from _complaints(left, right, Tier.EVENTS)
+    """In program order. What a WARN brings with it comes after it."""
+    found = [*_complaints(left, right, Tier.EVENTS), *_first_event(left, right)]
+    yield from sorted(found, key=lambda one: len(left.records) if one.record is None else one.record)
+
+
+def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
+    """The first boundary event that differs; beyond it, pages cannot be told apart any more."""
+    renaming = Renaming()
+    for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
+        if mine.events == theirs.events and renaming.is_trivial:
+            continue
+        pairs = zip_longest(events_of(mine.events), events_of(theirs.events))
+        for number, (a, b) in enumerate(pairs):
+            if a is None or b is None or not renaming.same(a, b):
+                first = a or b
+                assert first is not None
+                left_text, right_text = (f"#{number} {event}" if event else "no more events" for event in (a, b))
+                op = mine.definition.name
+                yield Difference(Tier.EVENTS, index, op, first.name, left_text, right_text, first.level)
+                return
+
+
+class Renaming:
+    """Which table page of the left side is which of the right's: they are paired as they are allocated, in order.
+
+    Equal addresses are taken to mean the same page until an allocation says otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[int, int] = {}
+        self._back: dict[int, int] = {}
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether every page has the same address on both sides."""
+        return all(mine == theirs for mine, theirs in self._pages.items())
+
+    def same(self, mine: Event, theirs: Event) -> bool:
+        """Whether two events are the same but for where pages lie. An allocation on both sides makes a pair."""
+        if mine.kind in (ALLOC, ALLOC_EXACT):
+            return self._allocated(mine, theirs)
+        if mine.kind in STORE_KINDS and mine.b == theirs.b and mine.b & ~_ADDRESS != _TABLE:
+            return self.renamed(mine)._replace(b=mine.b) == theirs
+        return self.renamed(mine) == theirs
+
+    def renamed(self, event: Event) -> Event:
+        """The left side's event with the right side's addresses."""
+        definition = EVENTS_BY_NUMBER.get(event.kind)
+        if definition is None or not definition.table_address:
+            return event
+        if event.kind in STORE_KINDS:
+            return event._replace(a=self._address(event.a), b=self._entry(event.b))
+        return event._replace(a=self._address(event.a))
+
+    def _allocated(self, mine: Event, theirs: Event) -> bool:
+        if (mine.kind, mine.b) != (theirs.kind, theirs.b) or (mine.a == NO_PAGE) != (theirs.a == NO_PAGE):
+            return False
+        self.pair(mine, theirs)
+        return True
+
+    def pair(self, mine: Event, theirs: Event) -> None:
+        """The pages of two allocations are the same from now on."""
+        if NO_PAGE in (mine.a, theirs.a):
+            return
+        pages = 1 if mine.kind == ALLOC else -(-mine.b // PAGE_SIZE)
+        for offset in range(0, min(pages, MAX_POOL_PAGES) * PAGE_SIZE, PAGE_SIZE):
+            a, b = mine.a + offset, theirs.a + offset
+            self._back.pop(self._pages.pop(a, NO_PAGE), None)
+            self._pages.pop(self._back.pop(b, NO_PAGE), None)
+            self._pages[a], self._back[b] = b, a
+
+    def _address(self, address: int) -> int:
+        page = address & -PAGE_SIZE
+        return self._pages.get(page, page) + address - page
+
+    def _entry(self, entry: int) -> int:
+        """An entry that may point to a table. Its level is not known: at the last, a leaf has the same type bits."""
+        if entry & _TABLE != _TABLE or entry_address(entry) not in self._pages:
+            return entry
+        return entry - entry_address(entry) + self._pages[entry_address(entry)]
 
 
 def _complaints(left: Observation, right: Observation, tier: Tier) -> Iterator[Difference]:

@@ -2,7 +2,8 @@
 
     program.s2     the program
     report.txt     what is wrong, for people
-    left.txt right.txt     both sides' observations, up to the op where they part (not of a side that died)
+    left.txt right.txt     both sides' observations with every event, up to the op where they part (not of a side that
+                           died)
     finding.json   kind, bucket, configuration, identities, and the command that replays it
     kernel/        copies of the --patch and --pgtable files that the run was given
 
@@ -93,7 +94,7 @@ def save(
         beginning = program.prefix(verdict.record)
         for name, side in (("left.txt", verdict.left), ("right.txt", verdict.right)):
             if side is not None:
-                (scratch / name).write_text(observation_text(beginning, side))
+                (scratch / name).write_text(observation_text(beginning, side, events=True))
         if files:
             (scratch / "kernel").mkdir()
         for name, data in files.items():

@@ -14,9 +14,28 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.errors import BadInput
+from harness.events import (
+    ALLOC,
+    ALLOC_EXACT,
+    DCACHE,
+    DSB,
+    DSB_DOMAINS,
+    FREE_EXACT,
+    FREE_UNLINKED,
+    GET,
+    ICACHE,
+    PUT,
+    STORES,
+    TLBI_VMID,
+    TLBI_VMID_IPA,
+    TLBI_VMID_IPA_NSH,
+    TLBI_VMID_RANGE,
+    WARNED,
+)
 from harness.executor import CrashReport, TargetDied
 from harness.machine import Machine
 from harness.observation import (
+    EVENT_WORDS,
     MAX_COMPLAINTS,
     NO_PAGE,
     POOL_MISUSE,
@@ -174,10 +193,11 @@ class _World:
         self.shape = Shape()
         self.returns: list[int | None] = []
         self.levels: list[int] = []
-        self.words = array("Q")
+        self.words: list[int] = []
         self.notes: list[Note] = []
         self._outs: list[int] = []
         self._complaints: list[int] = []
+        self._events: list[int] = []
         self._broken = 0
         self._levels = 0
 
@@ -187,12 +207,14 @@ class _World:
             if not self._observe_op(op):
                 break
         self._observe_state()
-        return [memoryview(self.words), *self._observe_pages()], self.notes
+        # From a list, for what an array is extended by one by one costs several times as much.
+        return [memoryview(array("Q", self.words)), *self._observe_pages()], self.notes
 
     def _observe_op(self, op: Op) -> bool:
         outs = self._outs
         outs.clear()
         self._complaints.clear()
+        self._events.clear()
         self._levels = 0
         over_budget, ret = 0, 0
         try:
@@ -200,15 +222,18 @@ class _World:
         except BudgetSpent:
             over_budget = 1
             self._broken = 0
-        self.words.extend((op.definition.number, over_budget, ret & U64_MAX, len(outs), *outs))
+        self.words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
+        self.words += outs
         self._observe_complaints()
+        self.words.append(len(self._events) // EVENT_WORDS)
+        self.words += self._events
         self.returns.append(None if over_budget else ret)
         self.levels.append(self._levels)
         return not over_budget and not (op.definition is INIT and ret)
 
     def _observe_complaints(self) -> None:
         self.words.append(len(self._complaints) // 3)
-        self.words.extend(self._complaints)
+        self.words += self._complaints
         self._complaints.clear()
 
     def _observe_state(self) -> None:
@@ -338,6 +363,8 @@ class _World:
     def _complain(self, kind: int, code: int, value: int, what: str) -> None:
         if len(self._complaints) < 3 * MAX_COMPLAINTS:
             self._complaints += (kind, code, value)
+            if kind == WARN:
+                self._events.extend((WARNED, code, 0))
         self.notes.append(Note(len(self.returns), what))
 
     def _misuse(self, what: str, pa: int) -> None:
@@ -348,30 +375,38 @@ class _World:
 
     def zalloc_page(self, cache: Memcache | None) -> int | None:
         self._spend()
-        return self.pool.zalloc_page(cache)
+        pa = self.pool.zalloc_page(cache)
+        self._events.extend((ALLOC, NO_PAGE if pa is None else pa, 0))
+        return pa
 
     def zalloc_pages_exact(self, size: int) -> int | None:
         self._spend()
-        return self.pool.zalloc_pages_exact(size)
+        pa = self.pool.zalloc_pages_exact(size)
+        self._events.extend((ALLOC_EXACT, NO_PAGE if pa is None else pa, size))
+        return pa
 
     def free_pages_exact(self, pa: int | None, size: int) -> None:
         self._spend()
+        self._events.extend((FREE_EXACT, NO_PAGE if pa is None else pa, size))
         self.pool.free_pages_exact(pa, size)
 
     def free_unlinked_table(self, pa: int, level: int) -> None:
         self._spend()
+        self._events.extend((FREE_UNLINKED, pa, level & U64_MAX))
         self.stage2.free_unlinked(pa, level)
 
     def get_page(self, pa: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((GET, pa, 0))
         self.pool.get_page(pa)
 
     def put_page(self, pa: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((PUT, pa, 0))
         self.pool.put_page(pa)
 
     def page_count(self, pa: int) -> int:
@@ -387,16 +422,19 @@ class _World:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((DCACHE, pa, size))
 
     def icache_inval_pou(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((ICACHE, pa, size))
 
     def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((STORES[kind], pa, new))
         self._levels |= 2 << level
         if kind != "release":
             self._broken = old
@@ -413,20 +451,25 @@ class _World:
 
     def tlbi_vmid(self) -> None:
         self._spend()
+        self._events.extend((TLBI_VMID, 0, 0))
 
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
         self._spend()
+        self._events.extend((TLBI_VMID_IPA, ipa, level & U64_MAX))
 
     def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
         self._spend()
+        self._events.extend((TLBI_VMID_IPA_NSH, ipa, level & U64_MAX))
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
+        self._events.extend((TLBI_VMID_RANGE, ipa, pages))
 
     def dsb(self, domain: str) -> None:
         self._spend()
+        self._events.extend((DSB, DSB_DOMAINS[domain], 0))
 
 
 _RUNNERS: Final[Mapping[str, Callable[..., int]]] = {

@@ -3,8 +3,9 @@
 Both sides lay it out as the same stream of 64-bit words, so that equal executions are equal bytes:
 
     record*  0  complaints  root_pa root_pages  allocs frees  cache  cache  unlinked  n_pages page*
-    record:     op_number  over_budget  ret  n_outs out*  complaints
+    record:     op_number  over_budget  ret  n_outs out*  complaints  events
     complaints: n (kind code value)*
+    events:     n (kind a b)*                  as harness/events.py defines them
     cache:      n pa*                          the memcache, then the split cache
     unlinked:   n (number pa level)*           tables that create_unlinked made, not yet freed
     page:       pa refcount entry*512          pages in use, in ascending order
@@ -27,6 +28,7 @@ from harness.errors import ToolFailure
 from harness.ops import OPS_BY_NUMBER, OpDef
 
 NO_PAGE: Final = (1 << 64) - 1
+"""Stands for the address of a page that is not there."""
 ENTRIES: Final = 512
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
@@ -34,6 +36,8 @@ _MAX_UNLINKED_LEVEL: Final = 2
 """Below an entry of level 3 there is no table."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
+EVENT_WORDS: Final = 3
+"""Of a boundary event: its kind and two arguments."""
 
 WARN: Final = 1
 POOL_MISUSE: Final = 2
@@ -99,12 +103,14 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one op did. `ret` is its result code: 0, a negative errno, or None when it ran over budget."""
+    """What one op did. `ret` is its result code: 0, a negative errno, or None when it ran over budget. `events` are
+    words, which `harness.events.events_of` decodes."""
 
     definition: OpDef
     ret: int | None
     outs: tuple[int, ...]
     complaints: tuple[Complaint, ...]
+    events: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +242,6 @@ def _record(reader: _Reader, number: int) -> Record:
     if outs and (not width or len(outs) % width or (len(outs) != width and not definition.repeats)):
         raise ToolFailure(f"the observation has {len(outs)} out-values of {definition.name}")
     signed = ret - (1 << 64) if ret >> 63 else ret
-    return Record(definition, None if over_budget else signed, outs, reader.complaints())
+    complaints = reader.complaints()
+    events = reader.several(EVENT_WORDS * reader.word())
+    return Record(definition, None if over_budget else signed, outs, complaints, events)

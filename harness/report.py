@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.compare import describe_visit
+from harness.event_text import aligned_events, event_lines
 from harness.judge import Verdict
 from harness.observation import Observation, Record, describe_return
 from harness.ops import INIT
@@ -13,7 +14,7 @@ from harness.program_text import format_op, format_program
 from harness.trees import side_by_side, tree
 
 MAX_ROWS = 60
-"""Rows of a side-by-side tree, and visits of a walk, that are printed."""
+"""Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed."""
 
 
 def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], notes: Sequence[str] = ()) -> str:
@@ -33,6 +34,9 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         rows = side_by_side(verdict.left, verdict.right, program.machine.forces_write_back, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+        rows = aligned_events(verdict.left, verdict.right, verdict.record, bool(program.machine["fwb"]), names)
+        if rows:
+            lines += ["", "Events of that op:", *_cut(rows)]
     lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
     return "\n".join(lines) + "\n"
 
@@ -81,12 +85,15 @@ def describe_record(record: Record) -> str:
     return " ".join(words)
 
 
+def _op_text(program: Program, record: int) -> str:
+    return format_op(program.ops[record - 1]) if record else f"{INIT.name} (implicit)"
+
+
 def run_report(program: Program, observation: Observation, visits: bool = False) -> list[str]:
     """Every op with its result, in order; with `visits`, each visit of a walk as well."""
     lines = []
     for index, record in enumerate(observation.records):
-        text = format_op(program.ops[index - 1]) if index else f"{INIT.name} (implicit)"
-        lines.append(f"{index:>3} {text}  => {describe_record(record)}")
+        lines.append(f"{index:>3} {_op_text(program, index)}  => {describe_record(record)}")
         if visits and record.definition.repeats:
             width = len(record.definition.outs)
             groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]
@@ -98,11 +105,22 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
     return lines
 
 
-def observation_text(program: Program, observation: Observation) -> str:
-    """A whole observation for people: results, tree, accounting."""
+def event_report(program: Program, observation: Observation) -> list[str]:
+    """Every op with its boundary events, in order."""
+    lines = []
+    for index, events in enumerate(event_lines(observation, bool(program.machine["fwb"]))):
+        lines.append(f"{index:>3} {_op_text(program, index)}: {len(events)} events")
+        lines += [f"      {event}" for event in events]
+    return lines
+
+
+def observation_text(program: Program, observation: Observation, events: bool = False) -> str:
+    """A whole observation for people: results, tree, accounting; with `events`, all boundary events as well."""
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine.forces_write_back)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    if events:
+        lines += ["", *event_report(program, observation)]
     return "\n".join(lines) + "\n"
 
 

@@ -31,6 +31,11 @@ class _Run:
     count: int
 
 
+def describe_entry(entry: int, level: int, fwb: bool) -> str:
+    """An entry in words, as in a tree."""
+    return describe(entry, level, fwb)
+
+
 def tree(observation: Observation, fwb: bool) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
     lines = []

@@ -11,7 +11,7 @@ six bits say how far the rest is shifted left), because a character costs more t
     request G      the index of a record, then a program: stop there for a debugger        -> full observation
     reply   D      words, crc
     reply   F      words, crc, the words (a zero is followed by the length of its run), notes
-    reply   H      the greeting: protocol version and the digest of the op and knob definitions
+    reply   H      the greeting: protocol version and the digest of the op, knob and event definitions
     reply   E      text: the request was malformed
     reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
 
@@ -34,13 +34,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
+from harness.events import DSB_DOMAINS, EVENTS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
 from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
-VERSION: Final = 3
+VERSION: Final = 4
 FRAME_START: Final = b"<"
 
 
@@ -60,7 +61,8 @@ class GarbledFrame(Exception):
 def _definitions() -> str:
     knobs = [knob.name for knob in KNOBS]
     ops = [[op.number, op.name, [arg.name for arg in op.args]] for op in OPS]
-    return repr([VERSION, knobs, ops])
+    events = [[one.number, one.name, one.args] for one in EVENTS]
+    return repr([VERSION, knobs, ops, events])
 
 
 GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).hexdigest()[:16]}"
@@ -68,9 +70,9 @@ GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).he
 
 
 def generated_header() -> str:
-    """The C header that gives the test kernel the op and knob definitions of `harness`."""
+    """The C header that gives the test kernel the definitions of `harness`: operations, knobs and events."""
     lines = [
-        "/* Made by reference/protocol.py from harness/ops.py, harness/machine.py and reference/memory_map.py. */",
+        "/* Made by reference/protocol.py from harness/{ops,machine,events}.py and reference/memory_map.py. */",
         "#ifndef S2FUZZ_GENERATED_H",
         "#define S2FUZZ_GENERATED_H",
         f"#define POOL_MEMORY {POOL_MEMORY:#x}ul",
@@ -85,6 +87,8 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
+        "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
+        "#define S2FUZZ_DSB_DOMAINS(X) " + " ".join(f"X({name}, {crm})" for name, crm in DSB_DOMAINS.items()),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]

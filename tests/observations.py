@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from harness.compare import entry_address, is_table_entry, paired_tables
+from harness.events import EVENTS_BY_NUMBER, STORE_KINDS, Event, events_of
 from harness.model import Model
-from harness.observation import NO_PAGE, Complaint, Observation, Page, Record, decode
+from harness.observation import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
 from harness.ops import U64_MAX
 from harness.program_text import parse
 
@@ -27,6 +29,8 @@ def lay_out(observation: Observation) -> array[int]:
         ret = 0 if record.ret is None else record.ret & U64_MAX
         words.extend((record.definition.number, int(record.ret is None), ret, len(record.outs), *record.outs))
         _lay_out_complaints(record.complaints, words)
+        words.append(len(record.events) // EVENT_WORDS)
+        words.extend(record.events)
     words.append(0)
     _lay_out_complaints(observation.final_complaints, words)
     words.append(NO_PAGE if observation.root is None else observation.root)
@@ -61,6 +65,11 @@ def with_record(observation: Observation, index: int, **parts: Any) -> Observati
     return changed(observation, records=tuple(records))
 
 
+def with_events(observation: Observation, index: int, events: Iterable[Event]) -> Observation:
+    """The same observation with other events in one record."""
+    return with_record(observation, index, events=array("Q", chain.from_iterable(events)))
+
+
 def with_page(observation: Observation, pa: int, **parts: Any) -> Observation:
     """The same observation with one page changed."""
     return changed(observation, pages={**observation.pages, pa: replace(observation.pages[pa], **parts)})
@@ -83,6 +92,17 @@ def relabelled(observation: Observation, names: Mapping[int, int]) -> Observatio
             return entry - address + names[address]
         return entry
 
+    def rename_event(event: Event) -> Event:
+        if not EVENTS_BY_NUMBER[event.kind].table_address:
+            return event
+        page = event.a & ~0xFFF
+        is_table = event.kind in STORE_KINDS and event.b & ~entry_address(event.b) == 0b11
+        return event._replace(a=names.get(page, page) + event.a % 4096, b=rename(event.b, 0) if is_table else event.b)
+
+    def rename_record(record: Record) -> Record:
+        events = array("Q", chain.from_iterable(map(rename_event, events_of(record.events))))
+        return rename_visits(replace(record, events=events))
+
     def rename_visits(record: Record) -> Record:
         if not record.definition.repeats:
             return record
@@ -98,7 +118,7 @@ def relabelled(observation: Observation, names: Mapping[int, int]) -> Observatio
     root = observation.root
     return changed(
         observation,
-        records=tuple(map(rename_visits, observation.records)),
+        records=tuple(map(rename_record, observation.records)),
         root=None if root is None else names.get(root, root),
         cache=tuple(names.get(pa, pa) for pa in observation.cache),
         split_cache=tuple(names.get(pa, pa) for pa in observation.split_cache),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores. Each
- * counts against the program's budget before it is carried out; when the budget is spent, the op is left at once. */
+ * counts against the program's budget before it is carried out; when the budget is spent, the op is left at once. Most
+ * are recorded then, as events (harness/events.py). */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
@@ -25,6 +26,12 @@ void boundary(void)
 	budget_left--;
 }
 
+static void event(enum event kind, u64 a, u64 b)
+{
+	boundary();
+	op_event(kind, a, b);
+}
+
 /* The code of a WARN is the CRC-32 of its function's name, so that the model can say the same. */
 void s2fuzz_warn(const char *function, const void *pc)
 {
@@ -38,32 +45,57 @@ void s2fuzz_bug(void)
 
 void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind)
 {
-	boundary();
+	static const enum event kinds[] = {
+		[S2FUZZ_STORE_PLAIN] = event_store_plain,
+		[S2FUZZ_STORE_RELEASE] = event_store_release,
+		[S2FUZZ_STORE_CMPXCHG] = event_store_cmpxchg,
+	};
+
+	event(kinds[kind], pool_to_phys((const void *)ptep), value);
+}
+
+static u64 domain_number(const char *domain)
+{
+#define CASE(name, number)					\
+	if (!memcmp(domain, #name, sizeof(#name)))		\
+		return number;
+	S2FUZZ_DSB_DOMAINS(CASE)
+	panic("an unknown domain of a barrier");
 }
 
 void s2fuzz_dsb(const char *domain)
 {
-	boundary();
+	event(event_dsb, domain_number(domain), 0);
+}
+
+void s2fuzz_isb(void)
+{
+	event(event_isb, 0, 0);
 }
 
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
 {
-	boundary();
+	event(event_tlbi_vmid, 0, 0);
 }
 
 void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
-	boundary();
+	event(event_tlbi_vmid_ipa, ipa, level);
 }
 
 void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
-	boundary();
+	event(event_tlbi_vmid_ipa_nsh, ipa, level);
 }
 
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages)
 {
-	boundary();
+	event(event_tlbi_vmid_range, start, pages);
+}
+
+static u64 phys_or_no_page(void *addr)
+{
+	return addr ? pool_to_phys(addr) : NO_PAGE;
 }
 
 static void *page_or_null(u64 pa)
@@ -74,22 +106,30 @@ static void *page_or_null(u64 pa)
 static void *zalloc_page(void *arg)
 {
 	struct kvm_mmu_memory_cache *cache = arg;
+	void *page;
 
 	boundary();
 	if (!cache)
-		return page_or_null(pool_alloc());
-	return cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
+		page = page_or_null(pool_alloc());
+	else
+		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
+	op_event(event_zalloc_page, phys_or_no_page(page), 0);
+	return page;
 }
 
 static void *zalloc_pages_exact(size_t size)
 {
+	u64 pa;
+
 	boundary();
-	return page_or_null(pool_alloc_exact(size));
+	pa = pool_alloc_exact(size);
+	op_event(event_zalloc_pages_exact, pa, size);
+	return page_or_null(pa);
 }
 
 static void free_pages_exact(void *addr, size_t size)
 {
-	boundary();
+	event(event_free_pages_exact, phys_or_no_page(addr), size);
 	if (addr)
 		pool_free_exact(pool_to_phys(addr), size);
 	else
@@ -98,20 +138,24 @@ static void free_pages_exact(void *addr, size_t size)
 
 static void free_unlinked_table(void *addr, s8 level)
 {
-	boundary();
+	event(event_free_unlinked_table, pool_to_phys(addr), level);
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, addr, level);
 }
 
 static void get_page(void *addr)
 {
-	boundary();
-	pool_get(pool_to_phys(addr));
+	u64 pa = pool_to_phys(addr);
+
+	event(event_get_page, pa, 0);
+	pool_get(pa);
 }
 
 static void put_page(void *addr)
 {
-	boundary();
-	pool_put(pool_to_phys(addr));
+	u64 pa = pool_to_phys(addr);
+
+	event(event_put_page, pa, 0);
+	pool_put(pa);
 }
 
 static int page_count(void *addr)
@@ -133,12 +177,12 @@ static phys_addr_t pool_virt_to_phys(void *addr)
 
 static void dcache_clean_inval_poc(void *addr, size_t size)
 {
-	boundary();
+	event(event_dcache_clean_inval_poc, pool_to_phys(addr), size);
 }
 
 static void icache_inval_pou(void *addr, size_t size)
 {
-	boundary();
+	event(event_icache_inval_pou, pool_to_phys(addr), size);
 }
 
 struct kvm_pgtable_mm_ops mm_ops = {

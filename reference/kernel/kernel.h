@@ -120,6 +120,13 @@ void op_begin(u64 number);
 void op_out(u64 value);
 void op_complain(enum complaint kind, u64 code, u64 value, const void *pc);
 void observe_complaints(void);
+
+/* The boundary events of an op, as harness/events.py defines them. */
+#define EVENT(name, number) event_##name = number,
+enum event { S2FUZZ_EVENTS(EVENT) };
+#undef EVENT
+
+void op_event(enum event kind, u64 a, u64 b);
 void op_end(bool over_budget, s64 ret);
 
 /* boundary.c */

@@ -12,6 +12,10 @@ struct complaint_record {
 	u64 kind, code, value;
 };
 
+struct event_record {
+	u64 kind, a, b;
+};
+
 struct note {
 	u64 record, kind, code, pc;
 };
@@ -26,6 +30,8 @@ static u64 outs[MAX_OUTS];
 static u64 out_count;
 static struct complaint_record complaints[MAX_COMPLAINTS];
 static u64 complaint_count;
+static struct event_record events[S2FUZZ_MAX_BUDGET + MAX_COMPLAINTS]; /* WARNs are complaints, and free */
+static u64 event_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
 static u64 note_count;
@@ -38,6 +44,7 @@ void observe_begin(bool in_full)
 	record_count = 0;
 	note_count = 0;
 	complaint_count = 0;
+	event_count = 0;
 	out_count = 0;
 }
 
@@ -62,6 +69,7 @@ void op_begin(u64 number)
 	op_number = number;
 	out_count = 0;
 	complaint_count = 0;
+	event_count = 0;
 }
 
 void op_out(u64 value)
@@ -71,10 +79,20 @@ void op_out(u64 value)
 	outs[out_count++] = value;
 }
 
+void op_event(enum event kind, u64 a, u64 b)
+{
+	if (event_count == sizeof(events) / sizeof(events[0]))
+		panic("an op has too many events");
+	events[event_count++] = (struct event_record){ kind, a, b };
+}
+
 void op_complain(enum complaint kind, u64 code, u64 value, const void *pc)
 {
-	if (complaint_count < MAX_COMPLAINTS)
+	if (complaint_count < MAX_COMPLAINTS) {
 		complaints[complaint_count++] = (struct complaint_record){ kind, code, value };
+		if (kind == COMPLAINT_WARN)
+			op_event(event_WARN, code, 0);
+	}
 	if (note_count < MAX_NOTES)
 		notes[note_count++] = (struct note){ record_count, kind, code, (u64)pc };
 }
@@ -94,6 +112,8 @@ void op_end(bool over_budget, s64 ret)
 	observe_word(out_count);
 	observe_words(outs, out_count);
 	observe_complaints();
+	observe_word(event_count);
+	observe_words((const u64 *)events, 3 * event_count);
 	record_count++;
 }
 

@@ -71,6 +71,32 @@ def test_a_finding_is_filed_replayed_and_seen_to_be_gone(program: Path, broken_p
     assert load(directory).kind == "divergence"
 
 
+def test_tiers_can_be_chosen_and_stay_with_the_finding(program: Path, tmp_path: Path) -> None:
+    """A TLBI that is missing shows in events only."""
+    mutant = next(one for one in load_all() if one.name == "event-bbm-tlbi-dropped")
+    silent = tmp_path / "silent.c"
+    silent.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
+
+    def run(*tiers: str) -> int:
+        return s2fuzz("run", program, "--pgtable", silent, "--out", "out", *tiers, cwd=tmp_path).returncode
+
+    assert run("--tiers", "results,tables,accounting") == 0
+    assert run("--tiers", "events") == 1
+    (directory,) = (tmp_path / "out").iterdir()
+    assert directory.name.startswith("events-map-tlbi_vmid_ipa-level2-")
+    assert load(directory).configuration["tiers"] == "events"
+    assert s2fuzz("replay", directory, cwd=tmp_path).returncode == 1
+    assert s2fuzz("replay", directory, "--tiers", "results,tables", cwd=tmp_path).returncode == 0
+
+
+def test_events_are_printed_on_request(program: Path, tmp_path: Path) -> None:
+    shown = s2fuzz("show", "--events", program, cwd=tmp_path).stdout
+    printed = s2fuzz("run", "--events", program, cwd=tmp_path).stdout
+    for line in ("  0 init (implicit): 2 events", "      dsb domain=ishst"):
+        assert line in shown.splitlines()
+        assert f"  {line}" in printed.splitlines()
+
+
 def test_replay_that_cannot_run_is_a_failure(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
     s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", tmp_path / "out", cwd=tmp_path)
     (directory,) = (tmp_path / "out").iterdir()
@@ -141,6 +167,8 @@ def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
         (["smoke", "--sides", "model:9.9,kernel:6.12"], "the model knows 6.12"),
         (["smoke", "--sides", "oracle,kernel:6.12"], "is not a side"),
         (["smoke", "--pgtable", "bad.s2"], "does not compile"),
+        (["smoke", "--tiers", "results,table"], "`table` is not a tier"),
+        (["run", "good.s2", "--tiers", ""], "is not a tier"),
         (["replay", "good.s2"], "not a finding"),
         (["check", "bad.s2"], "bad.s2:2:1"),
         (["frobnicate"], "No such command"),

@@ -19,6 +19,7 @@ from processes import await_death, await_descendant, descendants, s2fuzz, start
 from reference.sources import KernelChoice, prepare
 
 QEMU = "qemu-system-aar"  # as far as /proc tells
+MODELS = "model:6.12,model:6.12"
 
 
 @contextlib.contextmanager
@@ -103,8 +104,39 @@ def test_a_planted_bug_is_reported_and_filed(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert summary["executions"] == 150
     assert max(summary["buckets"].values()) > 3, "later ones of a bucket are only counted"
+    assert summary["masking"] and "masks what lies behind it" in result.stderr
     kept = [finding["bucket"] for finding in summary["findings"]]
     assert max(map(kept.count, kept)) == 3
+
+
+def test_workers_and_images_share_a_run(tmp_path: Path) -> None:
+    """Two workers, three comparisons of which two have kernels: one slice of time has two of them, the next the third
+    and so on; what they did adds up."""
+    arguments = ("--executions", "90", "--workers", "2", "--json", "--seed", "4")
+    result = s2fuzz("smoke", *arguments, "--also", "kernel:6.12,kernel:6.12", "--also", MODELS, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["executions"] == 90
+    assert summary["boots"] == 3
+    assert summary["replayed"] >= 3 * 15
+    assert len(summary["coverage"]["kernel"]) == 2, "the image on either side"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_finding_ends_all_workers(tmp_path: Path) -> None:
+    changed = tmp_path / "pgtable.c"
+    mutant = next(one for one in load_all() if one.name == "phys-not-advanced")
+    changed.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
+    arguments = ("--workers", "2", "--pgtable", changed, "--no-corpora", "--seconds", "100000", "--json")
+    result = s2fuzz("smoke", *arguments, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["findings"]
+
+
+def test_inputs_are_one_process_s(tmp_path: Path) -> None:
+    result = s2fuzz("smoke", "--workers", "2", "--inputs", "inputs", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "--workers 1" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

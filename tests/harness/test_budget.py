@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from harness.events import WARNED, events_of
 from harness.judge import Judge
 from harness.machine import Machine
 from harness.model import Model
@@ -80,12 +82,25 @@ def test_results_before_the_cut_are_those_of_the_whole(text: str) -> None:
         assert last.definition == in_whole.definition
         if last.ret is None:
             assert last.outs == in_whole.outs[: len(last.outs)]
+            assert last.events == in_whole.events[: len(last.events)]
         else:
             assert seen.records == whole.records
             assert seen.words == whole.words
         lengths.append(len(before))
     assert lengths == sorted(lengths), "more budget went less far"
     assert len(lengths) > 25
+
+
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_bigger_budget_shows_one_event_more(text: str, kernel: Reference) -> None:
+    """Or none, where it went into something that is counted only; a WARN costs nothing."""
+    for executor in (Model(), kernel):
+        counts = []
+        for program in cut_programs(text):
+            events = [event for record in executor.observe(program).records for event in events_of(record.events)]
+            assert len(events) <= program.machine["budget"] + 1
+            counts.append(sum(event.kind != WARNED for event in events))
+        assert {after - before for before, after in pairwise(counts)} == {0, 1}
 
 
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)

@@ -15,12 +15,15 @@ from harness.compare import (
     Tier,
     differences,
     entry_address,
+    format_tiers,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
+    parse_tiers,
     start_level,
 )
+from harness.errors import BadInput
 from harness.machine import Machine
 from harness.model import Model
 from harness.observation import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
@@ -160,7 +163,11 @@ def test_leaves_are_not_renamed() -> None:
     """A leaf's address is memory of the guest, even if it looks like a table page's."""
     left = observe(f"map ipa=0x0 size=2M phys={ROOT:#x} prot=r mc=1\nwalk ipa=0x0 size=2M flags=leaf\n")
     right = observe(f"map ipa=0x0 size=2M phys={ROOT + (1 << 21):#x} prot=r mc=1\nwalk ipa=0x0 size=2M flags=leaf\n")
-    assert [one.bucket for one in differences(left, right)] == ["results-walk-visit", "tables-walk-entry-level2"]
+    assert [one.bucket for one in differences(left, right)] == [
+        "results-walk-visit",
+        "tables-walk-entry-level2",
+        "events-map-dcache_clean_inval_poc",
+    ]
     page = SEEN.pages[LEVEL_3].entries[1]
     found = only(SEEN, with_entry(SEEN, LEVEL_3, 1, page - entry_address(page) + LEVEL_3))
     assert found.bucket == "tables-walk-entry-level3"
@@ -319,6 +326,18 @@ def test_results_are_in_program_order() -> None:
 def test_buckets_suit_file_names() -> None:
     found = only(SEEN, changed(SEEN, allocs=9))
     assert found.bucket.replace("_", "").replace("-", "").isalnum()
+
+
+def test_tiers_by_name() -> None:
+    assert parse_tiers("results, events") == {Tier.RESULTS, Tier.EVENTS}
+    assert parse_tiers(format_tiers(ALL_TIERS)) == ALL_TIERS
+    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events"
+
+
+@pytest.mark.parametrize("text", ["", "result", "RESULTS", "results,", "results;tables", "all"])
+def test_names_that_are_no_tiers(text: str) -> None:
+    with pytest.raises(BadInput, match="is not a tier: expected some of results,tables,accounting,events"):
+        parse_tiers(text)
 
 
 # Pairs

@@ -53,6 +53,7 @@ def test_a_finding_is_written_completely(tmp_path: Path) -> None:
     assert "owner=3  => 0\n" in (directory / "right.txt").read_text()
     for name in ("left.txt", "right.txt"):
         text = (directory / name).read_text()
+        assert "0 init (implicit): 2 events\n      zalloc_pages_exact" in text
         assert "destroy" not in text and "not run" not in text, "it goes on after the sides parted"
     record = json.loads((directory / "finding.json").read_text())
     assert record == {

@@ -11,9 +11,19 @@ from harness.judge import Judge
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import format_program, parse
-from harness.report import MAX_ROWS, describe_record, observation_text, run_report, verdict_report, verified_against
+from harness.report import (
+    MAX_ROWS,
+    describe_record,
+    event_report,
+    observation_text,
+    run_report,
+    verdict_report,
+    verified_against,
+)
 from harness.trees import side_by_side, tree
+from pgtable.entry import EntryWriter
 from pgtable.memory import PagePool
+from pgtable.walker import SKIP_BBM_TLBI, Walk
 
 PROGRAM = parse("""
 # Why.
@@ -54,6 +64,52 @@ def test_a_divergence_in_tables_shows_both_entries_decoded() -> None:
     assert [row[1:3] for row in rows] == [["3", "0x1000"], ["3", "0x2000"]]
     assert rows[0][3:] == ["page", "pa=0x5000", "RW-", "normal", "AF", "page", "pa=0x5000", "RWX", "normal", "AF"]
     assert "… 2 equal entries" in text
+
+
+def test_a_divergence_in_events_shows_them_aligned() -> None:
+    program = parse("s2 1\nmap ipa=0x0 size=2M phys=0x0 prot=r mc=1\nmap ipa=0x1000 size=4K phys=0x5000 prot=rw mc=1")
+    text = report_on(Patched(EntryWriter, "try_break", try_break_without_tlbi), program)
+    assert text.startswith("divergence: events-map-tlbi_vmid_ipa-level2\n")
+    lines = text.splitlines()
+    assert "  events differ: tlbi_vmid_ipa" in lines
+    assert "    model:6.12  #2 tlbi_vmid_ipa ipa=0x1000 level=2" in lines
+    assert "    kernel:x    #2 put_page pa=0x44002000" in lines
+    start = lines.index("Events of that op:")
+    assert lines[start + 1 : start + 11] == [
+        "  - model:6.12",
+        "  + kernel:x",
+        "    zalloc_page pa=0x44003000",
+        "    store plain 0x44002000 = 0x400  level 2 ipa 0x0: locked",
+        "  - tlbi_vmid_ipa ipa=0x1000 level=2",
+        "    put_page pa=0x44002000",
+        "    get_page pa=0x44002000",
+        "    store release 0x44002000 = 0x44003003  level 2 ipa 0x0: table -> 0x44003000",
+        "    … 5 equal events",
+        "",
+    ]
+
+
+def try_break_without_tlbi(self: EntryWriter, walk: Walk) -> bool:
+    """Break-before-make that forgets the TLB."""
+    walk.flags |= SKIP_BBM_TLBI
+    return _try_break(self, walk)
+
+
+_try_break = EntryWriter.try_break
+
+
+def test_events_are_listed_when_asked_for() -> None:
+    seen = Model().observe(PROGRAM)
+    text = observation_text(PROGRAM, seen, events=True)
+    assert text.startswith(observation_text(PROGRAM, seen))
+    listed = text.removeprefix(observation_text(PROGRAM, seen)).splitlines()
+    assert listed == ["", *event_report(PROGRAM, seen)]
+    assert listed[1:4] == [
+        "  0 init (implicit): 2 events",
+        "      zalloc_pages_exact pa=0x44000000 size=0x1000",
+        "      dsb domain=ishst",
+    ]
+    assert "  2 set_owner ipa=0x1000 size=4K mc=2 owner=3: 0 events" in listed
 
 
 def test_a_divergence_in_init() -> None:

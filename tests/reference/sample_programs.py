@@ -78,6 +78,7 @@ SPECIAL: Final = {
     "32 bits": Program((*_TABLES, map_op(0xFFFF_F000, 2 * PAGE_SIZE)), Machine.of(ia_bits=32)),
     "no fwb": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0)),
     "no range": Program((*_TABLES, unmap_op(0, 1 << 31)), Machine.of(tlb_range=0)),
+    "merge without range": Program((*_TABLES, map_op(0, BLOCK)), Machine.of(tlb_range=0)),
     "no hardware flag": Program((*_TABLES, map_op(0x3000, prot=RWX)), Machine.of(hw_af=0)),
     "nothing offered": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0, tlb_range=0, hw_af=0)),
     "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),

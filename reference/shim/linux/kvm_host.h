@@ -44,6 +44,7 @@ enum s2fuzz_store { S2FUZZ_STORE_PLAIN, S2FUZZ_STORE_RELEASE, S2FUZZ_STORE_CMPXC
 
 void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind);
 void s2fuzz_dsb(const char *domain);
+void s2fuzz_isb(void);
 
 #undef WRITE_ONCE
 #define WRITE_ONCE(x, val) do {							\
@@ -68,5 +69,8 @@ void s2fuzz_dsb(const char *domain);
 
 #undef dsb
 #define dsb(domain) s2fuzz_dsb(#domain)
+
+#undef isb
+#define isb() s2fuzz_isb()
 
 #endif

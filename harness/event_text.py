@@ -1,0 +1,109 @@
+"""Boundary events as text: with the place in the tree that a store concerns, and two sides aligned like a diff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import takewhile
+
+from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
+from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
+from harness.machine import PAGE_SIZE
+from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.trees import describe_entry
+
+CONTEXT = 3
+"""Equal events shown around those that differ."""
+_MOST = 400
+"""Events of a side that are aligned, from the first that differs on: aligning is quadratic."""
+
+
+def event_lines(observation: Observation, fwb: bool) -> list[list[str]]:
+    """Each record's events, one a line."""
+    places = _Places(fwb)
+    return [list(places.lines(record)) for record in observation.records]
+
+
+class _Places:
+    """Which entry of the tree each address is, learnt from the events themselves: tables come and go. A table that is
+    filled before it is linked has no place yet."""
+
+    def __init__(self, fwb: bool) -> None:
+        self._fwb = fwb
+        self._tables: dict[int, tuple[int, int]] = {}
+        """IPA and level of the page's first entry."""
+
+    def lines(self, record: Record) -> Iterator[str]:
+        for event in events_of(record.events):
+            if event.kind == ALLOC:
+                self._tables.pop(event.a, None)
+            elif event.kind == ALLOC_EXACT:
+                self._root(event, record.outs)
+            yield self._store(event) if event.kind in STORE_KINDS else str(event)
+
+    def _root(self, event: Event, outs: Sequence[int]) -> None:
+        level = outs[2] if len(outs) > 2 else NO_PAGE
+        if event.a == NO_PAGE or level > LAST_LEVEL:
+            return
+        for page in range(min(event.b // PAGE_SIZE, MAX_ROOT_PAGES)):
+            self._tables[event.a + page * PAGE_SIZE] = page * (ENTRIES << LEVEL_SHIFTS[level]), level
+
+    def _store(self, event: Event) -> str:
+        page = event.a & -PAGE_SIZE
+        if page not in self._tables:
+            return str(event)
+        ipa, level = self._tables[page]
+        ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
+        if is_table_entry(event.b, level):
+            self._tables[entry_address(event.b)] = ipa, level + 1
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
+
+
+def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:
+    """Both sides' events of a record like a diff, with some that agree around those that do not. Empty when they
+    agree, up to where pages lie."""
+    if record >= min(len(left.records), len(right.records)):
+        return []
+    mine, theirs = (events_of(side.records[record].events) for side in (left, right))
+    renamed = _renamed(left, right, record)
+    first = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(renamed, theirs, strict=False)))
+    if first == len(renamed) == len(theirs):
+        return []
+    texts = [event_lines(side, fwb)[record] for side in (left, right)]
+    start = max(first - CONTEXT, 0)
+    stop = first + _MOST
+    matcher = SequenceMatcher(None, renamed[start:stop], theirs[start:stop], autojunk=False)
+    rows = [f"  - {names[0]}", f"  + {names[1]}", *_equal(start)]
+    shown = start
+    for group in matcher.get_grouped_opcodes(CONTEXT):
+        rows += _equal(group[0][1] + start - shown)
+        for tag, a, b, c, d in group:
+            if tag == "equal":
+                rows += [f"    {text}" for text in texts[0][start + a : start + b]]
+                continue
+            rows += [f"  - {text}" for text in texts[0][start + a : start + b]]
+            rows += [f"  + {text}" for text in texts[1][start + c : start + d]]
+        shown = group[-1][2] + start
+    rest = max(len(mine) - shown, 0)
+    if len(mine) > stop or len(theirs) > stop:
+        return [*rows, f"    … {rest} more events, not aligned"]
+    return [*rows, *_equal(rest)]
+
+
+def _equal(count: int) -> list[str]:
+    return [f"    … {count} equal {'event' if count == 1 else 'events'}"] if count > 0 else []
+
+
+def _renamed(left: Observation, right: Observation, record: int) -> list[Event]:
+    """The left side's events of a record with the right side's addresses."""
+    renaming = Renaming()
+    for mine, theirs in zip(left.records[:record], right.records[:record], strict=True):
+        for a, b in zip(events_of(mine.events), events_of(theirs.events), strict=False):
+            renaming.same(a, b)
+    allocated = [event for event in events_of(right.records[record].events) if event.kind in (ALLOC, ALLOC_EXACT)]
+    renamed = []
+    for event in events_of(left.records[record].events):
+        if event.kind in (ALLOC, ALLOC_EXACT) and allocated and allocated[0].kind == event.kind:
+            renaming.pair(event, allocated.pop(0))
+        renamed.append(renaming.renamed(event))
+    return renamed

@@ -1,0 +1,145 @@
+"""The boundary events of an operation: each kind defined once, here.
+
+What the code under test does at its boundary, in the order in which it does it: stores to page-table entries,
+barriers, TLB invalidations, cache maintenance, references and table pages, WARNs. In the observation an event is three
+words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to
+the test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
+
+An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
+of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the
+memcache before an operation, which the code under test has no part in. WARNs cost nothing; one that comes when no more
+complaints of its op are kept is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from harness.observation import EVENT_WORDS, NO_PAGE
+
+TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
+"""The level of a TLBI that hints none (asm/tlbflush.h: INT_MAX)."""
+
+# Plain ints, for the model records some hundred events per program.
+STORE_PLAIN: Final = 1
+STORE_RELEASE: Final = 2
+STORE_CMPXCHG: Final = 3
+DSB: Final = 4
+ISB: Final = 5
+TLBI_VMID: Final = 6
+TLBI_VMID_IPA: Final = 7
+TLBI_VMID_IPA_NSH: Final = 8
+TLBI_VMID_RANGE: Final = 9
+DCACHE: Final = 10
+ICACHE: Final = 11
+GET: Final = 12
+PUT: Final = 13
+ALLOC: Final = 14
+ALLOC_EXACT: Final = 15
+FREE_EXACT: Final = 16
+FREE_UNLINKED: Final = 17
+WARNED: Final = 18
+
+
+@dataclass(frozen=True, slots=True)
+class EventDef:
+    """One kind of event. `table_address` says that its first argument lies in a table page, so that another address
+    of the same page is as good."""
+
+    number: int
+    name: str
+    args: tuple[str, ...]
+    table_address: bool = False
+
+
+EVENTS: Final = (
+    EventDef(STORE_PLAIN, "store_plain", ("pa", "value"), table_address=True),
+    EventDef(STORE_RELEASE, "store_release", ("pa", "value"), table_address=True),
+    EventDef(STORE_CMPXCHG, "store_cmpxchg", ("pa", "value"), table_address=True),
+    EventDef(DSB, "dsb", ("domain",)),
+    EventDef(ISB, "isb", ()),
+    EventDef(TLBI_VMID, "tlbi_vmid", ()),
+    EventDef(TLBI_VMID_IPA, "tlbi_vmid_ipa", ("ipa", "level")),
+    EventDef(TLBI_VMID_IPA_NSH, "tlbi_vmid_ipa_nsh", ("ipa", "level")),
+    EventDef(TLBI_VMID_RANGE, "tlbi_vmid_range", ("ipa", "pages")),
+    EventDef(DCACHE, "dcache_clean_inval_poc", ("pa", "size")),
+    EventDef(ICACHE, "icache_inval_pou", ("pa", "size")),
+    EventDef(GET, "get_page", ("pa",), table_address=True),
+    EventDef(PUT, "put_page", ("pa",), table_address=True),
+    EventDef(ALLOC, "zalloc_page", ("pa",), table_address=True),
+    EventDef(ALLOC_EXACT, "zalloc_pages_exact", ("pa", "size"), table_address=True),
+    EventDef(FREE_EXACT, "free_pages_exact", ("pa", "size"), table_address=True),
+    EventDef(FREE_UNLINKED, "free_unlinked_table", ("pa", "level"), table_address=True),
+    EventDef(WARNED, "WARN", ("code",)),
+)
+EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
+STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
+"""By the kinds of `pgtable.Hooks.pte_store`."""
+STORE_KINDS: Final = frozenset(STORES.values())
+
+DSB_DOMAINS: Final[Mapping[str, int]] = {
+    "oshld": 0b0001,
+    "oshst": 0b0010,
+    "osh": 0b0011,
+    "nshld": 0b0101,
+    "nshst": 0b0110,
+    "nsh": 0b0111,
+    "ishld": 0b1001,
+    "ishst": 0b1010,
+    "ish": 0b1011,
+    "ld": 0b1101,
+    "st": 0b1110,
+    "sy": 0b1111,
+}
+"""As CRm encodes them (Arm ARM, DSB)."""
+_DOMAIN_NAMES: Final = {number: name for name, number in DSB_DOMAINS.items()}
+
+
+class Event(NamedTuple):
+    """One event. A kernel with a bug may record any words, so nothing here is known to be sensible."""
+
+    kind: int
+    a: int
+    b: int
+
+    @property
+    def name(self) -> str:
+        definition = EVENTS_BY_NUMBER.get(self.kind)
+        return definition.name if definition else f"event_{self.kind}"
+
+    @property
+    def level(self) -> int | None:
+        """The table level that the event names, if it names one."""
+        definition = EVENTS_BY_NUMBER.get(self.kind)
+        has_level = definition is not None and definition.args[1:] == ("level",)
+        return _signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
+
+    def __str__(self) -> str:
+        """`tlbi_vmid_ipa ipa=0x1000 level=3`, `store release 0x44001008 = 0x44002003`."""
+        definition = EVENTS_BY_NUMBER.get(self.kind)
+        if self.kind in STORE_KINDS:
+            return f"{self.name.replace('_', ' ')} {self.a:#x} = {self.b:#x}"
+        args = ("a", "b") if definition is None else definition.args
+        texts = [f"{name}={_describe_arg(name, value)}" for name, value in zip(args, (self.a, self.b), strict=False)]
+        return " ".join([self.name, *texts])
+
+
+def events_of(words: Sequence[int]) -> list[Event]:
+    """A record's events, from its words."""
+    return [Event(words[at], words[at + 1], words[at + 2]) for at in range(0, len(words), EVENT_WORDS)]
+
+
+def _describe_arg(name: str, value: int) -> str:
+    if name == "domain":
+        return _DOMAIN_NAMES.get(value, str(value))
+    if name == "level":
+        return "unknown" if value == TLBI_TTL_UNKNOWN else str(_signed(value))
+    if name == "pages":
+        return str(value)
+    return "none" if name == "pa" and value == NO_PAGE else f"{value:#x}"
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
