@@ -41,7 +41,7 @@ from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Ar
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
-VERSION: Final = 3
+VERSION: Final = 4
 FRAME_START: Final = b"<"
 
 
