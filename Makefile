@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 SECONDS ?= 60
+WORKERS ?= $(shell nproc)
 SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -30,8 +31,8 @@ $(STAMP): pyproject.toml
 	@$(PIP) --editable '.[dev,fuzz]'
 	@touch $@
 
-smoke: setup  ## Fuzz the packaged kernel for a minute (SECONDS=…)
-	$(BIN)/s2fuzz smoke --seconds $(SECONDS) $(SMOKE_FLAGS)
+smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every core (SECONDS=…, WORKERS=…)
+	$(BIN)/s2fuzz smoke --seconds $(SECONDS) --workers $(WORKERS) $(SMOKE_FLAGS)
 
 test: setup lint  ## Lint, type-check and test everything
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants'

@@ -25,8 +25,8 @@ from harness.machine import KNOBS, Machine
 from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
-FRESH_SIZES: Final = (48, 160)
-"""Bytes of an input made of random choices: about 6 to 20 ops."""
+FRESH_SIZES: Final = (40, 136)
+"""Bytes of an input made of random choices: about 5 to 18 ops."""
 _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
@@ -148,9 +148,9 @@ def _resize(parts: Parts, choice: Random) -> None:
     limit = 1 << parts.machine["ia_bits"]
     ipa = read_argument(Kind.IPA, op[1], limit, 0)
     size = read_argument(kind, op[index], limit, ipa)
-    sizes = [size << _LEVEL_BITS, size >> _LEVEL_BITS, size + _PAGE, size - _PAGE, size * 2]
-    if kind is Kind.PAGEWISE_SIZE:
-        del sizes[0]  # filled page by page, a level more would only spend the budget
+    sizes = [size >> _LEVEL_BITS, size + _PAGE, size - _PAGE, size * 2]
+    if kind is Kind.SIZE and ipa % _BLOCK == 0:  # else a level more, page by page, would only spend the budget
+        sizes.append(size << _LEVEL_BITS)
     op[index] = write_argument(kind, choice.choice(sizes) & U64_MAX, limit, ipa)
 
 
@@ -210,15 +210,15 @@ def life(choice: Random) -> bytes:
     again, looked at, and torn down. Depth then does not depend on luck."""
     base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
     ops: list[Op] = _boot(base, choice)
-    for _ in range(choice.randint(5, 12)):
+    for _ in range(choice.randint(4, 11)):
         near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
-        ops += choice.choice(_SCENES)(near, choice)
+        ops += choice.choice(_DEAR_SCENES if choice.random() < _DEAR else _SCENES)(near, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
     knobs = {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")} if choice.random() < 0.4 else {}
     if choice.random() < 0.1:
         knobs["nofwb"] = 1
-    if choice.random() < 0.1:
+    if choice.random() < 0.04:
         knobs["force_pte"] = choice.randint(1, 2)
     if choice.random() < 0.05:
         knobs["idmap"] = 1
@@ -337,5 +337,8 @@ def _shrink(base: int, choice: Random) -> list[Op]:
 _SCENES: Final[tuple[Callable[[int, Random], list[Op]], ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _split, _detach, _clean),
+    *(_protect, _protect, _permit, _age, _age, _clean),
 )
+_DEAR_SCENES: Final = (_split, _detach)
+"""These fill whole tables, which costs as much as all the rest of a life."""
+_DEAR: Final = 0.02

@@ -46,11 +46,11 @@ _PHYS_ENDS: Final = (MAX_PA, 1 << 64)
 """Where physical addresses end, and where numbers do."""
 
 _ODD_SIZES: Final = (
-    *(0, 1, 0x1001, 0x5000, 0x7000, 0x8000, 0xC000, 0x1_0000, 0x1_F000, 0x3_F000),
-    *(0x1F_FFFF, 0x20_1000, 0x3F_F000, 0x40_0001),
+    *(0, 1, 0x1001, 0x3000, 0x5000, 0x7000, 0x8000, 0xC000, 0xF000, 0x1_0000),
+    *(0x1_1000, 0x1_F000, 0x1F_FFFF, 0x20_1000),
 )
 _HUGE_SIZES: Final = (
-    *(0x3FFF_F000, 1 << 31, 1 << 33, 1 << 36, 1 << 39, 1 << 40),
+    *(0x3F_F000, 0x40_0001, 0x3FFF_F000, 1 << 31, 1 << 33, 1 << 36, 1 << 39, 1 << 40),
     *(1 << 47, 1 << 63, U64_MAX, U64_MAX - 0xFFF),
 )
 """Rare, for an op that fills or invalidates so much spends the whole budget, and the program ends with it."""
@@ -298,12 +298,14 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
         return _size_to_an_edge(ipa, limit, rest)
     if form == 15:
         return _ODD_SIZES[rest] if first != _HUGE[0] else _HUGE_SIZES[source.byte() % len(_HUGE_SIZES)]
-    if ipa % _BLOCK and (form or rest > 3):
+    if ipa % _BLOCK and (form or rest):
         return _PAGE_COUNTS[rest & 7] << 12
     if form < 6:
         return (rest % 3 + 1) << 21
+    if form == 6 and ipa % _GIB == 0:
+        return 1 << 39 if rest > 13 else (rest % 3 + 1) << 30
     if form == 6 and ipa % _BLOCK == 0:
-        return 1 << 39 if rest > 11 and ipa % _GIB == 0 else (rest % 3 + 1) << 30
+        return 1 << 30 if rest == 0 else (rest % 3 + 1) << 21
     return _PAGE_COUNTS[rest & 7] << 12
 
 

@@ -162,7 +162,7 @@ OPS: Final = (
         weight=30,
     ),
     OpDef(
-        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=12, outs=("pte", "level")
+        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=16, outs=("pte", "level")
     ),
     OpDef(
         6,
@@ -199,7 +199,7 @@ OPS: Final = (
         "split",
         (_IPA, _SIZE, Arg("mc", Kind.SPLIT_CACHE)),
         "split the blocks of the range into pages, with tables from the split cache",
-        weight=8,
+        weight=3,
     ),
     OpDef(
         16,
@@ -212,7 +212,7 @@ OPS: Final = (
             Arg("force_pte", Kind.SWITCH, default=0),
         ),
         "make a full table for an entry of that level, which no entry points to",
-        weight=4,
+        weight=1,
         outs=("table",),
     ),
     OpDef(
@@ -220,7 +220,7 @@ OPS: Final = (
         "free_unlinked",
         (Arg("table", Kind.UNLINKED),),
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
-        weight=4,
+        weight=2,
     ),
 )
 
