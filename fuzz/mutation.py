@@ -200,6 +200,7 @@ _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
     _resize,
     _flip_flag,
     _to_an_edge,
+    _to_an_edge,
     _change_machine,
     _change_machine,
 )
@@ -253,6 +254,20 @@ def _fault(base: int, choice: Random) -> list[Op]:
     return [_map(_page(base, choice), choice.choice((1, 1, 2, 4)) * _PAGE, prot, choice)]
 
 
+def _fault_twice(base: int, choice: Random) -> list[Op]:
+    """Two vCPUs fault on the same page: the second comes too late, perhaps with more permissions."""
+    page, size = _page(base, choice), choice.choice((1, 1, 3)) * _PAGE
+    return [_map(page, size, _RW, choice), _map(page, size, choice.choice((_RW, _RW, _RWX)), choice)]
+
+
+def _migrate(base: int, choice: Random) -> list[Op]:
+    """The host has moved the memory behind a page or a block, and it faults back in."""
+    size = choice.choice((_PAGE, _PAGE, _BLOCK))
+    ipa = _page(base, choice) if size == _PAGE else base
+    gone = [Op.of("unmap", ipa=ipa, size=size)] if choice.random() < 0.5 else []
+    return [*gone, Op.of("map", ipa=ipa, size=size, phys=ipa + _MEMORY + _GIB, prot=_RWX, mc=4, flags=0)]
+
+
 def _share(base: int, choice: Random) -> list[Op]:
     size = choice.choice((1, 2, 3)) * _PAGE
     return [Op.of("set_owner", ipa=_page(base, choice), size=size, mc=5, owner=1)]
@@ -297,9 +312,11 @@ def _age(base: int, choice: Random) -> list[Op]:
 
 
 def _split(base: int, choice: Random) -> list[Op]:
-    """Blocks are split before dirty logging asks for it."""
+    """Blocks are split before dirty logging asks for it, mostly once they are write-protected."""
     size = choice.choice((_PAGE, _BLOCK, _BLOCK + _PAGE, 2 * _BLOCK))
     ops = [Op.of("split", ipa=_page(base, choice), size=size, mc=choice.choice((1, 1, 2, 2, 3)))]
+    if choice.random() < 0.5:
+        ops.insert(0, Op.of("wrprotect", ipa=base, size=_BLOCK))
     if choice.random() < 0.4:
         ops.insert(0, _map(base, _BLOCK, choice.choice((_RWX, _RW | PROT_BITS["device"])), choice))
     return ops
@@ -335,10 +352,10 @@ def _shrink(base: int, choice: Random) -> list[Op]:
 
 
 _SCENES: Final[tuple[Callable[[int, Random], list[Op]], ...]] = (
-    *(_boot, _boot, _fault, _fault, _fault, _fault),
+    *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
     *(_protect, _protect, _permit, _age, _age, _clean),
 )
 _DEAR_SCENES: Final = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
-_DEAR: Final = 0.02
+_DEAR: Final = 0.05

@@ -314,7 +314,7 @@ def _size_to_an_edge(ipa: int, limit: int, rest: int) -> int:
     edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
     if edge != limit and edge - ipa > _NEAR:
         return _PAGE_COUNTS[rest & 7] << 12 if ipa % _BLOCK else _BLOCK << (rest & 1)
-    return (edge - ipa + ((rest & 3) - 1 << 12)) & U64_MAX
+    return max(0, edge - ipa + ((rest & 3) - 1 << 12))
 
 
 def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:
