@@ -8,13 +8,13 @@ anchor        one line of the file, quoted
 replacement   what stands there instead
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
-missed        why generated programs do not find it soon enough to be demanded (left out: `make mutants` demands it)
+shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
 soon bugs are found. Those with `executions` are harder: a limit, a rare machine, three operations in order. They were
 chosen as a reviewer of pgtable.c would and shown by a program written by hand; kept were those for which the fuzzer
 of e61f8d3, at 70 to 200 programs a second, took more than two seconds with seed 1 or 2. `make mutants` runs them with
-the first seed only, and leaves out those with `missed`, which are for measuring.
+the first seed only; of those with `shown_by` it runs that program, and generated ones are for measuring.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Mutant:
     replacement: str
     occurrence: int | None
     executions: int = EXECUTIONS
-    missed: str | None = None
+    shown_by: str | None = None
 
     @property
     def is_harder(self) -> bool:
@@ -87,7 +87,7 @@ def load(path: Path) -> Mutant:
         data["replacement"],
         data.get("occurrence"),
         data.get("executions", EXECUTIONS),
-        data.get("missed"),
+        data.get("shown_by"),
     )
 
 
