@@ -8,6 +8,7 @@ import errno
 from typing import Final
 
 from harness.model import Model
+from harness.ops import OPS_BY_NUMBER
 from harness.program import Program
 from reference.coverage import LOOP, Registration
 
@@ -18,7 +19,7 @@ _RETURNS: Final = {
 """Return codes that count apart (None: the budget ran out); all others are one."""
 _RETURN_COUNT: Final = len(_RETURNS) + 1
 _LEVEL_SETS: Final = 1 << 5
-_OP_NUMBERS: Final = 64
+_OP_NUMBERS: Final = max(OPS_BY_NUMBER) + 1
 _SIZE: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
 
 

@@ -362,14 +362,18 @@ def _flags_encoder(kind: Kind) -> Callable[[int, int, int], bytes]:
     return encode_flags
 
 
-def _decode_cache(source: _Bytes, _limit: int, _ipa: int) -> int:
-    first = source.byte()
-    if first < _CHOICES:
-        return _COMMON_CACHES[first % len(_COMMON_CACHES)]
-    return (first - _CHOICES) % (LIMITS[Kind.CACHE] + 1)
+def _small_decoder(kind: Kind, common: Sequence[int]) -> Callable[[_Bytes, int, int], int]:
+    """Of a kind whose values all fit behind the common choices."""
+    count = LIMITS[kind] + 1
+
+    def decode_small(source: _Bytes, _limit: int, _ipa: int) -> int:
+        first = source.byte()
+        return common[first % len(common)] if first < _CHOICES else (first - _CHOICES) % count
+
+    return decode_small
 
 
-def _encode_cache(value: int, _limit: int, _ipa: int) -> bytes:
+def _encode_small(value: int, _limit: int, _ipa: int) -> bytes:
     return bytes((_CHOICES + value,))
 
 
@@ -380,18 +384,6 @@ def _decode_owner(source: _Bytes, _limit: int, _ipa: int) -> int:
 
 def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
     return bytes((_CHOICES, value))
-
-
-def _decode_split_cache(source: _Bytes, _limit: int, _ipa: int) -> int:
-    first = source.byte()
-    if first < _CHOICES:
-        return _COMMON_SPLIT_CACHES[first % len(_COMMON_SPLIT_CACHES)]
-    return (first - _CHOICES) % (LIMITS[Kind.SPLIT_CACHE] + 1)
-
-
-def _decode_level(source: _Bytes, _limit: int, _ipa: int) -> int:
-    first = source.byte()
-    return _COMMON_LEVELS[first % len(_COMMON_LEVELS)] if first < _CHOICES else (first - _CHOICES) % 4
 
 
 def _decode_unlinked(source: _Bytes, _limit: int, _ipa: int) -> int:
@@ -471,10 +463,10 @@ _DECODERS: Final = {
     Kind.PROT: _flags_decoder(Kind.PROT),
     Kind.MAP_FLAGS: _flags_decoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
-    Kind.CACHE: _decode_cache,
+    Kind.CACHE: _small_decoder(Kind.CACHE, _COMMON_CACHES),
     Kind.OWNER: _decode_owner,
-    Kind.SPLIT_CACHE: _decode_split_cache,
-    Kind.LEVEL: _decode_level,
+    Kind.SPLIT_CACHE: _small_decoder(Kind.SPLIT_CACHE, _COMMON_SPLIT_CACHES),
+    Kind.LEVEL: _small_decoder(Kind.LEVEL, _COMMON_LEVELS),
     Kind.UNLINKED: _decode_unlinked,
     Kind.SWITCH: _decode_switch,
     Kind.PTE: _decode_pte,
@@ -487,10 +479,10 @@ _ENCODERS: Final = {
     Kind.PROT: _flags_encoder(Kind.PROT),
     Kind.MAP_FLAGS: _flags_encoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
-    Kind.CACHE: _encode_cache,
+    Kind.CACHE: _encode_small,
     Kind.OWNER: _encode_owner,
-    Kind.SPLIT_CACHE: _encode_cache,
-    Kind.LEVEL: _encode_cache,
+    Kind.SPLIT_CACHE: _encode_small,
+    Kind.LEVEL: _encode_small,
     Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
     Kind.SWITCH: _encode_switch,
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
