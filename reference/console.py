@@ -48,6 +48,12 @@ def qemu_version() -> str:
     return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
+def message_in(line: bytes) -> Message | None:
+    """The message that a console line ends with; None where there is none. Raises GarbledFrame."""
+    at = line.rfind(FRAME_START)
+    return None if at < 0 else decode_frame(line[at:])
+
+
 def printable(data: bytes) -> str:
     """Guest text that cannot upset a terminal or a page: printable ASCII and line ends only."""
     return "".join(chr(b) if 32 <= b < 127 or b == 10 else "" if b == 13 else "?" for b in data)
@@ -139,12 +145,13 @@ class ConsoleLink:
                 raise (LinkGarbage if damaged else LinkTimeout) from error
             if line == DOORBELL:
                 return None
-            at = line.rfind(FRAME_START)
-            if at >= 0:
-                try:
-                    return decode_frame(line[at:])
-                except GarbledFrame:  # text that looks like a frame, or the reply: then nothing will follow
-                    damaged = True
+            try:
+                message = message_in(line)
+            except GarbledFrame:  # text that looks like a frame, or the reply: then nothing will follow
+                damaged = True
+            else:
+                if message is not None:
+                    return message
             self._keep(line + b"\n")
             garbage += len(line)
             if garbage > _GARBAGE_LIMIT:

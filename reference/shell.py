@@ -19,10 +19,10 @@ from harness.observation import describe_return
 from harness.ops import OPS_BY_NAME, Op
 from harness.program_text import FORMAT_VERSION, MalformedProgram, parse
 from reference.build import Image
-from reference.console import ConsoleLink, printable
+from reference.console import ConsoleLink, message_in, printable
 from reference.executor import RUN_TIMEOUT, Reference
 from reference.link import LinkClosed, LinkTimeout
-from reference.protocol import FRAME_START, GarbledFrame, Message, decode_frame, decode_panic
+from reference.protocol import GarbledFrame, Message, decode_panic
 
 END: Final = "$"
 """The line after the kernel's answer; and what a line for its shell begins with."""
@@ -76,9 +76,8 @@ class _LineLink(ConsoleLink):
 
 
 def _message(line: bytes) -> Message | None:
-    at = line.rfind(FRAME_START)
     try:
-        return None if at < 0 else decode_frame(line[at:])
+        return message_in(line)
     except GarbledFrame:  # text that looks like one
         return None
 
