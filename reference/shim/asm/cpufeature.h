@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Capabilities come from the program's configuration (struct s2fuzz_machine), not from the CPU that runs us. */
+/* Capabilities come from the program's configuration (s2fuzz/machine.h), not from the CPU that runs us. */
 #ifndef S2FUZZ_ASM_CPUFEATURE_H
 #define S2FUZZ_ASM_CPUFEATURE_H
 
@@ -8,27 +8,11 @@
 #include <linux/bug.h>
 #include <asm/cpucaps.h>
 #include <asm/sysreg.h>
-
-struct s2fuzz_machine {
-	bool fwb;
-	bool tlb_range;
-	bool hw_af;
-};
-
-extern struct s2fuzz_machine s2fuzz_machine;
+#include <s2fuzz/machine.h>
 
 static __always_inline bool cpus_have_final_cap(int cap)
 {
-	switch (cap) {
-	case ARM64_HAS_STAGE2_FWB:
-		return s2fuzz_machine.fwb;
-	case ARM64_HAS_TLB_RANGE:
-		return s2fuzz_machine.tlb_range;
-	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
-		return !s2fuzz_machine.hw_af;
-	default:
-		return false;
-	}
+	return s2fuzz_has_cap(cap);
 }
 
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)

@@ -14,6 +14,7 @@
 #include <asm/cmpxchg.h>
 #include <asm/rwonce.h>
 #include <asm/kvm_arm.h>
+#include <s2fuzz/boundary.h>
 
 typedef u64 kvm_pfn_t;
 
@@ -39,12 +40,6 @@ void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int l
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages);
 
 #define kvm_call_hyp(f, ...) f(__VA_ARGS__)
-
-enum s2fuzz_store { S2FUZZ_STORE_PLAIN, S2FUZZ_STORE_RELEASE, S2FUZZ_STORE_CMPXCHG };
-
-void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind);
-void s2fuzz_dsb(const char *domain);
-void s2fuzz_isb(void);
 
 #undef WRITE_ONCE
 #define WRITE_ONCE(x, val) do {							\
