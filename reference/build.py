@@ -26,8 +26,8 @@ FLAVOURS: Final = ("plain", "ubsan")
 """How the hosted files are compiled: as they are, or with UBSan, whose reports become WARN-class events."""
 
 PAGE_SHIFT: Final = 12
-_OURS: Final = Path(__file__).parent / "kernel"
-_SHIM: Final = Path(__file__).parent / "shim"
+OURS: Final = Path(__file__).parent / "kernel"
+SHIM: Final = Path(__file__).parent / "shim"
 
 _OWN_FILES: Final = (
     "start.S",
@@ -44,7 +44,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")
+_BRIDGE_FILES: Final = ("boundary.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
 _COMMON_FLAGS: Final = (
@@ -124,10 +124,12 @@ def build(tree: KernelTree, flavour: str = "plain", progress: Callable[[str], No
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return _Build(tree, flavour, find_toolchain(), progress).image()
+    return Builder(tree, flavour, find_toolchain(), progress).image()
 
 
-class _Build:
+class Builder:
+    """One build. `make_build.py` makes one whose hosted objects come from elsewhere."""
+
     def __init__(self, tree: KernelTree, flavour: str, toolchain: Toolchain, progress: Callable[[str], None]) -> None:
         self.tree = tree
         self.flavour = flavour
@@ -138,9 +140,9 @@ class _Build:
         self.generated = self._generated_dir()
 
     def image(self) -> Image:
-        objects = [self._own(name) for name in _OWN_FILES]
+        objects = [self._own(OURS / name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
-        objects.append(self._hosted("pgtable", self.tree.pgtable))
+        objects += self._hosted_objects()
         elf = self._link(objects)
         return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))
 
@@ -148,16 +150,22 @@ class _Build:
         text = generated_header()
         directory = self.cache / f"generated-{_sha256(text.encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        _replace(directory / "generated.h", text.encode())
+        replace_file(directory / "generated.h", text.encode())
         return directory
 
-    def _own(self, name: str) -> Path:
-        flags = (*_OWN_FLAGS, f"-I{_OURS}", f"-I{self.generated}")
-        return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
+    def _hosted_objects(self) -> list[Path]:
+        return [self._hosted("pgtable", self.tree.pgtable)]
+
+    def _own(self, source: Path) -> Path:
+        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, f"-I{OURS}", f"-I{self.generated}")
+        return self._object(source.stem, source, flags, _own_failure)
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
-        return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
+        flags = (*self._bridge_flags(), f"-I{OURS}", f"-I{self.generated}")
+        return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
+
+    def _bridge_flags(self) -> tuple[str, ...]:
+        return self._tree_flags()
 
     def _hosted(self, name: str, source: Path) -> Path:
         # `-x c`: the user's file may have any name.
@@ -167,7 +175,7 @@ class _Build:
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
         roots = (
-            _SHIM,
+            SHIM,
             root / "arch/arm64/include",
             generated,
             root / "include",
@@ -177,10 +185,10 @@ class _Build:
         )
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
-        return (*_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
+        return (*_COMMON_FLAGS, *_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
 
     def _object(self, name: str, source: Path, flags: Iterable[str], failure: Callable[[Path, str], Exception]) -> Path:
-        command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
+        command = [self.toolchain.clang, *flags]
         key = _sha256(json.dumps([self.toolchain.version, command, str(source), _hash_of(source)]).encode())[:24]
         directory = self.cache / f"object-{key}"
         target = directory / f"{name}.o"
@@ -200,12 +208,12 @@ class _Build:
                 _check_environment(result)
                 raise failure(source, result.stderr)
             directory.mkdir(exist_ok=True)
-            _replace(target, out.read_bytes())
-            _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
+            replace_file(target, out.read_bytes())
+            replace_file(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
         return target
 
     def _link(self, objects: list[Path]) -> Path:
-        script = _OURS / "link.ld"
+        script = OURS / "link.ld"
         content = [self.toolchain.version, _hash_of(script), *(_hash_of(path) for path in objects)]
         directory = self.cache / f"image-{_sha256(json.dumps(content).encode())[:24]}"
         elf = directory / "kernel.elf"
@@ -228,7 +236,7 @@ class _Build:
                 _check_environment(result)
                 raise self._misfit(self.tree.pgtable, result.stderr)
             directory.mkdir(exist_ok=True)
-            _replace(elf, out.read_bytes())
+            replace_file(elf, out.read_bytes())
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
@@ -278,7 +286,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that nobody, now or after a crash, sees half of it."""
     if path.exists() and path.read_bytes() == data:
         return

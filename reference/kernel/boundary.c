@@ -4,6 +4,8 @@
  * are recorded then, as events (harness/events.py). */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/machine.h>
+#include <s2fuzz/boundary.h>
 #include "kernel.h"
 #include "boundary.h"
 
@@ -103,7 +105,7 @@ static void *page_or_null(u64 pa)
 	return pa == NO_PAGE ? NULL : pool_to_virt(pa);
 }
 
-static void *zalloc_page(void *arg)
+static void *mm_zalloc_page(void *arg)
 {
 	struct kvm_mmu_memory_cache *cache = arg;
 	void *page;
@@ -117,7 +119,7 @@ static void *zalloc_page(void *arg)
 	return page;
 }
 
-static void *zalloc_pages_exact(size_t size)
+static void *mm_zalloc_pages_exact(size_t size)
 {
 	u64 pa;
 
@@ -127,7 +129,7 @@ static void *zalloc_pages_exact(size_t size)
 	return page_or_null(pa);
 }
 
-static void free_pages_exact(void *addr, size_t size)
+static void mm_free_pages_exact(void *addr, size_t size)
 {
 	event(event_free_pages_exact, phys_or_no_page(addr), size);
 	if (addr)
@@ -136,13 +138,13 @@ static void free_pages_exact(void *addr, size_t size)
 		op_complain(COMPLAINT_POOL, MISUSE_BAD_FREE, 0, NULL);
 }
 
-static void free_unlinked_table(void *addr, s8 level)
+static void mm_free_unlinked_table(void *addr, s8 level)
 {
 	event(event_free_unlinked_table, pool_to_phys(addr), level);
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, addr, level);
 }
 
-static void get_page(void *addr)
+static void mm_get_page(void *addr)
 {
 	u64 pa = pool_to_phys(addr);
 
@@ -150,7 +152,7 @@ static void get_page(void *addr)
 	pool_get(pa);
 }
 
-static void put_page(void *addr)
+static void mm_put_page(void *addr)
 {
 	u64 pa = pool_to_phys(addr);
 
@@ -158,43 +160,43 @@ static void put_page(void *addr)
 	pool_put(pa);
 }
 
-static int page_count(void *addr)
+static int mm_page_count(void *addr)
 {
 	boundary();
 	return pool_count(pool_to_phys(addr));
 }
 
-static void *pool_phys_to_virt(phys_addr_t phys)
+static void *mm_phys_to_virt(phys_addr_t phys)
 {
 	boundary();
 	return pool_to_virt(phys);
 }
 
-static phys_addr_t pool_virt_to_phys(void *addr)
+static phys_addr_t mm_virt_to_phys(void *addr)
 {
 	return pool_to_phys(addr);
 }
 
-static void dcache_clean_inval_poc(void *addr, size_t size)
+static void mm_dcache_clean_inval_poc(void *addr, size_t size)
 {
 	event(event_dcache_clean_inval_poc, pool_to_phys(addr), size);
 }
 
-static void icache_inval_pou(void *addr, size_t size)
+static void mm_icache_inval_pou(void *addr, size_t size)
 {
 	event(event_icache_inval_pou, pool_to_phys(addr), size);
 }
 
 struct kvm_pgtable_mm_ops mm_ops = {
-	.zalloc_page = zalloc_page,
-	.zalloc_pages_exact = zalloc_pages_exact,
-	.free_pages_exact = free_pages_exact,
-	.free_unlinked_table = free_unlinked_table,
-	.get_page = get_page,
-	.put_page = put_page,
-	.page_count = page_count,
-	.phys_to_virt = pool_phys_to_virt,
-	.virt_to_phys = pool_virt_to_phys,
-	.dcache_clean_inval_poc = dcache_clean_inval_poc,
-	.icache_inval_pou = icache_inval_pou,
+	.zalloc_page = mm_zalloc_page,
+	.zalloc_pages_exact = mm_zalloc_pages_exact,
+	.free_pages_exact = mm_free_pages_exact,
+	.free_unlinked_table = mm_free_unlinked_table,
+	.get_page = mm_get_page,
+	.put_page = mm_put_page,
+	.page_count = mm_page_count,
+	.phys_to_virt = mm_phys_to_virt,
+	.virt_to_phys = mm_virt_to_phys,
+	.dcache_clean_inval_poc = mm_dcache_clean_inval_poc,
+	.icache_inval_pou = mm_icache_inval_pou,
 };

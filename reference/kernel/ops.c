@@ -3,6 +3,7 @@
  * defines (generated.h is made from it). It returns the result code; op_out() adds the out-values. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/machine.h>
 #include "kernel.h"
 #include "boundary.h"
 
@@ -14,6 +15,7 @@ static struct {
 static struct kvm_pgtable pgt;
 static struct kvm_s2_mmu mmu;
 static struct kvm_mmu_memory_cache memcache;
+static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_CACHE_CAPACITY];
 
 /* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
 static struct unlinked {
@@ -55,6 +57,14 @@ static s64 op_init(const struct args_init *args)
 	op_out(pgt.start_level);
 	op_out(kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE);
 	return 0;
+}
+
+/* Linux has had a cache's objects in it (as the shim's headers do) and apart from it. */
+static void cache_reset(struct kvm_mmu_memory_cache *cache, void **objects)
+{
+	memset(cache, 0, sizeof(*cache));
+	if (__builtin_types_compatible_p(__typeof__(cache->objects), void **))
+		memcpy(&cache->objects, &objects, sizeof(objects));
 }
 
 static int top_up(struct kvm_mmu_memory_cache *cache, u64 pages)
@@ -303,11 +313,13 @@ static void reset(void)
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
 	memset(&mmu, 0, sizeof(mmu));
-	memset(&memcache, 0, sizeof(memcache));
+	cache_reset(&memcache, memcache_objects);
+	cache_reset(&mmu.split_page_cache, split_cache_objects);
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
+	patching_reset();
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 }
