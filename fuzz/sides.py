@@ -1,6 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `kernel:VERSION`, `kernel:TREE` or `kernel:GITDIR@REV`.
+A side is `model:VERSION`, `kernel:VERSION`, `kernel:TREE`, `kernel:GITDIR@REV`, or `kernel-make:VERSION`: the same file
+as the kernel's own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness.executor import Executor
 from harness.model import Model
 from reference.build import FLAVOURS, Image, build
 from reference.executor import Reference
+from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare
 
 DEFAULT_LINUX: Final = "6.12"
@@ -23,9 +25,12 @@ MODEL_VERSION: Final = "6.12"
 """The version that the model follows when a kernel is chosen that has no model of its own."""
 
 
+KINDS: Final = ("model", "kernel", "kernel-make")
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's."""
+    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's."""
 
     kind: str
     what: str
@@ -38,9 +43,18 @@ class Side:
         """As in `--sides`."""
         return f"{self.kind}:{self.what}"
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether Linux's own file runs on this side."""
+        return self.kind != "model"
+
     def image(self, progress: Callable[[str], None]) -> Image:
         """The kernel's image, built if need be. Raises BadInput or ToolFailure."""
+        if self.kind == "kernel-make" and self.patches:
+            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
+        if self.kind == "kernel-make":
+            return build_by_make(tree, self.what, progress)
         return build(tree, self.flavour, progress)
 
     def open(self, progress: Callable[[str], None] = lambda _: None) -> Executor:
@@ -60,8 +74,11 @@ class Side:
 def parse_side(text: str) -> Side:
     """A side as the user writes it. Raises BadInput."""
     kind, colon, what = text.partition(":")
-    if kind not in ("model", "kernel") or not colon or not what:
-        raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
+    if kind not in KINDS or not colon or not what:
+        raise BadInput(
+            f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
+            "kernel-make:VERSION"
+        )
     return Side(kind, _absolute(what) if kind == "kernel" else what)
 
 
@@ -93,9 +110,10 @@ def choose_sides(
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
-    kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
-    for index in kernels:
-        chosen[index] = replace(chosen[index], flavour=flavour)
+    kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
+    for index, side in enumerate(chosen):
+        if side.kind == "kernel":
+            chosen[index] = replace(side, flavour=flavour)
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:

@@ -97,6 +97,11 @@ class Image:
     sha256: str
 
     @property
+    def has_counters(self) -> bool:
+        """Whether the hosted files count what they reach; those of the kernel's own build do not."""
+        return self.flavour in FLAVOURS
+
+    @property
     def identity(self) -> Mapping[str, str]:
         return {
             "compiler": self.compiler,
