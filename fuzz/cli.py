@@ -102,8 +102,9 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--sides",
             metavar="A,B",
-            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or kernel-make:VERSION "
-            "(what the kernel's own build makes). Then --patch and --pgtable apply to the last kernel.  [default: model:6.12,kernel:KERNEL]",
+            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
+            "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
+            "kernel.  [default: model:6.12,kernel:KERNEL]",
         ),
         click.option(
             "--flavour",

@@ -226,9 +226,7 @@ class Worker:
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
         self.coverage = [
-            HostedCoverage(side)
-            for side in self.executors
-            if isinstance(side, Reference) and side.image.has_counters
+            HostedCoverage(side) for side in self.executors if isinstance(side, Reference) and side.image.has_counters
         ]
         """Of every kernel among the sides that counts."""
         self.joint = [] if self._model is None else [JointCoverage(self._model)]

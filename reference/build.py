@@ -190,7 +190,13 @@ class Builder:
         )
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
-        return (*_COMMON_FLAGS, *_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
+        return (
+            *_COMMON_FLAGS,
+            *_HOSTED_FLAGS,
+            "-nostdinc",
+            *includes,
+            *(word for path in forced for word in ("-include", str(path))),
+        )
 
     def _object(self, name: str, source: Path, flags: Iterable[str], failure: Callable[[Path, str], Exception]) -> Path:
         command = [self.toolchain.clang, *flags]

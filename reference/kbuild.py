@@ -73,7 +73,14 @@ def kernel_build(linux: str, clang: str, progress: Progress, tarballs: Path = TA
     def fill(part: Path) -> None:
         seed = part / "options"
         seed.write_text("\n".join(_OPTIONS) + "\n")
-        make = ["make", "-C", source, f"O={part}", "ARCH=arm64", f"LLVM={suffix or 1}", f"-j{os.cpu_count() or 1}"]
+        make = [
+            "make",
+            f"--directory={source}",
+            f"O={part}",
+            "ARCH=arm64",
+            f"LLVM={suffix or 1}",
+            f"-j{os.cpu_count() or 1}",
+        ]
         _run([*make, "alldefconfig"], {"KCONFIG_ALLCONFIG": str(seed)})
         _check_configuration(part / ".config")
         _run([*make, str(OBJECT)], {})
@@ -82,12 +89,12 @@ def kernel_build(linux: str, clang: str, progress: Progress, tarballs: Path = TA
     return KernelBuild(done / OBJECT, source / PGTABLE, _flags(done))
 
 
-def _run(command: Sequence[str | Path], variables: dict[str, str]) -> None:
+def _run(command: Sequence[str], variables: dict[str, str]) -> None:
     # Whatever our caller's make told its children is not for this one.
     inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "KCONFIG_CONFIG")}
     try:
         result = subprocess.run(
-            [str(word) for word in command],
+            command,
             env={**inherited, "LC_ALL": "C", **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -100,7 +107,7 @@ def _run(command: Sequence[str | Path], variables: dict[str, str]) -> None:
         raise ToolFailure(f"the kernel's build did not end within {_SECONDS:g} s") from error
     if result.returncode:
         said = "\n".join(result.stderr.strip().splitlines()[-20:])
-        raise ToolFailure(f"the kernel's build failed ({' '.join(map(str, command[-1:]))}):\n{said}")
+        raise ToolFailure(f"the kernel's build failed ({command[-1]}):\n{said}")
 
 
 def _check_configuration(path: Path) -> None:

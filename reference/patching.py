@@ -30,8 +30,11 @@ _SITE_BRK: Final = 0xE000
 
 _CALLBACK: Final = 1 << 15
 _ALTERNATIVE: Final = struct.Struct("<iiHBB")
+# With and without CONFIG_DEBUG_BUGVERBOSE: the size, and where the flags are.
 _VERBOSE_BUG: Final = 12
+_VERBOSE_FLAGS: Final = 10
 _SHORT_BUG: Final = 8
+_SHORT_FLAGS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,13 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An instruction that is recorded. `what` is its class, a key of `CLASSES`."""
+    """An instruction that is recorded. `what` is its class, as `CLASSES` has it, or `store`; `function` has its code,
+    where `place` tells of the inlined one."""
 
     offset: int
     instruction: int
     what: str
+    function: str
     place: Place | None
 
 
@@ -128,15 +133,17 @@ def read(path: Path, source: Path) -> Patches:
             raise ToolFailure(f"{path.name} has no .text")
         words = struct.unpack(f"<{text.data_size // 4}I", text.data())
         alternatives = tuple(_alternatives(elf, words))
-        bugs = tuple(Bug(*bug) for bug in _bugs(elf, symbols))
+        bugs = tuple(_bugs(elf, symbols))
+        functions = _functions(elf)
         if elf.get_section_by_name("__jump_table") is not None:
             raise ToolFailure(f"{path.name} has static keys, which are not patched yet")
+        relocated = _targets(elf, ".text")
     patched = {one.offset for one in alternatives}
     sites, unrecorded = [], []
-    for site in _sites(words, symbols, lines, source.name):
+    for site in _sites(words, functions, symbols, lines, source.name):
         reason = _reason(site, lines, source.name)
-        if reason is None and site.offset in patched:
-            raise ToolFailure(f"{path.name}: the {site.what} at {site.offset:#x} is an alternative")
+        if reason is None and (site.offset in patched or site.offset in relocated):
+            raise ToolFailure(f"{path.name}: the {site.what} at {site.offset:#x} changes when it is linked or booted")
         if reason is None:
             sites.append(site)
         else:
@@ -171,7 +178,9 @@ def tables(path: Path, patches: Patches) -> str:
     rows += [f"\t.quad {at(site.offset)}, {site.instruction:#x}" for site in patches.sites]
     functions = sorted({bug.function for bug in patches.bugs})
     rows.append('\t.section .s2fuzz_bugs, "a"')
-    rows += [f"\t.quad {at(bug.offset)}, .Lfunction{functions.index(bug.function)}, {bug.flags}" for bug in patches.bugs]
+    rows += [
+        f"\t.quad {at(bug.offset)}, .Lfunction{functions.index(bug.function)}, {bug.flags}" for bug in patches.bugs
+    ]
     rows.append('\t.section .rodata.s2fuzz_names, "a"')
     rows += [f'.Lfunction{index}:\t.asciz "{function}"' for index, function in enumerate(functions)]
     rows.append('\t.section .note.GNU-stack, "", @progbits')
@@ -196,6 +205,7 @@ def _alternatives(elf: Any, words: Sequence[int]) -> Iterator[Alternative]:
     if section is None:
         return
     data, targets = section.data(), _targets(elf, ".altinstructions")
+    linked = _targets(elf, ".text")
     replacements = elf.get_section_by_name(".altinstr_replacement")
     if replacements is not None and replacements.data_size:
         raise ToolFailure("the replacements of alternatives have a section of their own, as in kernels before 5.18")
@@ -213,10 +223,13 @@ def _alternatives(elf: Any, words: Sequence[int]) -> Iterator[Alternative]:
         elif new[0] != ".text" or new_length != length:
             raise ToolFailure(f"the alternative at {start:#x} of .altinstructions is not understood")
         else:
+            block = range(new[1], new[1] + length)
             replacement = [
-                moved(words[(new[1] + i) // 4], new[1] + i, where[1] + i, range(new[1], new[1] + length))
-                for i in range(0, length, 4)
+                moved(_linked(words[i // 4], i, linked.get(i)), i, where[1] + i - new[1], block)
+                for i in range(new[1], new[1] + length, 4)
             ]
+        if any(where[1] + i in linked for i in range(0, length, 4)):
+            raise ToolFailure(f"the alternative at {where[1]:#x} would be relocated")
         for index, instruction in enumerate(replacement):
             offset = where[1] + 4 * index
             yield Alternative(offset, words[offset // 4], instruction, capability & ~_CALLBACK)
@@ -239,6 +252,17 @@ def _targets(elf: Any, name: str) -> dict[int, tuple[str, int]]:
             target = symbol.name, addend
         found[relocation["r_offset"]] = target
     return found
+
+
+def _linked(instruction: int, offset: int, target: tuple[str, int] | None) -> int:
+    """The instruction at `offset` as the linker would have it, by its relocation's target in the same section."""
+    if target is None:
+        return instruction
+    field = _branch_field(instruction)
+    if field is None or target[0] != ".text":
+        raise ToolFailure(f"the alternative {instruction:#010x} refers to {target[0]}")
+    shift, bits = field
+    return instruction | ((target[1] - offset) // 4 & ((1 << bits) - 1)) << shift
 
 
 def moved(instruction: int, old: int, new: int, block: range) -> int:
@@ -278,7 +302,7 @@ def _branch_field(instruction: int) -> tuple[int, int] | None:
 # WARNs and BUGs
 
 
-def _bugs(elf: Any, symbols: Symbols) -> Iterator[tuple[int, str, int]]:
+def _bugs(elf: Any, symbols: Symbols) -> Iterator[Bug]:
     section = elf.get_section_by_name("__bug_table")
     if section is None:
         return
@@ -291,7 +315,8 @@ def _bugs(elf: Any, symbols: Symbols) -> Iterator[tuple[int, str, int]]:
         place = symbols.place(where[1])
         if place is None:
             raise ToolFailure(f"the WARN at {where[1]:#x} is in no function: the object lacks debugging information")
-        yield where[1], place.function, struct.unpack_from("<H", data, start + size - (2 if size == 12 else 4))[0]
+        flags = start + (_VERBOSE_FLAGS if size == _VERBOSE_BUG else _SHORT_FLAGS)
+        yield Bug(where[1], place.function, struct.unpack_from("<H", data, flags)[0])
 
 
 # Recorded instructions
@@ -302,17 +327,32 @@ def class_of(instruction: int) -> str | None:
     return next((name for name, mask, value in CLASSES if instruction & mask == value), None)
 
 
-def _sites(words: Sequence[int], symbols: Symbols, lines: Sequence[str], source: str) -> Iterator[Site]:
+def _functions(elf: Any) -> list[tuple[int, str]]:
+    """Where each function of .text begins, in ascending order."""
+    index = elf.get_section_index(".text")
+    return sorted(
+        (symbol["st_value"], symbol.name)
+        for symbol in elf.get_section_by_name(".symtab").iter_symbols()
+        if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] == index
+    )
+
+
+def _sites(
+    words: Sequence[int], functions: Sequence[tuple[int, str]], symbols: Symbols, lines: Sequence[str], source: str
+) -> Iterator[Site]:
+    function = "?"
+    begins = dict(functions)
     for index, instruction in enumerate(words):
+        function = begins.get(4 * index, function)
         what = class_of(instruction)
         if what is not None:
-            yield Site(4 * index, instruction, what, symbols.place(4 * index))
+            yield Site(4 * index, instruction, what, function, symbols.place(4 * index))
         elif instruction & _ANY_STORE[0] == _ANY_STORE[1]:
             place = symbols.place(4 * index)
             if "WRITE_ONCE(" in _line(place, lines, source):
                 if not any(instruction & mask == value for mask, value in _PLAIN_STORES):
                     raise ToolFailure(f"the store {instruction:#010x} of {place} has a form that is not understood")
-                yield Site(4 * index, instruction, "store", place)
+                yield Site(4 * index, instruction, "store", function, place)
 
 
 def _line(place: Place | None, lines: Sequence[str], source: str) -> str:

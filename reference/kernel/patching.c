@@ -33,6 +33,9 @@ extern const struct bug bugs_start[], bugs_end[];
 #define MAX_BUGS 512
 static bool once_done[MAX_BUGS];
 
+/* Which recorded instructions ever ran: the host looks at it. */
+u8 sites_hit[0x1000];
+
 /* What the kernel's code finds in its task's structure, through SP_EL0: the canary of its stack frames. */
 u8 stack_guard[8192] __attribute__((aligned(16)));
 
@@ -176,6 +179,7 @@ enum brk patching_brk(u64 immediate, u64 pc, u64 *registers)
 		return warn_or_bug(pc);
 	if (index >= (u64)(sites_end - sites_start))
 		return BRK_UNKNOWN;
+	sites_hit[index] = 1;
 	carry_out(sites_start[index].instruction, registers);
 	return BRK_CARRIED_OUT;
 }
