@@ -290,7 +290,7 @@ class _Parser:
         if arg.kind is Kind.SWITCH:
             return self._named(arg.name, _SWITCH, token)
         if arg.kind is Kind.SPLIT_CACHE and token.text == "none":
-            raise self._error(token.column, "expected pages: a split without a cache would read through NULL in Linux")
+            raise self._error(token.column, "expected pages: without a cache, Linux would read NULL")
         if arg.kind is Kind.CACHE:
             value = 0 if token.text == "none" else self._number(token) + 1
         elif arg.kind is Kind.PLANTED and token.text in PLANTED_NAMES:
