@@ -44,7 +44,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "ops.c", "patching.c", "checks.c")
+BRIDGE_FILES: Final = ("boundary.c", "faults.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
 _COMMON_FLAGS: Final = (
@@ -146,7 +146,7 @@ class Builder:
 
     def image(self) -> Image:
         objects = [self._own(OURS / name) for name in _OWN_FILES]
-        objects += [self._bridge(name) for name in _BRIDGE_FILES]
+        objects += [self._bridge(name) for name in BRIDGE_FILES]
         objects += self._hosted_objects()
         elf = self._link(objects)
         return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference.build import PAGE_SHIFT, SHIM, Builder, Image, find_toolchain, replace_file
+from reference.build import BRIDGE_FILES, PAGE_SHIFT, SHIM, Builder, Image, find_toolchain, replace_file
 from reference.kbuild import KernelBuild, kernel_build
 from reference.patching import Patches, read, tables, with_sites
 from reference.sources import KernelTree, digest
@@ -41,14 +41,21 @@ class _MakeBuilder(Builder):
         return read(self._made(), self.tree.pgtable)
 
     def _hosted_objects(self) -> list[Path]:
-        made = self._made()
-        patches = read(made, self.tree.pgtable)
-        content, assembly = with_sites(made, patches), tables(made, patches).encode()
-        folder = self.cache / f"patched-{digest(content, assembly)[:24]}"
+        # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
+        bridge = [self._bridge(name) for name in BRIDGE_FILES]
+        found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
+        made, patches = self._made(), self.patches()
+        hosted = self._kept("hosted_pgtable.o", with_sites(made, patches))
+        return [hosted, *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
+
+    def _table(self, path: Path, patches: Patches) -> Path:
+        return self._kept(f"patches_{path.stem}.S", tables(path, patches).encode())
+
+    def _kept(self, name: str, content: bytes) -> Path:
+        folder = self.cache / f"patched-{digest(name, content)[:24]}"
         folder.mkdir(exist_ok=True)
-        replace_file(folder / "hosted_pgtable.o", content)
-        replace_file(folder / "tables.S", assembly)
-        return [folder / "hosted_pgtable.o", self._own(folder / "tables.S")]
+        replace_file(folder / name, content)
+        return folder / name
 
     def _made(self) -> Path:
         """pgtable.o before it is patched."""

@@ -78,6 +78,11 @@ class Patches:
     bugs: tuple[Bug, ...]
     unrecorded: tuple[tuple[Site, str], ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the object is to be left as it is."""
+        return not (self.alternatives or self.sites or self.bugs)
+
 
 CLASSES: Final[tuple[tuple[str, int, int], ...]] = (
     ("dsb", 0xFFFFF0FF, 0xD503309F),
@@ -118,13 +123,13 @@ _REASONS: Final[tuple[tuple[str, str, str], ...]] = (
 """Instructions that are not recorded: class, the place and source line they come from, why not."""
 
 
-def read(path: Path, source: Path) -> Patches:
-    """What is to be patched in the object `path`, which was compiled from `source` with debugging information.
+def read(path: Path, source: Path | None = None) -> Patches:
+    """What is to be patched in the object `path`, which was compiled from `source` with debugging information; without
+    a source, nothing of it is recorded.
 
     Raises ToolFailure for what is not understood: another layout, an unknown callback, a store of a form that cannot
     be carried out.
     """
-    lines = source.read_text(errors="replace").splitlines()
     symbols = Symbols(path)
     with path.open("rb") as stream:
         elf = ELFFile(stream)
@@ -138,6 +143,9 @@ def read(path: Path, source: Path) -> Patches:
         if elf.get_section_by_name("__jump_table") is not None:
             raise ToolFailure(f"{path.name} has static keys, which are not patched yet")
         relocated = _targets(elf, ".text")
+    if source is None:
+        return Patches(alternatives, (), bugs, ())
+    lines = source.read_text(errors="replace").splitlines()
     patched = {one.offset for one in alternatives}
     sites, unrecorded = [], []
     for site in _sites(words, functions, symbols, lines, source.name):
