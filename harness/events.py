@@ -78,6 +78,7 @@ EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EV
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
 """By the kinds of `pgtable.Hooks.pte_store`."""
 STORE_KINDS: Final = frozenset(STORES.values())
+TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {
     "oshld": 0b0001,
