@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.compare import LEVEL_SHIFTS, entry_address, is_table_entry, paired_entries, paired_tables
-from harness.events import DCACHE, ICACHE, STORE_KINDS, TLBI_KINDS, events_of
+from harness.events import DCACHE, ICACHE, STORES, TLBI_KINDS, events_of
 from harness.executor import Executor
 from harness.observation import Observation, describe_return
 from harness.program import Program
@@ -65,7 +65,7 @@ def weigh(executor: Executor, program: Program) -> Outcome:
     return Outcome(
         parts=tuple(_parts(seen)),
         tables=sum(1 for _ in paired_tables(seen, seen)),
-        stores=sum(counts[kind] for kind in STORE_KINDS),
+        stores=sum(counts[kind] for kind in STORES.values()),
         tlbis=sum(counts[kind] for kind in TLBI_KINDS),
         cache_maintenance=counts[DCACHE] + counts[ICACHE],
         complaints=sum(len(record.complaints) for record in seen.records),
