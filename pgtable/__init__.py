@@ -14,7 +14,7 @@ through `MmOps`, in the kernel's order.
 
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.pte import Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
@@ -32,6 +32,7 @@ __all__ = [
     "ForcePages",
     "Geometry",
     "Hooks",
+    "LeafRun",
     "LinuxVersion",
     "Memcache",
     "MmOps",
