@@ -214,7 +214,7 @@ class _World:
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self.words))
-        return [*map(memoryview, self._pieces), *self._observe_pages()], self.notes
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.notes
 
     def _observe_op(self, op: Op) -> bool:
         outs = self._outs
@@ -456,10 +456,10 @@ class _World:
             self._count_shape(level, new)
 
     def fill(self, run: LeafRun) -> int:
-        """As many of the run as the budget allows for, with the events of each: an array of equal parts is made in no time."""
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
         spent_each = 3 + 2 * len(maintenance)  # a maintenance is announced by `follow`
-        count = min(run.count, self.left // spent_each)
+        count = min(run.length, self.left // spent_each)
         if not count or not self.pool.page_count(run.pa):
             return 0
         self.left -= count * spent_each

@@ -12,7 +12,7 @@ class LeafRun(NamedTuple):
 
     pa: physical address of the first entry; level: of all; lock: the kind of
     the store that locks each (`Hooks.pte_store`); first: the value of the first leaf, each
-    further one is `size` more; phys: what the first one maps, `size` bytes each; count: how many.
+    further one is `size` more; phys: what the first one maps, `size` bytes each; length: how many.
     dcache, icache: whether the memory of each is maintained so.
     """
 
@@ -22,7 +22,7 @@ class LeafRun(NamedTuple):
     first: int
     phys: int
     size: int
-    count: int
+    length: int
     dcache: bool
     icache: bool
 
