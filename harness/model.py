@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from harness.errors import BadInput
@@ -24,6 +25,7 @@ from harness.events import (
     FREE_UNLINKED,
     GET,
     ICACHE,
+    PLANTED,
     PUT,
     STORES,
     TLBI_VMID,
@@ -49,12 +51,15 @@ from harness.observation import (
 from harness.ops import INIT, PROT_BITS, U64_MAX, Op
 from harness.program import Program
 from pgtable import (
+    OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
     LeafRun,
     LinuxVersion,
     Memcache,
+    Ownership,
+    OwnershipStage2,
     PagePool,
     Stage2,
     Stage2Flags,
@@ -63,7 +68,7 @@ from pgtable import (
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
-from pgtable.pte import LOCKED, is_table, is_valid
+from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
@@ -94,13 +99,19 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    Raises BadInput for a version that is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
+    what is not modelled.
     """
 
     def __init__(self, version: str = "6.12") -> None:
-        if version not in VERSIONS:
+        number, plus, ownership = version.partition("+")
+        if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
-        self.version: LinuxVersion = VERSIONS[version]
+        if plus and ownership not in OWNERSHIPS:
+            raise BadInput(f"model:{version}: the ways to record owners are {', '.join(OWNERSHIPS)}")
+        self.version: LinuxVersion = VERSIONS[number]
+        self.ownership = OWNERSHIPS[ownership] if plus else None
+        """None for Linux's own, at full speed."""
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -112,7 +123,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"model:{self.version.name}"
+        way = f"+{self.ownership.name}" if self.ownership else ""
+        return f"model:{self.version.name}{way}"
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -151,7 +163,7 @@ class Model:
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
         assert self._program is not None, "start a program first"
-        world = _World(self._program, self.version, self._pool(self._program.machine))
+        world = _World(self._program, self.version, self._pool(self._program.machine), self.ownership)
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -172,7 +184,9 @@ class _World:
     as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
-    def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
+    def __init__(
+        self, program: Program, version: LinuxVersion, pool: PagePool, ownership: Ownership | None = None
+    ) -> None:
         machine = program.machine
         features = Features(
             fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
@@ -185,12 +199,15 @@ class _World:
         self.vtcr = get_vtcr(machine["ia_bits"], features)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
-        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+        self.stage2: Stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
         """Address and level of the unlinked tables that were not freed, by number."""
         self.unlinked_made = 0
+        self.allocs_to_failure = 0
+        """The allocation that fails, counted from the next one; 0 for none."""
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
@@ -349,6 +366,25 @@ class _World:
         self.stage2.free_unlinked(*self.unlinked.pop(table))
         return 0
 
+    def op_fail_alloc(self, nth: int) -> int:
+        self.allocs_to_failure = nth
+        return 0
+
+    def op_plant(self, ipa: int, level: int, pte: int) -> int:
+        ret, pa = self.stage2.locate(ipa, level)
+        return ret or self._plant(pa, level, pte)
+
+    def op_link(self, ipa: int, table: int) -> int:
+        if table not in self.unlinked:
+            return -errno.EBADF
+        child, level = self.unlinked[table]
+        ret, pa = self.stage2.locate(ipa, level)
+        if ret:
+            return ret
+        self._write(pa, table_pte(child))
+        del self.unlinked[table]
+        return 0
+
     def op_flush(self, ipa: int, size: int) -> int:
         return self.stage2.flush(ipa, size)
 
@@ -366,6 +402,36 @@ class _World:
     def _fill_cache(self, mc: int) -> int:
         """Top the memcache up to `mc` - 1 pages, outside the budget, as a fault handler does before it maps."""
         return self.cache.topup(self.pool, mc - 1) if mc else 0
+
+    # What others do to the table.
+
+    def _plant(self, pa: int, level: int, new: int) -> int:
+        """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
+        kernel read what is no table. -EFAULT, -ENOMEM."""
+        if is_table(new, level):
+            if to_phys(new):
+                return -errno.EFAULT
+            self._spend()
+            child = self.pool.zalloc_page(None)
+            self._events.extend((ALLOC, NO_PAGE if child is None else child, 0))
+            if child is None:
+                return -errno.ENOMEM
+            new |= child
+        self._write(pa, new)
+        return 0
+
+    def _write(self, pa: int, new: int) -> None:
+        """Write the entry at `pa`, and keep the references of its page by the rule for counted entries."""
+        self._spend()
+        self._events.extend((PLANTED, pa, new))
+        entries = self.pool.table(pa)
+        index = pa // ENTRY_SIZE % len(entries)
+        counted = is_counted(entries[index])
+        if counted and not is_counted(new):
+            self.pool.put_page(pa)
+        elif not counted and is_counted(new):
+            self.pool.get_page(pa)
+        entries[index] = new
 
     # The boundary.
 
@@ -387,15 +453,22 @@ class _World:
     def warn(self, where: str) -> None:
         self._complain(WARN, zlib.crc32(where.encode()), 0, f"WARN at {where}")
 
+    def _fails(self) -> bool:
+        """Whether this allocation is the one that the program lets fail."""
+        if not self.allocs_to_failure:
+            return False
+        self.allocs_to_failure -= 1
+        return not self.allocs_to_failure
+
     def zalloc_page(self, cache: Memcache | None) -> int | None:
         self._spend()
-        pa = self.pool.zalloc_page(cache)
+        pa = None if self._fails() else self.pool.zalloc_page(cache)
         self._events.extend((ALLOC, NO_PAGE if pa is None else pa, 0))
         return pa
 
     def zalloc_pages_exact(self, size: int) -> int | None:
         self._spend()
-        pa = self.pool.zalloc_pages_exact(size)
+        pa = None if self._fails() else self.pool.zalloc_pages_exact(size)
         self._events.extend((ALLOC_EXACT, NO_PAGE if pa is None else pa, size))
         return pa
 
