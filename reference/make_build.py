@@ -63,6 +63,6 @@ class _MakeBuilder(Builder):
             return self.kernel.object
         return self._object("pgtable", self.tree.pgtable, (*self.kernel.flags, "-x", "c"), self._bad_source)
 
-    def _bridge_flags(self) -> tuple[str, ...]:
+    def _bridge_flags(self, name: str) -> tuple[str, ...]:
         # Linux's own headers come first: of the shim's, only what no kernel has is found.
         return (*self.kernel.flags, f"-idirafter{SHIM}", f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}")
