@@ -222,6 +222,8 @@ OPS: Final = (
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
         weight=2,
     ),
+    OpDef(18, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
+    OpDef(19, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}

@@ -5,4 +5,12 @@
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */
+enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
+enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
+
+struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid);
+bool context_is_vhe(void);
+extern u64 s2fuzz_sysreg_hcr_el2;
+
 #endif
