@@ -2,8 +2,9 @@
 
 What the code under test does at its boundary, in the order in which it does it: stores to page-table entries,
 barriers, TLB invalidations, cache maintenance, references and table pages, WARNs. What the kernel's TLB functions do in
-turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to
-the test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
+turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its
+kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
+kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
 An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
 of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the
@@ -48,7 +49,7 @@ IC: Final = 21
 FLUSH_CPU_CONTEXT: Final = 22
 FLUSH_VM_CONTEXT: Final = 23
 
-IN_CALL: Final = 64
+IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
 
 
@@ -124,6 +125,8 @@ SYSREGS: Final[Mapping[str, int]] = {
 }
 """Registers that TLB functions write: op0:op1:CRn:CRm:op2, 16 bits (Arm ARM, each register's page)."""
 _SYSREG_NAMES: Final = {number: name for name, number in SYSREGS.items()}
+VTTBR_ADDRESS: Final = (1 << 48) - 2
+"""The bits of VTTBR_EL2 that hold the root's address; above it stands the VMID (Arm ARM, VTTBR_EL2)."""
 IC_OPERATIONS: Final[Mapping[str, int]] = {"ialluis": 0x388, "iallu": 0x3A8}
 """op1:CRn:CRm:op2 of the SYS instruction."""
 _IC_NAMES: Final = {number: name for name, number in IC_OPERATIONS.items()}

@@ -199,9 +199,7 @@ def _crash(error: Exception) -> CrashReport:
 
 
 _CONTEXT_KNOBS: Final = tuple(
-    index
-    for index, knob in enumerate(KNOBS)
-    if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
+    index for index, knob in enumerate(KNOBS) if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
 )
 """Places of the knobs that decide what a TLB function does."""
 _CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))

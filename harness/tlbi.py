@@ -145,7 +145,7 @@ class Invalidation:
             if self.page_shift is not None:
                 where += f" of {_GRANULES[self.page_shift]}"
         scope = "last level only, " if self.operation.last_level_only else ""
-        regime = " of EL2" if self.operation.regime == 2 else ""  # noqa: PLR2004
+        regime = " of EL2" if self.operation.regime == 2 else ""
         asid = f", ASID {self.asid:#x}" if self.asid else ""
         flaw = f" ({self.flaw})" if self.flaw else ""
         return f"{self.operation.target.value}{regime}{where}{asid}, {scope}{self.operation.shareability}{flaw}"

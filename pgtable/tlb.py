@@ -196,7 +196,7 @@ class TlbMaintenance:
             yield Instruction("dsb", "ish")
 
     def _hinted(self, operand: int, level: int) -> int:
-        """An operand by address, with TTL saying the level where it is one. Without, the bits there are the address'."""
+        """An operand by address, in which TTL says the level where it is one; else those bits are the address'."""
         if not self._ttl or not 0 <= level <= LAST_LEVEL:
             return operand
         return operand & ~_TTL_MASK | (_GRANULES[self._geometry.page_shift] << 2 | level) << _TTL_SHIFT

@@ -184,14 +184,15 @@ class _Build:
         flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
-    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS) -> Path:
+    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
         flags = (*self._tree_flags(), *flags, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
-        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True)
+        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
         source, prefix, mode = _TLB_FILES[name]
-        return self._hosted(name, self.tree.root / source, (mode, *(f"-D{f}={prefix}{f}" for f in _TLB_FUNCTIONS)))
+        renames = (f"-D{function}={prefix}{function}" for function in _TLB_FUNCTIONS)
+        return self._hosted(name, self.tree.root / source, (mode, *renames), f"{source.parent.name}/{source.name}")
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -216,6 +217,7 @@ class _Build:
         flags: Iterable[str],
         failure: Callable[[Path, str], Exception],
         is_hosted: bool = False,
+        label: str = "",
     ) -> Path:
         command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
         content = [self.toolchain.version, command, str(source), _hash_of(source)]
@@ -226,7 +228,7 @@ class _Build:
         target = directory / f"{name}.o"
         if target.exists() and _up_to_date(directory / "dependencies.json"):
             return target
-        self.progress(f"compiling {source.name}")
+        self.progress(f"compiling {label or source.name}")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
             out, deps = Path(scratch) / f"{name}.o", Path(scratch) / "deps"
             compile_to = [*command, "-MD", "-MF", str(deps), str(source)]
@@ -245,7 +247,11 @@ class _Build:
     def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
         assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
         includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{_OURS}")
-        _run([self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)], source, self._misfit)
+        _run(
+            [self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)],
+            source,
+            self._misfit,
+        )
 
     def _link(self, objects: list[Path]) -> Path:
         script = _OURS / "link.ld"

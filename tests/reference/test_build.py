@@ -105,7 +105,10 @@ def test_a_changed_header_is_noticed(user_tree: Path, scratch_cache: Path) -> No
     steps: list[str] = []
     changed = build(prepare(KernelChoice(str(user_tree))), progress=steps.append)
     assert steps == [
-        *(f"compiling {name}" for name in ("boundary.c", "ops.c", "checks.c", "pgtable.c")),
+        *(
+            f"compiling {name}"
+            for name in ("boundary.c", "context.c", "ops.c", "checks.c", "pgtable.c", "nvhe/tlb.c", "vhe/tlb.c")
+        ),
         "linking kernel.elf",
     ]
     assert changed.sha256 != first.sha256

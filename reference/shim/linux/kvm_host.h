@@ -94,6 +94,12 @@ S2FUZZ_TLB_FUNCTIONS()
 extern unsigned int kvm_arm_vmid_bits;
 
 /* What functions in kvm_mmu.h that nothing here calls are made of. */
+enum { SCTLR_EL1, SCTLR_EL2 };
+enum arm64_hyp_spectre_vector { HYP_VECTOR_DIRECT };
+
+bool vcpu_is_el2(const struct kvm_vcpu *vcpu);
+u64 vcpu_read_sys_reg(const struct kvm_vcpu *vcpu, int reg);
+u64 read_sanitised_ftr_reg(u32 id);
 int srcu_read_lock(int *srcu);
 void srcu_read_unlock(int *srcu, int index);
 int kvm_read_guest(struct kvm *kvm, gpa_t gpa, void *data, unsigned long len);
