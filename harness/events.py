@@ -6,6 +6,9 @@ turn, instruction by instruction, follows the event of their call. In the observ
 kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
 kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
+What the program itself does to an entry (`plant`, `link`) is recorded as `planted`, after the allocation of a fresh
+table where it takes one.
+
 An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
 of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the
 memcache before an operation, which the code under test has no part in. WARNs cost nothing; one that comes when no more
@@ -43,11 +46,12 @@ ALLOC_EXACT: Final = 15
 FREE_EXACT: Final = 16
 FREE_UNLINKED: Final = 17
 WARNED: Final = 18
-TLBI: Final = 19
-MSR: Final = 20
-IC: Final = 21
-FLUSH_CPU_CONTEXT: Final = 22
-FLUSH_VM_CONTEXT: Final = 23
+PLANTED: Final = 19
+TLBI: Final = 20
+MSR: Final = 21
+IC: Final = 22
+FLUSH_CPU_CONTEXT: Final = 23
+FLUSH_VM_CONTEXT: Final = 24
 
 IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
@@ -83,6 +87,7 @@ EVENTS: Final = (
     EventDef(FREE_EXACT, "free_pages_exact", ("pa", "size"), table_address=True),
     EventDef(FREE_UNLINKED, "free_unlinked_table", ("pa", "level"), table_address=True),
     EventDef(WARNED, "WARN", ("code",)),
+    EventDef(PLANTED, "planted", ("pa", "value"), table_address=True),
     EventDef(TLBI, "tlbi", ("operation", "operand")),
     EventDef(MSR, "msr", ("register", "value")),
     EventDef(IC, "ic", ("operation", "operand")),
@@ -96,7 +101,8 @@ TLB_CALLS: Final = frozenset(
 """Calls of the kernel's TLB functions."""
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
 """By the kinds of `pgtable.Hooks.pte_store`."""
-STORE_KINDS: Final = frozenset(STORES.values())
+STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
+"""Events whose arguments are the address of an entry and what it becomes."""
 _INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {

@@ -47,7 +47,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "context.c", "ops.c", "checks.c")
+_BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
 _INSTRUCTIONS: Final = _OURS / "instructions.inc"

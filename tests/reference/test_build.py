@@ -107,7 +107,16 @@ def test_a_changed_header_is_noticed(user_tree: Path, scratch_cache: Path) -> No
     assert steps == [
         *(
             f"compiling {name}"
-            for name in ("boundary.c", "context.c", "ops.c", "checks.c", "pgtable.c", "nvhe/tlb.c", "vhe/tlb.c")
+            for name in (
+                "boundary.c",
+                "context.c",
+                "faults.c",
+                "ops.c",
+                "checks.c",
+                "pgtable.c",
+                "nvhe/tlb.c",
+                "vhe/tlb.c",
+            )
         ),
         "linking kernel.elf",
     ]
