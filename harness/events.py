@@ -95,15 +95,14 @@ EVENTS: Final = (
     EventDef(FLUSH_VM_CONTEXT, "flush_vm_context", ()),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
-TLB_CALLS: Final = frozenset(
-    (TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE, FLUSH_CPU_CONTEXT, FLUSH_VM_CONTEXT)
-)
-"""Calls of the kernel's TLB functions."""
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
 """By the kinds of `pgtable.Hooks.pte_store`."""
 STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
 """Events whose arguments are the address of an entry and what it becomes."""
 _INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
+TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})
+TLB_CALLS: Final = TLBI_KINDS | {FLUSH_CPU_CONTEXT, FLUSH_VM_CONTEXT}
+"""Calls of the kernel's TLB functions."""
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {
     "oshld": 0b0001,

@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from harness.errors import BadInput
@@ -61,11 +62,15 @@ from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
     GRANULE_4K,
+    OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
+    LeafRun,
     LinuxVersion,
     Memcache,
+    Ownership,
+    OwnershipStage2,
     PagePool,
     Stage2,
     Stage2Flags,
@@ -73,8 +78,8 @@ from pgtable import (
     get_vtcr,
     leaf_prot,
 )
-from pgtable.geometry import ENTRY_SIZE
-from pgtable.pte import is_counted, is_table, is_valid, table_pte, to_phys
+from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
+from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
 from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
@@ -126,13 +131,19 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    Raises BadInput for a version that is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
+    what is not modelled.
     """
 
     def __init__(self, version: str = "6.12") -> None:
-        if version not in VERSIONS:
+        number, plus, ownership = version.partition("+")
+        if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
-        self.version: LinuxVersion = VERSIONS[version]
+        if plus and ownership not in OWNERSHIPS:
+            raise BadInput(f"model:{version}: the ways to record owners are {', '.join(OWNERSHIPS)}")
+        self.version: LinuxVersion = VERSIONS[number]
+        self.ownership = OWNERSHIPS[ownership] if plus else None
+        """None for Linux's own, at full speed."""
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -145,7 +156,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"model:{self.version.name}"
+        way = f"+{self.ownership.name}" if self.ownership else ""
+        return f"model:{self.version.name}{way}"
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -186,7 +198,8 @@ class Model:
         assert self._program is not None, "start a program first"
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
-        world = _World(self._program, self.version, self._pool(self._program.machine), self._calls)
+        pool = self._pool(self._program.machine)
+        world = _World(self._program, self.version, pool, self._calls, self.ownership)
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -234,7 +247,14 @@ class _World:
     as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
-    def __init__(self, program: Program, version: LinuxVersion, pool: PagePool, calls: Calls) -> None:
+    def __init__(
+        self,
+        program: Program,
+        version: LinuxVersion,
+        pool: PagePool,
+        calls: Calls,
+        ownership: Ownership | None = None,
+    ) -> None:
         machine = program.machine
         features = Features(**{name: bool(machine[name]) for name in _FEATURES})
         self.program = program
@@ -247,7 +267,8 @@ class _World:
         self.vtcr = get_vtcr(machine["ia_bits"], features)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
-        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+        self.stage2: Stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -264,6 +285,9 @@ class _World:
         self._outs: list[int] = []
         self._complaints: list[int] = []
         self._events: list[int] = []
+        self._pieces: list[array[int]] = []
+        """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
+        self._event_pieces: list[array[int]] = []
         self._broken = 0
         self._levels = 0
         self._root = 0
@@ -276,13 +300,15 @@ class _World:
                 break
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
-        return [memoryview(array("Q", self.words)), *self._observe_pages()], self.notes
+        self._pieces.append(array("Q", self.words))
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.notes
 
     def _observe_op(self, op: Op) -> bool:
         outs = self._outs
         outs.clear()
         self._complaints.clear()
         self._events.clear()
+        self._event_pieces.clear()
         self._levels = 0
         over_budget, ret = 0, 0
         try:
@@ -293,8 +319,7 @@ class _World:
         self.words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
         self.words += outs
         self._observe_complaints()
-        self.words.append(len(self._events) // EVENT_WORDS)
-        self.words += self._events
+        self._observe_events()
         self.returns.append(None if over_budget else ret)
         self.levels.append(self._levels)
         return not over_budget and not (op.definition is INIT and ret)
@@ -303,6 +328,14 @@ class _World:
         self.words.append(len(self._complaints) // 3)
         self.words += self._complaints
         self._complaints.clear()
+
+    def _observe_events(self) -> None:
+        many = self._event_pieces
+        self.words.append((sum(map(len, many)) + len(self._events)) // EVENT_WORDS)
+        if many:
+            self._pieces += (array("Q", self.words), *many)
+            self.words.clear()
+        self.words += self._events
 
     def _observe_state(self) -> None:
         pool, words = self.pool, self.words
@@ -574,6 +607,35 @@ class _World:
             self._broken = old
         elif level < 3:
             self._count_shape(level, new)
+
+    def fill(self, run: LeafRun) -> int:
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
+        maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
+        spent_each = 3 + 2 * len(maintenance)  # a maintenance is announced by `follow`
+        count = min(run.length, self.left // spent_each)
+        if not count or not self.pool.page_count(run.pa):
+            return 0
+        self.left -= count * spent_each
+        self.pool.get_page(run.pa, count)
+        leaf = [STORES[run.lock], 0, LOCKED]
+        for kind in maintenance:
+            leaf += (kind, 0, run.size)
+        leaf += (GET, 0, 0, STORES["release"], 0, 0)
+        events = array("Q", leaf) * count
+        where = array("Q", range(run.pa, run.pa + count * ENTRY_SIZE, ENTRY_SIZE))
+        stride = len(leaf)
+        events[1::stride] = events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
+        events[stride - 1 :: stride] = run.leaves(count)
+        for index in range(len(maintenance)):
+            at = EVENT_WORDS * (index + 1) + 1
+            events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
+        self._event_pieces += (array("Q", self._events), events)
+        self._events.clear()
+        self._levels |= 2 << run.level
+        self._broken = 0
+        if run.level < LAST_LEVEL:
+            self.shape.blocks += count
+        return count
 
     def _count_shape(self, level: int, new: int) -> None:
         if is_table(new, level):

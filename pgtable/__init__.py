@@ -14,8 +14,9 @@ through `MmOps`, in the kernel's order.
 
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
+from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
@@ -25,6 +26,7 @@ from pgtable.walker import Walk, WalkFlags
 __all__ = [
     "GRANULE_4K",
     "LINUX_6_12",
+    "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
     "Entries",
@@ -32,10 +34,13 @@ __all__ = [
     "ForcePages",
     "Geometry",
     "Hooks",
+    "LeafRun",
     "LinuxVersion",
     "Memcache",
     "MmOps",
     "NullHooks",
+    "Ownership",
+    "OwnershipStage2",
     "PagePool",
     "Prot",
     "Stage2",

@@ -83,7 +83,7 @@ _COMMON_FLAGS: Final = (
     "-Werror=implicit-function-declaration",
 )
 _ASSEMBLER_FLAGS: Final = (_COMMON_FLAGS[0], "-gdwarf-4")
-_OWN_FLAGS: Final = ("-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
+_OWN_FLAGS: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
 _HOSTED_FLAGS: Final = (
     "-std=gnu11",
     "-fno-strict-aliasing",
@@ -96,6 +96,9 @@ _HOSTED_FLAGS: Final = (
     '-DARM64_ASM_ARCH="armv8.5-a"',
     f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
+_HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
+"""Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
+to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
 _UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
 
@@ -177,11 +180,15 @@ class _Build:
         return directory
 
     def _own(self, name: str) -> Path:
-        flags = (*_OWN_FLAGS, f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*_OWN_FLAGS, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
 
+    @staticmethod
+    def _inlining(name: str) -> tuple[str, ...]:
+        return ("-flto",) if name in _HOT_FILES else ()
+
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*self._tree_flags(), *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
     def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
