@@ -17,6 +17,9 @@ from reference.sources import KernelTree, digest
 FLAVOUR: Final = "make"
 """What such an image says of itself."""
 
+_WITH_SHIM: Final = ("context.c",)
+"""These meet the TLB maintenance, which is our own build's here too."""
+
 
 def build_by_make(tree: KernelTree, linux: str, progress: Callable[[str], None] = lambda _: None) -> Image:
     """The test kernel with pgtable.o as `linux`'s own build makes it; where `tree` has another pgtable.c, that is
@@ -42,7 +45,7 @@ class _MakeBuilder(Builder):
 
     def _hosted_objects(self) -> list[Path]:
         # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
-        bridge = [self._bridge(name) for name in BRIDGE_FILES]
+        bridge = [self._bridge(name) for name in BRIDGE_FILES if name not in _WITH_SHIM]
         found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
         made, patches = self._made(), self.patches()
         hosted = self._kept("hosted_pgtable.o", with_sites(made, patches))
@@ -64,5 +67,7 @@ class _MakeBuilder(Builder):
         return self._object("pgtable", self.tree.pgtable, (*self.kernel.flags, "-x", "c"), self._bad_source)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
+        if name in _WITH_SHIM:
+            return super()._bridge_flags(name)
         # Linux's own headers come first: of the shim's, only what no kernel has is found.
         return (*self.kernel.flags, f"-idirafter{SHIM}", f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}")

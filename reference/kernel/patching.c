@@ -98,16 +98,6 @@ static u64 value_of(u32 number, const u64 *registers)
 	return number == 31 ? 0 : registers[number];
 }
 
-static const char *domain_of(u32 barrier)
-{
-	static const char *const names[16] = {
-		[1] = "oshld", [2] = "oshst", [3] = "osh", [5] = "nshld", [6] = "nshst", [7] = "nsh",
-		[9] = "ishld", [10] = "ishst", [11] = "ish", [13] = "ld", [14] = "st", [15] = "sy",
-	};
-
-	return names[(barrier >> 8) & 15];
-}
-
 static u64 store_offset(u32 store, const u64 *registers)
 {
 	if ((store & 0xffc00000) == 0xf9000000) /* STR (immediate), unsigned offset */
@@ -122,10 +112,9 @@ static u64 store_offset(u32 store, const u64 *registers)
 static void carry_out(u32 instruction, u64 *registers)
 {
 	if ((instruction & 0xfffff0ff) == 0xd503309f) { /* DSB */
-		s2fuzz_dsb(domain_of(instruction));
-		asm volatile("dsb sy" ::: "memory");
-	} else if ((instruction & 0xfffff0ff) == 0xd50330df) { /* ISB; returning from here is one */
-		s2fuzz_isb();
+		s2fuzz_record_instruction((u64)event_dsb << 16 | (instruction >> 8 & 15), 0);
+	} else if ((instruction & 0xfffff0ff) == 0xd50330df) { /* ISB */
+		s2fuzz_record_instruction((u64)event_isb << 16, 0);
 	} else if ((instruction & 0xfffffc00) == 0xc89ffc00) { /* STLR */
 		u64 *at = (u64 *)*base_register(instruction, registers);
 		u64 value = value_of(instruction & 31, registers);

@@ -16,12 +16,18 @@ static __always_inline bool cpus_have_final_cap(int cap)
 }
 
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
+#define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
 
 static __always_inline bool system_supports_tlb_range(void)
 {
 	return s2fuzz_machine.tlb_range;
+}
+
+static __always_inline bool system_supports_cnp(void)
+{
+	return s2fuzz_machine.cnp;
 }
 
 static __always_inline bool system_supports_lpa2(void)

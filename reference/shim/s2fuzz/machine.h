@@ -11,6 +11,9 @@ struct s2fuzz_machine {
 	bool fwb;
 	bool tlb_range;
 	bool hw_af;
+	bool ttl;
+	bool cnp;
+	bool repeat_tlbi;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -24,6 +27,12 @@ static __always_inline bool s2fuzz_has_cap(int cap)
 		return s2fuzz_machine.tlb_range;
 	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
 		return !s2fuzz_machine.hw_af;
+	case ARM64_HAS_ARMv8_4_TTL:
+		return s2fuzz_machine.ttl;
+	case ARM64_HAS_CNP:
+		return s2fuzz_machine.cnp;
+	case ARM64_WORKAROUND_REPEAT_TLBI:
+		return s2fuzz_machine.repeat_tlbi;
 	default:
 		return false;
 	}

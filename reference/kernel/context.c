@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the tree's TLB maintenance finds on the CPU: the MMU under test, the host's and another guest's, and which vCPU
+ * runs, if any. */
+#define S2FUZZ_HOSTED_SIDE
+#include <linux/kvm_host.h>
+#include <asm/kvm_arm.h>
+#include <nvhe/mem_protect.h>
+#include "kernel.h"
+#include "boundary.h"
+
+/* Of an MMU that is not under test. No table is walked there; the addresses only tell the two apart. */
+#define HOST_ROOT 0x1000
+#define FOREIGN_ROOT 0x2000
+
+static struct kvm_arch guest;
+static struct kvm_s2_mmu *under_test;
+static bool vhe;
+
+bool context_is_vhe(void)
+{
+	return vhe;
+}
+
+struct host_mmu host_mmu;
+unsigned int kvm_arm_vmid_bits;
+DEFINE_PER_CPU(struct kvm_host_data, kvm_host_data);
+DEFINE_STATIC_KEY_FALSE(kvm_protected_mode_initialized);
+
+static struct kvm_arch foreign;
+static struct kvm_vcpu vcpu;
+
+struct kvm_vcpu *kvm_get_running_vcpu(void)
+{
+	return host_data_ptr(host_ctxt)->__hyp_running_vcpu;
+}
+
+static void make(struct kvm_arch *arch, phys_addr_t root, u64 vmid)
+{
+	memset(arch, 0, sizeof(*arch));
+	arch->mmu.arch = arch;
+	arch->mmu.pgd_phys = root;
+	arch->mmu.vmid.id.counter = vmid;
+}
+
+/* The MMU under test has no table yet. */
+void context_reset(enum context_mode mode, enum running running, u64 vmid)
+{
+	under_test = mode == PKVM_HOST ? &host_mmu.arch.mmu : &guest.mmu;
+
+	vhe = mode == VHE;
+	kvm_arm_vmid_bits = 16;
+	kvm_protected_mode_initialized.enabled = mode == PKVM_GUEST || mode == PKVM_HOST;
+	make(&guest, 0, vmid);
+	make(&host_mmu.arch, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);
+	make(&foreign, FOREIGN_ROOT, vmid + 1);
+	vcpu.arch.hw_mmu = running == VCPU_FOREIGN ? &foreign.mmu : under_test;
+	host_data_ptr(host_ctxt)->__hyp_running_vcpu = running == VCPU_NONE ? NULL : &vcpu;
+	s2fuzz_sysreg_hcr_el2 = HCR_HOST_VHE_FLAGS;
+}
+
+void context_show(u64 pgd_phys, u64 vtcr)
+{
+	under_test->pgd_phys = pgd_phys;
+	under_test->vtcr = vtcr;
+}
+
+S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
+S2FUZZ_TLB_FUNCTIONS(__kvm_vhe_)
+
+#define CALL(function, ...)						\
+	if (vhe)							\
+		__kvm_vhe_##function(__VA_ARGS__);			\
+	else								\
+		__kvm_nvhe_##function(__VA_ARGS__);			\
+	break
+
+void context_carry_out(enum tlb_call call, u64 a, u64 b)
+{
+	switch (call) {
+	case TLB_VMID:
+		CALL(__kvm_tlb_flush_vmid, under_test);
+	case TLB_VMID_IPA:
+		CALL(__kvm_tlb_flush_vmid_ipa, under_test, a, b);
+	case TLB_VMID_IPA_NSH:
+		CALL(__kvm_tlb_flush_vmid_ipa_nsh, under_test, a, b);
+	case TLB_VMID_RANGE:
+		CALL(__kvm_tlb_flush_vmid_range, under_test, a, b);
+	case TLB_CPU_CONTEXT:
+		CALL(__kvm_flush_cpu_context, under_test);
+	case TLB_VM_CONTEXT:
+		CALL(__kvm_flush_vm_context);
+	}
+}
