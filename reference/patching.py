@@ -118,7 +118,7 @@ _REASONS: Final[tuple[tuple[str, str, str], ...]] = (
     ("exclusive", r"^__ll_sc_", "the compare-and-swap of CPUs without LSE atomics; this one has them"),
     ("dmb", r"^__ll_sc_", "the end of that compare-and-swap"),
     ("tlbi", r"\b__tlbi_level\(", "hyp's own stage 1, which no operation reaches"),
-    ("tlbi", r"^__tlbi_sync_s1ish_hyp ", "only with ARM64_WORKAROUND_REPEAT_TLBI, which no machine has"),
+    ("tlbi", r"^__tlbi_sync_s1ish_hyp ", "hyp's own stage 1, with ARM64_WORKAROUND_REPEAT_TLBI"),
 )
 """Instructions that are not recorded: class, the place and source line they come from, why not."""
 

@@ -113,7 +113,7 @@ def test_what_is_not_recorded(patches: Patches) -> None:
         ("hvc", "how a host at EL1 calls hyp; this one is at EL2 (ARM64_HAS_VIRT_HOST_EXTN)"),
         ("isb", "after a call of a hyp function, a VHE host synchronises; it is no part of the file"),
         ("tlbi", "hyp's own stage 1, which no operation reaches"),
-        ("tlbi", "only with ARM64_WORKAROUND_REPEAT_TLBI, which no machine has"),
+        ("tlbi", "hyp's own stage 1, with ARM64_WORKAROUND_REPEAT_TLBI"),
     }
 
 
@@ -121,7 +121,7 @@ CAPABILITIES: Final = {
     "ALWAYS_BOOT": "always",
     "ALWAYS_SYSTEM": "always",
     "BTI": "never: no machine has it",
-    "HAS_ARMv8_4_TTL": "never: it is asked for in hyp's own stage 1 only",
+    "HAS_ARMv8_4_TTL": "the knob ttl",
     "HAS_LPA2": "never: no machine has it",
     "HAS_LSE_ATOMICS": "always: the emulated CPU has them",
     "HAS_STAGE2_FWB": "the knob fwb",
@@ -129,7 +129,7 @@ CAPABILITIES: Final = {
     "HAS_VIRT_HOST_EXTN": "always: a VHE host",
     "KVM_HVHE": "never: no machine has it",
     "WORKAROUND_AMPERE_AC03_CPU_38": "the knob hw_af, inverted",
-    "WORKAROUND_REPEAT_TLBI": "never: no machine has it",
+    "WORKAROUND_REPEAT_TLBI": "the knob repeat_tlbi",
 }
 """What the object's alternatives ask for, and when kernel/patching.c says that it is there."""
 
@@ -148,7 +148,6 @@ SHIM_BUGS: Final = {
     ),
     "cmpxchg returns the new value": ("linux/kvm_host.h", "	__expected;	", "	(new);	"),
     "a TLBI twice": ("linux/kvm_host.h", "f(__VA_ARGS__)\n", "(f(__VA_ARGS__), f(__VA_ARGS__))\n"),
-    "no DSBs": ("linux/kvm_host.h", "#define dsb(domain) s2fuzz_dsb(#domain)", "#define dsb(domain)"),
     "VMIDs always of 8 bits": ("asm/cpufeature.h", "== 2 ? 16 : 8", "== 3 ? 16 : 8"),
     "PAGE_ALIGN rounds down": ("linux/pgtable.h", "ALIGN(addr, PAGE_SIZE)", "ALIGN_DOWN(addr, PAGE_SIZE)"),
     "WARN_ON_ONCE warns again": ("asm/bug.h", "		__already = 1;	", "		__already = 0;	"),
