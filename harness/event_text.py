@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
+from harness.compare import Renaming, address_field, is_table_entry, level_of
 from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
-from harness.machine import PAGE_SIZE
-from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.machine import Machine
+from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.trees import describe_entry
 
 CONTEXT = 3
@@ -20,7 +20,7 @@ _MOST = 400
 
 def event_lines(observation: Observation, fwb: bool) -> list[list[str]]:
     """Each record's events, one a line."""
-    places = _Places(fwb)
+    places = _Places(fwb, observation.machine)
     return [list(places.lines(record)) for record in observation.records]
 
 
@@ -28,8 +28,10 @@ class _Places:
     """Which entry of the tree each address is, learnt from the events themselves: tables come and go. A table that is
     filled before it is linked has no place yet."""
 
-    def __init__(self, fwb: bool) -> None:
+    def __init__(self, fwb: bool, machine: Machine) -> None:
         self._fwb = fwb
+        self._machine = machine
+        self._granule = machine.granule
         self._tables: dict[int, tuple[int, int]] = {}
         """IPA and level of the page's first entry."""
 
@@ -42,21 +44,22 @@ class _Places:
             yield self._store(event) if event.kind in STORE_KINDS else str(event)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
-        level = outs[2] if len(outs) > 2 else NO_PAGE
-        if event.a == NO_PAGE or level > LAST_LEVEL:
+        granule, level = self._granule, level_of(outs)
+        if event.a == NO_PAGE or level is None:
             return
-        for page in range(min(event.b // PAGE_SIZE, MAX_ROOT_PAGES)):
-            self._tables[event.a + page * PAGE_SIZE] = page * (ENTRIES << LEVEL_SHIFTS[level]), level
+        for page in range(min(event.b // granule.page, MAX_ROOT_PAGES)):
+            first = page * (granule.entries << granule.level_shift(level))
+            self._tables[event.a + page * granule.page] = first, level
 
     def _store(self, event: Event) -> str:
-        page = event.a & -PAGE_SIZE
+        page = event.a & -self._granule.page
         if page not in self._tables:
             return str(event)
         ipa, level = self._tables[page]
-        ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
+        ipa += (event.a - page) // 8 << self._granule.level_shift(level)
         if is_table_entry(event.b, level):
-            self._tables[entry_address(event.b)] = ipa, level + 1
-        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
+            self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb, self._machine)}"
 
 
 def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:
@@ -96,7 +99,7 @@ def _equal(count: int) -> list[str]:
 
 def _renamed(left: Observation, right: Observation, record: int) -> list[Event]:
     """The left side's events of a record with the right side's addresses."""
-    renaming = Renaming()
+    renaming = Renaming(left.machine)
     for mine, theirs in zip(left.records[:record], right.records[:record], strict=True):
         for a, b in zip(events_of(mine.events), events_of(theirs.events), strict=False):
             renaming.same(a, b)

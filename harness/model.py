@@ -33,6 +33,7 @@ from harness.events import (
     WARNED,
 )
 from harness.executor import CrashReport, TargetDied
+from harness.granule import GRANULES
 from harness.machine import Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -52,6 +53,7 @@ from pgtable import (
     VERSIONS,
     Features,
     ForcePages,
+    Geometry,
     LinuxVersion,
     Memcache,
     PagePool,
@@ -63,7 +65,7 @@ from pgtable import (
 )
 from pgtable.pte import is_table, is_valid
 
-PROVIDES: Final = frozenset({"stage2", "4k"})
+PROVIDES: Final = frozenset({"stage2", *(granule.name for granule in GRANULES)})
 """What a program may ask for in `requires`."""
 
 _INIT: Final = Op(INIT, ())
@@ -71,6 +73,8 @@ _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
+_GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
+"""By values of the knob `granule`."""
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 
@@ -106,7 +110,7 @@ class Model:
         self.levels: list[int] = []
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
         self._program: Program | None = None
-        self._pools: dict[tuple[int, int], PagePool] = {}
+        self._pools: dict[tuple[int, int, int], PagePool] = {}
 
     @property
     def name(self) -> str:
@@ -130,7 +134,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         pieces, notes = self._run()
-        return decode(array("Q", b"".join(pieces)), notes)
+        return decode(array("Q", b"".join(pieces)), notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
@@ -140,11 +144,11 @@ class Model:
 
     def _pool(self, machine: Machine) -> PagePool:
         """A pool for the machine; made once, for that costs as much as running a small program."""
-        key = machine["pool_base"], machine["pool_pages"]
+        key = machine["pool_base"], machine["pool_pages"], machine["granule"]
         if key not in self._pools:
             if len(self._pools) == _KEPT_POOLS:
                 self._pools.clear()
-            self._pools[key] = PagePool(*key)
+            self._pools[key] = PagePool(*key[:2], page_size=machine.granule.page)
         return self._pools[key]
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
@@ -173,17 +177,24 @@ class _World:
     def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
         machine = program.machine
         features = Features(
-            fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
+            fwb=bool(machine["fwb"]),
+            tlb_range=bool(machine["tlb_range"]),
+            hw_af=bool(machine["hw_af"]),
+            lpa2=bool(machine["lpa2"]),
+            pa_bits_52=bool(machine["pa_bits_52"]),
+            parange=machine["parange"],
+            vmid16=bool(machine["vmid_bits"]),
         )
+        geometry = _GEOMETRIES[machine["granule"]]
         self.program = program
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.vtcr = get_vtcr(machine["ia_bits"], features)
+        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
-        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        self.stage2 = Stage2(self.vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -253,10 +264,10 @@ class _World:
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
-        pool = self.pool
+        pool, page = self.pool, self.program.machine.granule.page
         for index in range(pool.high_water):
             if pool.refcounts[index]:
-                pa = pool.base + index * 4096
+                pa = pool.base + index * page
                 yield memoryview(array("Q", (pa, pool.refcounts[index])))
                 yield pool.table(pa)
 

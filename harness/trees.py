@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.compare import (
-    LAST_LEVEL,
-    LEVEL_SHIFTS,
-    entry_address,
+    AddressField,
+    address_field,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
     start_level,
 )
-from harness.observation import ENTRIES, Observation, Page
-from pgtable.pte import describe
+from harness.granule import LAST_LEVEL
+from harness.machine import DEFAULT_MACHINE, Machine
+from harness.observation import Observation, Page
+from pgtable.pte import AddressFormat, describe
 
 _LEFT_WIDTH = 46
 
@@ -31,9 +32,9 @@ class _Run:
     count: int
 
 
-def describe_entry(entry: int, level: int, fwb: bool) -> str:
+def describe_entry(entry: int, level: int, fwb: bool, machine: Machine = DEFAULT_MACHINE) -> str:
     """An entry in words, as in a tree."""
-    return describe(entry, level, fwb)
+    return describe(entry, level, fwb, AddressFormat(machine.granule.shift, bool(machine["lpa2"])))
 
 
 def tree(observation: Observation, fwb: bool) -> list[str]:
@@ -42,10 +43,10 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
     if observation.root is None:
         lines.append("no table")
     else:
-        level = start_level(observation)
+        level, granule = start_level(observation), observation.machine.granule
         for number in range(observation.root_pages):
-            ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
-            pa = observation.root + number * 4096
+            ipa = number * (granule.entries << granule.level_shift(level))
+            pa = observation.root + number * granule.page
             if pa in observation.pages:
                 lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
             else:
@@ -67,19 +68,21 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
 def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, fwb: bool) -> Iterator[str]:
     indent = "  " * depth
     yield f"{indent}level {level} table {page.pa:#x} from ipa {ipa:#x}, {page.refcount} references"
-    for run in _runs(page, ipa, level):
+    machine = observation.machine
+    address = address_field(machine).address
+    for run in _runs(page, ipa, level, machine):
         times = f"  x{run.count}" if run.count > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {describe(run.entry, level, fwb)}{times}"
-        child = observation.pages.get(entry_address(run.entry)) if is_table_entry(run.entry, level) else None
+        yield f"{indent}  {run.ipa:#014x} {describe_entry(run.entry, level, fwb, machine)}{times}"
+        child = observation.pages.get(address(run.entry)) if is_table_entry(run.entry, level) else None
         if child is not None:
             yield from _table(observation, child, run.ipa, level + 1, depth + 2, fwb)
 
 
-def _runs(page: Page, ipa: int, level: int) -> Iterator[_Run]:
-    size = 1 << LEVEL_SHIFTS[level]
+def _runs(page: Page, ipa: int, level: int, machine: Machine) -> Iterator[_Run]:
+    size, addresses = 1 << machine.granule.level_shift(level), address_field(machine)
     run: _Run | None = None
     for index, entry in enumerate(page.entries):
-        if run and entry and not is_table_entry(entry, level) and entry == _continued(run, size):
+        if run and entry and not is_table_entry(entry, level) and entry == _continued(run, size, addresses):
             run = _Run(run.ipa, level, run.entry, run.count + 1)
             continue
         if run:
@@ -89,9 +92,11 @@ def _runs(page: Page, ipa: int, level: int) -> Iterator[_Run]:
         yield run
 
 
-def _continued(run: _Run, size: int) -> int:
+def _continued(run: _Run, size: int, addresses: AddressField) -> int:
     """What the entry after a run must be to belong to it: the adjacent address, or for an invalid entry the same."""
-    return run.entry + run.count * size if run.entry & 1 else run.entry
+    if not run.entry & 1:
+        return run.entry
+    return addresses.put(run.entry, addresses.address(run.entry) + run.count * size)
 
 
 def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:
@@ -105,14 +110,17 @@ def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[
             rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
         equal = 0
 
+    def say(entry: int, level: int) -> str:
+        return describe_entry(entry, level, fwb, left.machine)
+
     for ipa, level, a, b in paired_entries(left, right):
         if _alike(a, b, level):
             equal += 1
             continue
         flush()
         differing += 1
-        rows.append(_row("!", str(level), f"{ipa:#x}", describe(a, level, fwb), describe(b, level, fwb)))
-        if describe(a, level, fwb) == describe(b, level, fwb):
+        rows.append(_row("!", str(level), f"{ipa:#x}", say(a, level), say(b, level)))
+        if say(a, level) == say(b, level):
             rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
     flush()
     for ipa, level, mine, theirs in paired_tables(left, right):

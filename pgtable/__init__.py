@@ -13,10 +13,10 @@ through `MmOps`, in the kernel's order.
 """
 
 from pgtable.features import Features
-from pgtable.geometry import GRANULE_4K, Geometry
+from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
-from pgtable.pte import Prot, describe, leaf_prot
+from pgtable.pte import AddressFormat, Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
@@ -24,9 +24,12 @@ from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
     "GRANULE_4K",
+    "GRANULE_16K",
+    "GRANULE_64K",
     "LINUX_6_12",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
+    "AddressFormat",
     "Entries",
     "Features",
     "ForcePages",

@@ -11,8 +11,17 @@ class Features:
     tlb_range: FEAT_TLBIRANGE. TLB invalidation by range of pages.
     hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
         ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
+    lpa2: FEAT_LPA2, as the kernel uses it: 52-bit addresses with 4K and 16K pages, in descriptors of another format.
+        There is none for 64K pages; asked for it, the page-table code would take it all the same.
+    pa_bits_52: CONFIG_ARM64_PA_BITS_52: with 64K pages, physical addresses of 52 bits.
+    parange: ID_AA64MMFR0_EL1.PARange, 0 to 6: 32, 36, 40, 42, 44, 48 and 52 bits of physical address.
+    vmid16: VMIDs of 16 bits, else 8.
     """
 
     fwb: bool = True
     tlb_range: bool = True
     hw_af: bool = True
+    lpa2: bool = False
+    pa_bits_52: bool = False
+    parange: int = 6
+    vmid16: bool = True

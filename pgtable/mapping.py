@@ -14,7 +14,7 @@ from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk
 class Mapper:
     """Gives every entry of a range its leaf.
 
-    phys: physical address of the range's start. At or beyond 2^48 it is no address: leaves become
+    phys: physical address of the range's start. At or beyond phys_end it is no address: leaves become
     invalid entries that record owner_id. A range that only grows into such addresses changes over
     on the way.
     attrs: of the leaves (`pte.leaf_attrs`). cache: where table pages come from.
@@ -22,6 +22,7 @@ class Mapper:
     """
 
     __slots__ = (
+        "_address",
         "_block",
         "_cache",
         "_cache_maintenance",
@@ -32,6 +33,7 @@ class Mapper:
         "_owner",
         "_page",
         "_phys",
+        "_phys_end",
     )
 
     def __init__(
@@ -40,8 +42,10 @@ class Mapper:
         mm_ops: MmOps,
         hooks: Hooks,
         geometry: Geometry,
+        address: pte.AddressFormat,
         *,
         fwb: bool,
+        phys_end: int,
         cache: Memcache | None,
         phys: int,
         attrs: int = 0,
@@ -52,7 +56,9 @@ class Mapper:
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._cache = cache
+        self._address = address
         self._phys = phys
+        self._phys_end = phys_end
         self._owner = pte.owner_pte(owner_id)
         self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
         # The leaves of one range differ only in their addresses, so the rest is worked out once. So
@@ -86,12 +92,12 @@ class Mapper:
         if not self._entry.try_break(walk):
             self._mm_ops.put_page(child)
             return -EAGAIN
-        self._entry.make(walk, pte.table_pte(child))
+        self._entry.make(walk, pte.table_pte(self._address.to_pte(child)))
         return 0
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits."""
-        child = pte.to_phys(walk.old)
+        child = self._address.to_phys(walk.old)
         self._mm_ops.follow(child)
         if not self._fits(walk):
             return 0
@@ -109,15 +115,15 @@ class Mapper:
         if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
             return False
         phys = self._phys + addr - walk.start
-        return phys >= pte.PHYS_END or not phys & (size - 1)
+        return phys >= self._phys_end or not phys & (size - 1)
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
         old = walk.old
         phys = self._phys + walk.addr - walk.start
-        has_page = phys < pte.PHYS_END
+        has_page = phys < self._phys_end
         if has_page:
-            new = phys | (self._page if walk.level == LAST_LEVEL else self._block)
+            new = self._address.to_pte(phys) | (self._page if walk.level == LAST_LEVEL else self._block)
             # The same page with at most other permissions: the guest faults again if it must, and
             # that fault relaxes them without break-before-make.
             if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
@@ -144,13 +150,20 @@ class Mapper:
         store, mm_ops = self._hooks.pte_store, self._mm_ops
         entries, level, size = walk.entries, walk.level, walk.size
         attrs = self._page if level == LAST_LEVEL else self._block
+        phys_end, to_pte = self._phys_end, self._address.to_pte
+        own_encoding = min(phys_end, self._address.in_place + 1)
         maintenance = () if walk.flags & SKIP_CMO else self._cache_maintenance
         pa, phys = walk.pa, self._phys + walk.addr - walk.start
         index = walk.index
         stop = min(walk.stop, index + (walk.end - walk.addr) // size)
         while index < stop and not entries[index]:
-            has_page = phys < pte.PHYS_END
-            new = phys | attrs if has_page else self._owner
+            has_page = phys < phys_end
+            if phys < own_encoding:
+                new = phys | attrs
+            elif has_page:
+                new = to_pte(phys) | attrs
+            else:
+                new = self._owner
             if new:
                 store(pa, level, 0, pte.LOCKED, "plain")
                 entries[index] = pte.LOCKED

@@ -26,18 +26,20 @@ class Splitter:
     normal memory, whatever the block was.
     """
 
-    __slots__ = ("_cache", "_create", "_entry", "_free", "_geometry")
+    __slots__ = ("_address", "_cache", "_create", "_entry", "_free", "_geometry")
 
     def __init__(
         self,
         entry: EntryWriter,
         geometry: Geometry,
+        address: pte.AddressFormat,
         cache: Memcache,
         create_unlinked: CreateUnlinked,
         free_unlinked: Callable[[int, int], None],
     ) -> None:
         self._entry = entry
         self._geometry = geometry
+        self._address = address
         self._cache = cache
         self._create = create_unlinked
         self._free = free_unlinked
@@ -51,13 +53,13 @@ class Splitter:
         if not pages:
             return -ENOMEM
         force_pages = pages >= self._pages_of_tree(level)
-        child = self._create(pte.to_phys(old), level, pte.leaf_prot(old), self._cache, force_pages)
+        child = self._create(self._address.to_phys(old), level, pte.leaf_prot(old), self._cache, force_pages)
         if child < 0:
             return child
         if not self._entry.try_break(walk):
             self._free(child, level)
             return -EAGAIN
-        self._entry.make(walk, pte.table_pte(child))
+        self._entry.make(walk, pte.table_pte(self._address.to_pte(child)))
         return 0
 
     def _pages_of_tree(self, level: int) -> int:

@@ -13,6 +13,8 @@ struct s2fuzz_machine {
 	bool fwb;
 	bool tlb_range;
 	bool hw_af;
+	bool lpa2;
+	bool pa_bits_52;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -42,7 +44,7 @@ static __always_inline bool system_supports_tlb_range(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return false;
+	return s2fuzz_machine.lpa2;
 }
 
 static __always_inline bool system_supports_bti_kernel(void)
