@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from harness.compare import (
-    AddressField,
-    address_field,
     is_table_entry,
     leaked,
     paired_entries,
@@ -16,45 +11,42 @@ from harness.compare import (
 )
 from harness.granule import LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, Machine
-from harness.observation import Observation, Page
+from harness.observation import Observation
+from pgtable import Geometry
 from pgtable.pte import AddressFormat, describe
+from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Entries that follow each other and say the same about adjacent memory; shown as one line."""
-
-    ipa: int
-    level: int
-    entry: int
-    count: int
-
-
 def describe_entry(entry: int, level: int, fwb: bool, machine: Machine = DEFAULT_MACHINE) -> str:
     """An entry in words, as in a tree."""
-    return describe(entry, level, fwb, AddressFormat(machine.granule.shift, bool(machine["lpa2"])))
+    return describe(entry, level, fwb, _format(machine))
+
+
+def _format(machine: Machine) -> AddressFormat:
+    return AddressFormat(machine.granule.shift, bool(machine["lpa2"]))
 
 
 def tree(observation: Observation, fwb: bool) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
-    lines = []
+    lines: list[str] = []
+    read, granule = _reader(observation), observation.machine.granule
+    geometry, address = Geometry(granule.shift), _format(observation.machine)
     if observation.root is None:
         lines.append("no table")
     else:
-        level, granule = start_level(observation), observation.machine.granule
+        level = start_level(observation)
         for number in range(observation.root_pages):
             ipa = number * (granule.entries << granule.level_shift(level))
             pa = observation.root + number * granule.page
             if pa in observation.pages:
-                lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
+                lines += table_lines(pa, level, ipa, read, geometry, address, fwb=fwb)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        if table.pa in observation.pages:
-            lines += _table(observation, observation.pages[table.pa], 0, table.level + 1, 1, fwb)
+        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, fwb=fwb, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -65,38 +57,12 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
     return lines
 
 
-def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, fwb: bool) -> Iterator[str]:
-    indent = "  " * depth
-    yield f"{indent}level {level} table {page.pa:#x} from ipa {ipa:#x}, {page.refcount} references"
-    machine = observation.machine
-    address = address_field(machine).address
-    for run in _runs(page, ipa, level, machine):
-        times = f"  x{run.count}" if run.count > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {describe_entry(run.entry, level, fwb, machine)}{times}"
-        child = observation.pages.get(address(run.entry)) if is_table_entry(run.entry, level) else None
-        if child is not None:
-            yield from _table(observation, child, run.ipa, level + 1, depth + 2, fwb)
+def _reader(observation: Observation) -> ReadTable:
+    def read(pa: int) -> TablePage | None:
+        page = observation.pages.get(pa)
+        return None if page is None else TablePage(page.entries, f", {page.refcount} references")
 
-
-def _runs(page: Page, ipa: int, level: int, machine: Machine) -> Iterator[_Run]:
-    size, addresses = 1 << machine.granule.level_shift(level), address_field(machine)
-    run: _Run | None = None
-    for index, entry in enumerate(page.entries):
-        if run and entry and not is_table_entry(entry, level) and entry == _continued(run, size, addresses):
-            run = _Run(run.ipa, level, run.entry, run.count + 1)
-            continue
-        if run:
-            yield run
-        run = _Run(ipa + index * size, level, entry, 1) if entry else None
-    if run:
-        yield run
-
-
-def _continued(run: _Run, size: int, addresses: AddressField) -> int:
-    """What the entry after a run must be to belong to it: the adjacent address, or for an invalid entry the same."""
-    if not run.entry & 1:
-        return run.entry
-    return addresses.put(run.entry, addresses.address(run.entry) + run.count * size)
+    return read
 
 
 def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:

@@ -30,6 +30,7 @@ _MIN_IA_BITS: Final = 32
 _MAX_IA_BITS: Final = 52
 _PARANGE: Final = {48: 5, 52: 6}
 _PARANGE_MAX: Final = 15
+_ANY_CPU: Final = Features()
 
 
 def phys_bits(features: Features, geometry: Geometry) -> int:
@@ -37,7 +38,7 @@ def phys_bits(features: Features, geometry: Geometry) -> int:
     return 52 if features.lpa2 or (features.pa_bits_52 and geometry == GRANULE_64K) else 48
 
 
-def get_vtcr(ia_bits: int, features: Features, geometry: Geometry = GRANULE_4K) -> int:
+def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:
     """The value KVM gives a VM with ia_bits of guest address, 32..52 (kvm_get_vtcr).
 
     More than 48 bits are not refused where neither CPU nor granule has them: that is the caller's to check.

@@ -11,10 +11,8 @@ from pgtable import (
     TLBI_TTL_UNKNOWN,
     VERSIONS,
     Features,
-    Geometry,
     PagePool,
     Prot,
-    Stage2,
     WalkFlags,
 )
 from pgtable.pte import FORMAT_4K, LOCKED, leaf_attrs, leaf_pte, table_pte
@@ -647,12 +645,6 @@ def test_arguments_are_u64(make_world):
     world.took()
     assert world.s2.unmap(TOP + PAGE, TOP + PAGE) == 0
     assert world.log[-1] == ("tlbi_range", PAGE, 1)
-
-
-def test_other_granules_are_refused(make_world):
-    world = make_world(40)
-    with pytest.raises(ValueError, match="4K"):
-        Stage2(0, world, world, Features(), geometry=Geometry(16))
 
 
 PAGES = 6
