@@ -27,7 +27,7 @@ from harness.codec import (
 )
 from harness.granule import GRANULE_4K, GRANULES, Granule
 from harness.machine import DEFAULTS, Machine
-from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PROT_BITS, U64_MAX, Kind, Op
+from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PLANTED_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
 FRESH_SIZES: Final = (40, 136)
@@ -373,7 +373,33 @@ def _detach(at: Place, choice: Random) -> list[Op]:
     made = Op.of(
         "create_unlinked", phys=at.ipa + at.memory, level=level, prot=_RW, mc=2, force_pte=int(choice.random() < 0.2)
     )
+    if choice.random() < 0.3:
+        return [made, Op.of("link", ipa=_page(at, choice), table=choice.choice((0, 0, 1)))]
     return [made, Op.of("free_unlinked", table=choice.choice((0, 0, 1, 2)))]
+
+
+def _run_out(at: Place, choice: Random) -> list[Op]:
+    """Memory for a table is not there, though the memcache was topped up. The guest faults again."""
+    far = at.next(choice.choice((0, at.block, 5 * at.block, at.large)))
+    size = choice.choice((at.page, 2 * at.block))
+    failed = [
+        _map(far, _page(far, choice), size, _RW, choice),
+        Op.of("set_owner", ipa=far.ipa, size=at.page, mc=4, owner=1),
+    ]
+    return [
+        Op.of("fail_alloc", nth=choice.choice((1, 1, 2))),
+        choice.choice(failed),
+        _map(far, far.ipa, at.page, _RWX, choice),
+    ]
+
+
+def _tamper(at: Place, choice: Random) -> list[Op]:
+    """Somebody else writes an entry, before the guest faults there."""
+    level, ipa = choice.choice(((3, _page(at, choice)), (3, _page(at, choice)), (2, at.ipa), (1, at.ipa)))
+    value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["locked"], PLANTED_NAMES["table"], 0, 4))
+    table = _map(at, _page(at, choice), at.page, _RW, choice)
+    after = choice.choice((_map(at, ipa, at.page, _RWX, choice), Op.of("unmap", ipa=ipa, size=at.page)))
+    return [table, Op.of("plant", ipa=ipa, level=level, pte=value), after]
 
 
 def _clean(at: Place, choice: Random) -> list[Op]:
@@ -399,7 +425,7 @@ def _shrink(at: Place, choice: Random) -> list[Op]:
 _SCENES: Final[tuple[Callable[[Place, Random], list[Op]], ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _clean),
+    *(_protect, _protect, _permit, _age, _age, _clean, _run_out, _tamper),
 )
 _DEAR_SCENES: Final = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""

@@ -21,10 +21,22 @@ from typing import Final
 
 from harness.granule import GRANULE_4K, GRANULES, Granule
 from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool
-from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, MAX_UNLINKED, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.ops import (
+    FLAG_NAMES,
+    LIMITS,
+    MAP_FLAG_BITS,
+    MAX_UNLINKED,
+    OPS,
+    PLANTED_NAMES,
+    PROT_BITS,
+    U64_MAX,
+    Kind,
+    Op,
+    OpDef,
+)
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 3
+CODEC: Final = 5
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -46,6 +58,8 @@ _NEAR: Final = 16
 """Pages."""
 
 _MEMORY: Final = 0x8000_0000
+_PLAIN_PA: Final = 1 << 48
+"""Below it an address is its own encoding in an entry."""
 _DELTAS: Final = {
     48: (_MEMORY, 0, 0x4000_0000, 0x1_0000_0000),
     52: (_MEMORY, 0, 0x5_0000_4000_0000, 0xA_0001_0000_0000),
@@ -120,6 +134,15 @@ def _space(granule: Granule, ia_bits: int, phys_bits: int) -> Space:
 _PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 1 << 2)
 """Valid, readable, writable, not executable, three software bits, and a bit of the memory type (or an owner's id)."""
 
+_LOCKED, _TABLE = PLANTED_NAMES["locked"], PLANTED_NAMES["table"]
+_PLANTED: Final = (
+    *(_LOCKED, _TABLE, 0, _LOCKED | 1 << 2, 1 << 2, 0xFF << 2, 1 << 55, 0x7DB),
+    *(0x7D9, 0x3DB, 0x3D9, 0x75B, 1 << 54 | 0x7D9, 1 << 55 | 0x7DB, 0x7C7, 0x781),
+)
+"""Entries without their addresses: invalid ones with and without a lock or an owner, one with a software bit; then a
+page and a block, old ones, a read-only page, a block that is not executable, a page with a software bit, one of device
+memory, and a block without a memory type."""
+
 _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
 
@@ -144,6 +167,7 @@ _COMMON_SPLIT_CACHES: Final = (1, 2, 1, 2, 3, 0, 4, 1)
 """A split fills a table for every page it takes, which is dear."""
 _COMMON_LEVELS: Final = (2, 2, 2, 1, 1, 2, 0, 3)
 _COMMON_UNLINKED: Final = (0, 0, 0, 1, 1, 2, 3)
+_COMMON_NTHS: Final = (1, 1, 1, 1, 2, 2, 3, 4)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
@@ -488,6 +512,25 @@ def _decode_unlinked(source: _Bytes, _space: Space, _ipa: int) -> int:
     return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
 
 
+def _decode_nth(source: _Bytes, _space: Space, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.NTH] + 1)
+    return _COMMON_NTHS[first % len(_COMMON_NTHS)] if first < _CHOICES else first - _CHOICES
+
+
+def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
+    """Valid entries translate to where maps of `ipa` do, a block or a page on."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    entry, shift = _PLANTED[first & 15], first >> 4 & 3
+    if entry & 1 == 0 or entry == _TABLE:
+        return entry
+    phys = ipa + _MEMORY + (shift & 1) * space.block + (shift >> 1) * space.page
+    return entry | phys & _PLAIN_PA - 1 & -space.page
+
+
 def _decode_switch(source: _Bytes, _space: Space, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -563,6 +606,8 @@ _DECODERS: Final = {
     Kind.UNLINKED: _decode_unlinked,
     Kind.SWITCH: _decode_switch,
     Kind.PTE: _decode_pte,
+    Kind.NTH: _decode_nth,
+    Kind.PLANTED: _decode_planted,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -579,6 +624,8 @@ _ENCODERS: Final = {
     Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
     Kind.SWITCH: _encode_switch,
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
+    Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
+    Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
 }
 
 

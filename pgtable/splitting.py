@@ -5,13 +5,17 @@ before it takes the block's place.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EAGAIN, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.geometry import LAST_LEVEL, Geometry
 from pgtable.memory import Memcache
 from pgtable.walker import Walk
+
+_FIRST_LEVEL: Final = 1
+"""The first of which stage2_block_get_nr_page_tables() knows how many pages a split takes, whatever the granule."""
 
 CreateUnlinked = Callable[[int, int, int, Memcache, bool], int]
 """(phys, level, prot, cache, force_pages): the table's address, or a negative errno."""
@@ -26,7 +30,7 @@ class Splitter:
     normal memory, whatever the block was.
     """
 
-    __slots__ = ("_address", "_cache", "_create", "_entry", "_free", "_geometry")
+    __slots__ = ("_address", "_cache", "_create", "_entry", "_free", "_geometry", "_warn_once")
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Splitter:
         cache: Memcache,
         create_unlinked: CreateUnlinked,
         free_unlinked: Callable[[int, int], None],
+        warn_once: Callable[[str], None],
     ) -> None:
         self._entry = entry
         self._geometry = geometry
@@ -43,12 +48,20 @@ class Splitter:
         self._cache = cache
         self._create = create_unlinked
         self._free = free_unlinked
+        self._warn_once = warn_once
 
     def visit(self, walk: Walk, visit: int) -> int:
-        """The visitor, for LEAF. -ENOMEM when the cache runs out; what was split until then stays."""
+        """The visitor, for LEAF. -ENOMEM when the cache runs out; what was split until then stays.
+
+        -EINVAL, with a warning, for a leaf of level 0 or above, which somebody else must have put there. One of level 1
+        is split, even where the granule has no such blocks.
+        """
         old, level = walk.old, walk.level
         if level == LAST_LEVEL or not pte.is_valid(old):
             return 0
+        if level < _FIRST_LEVEL:
+            self._warn_once("stage2_block_get_nr_page_tables")
+            return -EINVAL
         pages = len(self._cache.pages)
         if not pages:
             return -ENOMEM
