@@ -22,12 +22,12 @@ class Mapper:
     """
 
     __slots__ = (
-        "_address",
         "_block",
         "_cache",
         "_cache_maintenance",
         "_entry",
         "_first_level",
+        "_format",
         "_hooks",
         "_mm_ops",
         "_owner",
@@ -56,7 +56,7 @@ class Mapper:
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._cache = cache
-        self._address = address
+        self._format = address
         self._phys = phys
         self._phys_end = phys_end
         self._owner = pte.owner_pte(owner_id)
@@ -92,12 +92,12 @@ class Mapper:
         if not self._entry.try_break(walk):
             self._mm_ops.put_page(child)
             return -EAGAIN
-        self._entry.make(walk, pte.table_pte(self._address.to_pte(child)))
+        self._entry.make(walk, pte.table_pte(self._format.to_pte(child)))
         return 0
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits."""
-        child = self._address.to_phys(walk.old)
+        child = self._format.to_phys(walk.old)
         self._mm_ops.follow(child)
         if not self._fits(walk):
             return 0
@@ -119,23 +119,25 @@ class Mapper:
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
-        old = walk.old
         phys = self._phys + walk.addr - walk.start
-        has_page = phys < self._phys_end
-        if has_page:
-            new = self._address.to_pte(phys) | (self._page if walk.level == LAST_LEVEL else self._block)
-            # The same page with at most other permissions: the guest faults again if it must, and
-            # that fault relaxes them without break-before-make.
-            if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
-                return -EAGAIN
-        else:
-            new = self._owner
+        if phys < self._phys_end:
+            attrs = self._page if walk.level == LAST_LEVEL else self._block
+            return self._put(walk, self._format.to_pte(phys) | attrs, phys)
+        return self._put(walk, self._owner, None)
+
+    def _put(self, walk: Walk, new: int, phys: int | None) -> int:
+        """Give the entry a new leaf, for memory at phys or for none."""
+        old = walk.old
+        # The same page with at most other permissions: the guest faults again if it must, and that
+        # fault relaxes them without break-before-make.
+        if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
+            return -EAGAIN
         if not (old ^ new) & pte.HARDWARE and not walk.flags & SHARED:
             self._store_software_bits(walk, new)
             return 0
         if not self._entry.try_break(walk):
             return -EAGAIN
-        if has_page and not walk.flags & SKIP_CMO:
+        if phys is not None and not walk.flags & SKIP_CMO:
             for maintain in self._cache_maintenance:
                 self._mm_ops.follow(phys)
                 maintain(phys, walk.size)
@@ -150,8 +152,8 @@ class Mapper:
         store, mm_ops = self._hooks.pte_store, self._mm_ops
         entries, level, size = walk.entries, walk.level, walk.size
         attrs = self._page if level == LAST_LEVEL else self._block
-        phys_end, to_pte = self._phys_end, self._address.to_pte
-        own_encoding = min(phys_end, self._address.in_place + 1)
+        phys_end, to_pte = self._phys_end, self._format.to_pte
+        own_encoding = min(phys_end, self._format.in_place + 1)
         maintenance = () if walk.flags & SKIP_CMO else self._cache_maintenance
         pa, phys = walk.pa, self._phys + walk.addr - walk.start
         index = walk.index
