@@ -6,6 +6,7 @@ kernels       the kernels whose file has the anchor
 flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`), or `crash`, `hang`
 anchor        one line of the file, quoted
 replacement   what stands there instead
+granule       the size of page it is looked for with (left out: 4k)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
 shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
@@ -53,6 +54,7 @@ class Mutant:
     occurrence: int | None
     executions: int = EXECUTIONS
     shown_by: str | None = None
+    granule: str = "4k"
 
     @property
     def is_harder(self) -> bool:
@@ -88,13 +90,14 @@ def load(path: Path) -> Mutant:
         data.get("occurrence"),
         data.get("executions", EXECUTIONS),
         data.get("shown_by"),
+        data.get("granule", "4k"),
     )
 
 
 def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, Any]]:
     """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
-    command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS)]
+    command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS), "--granule", mutant.granule]
     root = ROOT
     if mutant.file == "pgtable.c":
         changed = work / "pgtable.c"
