@@ -1,14 +1,18 @@
 """The visitor that maps memory and records owners: the two differ only in what a leaf becomes."""
 
 from collections.abc import Callable
+from typing import Final
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
-from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL, Geometry
-from pgtable.hooks import Hooks
+from pgtable.geometry import LAST_LEVEL, Geometry
+from pgtable.hooks import Hooks, LeafRun
 from pgtable.memory import Memcache, MmOps
-from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk
+from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk, next_used
+
+_LONG_RUN: Final = 16
+"""Leaves from which on it pays to do them all at once."""
 
 
 class Mapper:
@@ -25,15 +29,18 @@ class Mapper:
         "_block",
         "_cache",
         "_cache_maintenance",
+        "_cleans",
         "_entry",
         "_first_level",
         "_format",
         "_hooks",
+        "_invalidates",
         "_mm_ops",
         "_owner",
         "_page",
         "_phys",
         "_phys_end",
+        "_plain_end",
     )
 
     def __init__(
@@ -59,16 +66,19 @@ class Mapper:
         self._format = address
         self._phys = phys
         self._phys_end = phys_end
+        # Up to there an address is its own encoding.
+        self._plain_end = min(phys_end, address.in_place + 1)
         self._owner = pte.owner_pte(owner_id)
         self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
         # The leaves of one range differ only in their addresses, so the rest is worked out once. So
         # is what makes memory and instruction fetches agree before the guest can reach a page.
         self._page = page = pte.leaf_pte(0, attrs, LAST_LEVEL)
         self._block = pte.leaf_pte(0, attrs, geometry.min_block_level)
+        self._cleans, self._invalidates = pte.is_cacheable(page, fwb), pte.is_executable(page)
         self._cache_maintenance: list[Callable[[int, int], None]] = []
-        if pte.is_cacheable(page, fwb):
+        if self._cleans:
             self._cache_maintenance.append(mm_ops.dcache_clean_inval_poc)
-        if pte.is_executable(page):
+        if self._invalidates:
             self._cache_maintenance.append(mm_ops.icache_inval_pou)
 
     def visit(self, walk: Walk, visit: int) -> int:
@@ -76,7 +86,7 @@ class Mapper:
         if visit == LEAF:
             if not self._fits(walk):
                 return self._install_table(walk)
-            return self._replace(walk) if walk.old or walk.flags & SHARED else self._fill(walk)
+            return 0 if not walk.old and self._fill(walk) else self._replace(walk)
         if visit == TABLE_PRE:
             return self._merge(walk)
         return -EINVAL
@@ -144,45 +154,28 @@ class Mapper:
         self._entry.make(walk, new)
         return 0
 
-    def _fill(self, walk: Walk) -> int:
-        """Give a run of empty entries their leaves, where nothing is in the way: most leaves come so.
+    def _fill(self, walk: Walk) -> bool:
+        """Whether the hooks took a long run of empty entries all at once, as most leaves come. They are written.
 
         What happens to each entry, and in which order, is the same as in `_replace`.
         """
-        store, mm_ops = self._hooks.pte_store, self._mm_ops
-        entries, level, size = walk.entries, walk.level, walk.size
-        attrs = self._page if level == LAST_LEVEL else self._block
-        phys_end, to_pte = self._phys_end, self._format.to_pte
-        own_encoding = min(phys_end, self._format.in_place + 1)
-        maintenance = () if walk.flags & SKIP_CMO else self._cache_maintenance
-        pa, phys = walk.pa, self._phys + walk.addr - walk.start
-        index = walk.index
-        stop = min(walk.stop, index + (walk.end - walk.addr) // size)
-        while index < stop and not entries[index]:
-            has_page = phys < phys_end
-            if phys < own_encoding:
-                new = phys | attrs
-            elif has_page:
-                new = to_pte(phys) | attrs
-            else:
-                new = self._owner
-            if new:
-                store(pa, level, 0, pte.LOCKED, "plain")
-                entries[index] = pte.LOCKED
-                if has_page:
-                    for maintain in maintenance:
-                        mm_ops.follow(phys)
-                        maintain(phys, size)
-                mm_ops.get_page(pa)
-                store(pa, level, pte.LOCKED, new, "release")
-                entries[index] = new
-            else:
-                store(pa, level, 0, 0, "plain")
-            index += 1
-            pa += ENTRY_SIZE
-            phys += size
-        walk.index = index - 1
-        return 0
+        index, stop, size, flags = walk.index, walk.stop, walk.size, walk.flags
+        phys = self._phys + walk.addr - walk.start
+        count = min(stop - index, (walk.end - walk.addr) // size, (self._plain_end - phys) // size)
+        if count < _LONG_RUN:
+            return False
+        count = min(count, next_used(walk.entries, index, stop) - index)
+        first = phys | (self._page if walk.level == LAST_LEVEL else self._block)
+        lock = "cmpxchg" if flags & SHARED else "plain"
+        maintain = not flags & SKIP_CMO
+        clean, invalidate = maintain and self._cleans, maintain and self._invalidates
+        run = LeafRun(walk.pa, walk.level, lock, first, phys, size, count, clean, invalidate)
+        done = self._hooks.fill(run)
+        if not done:
+            return False
+        walk.entries[index : index + done] = run.leaves(done)
+        walk.index = index + done - 1
+        return True
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""
