@@ -103,22 +103,23 @@ class AddressField:
     at: int | None
     bits: int = field(init=False)
     """Those of a PTE that hold them."""
+    _in_place: int = field(init=False)
+    _high: int = field(init=False)
+    """The mask of the others, moved down to bit 0."""
 
     def __post_init__(self) -> None:
-        high = 0 if self.at is None else ((1 << _MAX_PA_BITS - self.top) - 1) << self.at
-        object.__setattr__(self, "bits", (1 << self.top) - (1 << self.low) | high)
+        in_place = (1 << self.top) - (1 << self.low)
+        high = 0 if self.at is None else (1 << _MAX_PA_BITS - self.top) - 1
+        for name, value in {"bits": in_place | high << (self.at or 0), "_in_place": in_place, "_high": high}.items():
+            object.__setattr__(self, name, value)
 
     def address(self, entry: int) -> int:
         """The output address of a PTE."""
-        address = entry & ((1 << self.top) - (1 << self.low))
-        if self.at is not None:
-            address |= (entry >> self.at & ((1 << _MAX_PA_BITS - self.top) - 1)) << self.top
-        return address
+        return entry & self._in_place | (entry >> (self.at or 0) & self._high) << self.top
 
     def put(self, entry: int, address: int) -> int:
         """The PTE with another output address."""
-        entry = entry & ~self.bits | address & ((1 << self.top) - (1 << self.low))
-        return entry if self.at is None else entry | address >> self.top << self.at & self.bits
+        return entry & ~self.bits | address & self._in_place | (address >> self.top & self._high) << (self.at or 0)
 
 
 _MAX_PA_BITS: Final = 52

@@ -67,7 +67,7 @@ class Mapper:
         self._phys = phys
         self._phys_end = phys_end
         # Up to there an address is its own encoding.
-        self._plain_end = min(phys_end, address.in_place + 1)
+        self._plain_end = min(phys_end, 1 << address.in_place.bit_length())
         self._owner = pte.owner_pte(owner_id)
         self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
         # The leaves of one range differ only in their addresses, so the rest is worked out once. So
