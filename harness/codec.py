@@ -36,7 +36,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 5
+CODEC: Final = 6
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -326,7 +326,7 @@ _COUNTS: Final = (b"\0", bytes((_ONE_KNOB,)), bytes((_TWO_KNOBS,)))
 def _fitted(knobs: dict[str, int]) -> Machine:
     """The machine of knobs that are each in their range."""
     granule = GRANULES[knobs["granule"]]
-    highest = highest_pool(granule, bool(knobs["lpa2"]))
+    highest = highest_pool(knobs)
     base = knobs["pool_base"]
     knobs["pool_base"] = (base if base <= highest else base % (highest + 1)) & -granule.page
     return Machine(tuple(knobs.values()))

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import Renaming, address_field, is_table_entry, level_of
-from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
-from harness.machine import Machine
+from harness.compare import Renaming, address_field, is_table_entry, level_of, root_field
+from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
+from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.tlbi import decode
 from harness.trees import describe_entry
 
 CONTEXT = 3
@@ -41,7 +42,7 @@ class _Places:
                 self._tables.pop(event.a, None)
             elif event.kind == ALLOC_EXACT:
                 self._root(event, record.outs)
-            yield self._store(event) if event.kind in STORE_KINDS else str(event)
+            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event, self._machine)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
         granule, level = self._granule, level_of(outs)
@@ -60,6 +61,16 @@ class _Places:
         if is_table_entry(event.b, level):
             self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
         return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb, self._machine)}"
+
+
+def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
+    """An event in a line; an instruction that says something in its operand, in words as well."""
+    if event.instruction == TLBI:
+        invalidation = decode(event.a, event.b, bool(machine["lpa2"]))
+        return f"{event}" if invalidation is None else f"{event}: {invalidation}"
+    if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
+        return f"{event}: VMID {event.b >> 48:#x}, root {root_field(machine).address(event.b):#x}"
+    return str(event)
 
 
 def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:

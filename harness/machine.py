@@ -20,7 +20,8 @@ MAX_BUDGET: Final = 65536
 _PA_BITS: Final = 48
 _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
-"""Of the granule whose entries have room for 52 bits without LPA2."""
+"""Of the granule that has 52 bits without LPA2."""
+MAX_VMID: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,22 @@ KNOBS: Final = (
         ("never", "always", "unless_rwx"),
         "when map does without blocks; unless_rwx is what pKVM's host does for memory",
     ),
+    _flag("ttl", "FEAT_TTL: a TLB invalidation by address may hint the level of the entry"),
+    _flag("cnp", "FEAT_TTCNP: VTTBR_EL2.CnP says that all CPUs share the tables"),
+    _flag("repeat_tlbi", "the workaround ARM64_WORKAROUND_REPEAT_TLBI", default=0),
+    _choice(
+        "kvm_mode",
+        0,
+        ("nvhe", "vhe", "pkvm_guest", "pkvm_host"),
+        "how KVM runs, and so its TLB maintenance; under pKVM, whether this stage 2 is a guest's or the host's own",
+    ),
+    _choice(
+        "vcpu",
+        0,
+        ("none", "own", "foreign"),
+        "the vCPU that runs where the TLB is invalidated: none, one of this stage 2, or one of another",
+    ),
+    Knob("vmid", 1, 0, MAX_VMID, "VMID of this stage 2"),
     _choice("granule", 0, tuple(one.name for one in GRANULES), "size of a page, and of a table; the kernel's own"),
     _flag("lpa2", "FEAT_LPA2: 52-bit addresses with 4K and 16K pages, in other descriptors", default=0),
     _flag("pa_bits_52", "CONFIG_ARM64_PA_BITS_52: 52-bit physical addresses with 64K pages", default=0),
@@ -99,11 +116,15 @@ KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
 DEFAULTS: Final[Mapping[str, int]] = {knob.name: knob.default for knob in KNOBS}
 
 
-def highest_pool(granule: Granule, lpa2: bool) -> int:
-    """The highest pool_base at which the address of each page fits into an entry. Entries of 64K pages have room for
-    52 bits, whether the kernel reckons with so many or not."""
-    bits = _MAX_PA_BITS if lpa2 or granule.shift == _LPA_SHIFT else _PA_BITS
-    return (1 << bits) - MAX_POOL_PAGES * granule.page
+def phys_bits(knobs: Mapping[str, int] | Machine) -> int:
+    """Bits of physical address that the page-table code reckons with on a machine with these knobs: 48 or 52."""
+    is_lpa = knobs["pa_bits_52"] and GRANULES[knobs["granule"]].shift == _LPA_SHIFT
+    return _MAX_PA_BITS if knobs["lpa2"] or is_lpa else _PA_BITS
+
+
+def highest_pool(knobs: Mapping[str, int] | Machine) -> int:
+    """The highest pool_base of a machine with these knobs: memory ends with the physical addresses."""
+    return (1 << phys_bits(knobs)) - MAX_POOL_PAGES * GRANULES[knobs["granule"]].page
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +148,11 @@ class Machine:
             raise ValueError(f"pool_base: {problem}, got {self['pool_base']:#x}")
 
     def _problem_of_pool(self) -> str | None:
-        """Tables whose addresses do not fit into entries would send the code under test astray, both sides alike."""
+        """Entries with the addresses of tables elsewhere would send the code under test astray, both sides alike."""
         granule = self.granule
         if self["pool_base"] % granule.page:
             return f"expected a multiple of {granule.page:#x}, for pages of {granule.name}"
-        highest = highest_pool(granule, bool(self["lpa2"]))
+        highest = highest_pool(self)
         return None if self["pool_base"] <= highest else f"expected 0x0 to {highest:#x}"
 
     @classmethod
@@ -153,8 +174,7 @@ class Machine:
     @property
     def phys_bits(self) -> int:
         """Bits of physical address that the page-table code reckons with: 48 or 52."""
-        is_lpa = self["pa_bits_52"] and self.granule.shift == _LPA_SHIFT
-        return _MAX_PA_BITS if self["lpa2"] or is_lpa else _PA_BITS
+        return phys_bits(self)
 
     @property
     def forces_write_back(self) -> bool:

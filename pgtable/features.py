@@ -11,6 +11,9 @@ class Features:
     tlb_range: FEAT_TLBIRANGE. TLB invalidation by range of pages.
     hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
         ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
+    ttl: FEAT_TTL. TLB invalidation by address may hint the entry's level.
+    cnp: FEAT_TTCNP. VTTBR_EL2 may say that all CPUs share the tables.
+    repeat_tlbi: a CPU that completes a TLB invalidation only when another follows (ARM64_WORKAROUND_REPEAT_TLBI).
     lpa2: FEAT_LPA2, as the kernel uses it: 52-bit addresses with 4K and 16K pages, in descriptors of another format.
         There is none for 64K pages; asked for it, the page-table code would take it all the same.
     pa_bits_52: CONFIG_ARM64_PA_BITS_52: with 64K pages, physical addresses of 52 bits.
@@ -21,6 +24,9 @@ class Features:
     fwb: bool = True
     tlb_range: bool = True
     hw_af: bool = True
+    ttl: bool = True
+    cnp: bool = True
+    repeat_tlbi: bool = False
     lpa2: bool = False
     pa_bits_52: bool = False
     parange: int = 6

@@ -35,7 +35,7 @@ def _machine_of(values: tuple[int, ...]) -> Machine:
     """The machine of knobs that are each in their range; its pool where its granule allows."""
     knobs = {knob.name: value for knob, value in zip(KNOBS, values, strict=True)}
     granule = GRANULES[knobs["granule"]]
-    knobs["pool_base"] = min(knobs["pool_base"] & -granule.page, highest_pool(granule, bool(knobs["lpa2"])))
+    knobs["pool_base"] = min(knobs["pool_base"] & -granule.page, highest_pool(knobs))
     return Machine.of(**knobs)
 
 

@@ -67,11 +67,13 @@ def test_what_the_fuzzer_chooses_from(granule: Granule) -> None:
 
 def test_pools_lie_where_the_granule_allows() -> None:
     for number, granule in enumerate(GRANULES):
-        for lpa2 in (0, 1):
-            highest = highest_pool(granule, bool(lpa2))
-            assert Machine.of(granule=number, lpa2=lpa2, pool_base=highest)["pool_base"] == highest
+        for knobs in ({}, {"lpa2": 1}, {"pa_bits_52": 1}):
+            machine = Machine.of(granule=number, **knobs)
+            highest = highest_pool(machine)
+            assert machine.replace("pool_base", highest)["pool_base"] == highest
+            assert highest + 256 * granule.page == 1 << machine.phys_bits
             with pytest.raises(ValueError, match="pool_base: expected"):
-                Machine.of(granule=number, lpa2=lpa2, pool_base=highest + granule.page)
+                machine.replace("pool_base", highest + granule.page)
     with pytest.raises(ValueError, match="multiple of 0x10000"):
         Machine.of(granule=2, pool_base=0x4400_1000)
 

@@ -67,8 +67,7 @@ def test_every_bit_of_an_address(kernels: ByGranule, granule: Granule) -> None:
             for bit in range(granule.shift, 52)
         )
         programs.append(Program((*ops, Op.of("walk", ipa=0, size=64 * granule.page, flags=7)), wide))
-        bits = 52 if knobs.get("lpa2") or granule.shift == 16 else 48
-        programs += [Program(ops[:3], wide.replace("pool_base", 1 << bit)) for bit in range(26, bits)]
+        programs += [Program(ops[:3], wide.replace("pool_base", 1 << bit)) for bit in range(26, wide.phys_bits)]
     assert disagreements(kernels, programs) == []
 
 
