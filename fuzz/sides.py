@@ -7,17 +7,20 @@ A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import BadInput
 from harness.executor import Executor
+from harness.granule import GRANULE_4K, Granule
+from harness.machine import Machine
 from harness.model import Model
 from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS, Image, build
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference, Several
+from reference.kbuild import Configuration, has_52_bits
 from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare
 
@@ -49,20 +52,53 @@ class Side:
         """Whether Linux's own file runs on this side."""
         return self.kind != "model"
 
-    def image(self, progress: Callable[[str], None]) -> Image:
-        """The kernel's image, built if need be. Raises BadInput or ToolFailure."""
+    def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K, has_52_bits: bool = False) -> Image:
+        """The kernel's image for that granule, built if need be; with 64K pages, the kernel's own build decides whether
+        physical addresses have 52 bits. Raises BadInput or ToolFailure."""
         if self.kind == "kernel-make" and self.patches:
             raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
         if self.kind == "kernel-make":
-            return build_by_make(tree, self.what, progress)
-        return build(tree, self.flavour, progress)
+            return build_by_make(tree, Configuration(self.what, granule, has_52_bits), progress)
+        return build(tree, self.flavour, progress, granule)
 
-    def open(self, progress: Callable[[str], None] = lambda _: None) -> Executor:
-        """The executor. Raises BadInput for a side that cannot be, ToolFailure where the environment fails."""
+    def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
+        """An executor for programs of any granule. A kernel's images for `granules` are built now, others when their
+        first program comes.
+
+        Raises BadInput for a side that cannot be, ToolFailure where the environment fails.
+        """
         if self.kind == "model":
             return Model(self.what)
-        return Reference(self.image(progress), self._full_name)
+        if self.kind == "kernel-make":
+            made = self._made_kernel(progress)
+            for granule in granules:
+                made.of((granule, False))
+            return made
+        kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
+        for granule in granules:
+            kernel.of(granule)
+        return kernel
+
+    def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
+        """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
+        if self.kind == "model":
+            return Model(self.what)
+        return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
+
+    def _made_kernel(self, progress: Callable[[str], None]) -> Several[tuple[Granule, bool]]:
+        def choose(machine: Machine) -> tuple[Granule, bool]:
+            return machine.granule, has_52_bits(machine)
+
+        return Several(
+            lambda key: Reference(self.image(progress, *key), self._full_name),
+            choose,
+            (GRANULE_4K, False),
+            self._full_name,
+        )
+
+    def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
+        return Reference(self.image(progress, granule), self._full_name)
 
     @property
     def _full_name(self) -> str:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.granule import GRANULE_4K, Granule
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
 FLAVOURS: Final = ("plain", "ubsan")
 """How the hosted files are compiled: as they are, or with UBSan, whose reports become WARN-class events."""
 
-PAGE_SHIFT: Final = 12
 OURS: Final = Path(__file__).parent / "kernel"
 SHIM: Final = Path(__file__).parent / "shim"
 
@@ -94,7 +94,6 @@ _HOSTED_FLAGS: Final = (
     "-D__KERNEL__",
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
-    f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
 _HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "ops.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
@@ -121,6 +120,7 @@ class Image:
     flavour: str
     compiler: str
     sha256: str
+    granule: Granule = GRANULE_4K
 
     @property
     def has_counters(self) -> bool:
@@ -132,6 +132,7 @@ class Image:
         return {
             "compiler": self.compiler,
             "flavour": self.flavour,
+            "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
             "pgtable_sha256": self.tree.pgtable_sha256,
@@ -149,23 +150,36 @@ def find_toolchain() -> Toolchain:
     raise ToolFailure("no clang with ld.lld was found; run `make setup`, or install clang-19 and lld-19")
 
 
-def build(tree: KernelTree, flavour: str = "plain", progress: Callable[[str], None] = lambda _: None) -> Image:
-    """The test kernel that hosts `tree`'s pgtable.c.
+def build(
+    tree: KernelTree,
+    flavour: str = "plain",
+    progress: Callable[[str], None] = lambda _: None,
+    granule: Granule = GRANULE_4K,
+) -> Image:
+    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return Builder(tree, flavour, find_toolchain(), progress).image()
+    return Builder(tree, flavour, find_toolchain(), progress, granule).image()
 
 
 class Builder:
     """One build. `make_build.py` makes one whose hosted objects come from elsewhere."""
 
-    def __init__(self, tree: KernelTree, flavour: str, toolchain: Toolchain, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tree: KernelTree,
+        flavour: str,
+        toolchain: Toolchain,
+        progress: Callable[[str], None],
+        granule: Granule,
+    ) -> None:
         self.tree = tree
         self.flavour = flavour
         self.toolchain = toolchain
         self.progress = progress
+        self.granule = granule
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.generated = self._generated_dir()
@@ -176,7 +190,7 @@ class Builder:
         objects += self._hosted_objects()
         objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.granule)
 
     def _generated_dir(self) -> Path:
         files = {"generated.h": generated_header(), "generated.inc": generated_include()}
@@ -189,8 +203,12 @@ class Builder:
     def _hosted_objects(self) -> list[Path]:
         return [self._hosted("pgtable", self.tree.pgtable)]
 
+    @property
+    def _ours(self) -> tuple[str, ...]:
+        return (f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}", f"-I{OURS}", f"-I{self.generated}")
+
     def _own(self, source: Path) -> Path:
-        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *self._inlining(source.name), f"-I{OURS}", f"-I{self.generated}")
+        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *self._inlining(source.name), *self._ours)
         return self._object(source.stem, source, flags, _own_failure)
 
     @staticmethod
@@ -198,7 +216,7 @@ class Builder:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._bridge_flags(name), f"-I{OURS}", f"-I{self.generated}")
+        flags = (*self._bridge_flags(name), *self._ours)
         return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
@@ -231,6 +249,7 @@ class Builder:
         return (
             *_COMMON_FLAGS,
             *_HOSTED_FLAGS,
+            f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),

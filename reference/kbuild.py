@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.granule import Granule, granule_named
+from harness.machine import Machine
 from reference.sources import PGTABLE, TARBALLS, Progress, cached, digest, whole_tree
 
 OBJECT: Final = PGTABLE.with_suffix(".o")
@@ -27,9 +29,7 @@ _SECONDS: Final = 900.0
 _OPTIONS: Final = (
     "CONFIG_VIRTUALIZATION=y",
     "CONFIG_KVM=y",
-    "CONFIG_ARM64_4K_PAGES=y",
     "CONFIG_ARM64_VA_BITS_48=y",
-    "CONFIG_ARM64_PA_BITS_48=y",
     "CONFIG_DEBUG_KERNEL=y",  # which only offers the next
     "CONFIG_DEBUG_INFO_DWARF4=y",
 )
@@ -43,6 +43,26 @@ _TOOLS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Configuration:
+    """Which kernel is built, and what its configuration decides that a program's machine may ask for."""
+
+    linux: str
+    granule: Granule
+    has_52_bits: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Lines of a .config."""
+        pages = f"CONFIG_ARM64_{self.granule.name.upper()}_PAGES=y"
+        return (*_OPTIONS, pages, f"CONFIG_ARM64_PA_BITS_{52 if self.has_52_bits else 48}=y")
+
+
+def has_52_bits(machine: Machine) -> bool:
+    """Whether the program's machine needs CONFIG_ARM64_PA_BITS_52. With smaller pages stage 2 does not ask for it."""
+    return bool(machine["pa_bits_52"]) and machine.granule == granule_named("64k")
+
+
+@dataclass(frozen=True, slots=True)
 class KernelBuild:
     """What the kernel's build left: the object, what it was compiled from, and the compiler's flags, good from any
     folder."""
@@ -52,12 +72,15 @@ class KernelBuild:
     flags: tuple[str, ...]
 
 
-def kernel_build(linux: str, clang: str, progress: Progress, tarballs: Path = TARBALLS) -> KernelBuild:
+def kernel_build(
+    configuration: Configuration, clang: str, progress: Progress, tarballs: Path = TARBALLS
+) -> KernelBuild:
     """Has the kernel's `make` build pgtable.o with `clang` and the LLVM tools of its version.
 
     Raises BadInput for a kernel that is not a packaged version, ToolFailure for what the machine lacks and for a build
     that fails.
     """
+    linux, options = configuration.linux, configuration.options
     if not re.fullmatch(r"\d+\.\d+", linux):
         raise BadInput(f"kernel-make:{linux}: the kernel's own build is for packaged versions, as kernel-make:6.12")
     for tool, package in _TOOLS.items():
@@ -68,11 +91,11 @@ def kernel_build(linux: str, clang: str, progress: Progress, tarballs: Path = TA
         raise ToolFailure(f"llvm-objcopy{suffix} is not installed: it is in Debian's llvm{suffix}; see `make fidelity`")
     source = whole_tree(linux, progress, tarballs)
     version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
-    name = f"{source.name}-{digest(version, *_OPTIONS)[:16]}"
+    name = f"{source.name}-{digest(version, *options)[:16]}"
 
     def fill(part: Path) -> None:
         seed = part / "options"
-        seed.write_text("\n".join(_OPTIONS) + "\n")
+        seed.write_text("\n".join(options) + "\n")
         make = [
             "make",
             f"--directory={source}",
@@ -82,7 +105,7 @@ def kernel_build(linux: str, clang: str, progress: Progress, tarballs: Path = TA
             f"-j{os.cpu_count() or 1}",
         ]
         _run([*make, "alldefconfig"], {"KCONFIG_ALLCONFIG": str(seed)})
-        _check_configuration(part / ".config")
+        _check_configuration(part / ".config", options)
         _run([*make, str(OBJECT)], {})
 
     done = cached(Path("kbuild") / name, "the kernel's own build makes pgtable.o (once; about 15 s)", fill, progress)
@@ -110,10 +133,10 @@ def _run(command: Sequence[str], variables: dict[str, str]) -> None:
         raise ToolFailure(f"the kernel's build failed ({command[-1]}):\n{said}")
 
 
-def _check_configuration(path: Path) -> None:
+def _check_configuration(path: Path, options: Sequence[str]) -> None:
     """Raises ToolFailure for an option that Kconfig did not take, as for one that was renamed."""
     lines = path.read_text().splitlines()
-    refused = [option for option in _OPTIONS if option not in lines]
+    refused = [option for option in options if option not in lines]
     if refused:
         raise ToolFailure(f"the kernel's configuration does not take {', '.join(refused)}")
 

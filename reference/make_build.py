@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from reference.build import BRIDGE_FILES, PAGE_SHIFT, SHIM, Builder, Image, find_toolchain, replace_file
-from reference.kbuild import KernelBuild, kernel_build
+from reference.build import BRIDGE_FILES, SHIM, Builder, Image, find_toolchain, replace_file
+from reference.kbuild import Configuration, kernel_build
 from reference.patching import Patches, read, tables, with_sites
 from reference.sources import KernelTree, digest
 
@@ -21,24 +21,28 @@ _WITH_SHIM: Final = ("context.c",)
 """These meet the TLB maintenance, which is our own build's here too."""
 
 
-def build_by_make(tree: KernelTree, linux: str, progress: Callable[[str], None] = lambda _: None) -> Image:
-    """The test kernel with pgtable.o as `linux`'s own build makes it; where `tree` has another pgtable.c, that is
+def build_by_make(
+    tree: KernelTree, configuration: Configuration, progress: Callable[[str], None] = lambda _: None
+) -> Image:
+    """The test kernel with pgtable.o as the kernel's own build makes it; where `tree` has another pgtable.c, that is
     compiled with the same flags. It has no coverage counters.
 
     Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
     """
-    return _MakeBuilder(tree, kernel_build(linux, find_toolchain().clang, progress), progress).image()
+    return _MakeBuilder(tree, configuration, progress).image()
 
 
-def patches_of(tree: KernelTree, linux: str, progress: Callable[[str], None] = lambda _: None) -> Patches:
+def patches_of(
+    tree: KernelTree, configuration: Configuration, progress: Callable[[str], None] = lambda _: None
+) -> Patches:
     """What is patched in the hosted object of that image."""
-    return _MakeBuilder(tree, kernel_build(linux, find_toolchain().clang, progress), progress).patches()
+    return _MakeBuilder(tree, configuration, progress).patches()
 
 
 class _MakeBuilder(Builder):
-    def __init__(self, tree: KernelTree, kernel: KernelBuild, progress: Callable[[str], None]) -> None:
-        super().__init__(tree, FLAVOUR, find_toolchain(), progress)
-        self.kernel = kernel
+    def __init__(self, tree: KernelTree, configuration: Configuration, progress: Callable[[str], None]) -> None:
+        super().__init__(tree, FLAVOUR, find_toolchain(), progress, configuration.granule)
+        self.kernel = kernel_build(configuration, self.toolchain.clang, progress)
 
     def patches(self) -> Patches:
         return read(self._made(), self.tree.pgtable)
@@ -70,4 +74,4 @@ class _MakeBuilder(Builder):
         if name in _WITH_SHIM:
             return super()._bridge_flags(name)
         # Linux's own headers come first: of the shim's, only what no kernel has is found.
-        return (*self.kernel.flags, f"-idirafter{SHIM}", f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}")
+        return (*self.kernel.flags, f"-idirafter{SHIM}", "-DS2FUZZ_MADE")

@@ -24,7 +24,7 @@ enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
  * structure, for theirs and that of pgtable.c may be compiled from different headers. */
 enum tlb_call { TLB_VMID, TLB_VMID_IPA, TLB_VMID_IPA_NSH, TLB_VMID_RANGE, TLB_CPU_CONTEXT, TLB_VM_CONTEXT };
 
-void context_reset(enum context_mode mode, enum running running, u64 vmid);
+void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits);
 void context_show(u64 pgd_phys, u64 vtcr);
 void context_carry_out(enum tlb_call call, u64 a, u64 b);
 bool context_is_vhe(void);

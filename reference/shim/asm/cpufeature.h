@@ -32,7 +32,7 @@ static __always_inline bool system_supports_cnp(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return false;
+	return cpus_have_final_cap(ARM64_HAS_LPA2);
 }
 
 static __always_inline bool system_supports_bti_kernel(void)

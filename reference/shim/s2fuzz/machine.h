@@ -14,6 +14,8 @@ struct s2fuzz_machine {
 	bool ttl;
 	bool cnp;
 	bool repeat_tlbi;
+	bool lpa2;
+	bool pa_bits_52;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -33,6 +35,8 @@ static __always_inline bool s2fuzz_has_cap(int cap)
 		return s2fuzz_machine.cnp;
 	case ARM64_WORKAROUND_REPEAT_TLBI:
 		return s2fuzz_machine.repeat_tlbi;
+	case ARM64_HAS_LPA2:
+		return s2fuzz_machine.lpa2;
 	default:
 		return false;
 	}
