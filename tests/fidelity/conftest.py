@@ -1,4 +1,4 @@
-"""The kernel's own build of pgtable.o in a test kernel, running."""
+"""What the kernel's own build makes of pgtable.c, in a test kernel, running: for each granule when it is needed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from contextlib import closing
 
 import pytest
 
-from reference.build import Image
-from reference.executor import Reference
-from reference.make_build import build_by_make, patches_of
-from reference.patching import Patches
+from fuzz.sides import parse_side
+from harness.executor import Executor
 
 
 @pytest.fixture(scope="session")
-def made(image: Image) -> Iterator[Reference]:
-    with closing(Reference(build_by_make(image.tree, "6.12"), "kernel-make:6.12")) as reference:
-        yield reference
-
-
-@pytest.fixture(scope="session")
-def patches(image: Image) -> Patches:
-    return patches_of(image.tree, "6.12")
+def made() -> Iterator[Executor]:
+    """Programs of any granule go to the kernel that was configured for them."""
+    with closing(parse_side("kernel-make:6.12").open()) as every:
+        yield every

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput, ToolFailure
+from harness.granule import GRANULE_4K, GRANULES, granule_named
+from harness.machine import Machine
 from reference import kbuild
-from reference.kbuild import OBJECT, kernel_build
+from reference.kbuild import OBJECT, Configuration, has_52_bits, kernel_build
 
 
 def ignore(_message: str) -> None:
@@ -17,20 +19,21 @@ def ignore(_message: str) -> None:
 
 def test_only_packaged_versions(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is for packaged versions"):
-        kernel_build(str(tmp_path), "clang", ignore)
+        kernel_build(Configuration(str(tmp_path), GRANULE_4K), "clang", ignore)
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolFailure, match="bc is not installed"):
-        kernel_build("6.12", "clang", ignore)
+        kernel_build(Configuration("6.12", GRANULE_4K), "clang", ignore)
 
 
 def test_an_option_that_kconfig_refused(tmp_path: Path) -> None:
-    taken = [option for option in kbuild._OPTIONS if option != "CONFIG_KVM=y"]
+    options = Configuration("6.12", GRANULE_4K).options
+    taken = [option for option in options if option != "CONFIG_KVM=y"]
     (tmp_path / ".config").write_text("\n".join(["# CONFIG_KVM is not set", *taken]) + "\n")
     with pytest.raises(ToolFailure, match=r"does not take CONFIG_KVM=y$"):
-        kbuild._check_configuration(tmp_path / ".config")
+        kbuild._check_configuration(tmp_path / ".config", options)
 
 
 @pytest.mark.parametrize("prefix", ["savedcmd_", "cmd_"])
@@ -66,3 +69,11 @@ def test_a_build_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(kbuild, "_SECONDS", 0.2)
     with pytest.raises(ToolFailure, match="did not end within"):
         kbuild._run(["sleep", "20"], {})
+
+
+def test_what_a_machine_asks_of_the_configuration() -> None:
+    options = Configuration("6.12", granule_named("64k"), has_52_bits=True).options
+    assert {"CONFIG_ARM64_64K_PAGES=y", "CONFIG_ARM64_PA_BITS_52=y"} <= set(options)
+    wide = [has_52_bits(Machine.of(granule=number, pa_bits_52=1)) for number in range(len(GRANULES))]
+    assert wide == [False, False, True]
+    assert not has_52_bits(Machine.of(granule=2))
