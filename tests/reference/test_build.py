@@ -170,7 +170,7 @@ def test_no_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def compile_checks(image: Image, granule: Granule = GRANULE_4K) -> None:
     """Compile checks.c alone. Raises BadInput."""
-    build_module._Build(image.tree, "plain", find_toolchain(), lambda _: None, granule)._bridge("checks.c")
+    build_module.Builder(image.tree, "plain", find_toolchain(), lambda _: None, granule)._bridge("checks.c")
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
