@@ -191,9 +191,9 @@ def test_a_missing_option_does_not_compile(
     image: Image, scratch_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
     shim = tmp_path / "shim"
-    shutil.copytree(build_module._SHIM, shim)
+    shutil.copytree(build_module.SHIM, shim)
     edit(shim / "generated/autoconf.h", f"{line}\n", "\n")
-    monkeypatch.setattr(build_module, "_SHIM", shim)
+    monkeypatch.setattr(build_module, "SHIM", shim)
     with pytest.raises(BadInput, match=f"static assertion failed.*{message}"):
         compile_checks(image)
 
