@@ -235,7 +235,7 @@ class Builder:
 
     def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS[self.flavour], "-x", "c")
+        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS.get(self.flavour, ()), "-x", "c")
         return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
