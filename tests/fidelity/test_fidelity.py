@@ -216,4 +216,4 @@ def test_a_changed_file_is_built_with_the_kernels_flags(image: Image, made: Exec
 def test_a_patch_is_refused() -> None:
     side = choose_sides(sides="model:6.12,kernel-make:6.12", patches=(Path("some.patch"),))[1]
     with pytest.raises(BadInput, match="built as it is packaged"):
-        side.open()
+        side.image(lambda _: None)
