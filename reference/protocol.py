@@ -37,7 +37,7 @@ from harness.errors import ToolFailure
 from harness.events import DSB_DOMAINS, EVENTS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
-from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
+from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, VISITOR_BITS, VISITORS, Arg, OpDef
 from harness.program import Program
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
@@ -88,6 +88,8 @@ def generated_header() -> str:
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
+        f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
+        "#define S2FUZZ_VISITORS(X) " + " ".join(f"X({name}, {number})" for number, name in enumerate(VISITORS)),
         "#define S2FUZZ_DSB_DOMAINS(X) " + " ".join(f"X({name}, {crm})" for name, crm in DSB_DOMAINS.items()),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
