@@ -259,8 +259,10 @@ OPS: Final = (
         "let the entry for ipa, of the level that the unlinked table was made for, point to it",
         weight=1,
     ),
+    OpDef(21, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
+    OpDef(22, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
     OpDef(
-        21,
+        23,
         "race",
         (Arg("nth", Kind.NTH), Arg("pte", Kind.PLANTED)),
         "before the n-th cmpxchg from here on, in whatever op that is, the entry becomes pte; 0 takes it back",
