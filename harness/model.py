@@ -656,11 +656,12 @@ class _World:
             self._count_shape(level, new)
 
     def fill(self, run: LeafRun) -> int:
-        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None
+        while a race may come in between."""
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
         spent_each = 3 + 2 * len(maintenance)  # a maintenance is announced by `follow`
         count = min(run.length, self.left // spent_each)
-        if not count or not self.pool.page_count(run.pa):
+        if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
             return 0
         self.left -= count * spent_each
         self.pool.get_page(run.pa, count)

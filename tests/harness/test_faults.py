@@ -205,6 +205,13 @@ def test_whichever_cmpxchg_is_raced(nth: int, kernel: Reference) -> None:
         assert Judge(Model(), kernel).agree(parse(f"s2 1\n{text}"))
 
 
+def test_a_race_in_a_long_run_of_leaves(kernel: Reference) -> None:
+    """Which the model otherwise writes all at once."""
+    text = f"budget = 10000\nforce_pte = always\nrace nth=40 pte=locked\n{shared('2M')}get_leaf ipa=0x26000\n"
+    assert observe(text).records[-1].outs == (LOCKED, 3)
+    assert Judge(Model(), kernel).agree(parse(f"s2 1\n{text}"))
+
+
 def test_a_raced_table_is_walked_into() -> None:
     """The walker reads the entry again after its visitor lost."""
     seen = observe(f"race nth=1 pte=table\n{shared()}get_leaf ipa=0x1000\n")
