@@ -58,7 +58,7 @@ from harness.observation import (
     Observation,
     decode,
 )
-from harness.ops import INIT, PROT_BITS, U64_MAX, Op
+from harness.ops import INIT, PLANTED_NAMES, PROT_BITS, U64_MAX, VISITOR_BITS, VISITORS, Op
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
@@ -90,6 +90,13 @@ _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
+_VISITOR_ENTRIES: Final = {"clear": 0, "lock": PLANTED_NAMES["locked"], "table": PLANTED_NAMES["table"]}
+_VISITOR_ERRORS: Final = {
+    "eagain": errno.EAGAIN,
+    "enomem": errno.ENOMEM,
+    "einval": errno.EINVAL,
+    "e2big": errno.E2BIG,
+}
 _KEPT_POOLS: Final = 16
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
@@ -288,6 +295,8 @@ class _World:
         self.unlinked: dict[int, tuple[int, int]] = {}
         """Address and level of the unlinked tables that were not freed, by number."""
         self.unlinked_made = 0
+        self.race = (0, 0)
+        """The compare-and-exchange before which an entry changes, counted as that, and what the entry becomes."""
         self.allocs_to_failure = 0
         """The allocation that fails, counted from the next one; 0 for none."""
         self.left = machine["budget"]
@@ -402,15 +411,23 @@ class _World:
             self._outs += (entry, level & U64_MAX)
         return ret
 
-    def op_walk(self, ipa: int, size: int, flags: int) -> int:
+    def op_walk(self, ipa: int, size: int, flags: int, visitor: int) -> int:
         outs, spend = self._outs, self._spend
+        action, nth = visitor & (1 << VISITOR_BITS) - 1, visitor >> VISITOR_BITS
+        visits = 0
 
         def record(visit: int, level: int, addr: int, entry: int) -> int:
             spend()
             outs.extend((visit, level & U64_MAX, addr, entry))
             return 0
 
-        return self.stage2.walk(ipa, size, flags, record)
+        def record_and_act(visit: int, level: int, addr: int, entry: int) -> int:
+            nonlocal visits
+            record(visit, level, addr, entry)
+            visits += 1
+            return 0 if nth and nth != visits else self._act(action, level, addr)
+
+        return self.stage2.walk(ipa, size, flags, record_and_act if action else record)
 
     def op_destroy(self) -> int:
         self.stage2.destroy()
@@ -460,6 +477,15 @@ class _World:
         ret, pa = self.stage2.locate(ipa, level)
         return ret or self._plant(pa, level, pte)
 
+    def op_race(self, nth: int, pte: int) -> int:
+        self.race = nth, pte
+        # As an attribute, so that programs without a race have no price to pay at each store.
+        if nth:
+            self.__dict__["pte_store"] = self._raced_store
+        else:
+            self.__dict__.pop("pte_store", None)
+        return 0
+
     def op_link(self, ipa: int, table: int) -> int:
         if table not in self.unlinked:
             return -errno.EBADF
@@ -498,6 +524,27 @@ class _World:
         return self.cache.topup(self.pool, mc - 1) if mc else 0
 
     # What others do to the table.
+
+    def _raced_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
+        """In the place of `pte_store`: somebody is faster than the n-th compare-and-exchange."""
+        _World.pte_store(self, pa, level, old, new, kind)
+        if kind != "cmpxchg":
+            return
+        nth, pte = self.race
+        if nth > 1:
+            self.race = nth - 1, pte
+            return
+        self.op_race(0, 0)
+        self._plant(pa, level, pte)
+
+    def _act(self, action: int, level: int, addr: int) -> int:
+        """What a visitor does, standing on the entry of that level for addr; and what it returns."""
+        name = VISITORS[action]
+        if name in _VISITOR_ERRORS:
+            return -_VISITOR_ERRORS[name]
+        if name != "table" or level != LAST_LEVEL:
+            self._plant(self.stage2.locate(addr, level)[1], level, _VISITOR_ENTRIES[name])
+        return 0
 
     def _plant(self, pa: int, level: int, new: int) -> int:
         """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
@@ -623,11 +670,12 @@ class _World:
             self._count_shape(level, new)
 
     def fill(self, run: LeafRun) -> int:
-        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None
+        while a race may come in between."""
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
         spent_each = 3 + 2 * len(maintenance)  # a maintenance is announced by `follow`
         count = min(run.length, self.left // spent_each)
-        if not count or not self.pool.page_count(run.pa):
+        if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
             return 0
         self.left -= count * spent_each
         self.pool.get_page(run.pa, count)
