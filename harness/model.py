@@ -9,9 +9,10 @@ import errno
 import traceback
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from harness.errors import BadInput
@@ -42,8 +43,10 @@ from harness.events import (
     TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
     WARNED,
+    events_of,
 )
 from harness.executor import CrashReport, TargetDied
+from harness.invalidation import Call, group
 from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -153,6 +156,7 @@ class Model:
         self._program: Program | None = None
         self._pools: dict[tuple[int, int], PagePool] = {}
         self._calls: Calls = {}
+        self._fresh: list[tuple[int, Sequence[int]]] = []
 
     @property
     def name(self) -> str:
@@ -179,6 +183,9 @@ class Model:
         pieces, notes = self._run()
         return decode(array("Q", b"".join(pieces)), notes)
 
+    def new_calls(self) -> Sequence[Call] | None:
+        return [call for record, events in self._fresh for call in group(record, events_of(events))]
+
     def refresh(self) -> None:
         self._program = None
 
@@ -200,6 +207,7 @@ class Model:
             self._calls.clear()
         pool = self._pool(self._program.machine)
         world = _World(self._program, self.version, pool, self._calls, self.ownership)
+        self._fresh = world.fresh_calls
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -291,6 +299,8 @@ class _World:
         self._broken = 0
         self._levels = 0
         self._root = 0
+        self.fresh_calls: list[tuple[int, Sequence[int]]] = []
+        """Record and events of each call that none of `calls` told the instructions of."""
         self._kept: dict[tuple[int, int, int], Pieces] = {}
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
@@ -666,6 +676,8 @@ class _World:
         pieces = self._kept.get((kind, a, b))
         if pieces is None:
             pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
+            events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
+            self.fresh_calls.append((len(self.returns), events))
         for words, where in pieces:
             if len(words) > EVENT_WORDS * self.left:
                 self._events.extend(words[: EVENT_WORDS * self.left])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.errors import ToolFailure
 from harness.executor import CrashReport, TargetDied
+from harness.invalidation import Call
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.program import Program
 from reference.build import Image
@@ -98,6 +99,9 @@ class Reference:
         `h`ang, `b`abble. Always raises what follows from it."""
         self._begin("M", how.encode())
         self._complete("M")
+
+    def new_calls(self) -> Sequence[Call] | None:
+        return None
 
     def refresh(self) -> None:
         self.link.close()
