@@ -16,7 +16,7 @@ from harness.errors import BadInput
 from harness.executor import Executor
 from harness.model import Model
 from pgtable import OWNERSHIPS
-from reference.build import FLAVOURS, Image, build
+from reference.build import CALLS, FLAVOURS, Image, build
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
 
@@ -27,7 +27,8 @@ MODEL_VERSION: Final = "6.12"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's."""
+    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's, but for the
+    flavour `calls`, which is both sides' or neither's."""
 
     kind: str
     what: str
@@ -48,7 +49,7 @@ class Side:
     def open(self, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """The executor. Raises BadInput for a side that cannot be, ToolFailure where the environment fails."""
         if self.kind == "model":
-            return Model(self.what)
+            return Model(self.what, calls_only=self.flavour == CALLS)
         return Reference(self.image(progress), self._full_name)
 
     @property
@@ -57,6 +58,11 @@ class Side:
         if self.flavour != "plain":
             extras.append(self.flavour)
         return "+".join([self.name, *extras])
+
+
+def with_flavour(side: Side, flavour: str) -> Side:
+    """The side as a run with `--flavour` has it."""
+    return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
 def parse_side(text: str) -> Side:
@@ -96,8 +102,7 @@ def choose_sides(
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
-    for index in kernels:
-        chosen[index] = replace(chosen[index], flavour=flavour)
+    chosen = [with_flavour(side, flavour) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:

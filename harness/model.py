@@ -134,11 +134,11 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
-    what is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). With `calls_only` TLB
+    functions are known by their calls alone, as in a kernel of that flavour. Raises BadInput for what is not modelled.
     """
 
-    def __init__(self, version: str = "6.12") -> None:
+    def __init__(self, version: str = "6.12", calls_only: bool = False) -> None:
         number, plus, ownership = version.partition("+")
         if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
@@ -147,6 +147,7 @@ class Model:
         self.version: LinuxVersion = VERSIONS[number]
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
+        self._calls_only = calls_only
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -206,7 +207,7 @@ class Model:
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
         pool = self._pool(self._program.machine)
-        world = _World(self._program, self.version, pool, self._calls, self.ownership)
+        world = _World(self._program, self.version, pool, None if self._calls_only else self._calls, self.ownership)
         self._fresh = world.fresh_calls
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
@@ -260,7 +261,7 @@ class _World:
         program: Program,
         version: LinuxVersion,
         pool: PagePool,
-        calls: Calls,
+        calls: Calls | None,
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
@@ -673,6 +674,8 @@ class _World:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((kind, a, b & U64_MAX))
+        if self._calls is None:
+            return
         pieces = self._kept.get((kind, a, b))
         if pieces is None:
             pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
@@ -712,6 +715,8 @@ class _World:
         """TLB functions find the table that init made last, even after it was destroyed."""
         self._root = root
         values = self.program.machine.values
+        if self._calls is None:
+            return
         self._kept = self._calls.setdefault((root, *[values[index] for index in _CONTEXT_KNOBS]), {})
         if len(self._kept) > _KEPT_CALLS:
             self._kept.clear()
