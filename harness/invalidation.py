@@ -31,12 +31,11 @@ from harness.events import (
     Event,
     events_of,
 )
-from harness.machine import PAGE_SIZE, Machine
+from harness.machine import Machine
 from harness.observation import Observation
 from harness.tlbi import Invalidation, Target, decode
 
 _HCR_TGE: Final = 1 << 27
-_IPA_LIMIT: Final = 1 << 48
 _NVHE, _VHE, _PKVM_GUEST, _PKVM_HOST = range(4)
 """Values of the knob `kvm_mode`."""
 _VCPU_NONE, _VCPU_OWN, _VCPU_FOREIGN = range(3)
@@ -110,7 +109,10 @@ class _Reading:
         self.machine = machine
         self.is_local = self.kind in (TLBI_VMID_IPA_NSH, FLUSH_CPU_CONTEXT)
         self.width = _WIDTHS["nsh"] if self.is_local else _WIDTHS["ish"]
-        self.vmid = machine["vmid"]
+        self.page = machine.granule.page
+        self.lpa2 = bool(machine["lpa2"])
+        self.limit = 1 << machine.phys_bits
+        self.vmid = machine["vmid"] & _vmid_mask(machine)
         self.at_home = _home_vmid(machine)
         self.loaded = self.at_home
         """The VMID in VTTBR_EL2; None where it does not matter (a VHE host without a vCPU)."""
@@ -157,7 +159,7 @@ class _Reading:
         self.synchronised = False
 
     def _invalidate(self, event: Event) -> Iterator[tuple[str, str]]:
-        one = decode(event.a, event.b)
+        one = decode(event.a, event.b, self.lpa2)
         if one is None:
             yield "unknown-operation", f"{event.a:#x} is no TLBI"
             return
@@ -221,9 +223,9 @@ class _Reading:
             yield from self._range_coverage()
             return
         ipa, level = self.call.event.a, self.call.event.level
-        if ipa >= _IPA_LIMIT:  # more than an operand holds
+        if ipa >= self.limit:  # more than an operand holds
             return
-        at_ipa = [one for one in self.covered if one.start == ipa & -PAGE_SIZE]
+        at_ipa = [one for one in self.covered if one.start is not None and one.start & -self.page == ipa & -self.page]
         if not at_ipa:
             yield "not-covered", f"nothing invalidates {ipa:#x}"
         if len(at_ipa) < len(self.covered):
@@ -235,16 +237,16 @@ class _Reading:
                 yield "last-level", f"tables that led to {ipa:#x} are left"
 
     def _range_coverage(self) -> Iterator[tuple[str, str]]:
-        start = self.call.event.a & -PAGE_SIZE
-        end = start + self.call.event.b * PAGE_SIZE
-        if end > _IPA_LIMIT:
+        start = self.call.event.a & -self.page
+        end = start + self.call.event.b * self.page
+        if end > self.limit:
             return
         at = start
         for one in sorted(self.covered, key=lambda one: one.start or 0):
             assert one.start is not None
             if one.start > at:
                 break
-            at = max(at, one.start + (PAGE_SIZE if one.size is None else one.size))
+            at = max(at, one.start + (self.page if one.size is None else one.size))
             yield from self._hints(one, None)
         if at < end:
             yield "not-covered", f"{at:#x} to {end - 1:#x} is left"
@@ -255,15 +257,20 @@ class _Reading:
         if one.level is not None and one.level != level:
             asked = "none is known" if level is None else f"it is {level}"
             yield "level", f"level {one.level} is hinted, where {asked}"
-        if one.page_shift is not None and 1 << one.page_shift != PAGE_SIZE:
+        if one.page_shift is not None and 1 << one.page_shift != self.page:
             yield "granule", f"pages of {1 << one.page_shift} bytes are hinted"
+
+
+def _vmid_mask(machine: Machine) -> int:
+    return (1 << 8 * (1 + machine["vmid_bits"])) - 1
 
 
 def _home_vmid(machine: Machine) -> int | None:
     """The VMID in VTTBR_EL2 where the function is called from, and is to be put back; None if nobody cares."""
-    vmid, vcpu, mode = machine["vmid"], machine["vcpu"], machine["kvm_mode"]
+    vmids = _vmid_mask(machine)
+    vmid, vcpu, mode = machine["vmid"] & vmids, machine["vcpu"], machine["kvm_mode"]
     if vcpu == _VCPU_OWN or (vcpu == _VCPU_NONE and mode == _PKVM_HOST):
         return vmid
     if vcpu == _VCPU_FOREIGN:
-        return vmid + 1 & 0xFFFF
+        return vmid + 1 & vmids
     return None if mode == _VHE else 0

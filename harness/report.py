@@ -30,7 +30,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
     if verdict.problem is not None:
         call = verdict.problem.call
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
-        lines += [f"    {instruction_text(event).strip()}" for event in call.instructions]
+        lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
     if verdict.died is not None:
         lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]

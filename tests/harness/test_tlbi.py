@@ -83,8 +83,8 @@ def test_any_words_can_be_decoded(number: int, operand: int) -> None:
 # What the model builds, taken apart again
 
 
-def tlbis(issue: Issue) -> list[Invalidation]:
-    return [decoded(one.what, one.operand) for one in issue.instructions if one.name == "tlbi"]
+def tlbis(issue: Issue, lpa2: bool = False) -> list[Invalidation]:
+    return [decoded(one.what, one.operand, lpa2) for one in issue.instructions if one.name == "tlbi"]
 
 
 def maintenance(geometry: Geometry, **features: bool) -> TlbMaintenance:
@@ -100,15 +100,17 @@ def test_an_address_and_its_level(geometry: Geometry, ipa: int, level: int, ttl:
     assert (first.level, first.page_shift) == ((level, geometry.page_shift) if hinted else (None, None))
 
 
-@given(st.sampled_from(GRANULES), st.integers(0, 1 << 36), st.integers(1, 1 << 21), st.booleans())
+@given(st.sampled_from(GRANULES), st.integers(0, 1 << 36), st.integers(1, 1 << 21), st.booleans(), st.booleans())
 def test_a_range_is_covered_page_by_page_and_no_further(
-    geometry: Geometry, first: int, pages: int, tlb_range: bool
+    geometry: Geometry, first: int, pages: int, tlb_range: bool, lpa2: bool
 ) -> None:
     pages = pages if tlb_range else pages & 0x3FF or 1
     size = geometry.page_size
     start = first % (1 << 47 - geometry.page_shift) * size
     at = start
-    for one in tlbis(maintenance(geometry, tlb_range=tlb_range).flush_vmid_range(start + 0x123, pages)):
+    for one in tlbis(
+        maintenance(geometry, tlb_range=tlb_range, lpa2=lpa2).flush_vmid_range(start + 0x123, pages), lpa2
+    ):
         if one.operation.target is Target.STAGE_2:
             assert (one.start, one.level, one.flaw) == (at, None, None)
             assert one.page_shift == (geometry.page_shift if one.operation.is_range else None)
