@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -26,7 +25,7 @@ from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
@@ -127,8 +126,8 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--flavour",
             type=click.Choice(FLAVOURS),
-            help="How the hosted files are built; ubsan's reports count as WARNs, `lines` is for coverage.  "
-            "[default: plain]",
+            help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
+            "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
         ),
     )
     for option in reversed(options):
@@ -461,11 +460,7 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     else:
         sides = stored
     if kernel["flavour"]:
-        left_side, right_side = (
-            dataclasses.replace(side, flavour=kernel["flavour"] or "plain") if side.kind == "kernel" else side
-            for side in sides
-        )
-        sides = left_side, right_side
+        sides = with_flavour(sides[0], kernel["flavour"]), with_flavour(sides[1], kernel["flavour"])
     try:
         left, right = _open_both(sides, [found.program])
     except BadInput as error:

@@ -9,9 +9,10 @@ import errno
 import traceback
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from harness.errors import BadInput
@@ -42,9 +43,11 @@ from harness.events import (
     TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
     WARNED,
+    events_of,
 )
 from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULES
+from harness.invalidation import Call, group
 from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -81,7 +84,7 @@ from pgtable import (
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
-from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
+from pgtable.tlb import NO_MMU, Context, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
 PROVIDES: Final = frozenset({"stage2", *(granule.name for granule in GRANULES)})
 """What a program may ask for in `requires`."""
@@ -100,7 +103,7 @@ _VISITOR_ERRORS: Final = {
 _KEPT_POOLS: Final = 16
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
-_KEPT_CONTEXTS: Final = 64
+_KEPT_CONTEXTS: Final = 256
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
 _VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
@@ -115,10 +118,6 @@ _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 """What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
-Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
-"""By context (the machine and the root), then by call (its event)."""
-
-
 _FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
 """The knobs that are `Features` of the same name, on or off."""
 
@@ -141,11 +140,11 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
-    what is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). With `calls_only` TLB
+    functions are known by their calls alone, as in a kernel of that flavour. Raises BadInput for what is not modelled.
     """
 
-    def __init__(self, version: str = "6.12") -> None:
+    def __init__(self, version: str = "6.12", calls_only: bool = False) -> None:
         number, plus, ownership = version.partition("+")
         if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
@@ -154,6 +153,7 @@ class Model:
         self.version: LinuxVersion = VERSIONS[number]
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
+        self._calls_only = calls_only
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -163,6 +163,7 @@ class Model:
         self._program: Program | None = None
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
+        self._fresh: list[tuple[int, Sequence[int]]] = []
 
     @property
     def name(self) -> str:
@@ -189,6 +190,9 @@ class Model:
         pieces, notes = self._run()
         return decode(array("Q", b"".join(pieces)), notes, program.machine)
 
+    def new_calls(self) -> Sequence[Call] | None:
+        return [call for record, events in self._fresh for call in group(record, events_of(events))]
+
     def refresh(self) -> None:
         self._program = None
 
@@ -209,7 +213,8 @@ class Model:
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
         pool = self._pool(self._program.machine)
-        world = _World(self._program, self.version, pool, self._calls, self.ownership)
+        world = _World(self._program, self.version, pool, None if self._calls_only else self._calls, self.ownership)
+        self._fresh = world.fresh_calls
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -229,7 +234,6 @@ _CONTEXT_KNOBS: Final = tuple(
     if knob.name in (*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits")
 )
 """Places of the knobs that decide what a TLB function does."""
-_CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
 _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
     "dsb": (DSB, DSB_DOMAINS.__getitem__),
     "isb": (ISB, lambda _: 0),
@@ -239,7 +243,44 @@ _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
 }
 
 
-def _pieces(instructions: Iterator[Instruction]) -> Pieces:
+class _Flushes:
+    """What TLB functions do in one context, kept by call (its event): the same ones come again and again."""
+
+    __slots__ = ("_frames", "_functions", "kept", "told")
+
+    def __init__(self, tlb: TlbMaintenance) -> None:
+        self.kept: dict[tuple[int, int, int], Pieces] = {}
+        self.told: set[tuple[int, int]] = set()
+        """Kind and second argument of the calls that `Model.new_calls` told."""
+        self._frames: dict[int, tuple[Pieces, tuple[int, ...], tuple[int, ...]]] = {}
+        self._functions: dict[int, Callable[[int, int], Issue]] = {
+            TLBI_VMID: lambda *_: tlb.flush_vmid(),
+            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
+            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
+            TLBI_VMID_RANGE: tlb.flush_vmid_range,
+            FLUSH_CPU_CONTEXT: lambda *_: tlb.flush_cpu_context(),
+            FLUSH_VM_CONTEXT: lambda *_: tlb.flush_vm_context(),
+        }
+
+    def keep(self, kind: int, a: int, b: int) -> Pieces:
+        """What a call does that is not among `kept` yet."""
+        issue = self._functions[kind](a, b)
+        frame = self._frames.get(kind)
+        if frame is None:
+            *warned, (head, _) = _pieces(issue.before)
+            ((tail, _),) = _pieces(issue.after)
+            frame = self._frames[kind] = tuple(warned), head, tail
+        warned_before, head, tail = frame
+        ((own, _),) = _pieces(issue.own)
+        pieces = self.kept[kind, a, b] = (*warned_before, (head + own + tail, None))
+        return pieces
+
+
+Calls = dict[tuple[int, ...], _Flushes]
+"""By context: the machine and the root."""
+
+
+def _pieces(instructions: Sequence[Instruction]) -> Pieces:
     pieces: list[tuple[tuple[int, ...], str | None]] = []
     words: list[int] = []
     for name, what, operand in instructions:
@@ -250,6 +291,10 @@ def _pieces(instructions: Iterator[Instruction]) -> Pieces:
         kind, number = _WHATS[name]
         words += (kind | IN_CALL, number(what), operand)
     return (*pieces, (tuple(words), None))
+
+
+_NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), _GEOMETRIES[0], Context(NO_MMU)))
+"""Until there is a table."""
 
 
 class _World:
@@ -264,7 +309,7 @@ class _World:
         program: Program,
         version: LinuxVersion,
         pool: PagePool,
-        calls: Calls,
+        calls: Calls | None,
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
@@ -313,8 +358,9 @@ class _World:
         self._event_pieces: list[array[int]] = []
         self._broken = 0
         self._levels = 0
-        self._root = 0
-        self._kept: dict[tuple[int, int, int], Pieces] = {}
+        self._flushes = _NO_FLUSHES
+        self.fresh_calls: list[tuple[int, Sequence[int]]] = []
+        """Record and events of each call of which nothing like it was told in its context."""
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
         """The observation's words in pieces, good until the pool is used again, and its notes."""
@@ -725,9 +771,16 @@ class _World:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((kind, a, b & U64_MAX))
-        pieces = self._kept.get((kind, a, b))
+        if self._calls is None:
+            return
+        flushes = self._flushes
+        pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
-            pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
+            pieces = flushes.keep(kind, a, b)
+            if (kind, b) not in flushes.told:
+                flushes.told.add((kind, b))
+                events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
+                self.fresh_calls.append((len(self.returns), events))
         for words, where in pieces:
             if len(words) > EVENT_WORDS * self.left:
                 self._events.extend(words[: EVENT_WORDS * self.left])
@@ -738,33 +791,24 @@ class _World:
             if where is not None:
                 self.warn(where)
 
-    def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
-        tlb = TlbMaintenance(self._features, self._geometry, self._context())
-        functions: dict[int, Callable[..., Iterator[Instruction]]] = {
-            TLBI_VMID: tlb.flush_vmid,
-            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
-            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
-            TLBI_VMID_RANGE: tlb.flush_vmid_range,
-            FLUSH_CPU_CONTEXT: tlb.flush_cpu_context,
-            FLUSH_VM_CONTEXT: tlb.flush_vm_context,
-        }
-        return functions[kind](a, b) if kind in _CALLS_WITH_ARGS else functions[kind]()
-
-    def _context(self) -> Context:
+    def _context(self, root: int) -> Context:
         machine = self.program.machine
         mode, running, vmid, features = machine["kvm_mode"], machine["vcpu"], machine["vmid"], self._features
-        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, features))
+        mmu = Mmu(self.vtcr, vttbr(root, vmid, features))
         foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
         host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(mode)
         return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
 
     def _load_root(self, root: int) -> None:
         """TLB functions find the table that init made last, even after it was destroyed."""
-        self._root = root
+        if self._calls is None:
+            return
         values = self.program.machine.values
-        self._kept = self._calls.setdefault((root, *[values[index] for index in _CONTEXT_KNOBS]), {})
-        if len(self._kept) > _KEPT_CALLS:
-            self._kept.clear()
+        key = (root, *[values[index] for index in _CONTEXT_KNOBS])
+        flushes = self._calls.get(key)
+        if flushes is None or len(flushes.kept) > _KEPT_CALLS:
+            flushes = self._calls[key] = _Flushes(TlbMaintenance(self._features, self._geometry, self._context(root)))
+        self._flushes = flushes
 
     def dsb(self, domain: str) -> None:
         self._spend()
