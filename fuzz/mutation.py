@@ -223,6 +223,8 @@ def life(choice: Random) -> bytes:
         knobs["force_pte"] = choice.randint(1, 2)
     if choice.random() < 0.05:
         knobs["idmap"] = 1
+    if choice.random() < 0.25:
+        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
         ops = [_to_itself(op) for op in ops]
     return encode(Program(tuple(ops), Machine.of(**knobs)))
 

@@ -251,6 +251,8 @@ OPS: Final = (
         "let the entry for ipa, of the level that the unlinked table was made for, point to it",
         weight=1,
     ),
+    OpDef(21, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
+    OpDef(22, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}
