@@ -69,6 +69,10 @@ def summary(progress: Progress) -> list[str]:
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
     if tally.get("replayed") or tally.get("skipped"):
         lines.append(f"corpora: {tally['replayed']} programs replayed, {tally['skipped']} skipped")
+    if tally.get("other_granules"):
+        others, ours = tally["other_granules"], tally["granules"]
+        chosen = ",".join([*ours, *others])
+        lines.append(f"corpora: programs for {', '.join(others)} were not run; --granule {chosen} runs them")
     if tally.get("ops"):  # which only a model tells
         trees = tally["trees"]
         lines.append(
