@@ -7,10 +7,10 @@ reached at all, not whether the sides agree.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from random import Random
 
@@ -19,34 +19,44 @@ from fuzz.sides import Side
 from harness.codec import decode
 from harness.errors import BadInput
 from harness.executor import TargetDied
+from harness.granule import GRANULES, Granule
 from harness.program import Program
 from harness.program_text import read
 from reference.executor import Reference
-from reference.lines import FileLines, LineCounters, judge
+from reference.lines import FileLines, LineCounters, judge, sum_of
 
 Told = Callable[[int, float], None]
 
 
-def measure(side: Side, corpora: Iterable[Path], seconds: float, seed: int, told: Told) -> FileLines:
-    """Run the corpora's programs and `seconds` of generated ones on a kernel, and say what they reached.
+def measure(
+    side: Side, corpora: Iterable[Path], seconds: float, seed: int, told: Told, granules: Sequence[Granule] = GRANULES
+) -> FileLines:
+    """Run the corpora's programs and `seconds` of generated ones on a kernel for each granule in turn, and say what
+    they reached in any.
 
     `told` hears now and then how many programs ran, in how many seconds. Raises BadInput for a side that is not a
     kernel or a program that is refused, ToolFailure where the environment fails.
     """
     if side.kind != "kernel":
         raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
-    kernel = replace(side, flavour="lines").open()
-    assert isinstance(kernel, Reference)
-    with closing(kernel):
-        started = time.monotonic()
-        for number, program in enumerate(_programs(corpora, Random(seed))):
-            passed = time.monotonic() - started
-            if passed > seconds:
-                break
-            _run(kernel, program)
-            told(number, passed)
-        image = kernel.image
-        return judge(image.elf, [LineCounters(kernel).profile()], image.tree.pgtable, image.compiler)
+    programs = [read(path) for folder in corpora for path in sorted(folder.rglob("*.s2"))]
+    started = time.monotonic()
+    reached: list[FileLines] = []
+    ran = 0
+    for number, granule in enumerate(granules, start=1):
+        kernel = replace(side, flavour="lines").open_for(granule)
+        assert isinstance(kernel, Reference)
+        with closing(kernel):
+            for program in chain(
+                programs, _generated(granule, Random(seed), started + seconds * number / len(granules))
+            ):
+                _run(kernel, program)
+                ran += 1
+                told(ran, time.monotonic() - started)
+            image = kernel.image
+            profile = LineCounters(kernel).profile()
+            reached.append(judge(image.elf, [profile], image.tree.pgtable, image.compiler))
+    return sum_of(reached)
 
 
 def _run(kernel: Reference, program: Program) -> None:
@@ -54,19 +64,16 @@ def _run(kernel: Reference, program: Program) -> None:
         kernel.start(program)
         kernel.finish()
     except BadInput:
-        return  # for another kernel: it asks for what this one does not provide
+        return  # for another kernel or granule: it asks for what this one does not provide
     except TargetDied as error:
         raise BadInput(f"the kernel died ({error.report.headline}), and its counters with it; fuzz it first") from error
 
 
-def _programs(corpora: Iterable[Path], choice: Random) -> Iterator[Program]:
-    for folder in corpora:
-        for path in sorted(folder.rglob("*.s2")):
-            yield read(path)
-    while True:
-        data = choice.choice((life, random_input))(choice)
-        yield decode(data)
-        yield decode(mutate(data, choice))
+def _generated(granule: Granule, choice: Random, until: float) -> Iterator[Program]:
+    while time.monotonic() < until:
+        data = life(choice, granule) if choice.random() < 0.5 else random_input(choice)
+        yield decode(data, granule)
+        yield decode(mutate(data, choice, granule), granule)
 
 
 def report(found: FileLines) -> Iterator[str]:

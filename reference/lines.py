@@ -13,7 +13,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -163,6 +164,14 @@ def judge(elf: Path, profiles: list[str], source: Path, clang_version: str) -> F
     if not lines:
         raise ToolFailure(f"llvm-cov says nothing of {source}")
     return FileLines(source, lines)
+
+
+def sum_of(parts: Sequence[FileLines]) -> FileLines:
+    """Of the same file in kernels that were built differently: a line counts where any of them has it."""
+    lines: Counter[int] = Counter()
+    for part in parts:
+        lines.update(part.lines)
+    return FileLines(parts[0].path, dict(lines))
 
 
 def _tool(name: str, clang_version: str) -> str:
