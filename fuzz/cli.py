@@ -40,6 +40,7 @@ from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
 from harness.weighing import outcome_table
 from harness.weighing import weigh as weigh_program
+from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS
 from reference.shell import Shell
 
@@ -407,7 +408,12 @@ def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     return OK
 
 
-@cli.command()
+_WAYS: Final = "\n".join(
+    ["\b", "Ways to record owners:", *(f"  {name:<20} {way.what}" for name, way in OWNERSHIPS.items())]
+)
+
+
+@cli.command(epilog=_WAYS)
 @click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
 @click.option(
     "--ways",
@@ -419,7 +425,7 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
     """Weigh sides that are meant to differ: what a program comes to on each, and what that takes.
 
     Memory mapped and recorded as somebody else's in the end, and whether it is as on the first side; tables; events.
-    model:6.12+flag is the model with another way to record owners; docs/ownership.md describes them.
+    model:6.12+flag is the model with another way to record owners; docs/ownership.md tells what comes of each.
     """
     if ways is not None and sides is not None:
         raise BadInput("--ways and --sides exclude each other")
