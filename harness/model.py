@@ -80,6 +80,7 @@ from pgtable import (
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
+from pgtable.memory import CacheMaintenance
 from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
 from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
 
@@ -112,7 +113,9 @@ Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
 """By context (the machine and the root), then by call (its event)."""
 
 
-_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
+_WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
+"""Values of the knob `cmos`."""
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
 """The knobs that are `Features` of the same name, on or off."""
 
 
@@ -270,6 +273,7 @@ class _World:
         self.program = program
         self._features = features
         self._geometry = geometry
+        self._cmos = machine["cmos"]
         self._calls = calls
         self.pool = pool
         pool.reset()
@@ -599,13 +603,21 @@ class _World:
             raise BudgetSpent
         self.left -= 1
 
-    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
+    @property
+    def dcache_clean_inval_poc(self) -> CacheMaintenance | None:
+        return self._dcache if self._cmos in _WITH_DCACHE else None
+
+    @property
+    def icache_inval_pou(self) -> CacheMaintenance | None:
+        return self._icache if self._cmos in _WITH_ICACHE else None
+
+    def _dcache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((DCACHE, pa, size))
 
-    def icache_inval_pou(self, pa: int, size: int) -> None:
+    def _icache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1

@@ -51,7 +51,7 @@ def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = G
     parange = min(features.parange, _PARANGE[phys_bits(features, geometry)])
     vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - ia_bits
     vtcr |= _sl0_base(geometry) - geometry.start_level(ia_bits) << SL0_SHIFT
-    if features.hw_af:
+    if features.hw_af and not features.ac03_cpu_38:
         vtcr |= HA
     if features.lpa2:
         vtcr |= DS
