@@ -23,6 +23,8 @@ from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
+from fuzz.line_coverage import measure as measure_lines
+from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
@@ -125,7 +127,8 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--flavour",
             type=click.Choice(FLAVOURS),
-            help="How the hosted files are built; ubsan's reports count as WARNs.  [default: plain]",
+            help="How the hosted files are built; ubsan's reports count as WARNs, `lines` is for coverage.  "
+            "[default: plain]",
         ),
     )
     for option in reversed(options):
@@ -540,6 +543,28 @@ def build(granule: str, **kernel: Any) -> int:
             click.echo(image.elf)
             for key, value in sorted(image.identity.items()):
                 click.echo(f"  {key}: {value}")
+    return OK
+
+
+@cli.command()
+@click.argument("corpora", nargs=-1, type=_EXISTING, metavar="[FOLDER]...")
+@click.option("--seconds", type=_SECONDS, default=30.0, show_default=True, help="How long to run programs.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the generated programs."
+)
+@kernel_options
+def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any) -> int:
+    """List the lines of a kernel's pgtable.c that no program reaches.
+
+    Runs the programs in the FOLDERs (default: those that come with s2fuzz), then generated ones, on a kernel that
+    counts lines, and prints what llvm-cov makes of it. What needs another machine or kernel is skipped.
+    """
+    if kernel["flavour"] not in (None, "lines"):
+        raise BadInput("coverage builds a flavour of its own; leave out --flavour")
+    with display.counting(seconds) as told:
+        found = measure_lines(_sides(**kernel)[1], corpora or (CORPORA,), seconds, seed, told)
+    for line in report_lines(found):
+        click.echo(line)
     return OK
 
 

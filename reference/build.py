@@ -26,8 +26,9 @@ from harness.granule import GRANULE_4K, Granule
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
-FLAVOURS: Final = ("plain", "ubsan")
-"""How the hosted files are compiled: as they are, or with UBSan, whose reports become WARN-class events."""
+FLAVOURS: Final = ("plain", "ubsan", "lines")
+"""How the hosted files are compiled: as they are, with UBSan, whose reports become WARN-class events, or with clang's
+source-based counters, which `reference/lines.py` reads."""
 
 _OURS: Final = Path(__file__).parent / "kernel"
 _SHIM: Final = Path(__file__).parent / "shim"
@@ -99,7 +100,17 @@ _HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
-_UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
+_LINES_FLAGS: Final = (
+    "-fprofile-instr-generate",
+    "-fcoverage-mapping",
+    "-mllvm",
+    "-enable-name-compression=false",
+)
+_FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "plain": (),
+    "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
+    "lines": _LINES_FLAGS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +228,7 @@ class _Build:
 
     def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *flags, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
+        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS[self.flavour], "-x", "c")
         return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
