@@ -11,7 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from harness.errors import BadInput
@@ -81,7 +81,7 @@ from pgtable import (
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance
-from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
+from pgtable.pte import LOCKED, address_format, is_counted, is_table, is_valid, table_pte
 from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
 
 PROVIDES: Final = frozenset({"stage2", *(granule.name for granule in GRANULES)})
@@ -248,6 +248,18 @@ def _pieces(instructions: Iterator[Instruction]) -> Pieces:
     return (*pieces, (tuple(words), None))
 
 
+@lru_cache(maxsize=1024)
+def _platform(machine: Machine) -> tuple[Features, Geometry, int]:
+    """What a machine's knobs say to the page table: features, geometry and VTCR_EL2."""
+    features = Features(
+        **{name: bool(machine[name]) for name in _FEATURES},
+        parange=machine["parange"],
+        vmid16=bool(machine["vmid_bits"]),
+    )
+    geometry = _GEOMETRIES[machine["granule"]]
+    return features, geometry, get_vtcr(machine["ia_bits"], features, geometry)
+
+
 class _World:
     """One program's world: the page table under test, and the boundary around it.
 
@@ -264,12 +276,7 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(
-            **{name: bool(machine[name]) for name in _FEATURES},
-            parange=machine["parange"],
-            vmid16=bool(machine["vmid_bits"]),
-        )
-        geometry = _GEOMETRIES[machine["granule"]]
+        features, geometry, self.vtcr = _platform(machine)
         self.program = program
         self._features = features
         self._geometry = geometry
@@ -279,8 +286,7 @@ class _World:
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.address = AddressFormat(geometry.page_shift, features.lpa2)
-        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
+        self.address = address_format(geometry.page_shift, features.lpa2)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
