@@ -11,7 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Final
 
@@ -83,7 +83,8 @@ from pgtable import (
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
-from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
+from pgtable.memory import CacheMaintenance
+from pgtable.pte import LOCKED, address_format, is_counted, is_table, is_valid, table_pte
 from pgtable.tlb import NO_MMU, Context, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
 PROVIDES: Final = frozenset({"stage2", *(granule.name for granule in GRANULES)})
@@ -118,7 +119,11 @@ _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 """What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
-_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
+
+
+_WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
+"""Values of the knob `cmos`."""
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
 """The knobs that are `Features` of the same name, on or off."""
 
 
@@ -297,6 +302,18 @@ _NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), _GEOMETRIES[0], Context
 """Until there is a table."""
 
 
+@lru_cache(maxsize=1024)
+def _platform(machine: Machine) -> tuple[Features, Geometry, int]:
+    """What a machine's knobs say to the page table: features, geometry and VTCR_EL2."""
+    features = Features(
+        **{name: bool(machine[name]) for name in _FEATURES},
+        parange=machine["parange"],
+        vmid16=bool(machine["vmid_bits"]),
+    )
+    geometry = _GEOMETRIES[machine["granule"]]
+    return features, geometry, get_vtcr(machine["ia_bits"], features, geometry)
+
+
 class _World:
     """One program's world: the page table under test, and the boundary around it.
 
@@ -313,22 +330,17 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(
-            **{name: bool(machine[name]) for name in _FEATURES},
-            parange=machine["parange"],
-            vmid16=bool(machine["vmid_bits"]),
-        )
-        geometry = _GEOMETRIES[machine["granule"]]
+        features, geometry, self.vtcr = _platform(machine)
         self.program = program
         self._features = features
         self._geometry = geometry
+        self._cmos = machine["cmos"]
         self._calls = calls
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.address = AddressFormat(geometry.page_shift, features.lpa2)
-        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
+        self.address = address_format(geometry.page_shift, features.lpa2)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
@@ -692,13 +704,21 @@ class _World:
             raise BudgetSpent
         self.left -= 1
 
-    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
+    @property
+    def dcache_clean_inval_poc(self) -> CacheMaintenance | None:
+        return self._dcache if self._cmos in _WITH_DCACHE else None
+
+    @property
+    def icache_inval_pou(self) -> CacheMaintenance | None:
+        return self._icache if self._cmos in _WITH_ICACHE else None
+
+    def _dcache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((DCACHE, pa, size))
 
-    def icache_inval_pou(self, pa: int, size: int) -> None:
+    def _icache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1

@@ -237,3 +237,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.dcache_clean_inval_poc = dcache_clean_inval_poc,
 	.icache_inval_pou = icache_inval_pou,
 };
+
+void boundary_offer(bool dcache, bool icache)
+{
+	mm_ops.dcache_clean_inval_poc = dcache ? dcache_clean_inval_poc : NULL;
+	mm_ops.icache_inval_pou = icache ? icache_inval_pou : NULL;
+}

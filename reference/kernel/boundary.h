@@ -5,6 +5,9 @@
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* Which of the optional callbacks mm_ops has. */
+void boundary_offer(bool dcache, bool icache);
+
 /* Counts against the budget, then records. */
 void event(enum event kind, u64 a, u64 b);
 

@@ -408,6 +408,7 @@ static void reset(void)
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
+	s2fuzz_machine.ac03_cpu_38 = config.ac03_cpu_38;
 	s2fuzz_machine.ttl = config.ttl;
 	s2fuzz_machine.cnp = config.cnp;
 	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
@@ -415,6 +416,7 @@ static void reset(void)
 	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
+	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2);
 	faults_reset();
 }
 

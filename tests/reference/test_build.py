@@ -186,7 +186,7 @@ def test_the_checks_hold(image: Image, scratch_cache: Path, granule: Granule) ->
     ("line", "message"),
     [
         ("#define CONFIG_PHYS_ADDR_T_64BIT 1", "CONFIG_PHYS_ADDR_T_64BIT is missing"),
-        ("#define CONFIG_ARM64_HW_AFDBM 1", "VTCR_EL2.HA is what the hw_af knob decides"),
+        ("#define CONFIG_ARM64_HW_AFDBM 1", "hw_af decides about VTCR_EL2.HA"),
         ("#define CONFIG_ARM64_4K_PAGES 1", "granule and configuration agree"),
         ("#define CONFIG_ARM64_PA_BITS_52_MODULE s2fuzz_switch", "the program's machine says it"),
     ],
