@@ -16,7 +16,7 @@ from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
 from pgtable.tree import TablePage, table_lines
 from pgtable.versions import LINUX_6_12, LinuxVersion
-from pgtable.vtcr import ia_bits_of, start_level_of
+from pgtable.vtcr import ia_bits_of, phys_bits, start_level_of
 from pgtable.walker import (
     HANDLE_FAULT,
     LEAF,
@@ -55,14 +55,15 @@ class Stage2:
     or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
     successful `init` even address 0 is out of range.
 
-    vtcr: the table's shape, from `get_vtcr`. mm_ops: where tables live, for example a `PagePool`. hooks hear of every
-    store, barrier and TLB invalidation. flags and force_pages are what KVM hands over with init. Nothing is allocated
-    before `init`. Raises ValueError for a geometry other than 4K, so far.
+    vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
+    example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
+    hands over with init. Nothing is allocated before `init`.
 
     As text it is the tree, a line per table and per run of alike entries.
     """
 
     __slots__ = (
+        "_address",
         "_defer_tlbi",
         "_entry",
         "_force_pages",
@@ -70,7 +71,9 @@ class Stage2:
         "_geometry",
         "_hooks",
         "_identity",
+        "_lpa2",
         "_mm_ops",
+        "_phys_end",
         "_releaser",
         "_unmapper",
         "_version",
@@ -96,8 +99,6 @@ class Stage2:
         flags: int = 0,
         force_pages: ForcePages | None = None,
     ) -> None:
-        if geometry != GRANULE_4K:
-            raise ValueError("only the 4K granule is supported")
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until `init` has succeeded."""
         self.start_level = 0
@@ -108,6 +109,9 @@ class Stage2:
         self._hooks = hooks
         self._version = version
         self._geometry = geometry
+        self._lpa2 = features.lpa2
+        self._address = address = pte.AddressFormat(geometry.page_shift, features.lpa2)
+        self._phys_end = 1 << phys_bits(features, geometry)
         self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages
@@ -115,8 +119,8 @@ class Stage2:
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
-        self._unmapper = Unmapper(self._entry, mm_ops, hooks, fwb=fwb, defer_tlbi=self._defer_tlbi)
-        self._releaser = Releaser(mm_ops)
+        self._unmapper = Unmapper(self._entry, mm_ops, hooks, address, fwb=fwb, defer_tlbi=self._defer_tlbi)
+        self._releaser = Releaser(mm_ops, address)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
 
@@ -127,7 +131,7 @@ class Stage2:
         for page in range(self.root_pages):
             pa = self.root + page * self._geometry.page_size
             ipa = page * self._geometry.entries * self._geometry.level_size(self.start_level)
-            lines += table_lines(pa, self.start_level, ipa, self._read, self._geometry, fwb=self._fwb)
+            lines += table_lines(pa, self.start_level, ipa, self._read, self._geometry, self._address, fwb=self._fwb)
         return "\n".join(lines)
 
     def _read(self, pa: int) -> TablePage | None:
@@ -157,7 +161,8 @@ class Stage2:
         """Map size bytes at addr to phys, in the largest blocks that fit.
 
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
-        phys at or beyond 2^48 is no page: the range is cleared instead.
+        phys beyond the physical addresses that the machine has (2^48 or 2^52: `vtcr.phys_bits`) is no page: the
+        range is cleared instead.
 
         -EINVAL for an illegal prot, and with a warning where IDMAP wants addr and phys, to the byte,
         to be the same; -ENOMEM when a table is needed and cache is None or empty (what
@@ -168,7 +173,7 @@ class Stage2:
         if self._identity and (addr ^ phys) & U64:
             self._hooks.warn("kvm_pgtable_stage2_map")
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot), self._fwb)
+        attrs = pte.leaf_attrs(int(prot), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
@@ -208,7 +213,7 @@ class Stage2:
 
         The TLB is left alone: stale writes go on until the caller invalidates (`tlb_flush_range`).
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, clear_bits=pte.S2AP_W)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, clear_bits=pte.S2AP_W)
         # An invalid entry is -EAGAIN to the visitor, which the walk forgets.
         return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
 
@@ -217,7 +222,7 @@ class Stage2:
 
         What ended the walk is not told. For fault handlers: the walk is shared.
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=pte.AF)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=pte.AF)
         if self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1):
             return 0
         self._hooks.dsb("ishst")
@@ -243,7 +248,7 @@ class Stage2:
         if prot & pte.SW:
             return -EINVAL
         set_bits, clear_bits = pte.relaxing(int(prot))
-        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=set_bits, clear_bits=clear_bits)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=set_bits, clear_bits=clear_bits)
         ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
         if ret in (0, -EAGAIN):
             self._hooks.tlbi_vmid_ipa_nsh(addr & U64, TLBI_TTL_UNKNOWN if ret else changer.level)
@@ -256,7 +261,7 @@ class Stage2:
         """
         if self._fwb:
             return 0
-        return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
+        return self._run(Flusher(self._mm_ops, self._address).visit, LEAF, addr, size, skip_empty=True)
 
     def tlb_flush_range(self, addr: int, size: int) -> None:
         """Invalidate the TLB for a range, taken as it is: it may lie beyond the limit, or wrap.
@@ -280,7 +285,7 @@ class Stage2:
             entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
             if not pte.is_table(entry, above):
                 return -ENOENT, 0
-            table = pte.to_phys(entry)
+            table = self._address.to_phys(entry)
         return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
@@ -325,7 +330,13 @@ class Stage2:
         Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
         """
         splitter = Splitter(
-            self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked, self._warn_once
+            self._entry,
+            self._geometry,
+            self._address,
+            cache,
+            self.create_unlinked,
+            self.free_unlinked,
+            self._warn_once,
         )
         ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
         self._hooks.dsb("ishst")
@@ -344,7 +355,7 @@ class Stage2:
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(prot, self._fwb)
+        attrs = pte.leaf_attrs(prot, self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)
@@ -376,7 +387,9 @@ class Stage2:
             self._mm_ops,
             self._hooks,
             self._geometry,
+            self._address,
             fwb=self._fwb,
+            phys_end=self._phys_end,
             cache=cache,
             phys=phys,
             attrs=attrs,
@@ -389,7 +402,9 @@ class Stage2:
         return walk.run(self.root, self.ia_bits, self.start_level)
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
-        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
+        return Walk(
+            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
+        )
 
     def _warn_once(self, where: str) -> None:
         if where not in self._warned:
