@@ -165,6 +165,8 @@ class Model:
         """Each record's result, None for one that ran over budget."""
         self.levels: list[int] = []
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
+        self.kinds: list[frozenset[int]] = []
+        """The kinds of each record's events."""
         self._program: Program | None = None
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
@@ -220,7 +222,7 @@ class Model:
         pool = self._pool(self._program.machine)
         world = _World(self._program, self.version, pool, None if self._calls_only else self._calls, self.ownership)
         self._fresh = world.fresh_calls
-        self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
+        self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
             return world.run()
         except (WildAccess, RecursionError) as error:
@@ -360,6 +362,7 @@ class _World:
         self.shape = Shape()
         self.returns: list[int | None] = []
         self.levels: list[int] = []
+        self.kinds: list[frozenset[int]] = []
         self.words: list[int] = []
         self.notes: list[Note] = []
         self._outs: list[int] = []
@@ -368,6 +371,8 @@ class _World:
         self._pieces: list[array[int]] = []
         """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
         self._event_pieces: list[array[int]] = []
+        self._kinds: set[int] = set()
+        """Of the events in them."""
         self._broken = 0
         self._levels = 0
         self._flushes = _NO_FLUSHES
@@ -417,6 +422,11 @@ class _World:
             self._pieces += (array("Q", self.words), *many)
             self.words.clear()
         self.words += self._events
+        kinds = frozenset(self._events[::EVENT_WORDS])
+        if many:
+            kinds |= self._kinds
+            self._kinds.clear()
+        self.kinds.append(kinds)
 
     def _observe_state(self) -> None:
         pool, words = self.pool, self.words
@@ -758,6 +768,7 @@ class _World:
             at = EVENT_WORDS * (index + 1) + 1
             events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
         self._event_pieces += (array("Q", self._events), events)
+        self._kinds.update(self._events[::EVENT_WORDS], leaf[::EVENT_WORDS])
         self._events.clear()
         self._levels |= 2 << run.level
         self._broken = 0
