@@ -168,6 +168,7 @@ class Model:
         self.kinds: list[frozenset[int]] = []
         """The kinds of each record's events."""
         self._program: Program | None = None
+        self._platform = lru_cache(maxsize=1024)(_platform)
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
         self._fresh: list[tuple[int, Sequence[int]]] = []
@@ -220,7 +221,8 @@ class Model:
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
         pool = self._pool(self._program.machine)
-        world = _World(self._program, self.version, pool, None if self._calls_only else self._calls, self.ownership)
+        calls = None if self._calls_only else self._calls
+        world = _World(self._program, self.version, self._platform(self._program.machine), pool, calls, self.ownership)
         self._fresh = world.fresh_calls
         self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
@@ -304,8 +306,10 @@ _NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), _GEOMETRIES[0], Context
 """Until there is a table."""
 
 
-@lru_cache(maxsize=1024)
-def _platform(machine: Machine) -> tuple[Features, Geometry, int]:
+Platform = tuple[Features, Geometry, int]
+
+
+def _platform(machine: Machine) -> Platform:
     """What a machine's knobs say to the page table: features, geometry and VTCR_EL2."""
     features = Features(
         **{name: bool(machine[name]) for name in _FEATURES},
@@ -327,12 +331,13 @@ class _World:
         self,
         program: Program,
         version: LinuxVersion,
+        platform: Platform,
         pool: PagePool,
         calls: Calls | None,
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features, geometry, self.vtcr = _platform(machine)
+        features, geometry, self.vtcr = platform
         self.program = program
         self._features = features
         self._geometry = geometry
