@@ -56,6 +56,8 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	};
 
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
+	if (kind == S2FUZZ_STORE_CMPXCHG)
+		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
 
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */
@@ -235,3 +237,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.dcache_clean_inval_poc = dcache_clean_inval_poc,
 	.icache_inval_pou = icache_inval_pou,
 };
+
+void boundary_offer(bool dcache, bool icache)
+{
+	mm_ops.dcache_clean_inval_poc = dcache ? dcache_clean_inval_poc : NULL;
+	mm_ops.icache_inval_pou = icache ? icache_inval_pou : NULL;
+}
