@@ -15,12 +15,11 @@ from typing import Any, Final
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
-from harness.machine import Machine
 from harness.model import Model
 from pgtable import OWNERSHIPS
-from reference.build import FLAVOURS, Image, build
+from reference.build import CALLS, FLAVOURS, Image, build
 from reference.executor import ByGranule, Reference, Several
-from reference.kbuild import Configuration, has_52_bits
+from reference.kbuild import Configuration
 from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare
 
@@ -34,7 +33,8 @@ KINDS: Final = ("model", "kernel", "kernel-make")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's."""
+    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's, but for the flavour
+    `calls`, which is both sides' or neither's."""
 
     kind: str
     what: str
@@ -52,14 +52,11 @@ class Side:
         """Whether Linux's own file runs on this side."""
         return self.kind != "model"
 
-    def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K, has_52_bits: bool = False) -> Image:
-        """The kernel's image for that granule, built if need be; with 64K pages, the kernel's own build decides whether
-        physical addresses have 52 bits. Raises BadInput or ToolFailure."""
-        if self.kind == "kernel-make" and self.patches:
-            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
-        tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
+    def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
+        """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
         if self.kind == "kernel-make":
-            return build_by_make(tree, Configuration(self.what, granule, has_52_bits), progress)
+            return self._made_image(progress, Configuration(self.what, granule))
+        tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
         return build(tree, self.flavour, progress, granule)
 
     def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
@@ -69,11 +66,11 @@ class Side:
         Raises BadInput for a side that cannot be, ToolFailure where the environment fails.
         """
         if self.kind == "model":
-            return Model(self.what)
+            return self._model()
         if self.kind == "kernel-make":
             made = self._made_kernel(progress)
             for granule in granules:
-                made.of((granule, False))
+                made.of(Configuration(self.what, granule))
             return made
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
         for granule in granules:
@@ -83,22 +80,28 @@ class Side:
     def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
         if self.kind == "model":
-            return Model(self.what)
+            return self._model()
         return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
 
-    def _made_kernel(self, progress: Callable[[str], None]) -> Several[tuple[Granule, bool]]:
-        def choose(machine: Machine) -> tuple[Granule, bool]:
-            return machine.granule, has_52_bits(machine)
-
+    def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
         return Several(
-            lambda key: Reference(self.image(progress, *key), self._full_name),
-            choose,
-            (GRANULE_4K, False),
+            lambda configuration: Reference(self._made_image(progress, configuration), self._full_name),
+            lambda machine: Configuration.of(self.what, machine),
+            Configuration(self.what),
             self._full_name,
         )
 
+    def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
+        if self.patches:
+            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
+        tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
+        return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
+
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
+
+    def _model(self) -> Model:
+        return Model(self.what, calls_only=self.flavour == CALLS)
 
     @property
     def _full_name(self) -> str:
@@ -106,6 +109,11 @@ class Side:
         if self.flavour != "plain":
             extras.append(self.flavour)
         return "+".join([self.name, *extras])
+
+
+def with_flavour(side: Side, flavour: str) -> Side:
+    """The side as a run with `--flavour` has it."""
+    return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
 def parse_side(text: str) -> Side:
@@ -148,9 +156,7 @@ def choose_sides(
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
-    for index, side in enumerate(chosen):
-        if side.kind == "kernel":
-            chosen[index] = replace(side, flavour=flavour)
+    chosen = [with_flavour(side, flavour) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:

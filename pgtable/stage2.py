@@ -110,7 +110,7 @@ class Stage2:
         self._version = version
         self._geometry = geometry
         self._lpa2 = features.lpa2
-        self._address = address = pte.AddressFormat(geometry.page_shift, features.lpa2)
+        self._address = address = pte.address_format(geometry.page_shift, features.lpa2)
         self._phys_end = 1 << phys_bits(features, geometry)
         self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)

@@ -26,9 +26,11 @@ from harness.granule import GRANULE_4K, Granule
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
-FLAVOURS: Final = ("plain", "ubsan", "lines")
-"""How the hosted files are compiled: as they are, with UBSan, whose reports become WARN-class events, or with clang's
-source-based counters, which `reference/lines.py` reads."""
+CALLS: Final = "calls"
+FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
+"""How the hosted files are compiled: as they are; with UBSan, whose reports become WARN-class events; with clang's
+source-based counters, which `reference/lines.py` reads; or without the tree's TLB maintenance, so that its functions
+are known by their calls alone."""
 
 OURS: Final = Path(__file__).parent / "kernel"
 SHIM: Final = Path(__file__).parent / "shim"
@@ -68,6 +70,15 @@ _TLB_FUNCTIONS: Final = (
     "__kvm_flush_vm_context",
 )
 """What both files define."""
+
+_TLB_SHIM: Final = ("tlb.c", "context.c")
+"""Files that only TLB maintenance needs."""
+
+_MISSING: Final = re.compile(
+    r"(?:undefined symbol: |undeclared (?:identifier|function) '|unknown type name '|no member named '"
+    r"|has no number here: ')([^'\s]+(?: [^'\s]+)?)"
+)
+"""What a compiler or linker says that there is not."""
 
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
@@ -110,6 +121,7 @@ _FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (),
     "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
     "lines": _LINES_FLAGS,
+    CALLS: (),
 }
 
 
@@ -132,17 +144,19 @@ class Image:
     compiler: str
     sha256: str
     granule: Granule = GRANULE_4K
+    is_made: bool = False
+    """Whether pgtable.o is that of the kernel's own build."""
 
     @property
     def has_counters(self) -> bool:
-        """Whether the hosted files count what they reach; those of the kernel's own build do not."""
-        return self.flavour in FLAVOURS
+        """Whether the hosted files count what they reach."""
+        return not self.is_made
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {
             "compiler": self.compiler,
-            "flavour": self.flavour,
+            "flavour": f"{self.flavour}, made by the kernel's build" if self.is_made else self.flavour,
             "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
@@ -199,7 +213,8 @@ class Builder:
         objects = [self._own(OURS / name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in BRIDGE_FILES]
         objects += self._hosted_objects()
-        objects += [self._tlb(name) for name in _TLB_FILES]
+        if self.flavour != CALLS:
+            objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
         return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.granule)
 
@@ -227,21 +242,29 @@ class Builder:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._bridge_flags(name), *self._ours)
+        flags = (*self._bridge_flags(name), *self._ours, *(("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()))
         return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
         return (*self._tree_flags(), *self._inlining(name))
 
-    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
+    def _hosted(
+        self,
+        name: str,
+        source: Path,
+        flags: tuple[str, ...] = _COVERAGE_FLAGS,
+        label: str = "",
+        failure: Callable[[Path, str], Exception] | None = None,
+    ) -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS.get(self.flavour, ()), "-x", "c")
-        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
+        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS[self.flavour], "-x", "c")
+        return self._object(f"hosted_{name}", source, flags, failure or self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
         source, prefix, mode = _TLB_FILES[name]
         renames = (f"-D{function}={prefix}{function}" for function in _TLB_FUNCTIONS)
-        return self._hosted(name, self.tree.root / source, (mode, *renames), f"{source.parent.name}/{source.name}")
+        label = f"{source.parent.name}/{source.name}"
+        return self._hosted(name, self.tree.root / source, (mode, *renames), label, self._misfit)
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -340,12 +363,13 @@ class Builder:
         return BadInput(f"{source} does not compile:\n{message.rstrip()}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
-        symbols = sorted(
-            set(re.findall(r"undefined symbol: (\S+)|undeclared (?:identifier|function) '(\w+)'", message))
-        )
-        missing = ", ".join(first or second for first, second in symbols)
+        missing = ", ".join(sorted(set(_MISSING.findall(message))))
         named = f" (missing: {missing})" if missing else ""
-        return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+        hint = ""
+        is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
+        if is_tlb and self.flavour != CALLS:
+            hint = "\n--flavour calls does without the tree's TLB maintenance, and records the calls of it alone"
+        return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}{hint}")
 
 
 def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
-from harness.granule import Granule, granule_named
+from harness.granule import GRANULE_4K, Granule, granule_named
 from harness.machine import Machine
 from reference.sources import PGTABLE, TARBALLS, Progress, cached, digest, whole_tree
 
@@ -33,6 +33,8 @@ _OPTIONS: Final = (
     "CONFIG_DEBUG_KERNEL=y",  # which only offers the next
     "CONFIG_DEBUG_INFO_DWARF4=y",
 )
+GRANULE_64K: Final = granule_named("64k")
+
 _TOOLS: Final = {
     "bc": "bc",
     "bison": "bison",
@@ -44,22 +46,28 @@ _TOOLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Which kernel is built, and what its configuration decides that a program's machine may ask for."""
+    """Which kernel is built, and what its configuration decides of what a program's machine may ask for."""
 
     linux: str
-    granule: Granule
+    granule: Granule = GRANULE_4K
     has_52_bits: bool = False
+    has_hw_af: bool = True
+
+    @classmethod
+    def of(cls, linux: str, machine: Machine) -> Configuration:
+        """The one for programs of that machine. Stage 2 asks for CONFIG_ARM64_PA_BITS_52 with 64K pages only."""
+        has_52_bits = bool(machine["pa_bits_52"]) and machine.granule == GRANULE_64K
+        return cls(linux, machine.granule, has_52_bits, bool(machine["hw_af"]))
 
     @property
     def options(self) -> tuple[str, ...]:
         """Lines of a .config."""
-        pages = f"CONFIG_ARM64_{self.granule.name.upper()}_PAGES=y"
-        return (*_OPTIONS, pages, f"CONFIG_ARM64_PA_BITS_{52 if self.has_52_bits else 48}=y")
-
-
-def has_52_bits(machine: Machine) -> bool:
-    """Whether the program's machine needs CONFIG_ARM64_PA_BITS_52. With smaller pages stage 2 does not ask for it."""
-    return bool(machine["pa_bits_52"]) and machine.granule == granule_named("64k")
+        return (
+            *_OPTIONS,
+            f"CONFIG_ARM64_{self.granule.name.upper()}_PAGES=y",
+            f"CONFIG_ARM64_PA_BITS_{52 if self.has_52_bits else 48}=y",
+            "CONFIG_ARM64_HW_AFDBM=y" if self.has_hw_af else "# CONFIG_ARM64_HW_AFDBM is not set",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,30 +6,31 @@ Whatever of ours meets Linux's types is compiled here with the kernel's flags an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from reference.build import BRIDGE_FILES, SHIM, Builder, Image, find_toolchain, replace_file
+from reference.build import BRIDGE_FILES, CALLS, SHIM, Builder, Image, find_toolchain, replace_file
 from reference.kbuild import Configuration, kernel_build
 from reference.patching import Patches, read, tables, with_sites
 from reference.sources import KernelTree, digest
-
-FLAVOUR: Final = "make"
-"""What such an image says of itself."""
 
 _WITH_SHIM: Final = ("context.c",)
 """These meet the TLB maintenance, which is our own build's here too."""
 
 
 def build_by_make(
-    tree: KernelTree, configuration: Configuration, progress: Callable[[str], None] = lambda _: None
+    tree: KernelTree,
+    configuration: Configuration,
+    progress: Callable[[str], None] = lambda _: None,
+    calls_only: bool = False,
 ) -> Image:
     """The test kernel with pgtable.o as the kernel's own build makes it; where `tree` has another pgtable.c, that is
-    compiled with the same flags. It has no coverage counters.
+    compiled with the same flags. It has no coverage counters. `calls_only` is the flavour `calls`.
 
     Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
     """
-    return _MakeBuilder(tree, configuration, progress).image()
+    return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
 
 
 def patches_of(
@@ -40,8 +41,14 @@ def patches_of(
 
 
 class _MakeBuilder(Builder):
-    def __init__(self, tree: KernelTree, configuration: Configuration, progress: Callable[[str], None]) -> None:
-        super().__init__(tree, FLAVOUR, find_toolchain(), progress, configuration.granule)
+    def __init__(
+        self,
+        tree: KernelTree,
+        configuration: Configuration,
+        progress: Callable[[str], None],
+        calls_only: bool = False,
+    ) -> None:
+        super().__init__(tree, CALLS if calls_only else "plain", find_toolchain(), progress, configuration.granule)
         self.kernel = kernel_build(configuration, self.toolchain.clang, progress)
 
     def patches(self) -> Patches:

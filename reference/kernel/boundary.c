@@ -58,6 +58,8 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	};
 
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
+	if (kind == S2FUZZ_STORE_CMPXCHG)
+		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
 
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */
@@ -77,6 +79,7 @@ void s2fuzz_record_instruction(u64 what, u64 operand)
  * KVM runs: as host code of a VHE kernel, where kvm_call_hyp() has an ISB follow, or as nVHE hyp code. */
 static void carry_out(const struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
 {
+#ifndef S2FUZZ_CALLS_ONLY
 	if (mmu)
 		context_show(mmu->pgd_phys, mmu->vtcr);
 	in_call = S2FUZZ_IN_CALL;
@@ -84,6 +87,7 @@ static void carry_out(const struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u
 	if (context_is_vhe())
 		event(event_isb | in_call, 0, 0);
 	in_call = 0;
+#endif
 }
 
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
@@ -229,3 +233,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.dcache_clean_inval_poc = mm_dcache_clean_inval_poc,
 	.icache_inval_pou = mm_icache_inval_pou,
 };
+
+void boundary_offer(bool dcache, bool icache)
+{
+	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
+	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;
+}

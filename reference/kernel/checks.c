@@ -16,7 +16,7 @@ static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12) &&
 #ifndef S2FUZZ_MADE /* by the kernel's own build */
 static_assert(!__builtin_constant_p(IS_ENABLED(CONFIG_ARM64_PA_BITS_52)), "the program's machine says it");
 #endif
-static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "VTCR_EL2.HA is what the hw_af knob decides");
+static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "hw_af decides about VTCR_EL2.HA");
 static_assert(KVM_PGTABLE_LAST_LEVEL == 3, "levels count towards 3");
 static_assert(sizeof(struct kvm_pgtable_mm_ops) == 11 * sizeof(void *), "boundary.c fills in every callback");
 static_assert(KVM_PTE_VALID == 1 && KVM_PTE_LEAF_ATTR_HI_SW == GENMASK(58, 55), "attributes sit where Arm puts them");

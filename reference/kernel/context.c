@@ -2,9 +2,11 @@
 /* What the tree's TLB maintenance finds on the CPU: the MMU under test, the host's and another guest's, and which vCPU
  * runs, if any. */
 #define S2FUZZ_HOSTED_SIDE
-#include <linux/kvm_host.h>
+#include <asm/kvm_pgtable.h>
 #include <asm/kvm_arm.h>
+#ifndef S2FUZZ_CALLS_ONLY
 #include <nvhe/mem_protect.h>
+#endif
 #include "kernel.h"
 #include "boundary.h"
 
@@ -12,6 +14,11 @@
 #define HOST_ROOT 0x1000
 #define FOREIGN_ROOT 0x2000
 
+#ifdef S2FUZZ_CALLS_ONLY
+void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
+{
+}
+#else
 static struct kvm_arch guest;
 static struct kvm_s2_mmu *under_test;
 static bool vhe;
@@ -91,3 +98,4 @@ void context_carry_out(enum tlb_call call, u64 a, u64 b)
 		CALL(__kvm_flush_vm_context);
 	}
 }
+#endif

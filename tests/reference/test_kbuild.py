@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput, ToolFailure
-from harness.granule import GRANULE_4K, GRANULES, granule_named
+from harness.granule import GRANULE_4K, GRANULES
 from harness.machine import Machine
 from reference import kbuild
-from reference.kbuild import OBJECT, Configuration, has_52_bits, kernel_build
+from reference.kbuild import OBJECT, Configuration, kernel_build
 
 
 def ignore(_message: str) -> None:
@@ -72,8 +72,8 @@ def test_a_build_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_a_machine_asks_of_the_configuration() -> None:
-    options = Configuration("6.12", granule_named("64k"), has_52_bits=True).options
-    assert {"CONFIG_ARM64_64K_PAGES=y", "CONFIG_ARM64_PA_BITS_52=y"} <= set(options)
-    wide = [has_52_bits(Machine.of(granule=number, pa_bits_52=1)) for number in range(len(GRANULES))]
-    assert wide == [False, False, True]
-    assert not has_52_bits(Machine.of(granule=2))
+    options = Configuration.of("6.12", Machine.of(granule=2, pa_bits_52=1)).options
+    assert {"CONFIG_ARM64_64K_PAGES=y", "CONFIG_ARM64_PA_BITS_52=y", "CONFIG_ARM64_HW_AFDBM=y"} <= set(options)
+    wide = [Configuration.of("6.12", Machine.of(granule=number, pa_bits_52=1)) for number in range(len(GRANULES))]
+    assert [one.has_52_bits for one in wide] == [False, False, True]
+    assert "# CONFIG_ARM64_HW_AFDBM is not set" in Configuration.of("6.12", Machine.of(hw_af=0)).options
