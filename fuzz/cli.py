@@ -190,6 +190,11 @@ def cli() -> None:
     help="Two more sides to compare, written as for --sides. Rotates by worker, or by slices of time where there are "
     "fewer workers. May be repeated.",
 )
+@click.option(
+    "--stage",
+    type=click.Choice(("1", "2")),
+    help="Generate programs for hyp's stage 1 or a guest's stage 2 only.  [default: some for stage 1]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
 @_TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
@@ -205,6 +210,7 @@ def smoke(
     guidance: str,
     workers: int,
     also: tuple[str, ...],
+    stage: str | None,
     as_json: bool,
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
@@ -236,6 +242,7 @@ def smoke(
             inputs,
             guidance=guidance,
             tiers=tiers or ALL_TIERS,
+            stages=() if stage is None else (int(stage),),
         )
         for pair in pairs
     ]

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Final
 
 from harness.codec import (
     BOUNDARY_CHOICES,
     Parts,
-    definition_of,
     encode,
     header_of,
     knob_value,
@@ -27,9 +26,14 @@ from harness.program import Program
 
 FRESH_SIZES: Final = (40, 136)
 """Bytes of an input made of random choices: about 5 to 18 ops."""
+_HYP_SHARE: Final = 0.15
+"""Of inputs from nothing, those for stage 1: it has less code than stage 2."""
 _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
+
+_KNOBS: Final = tuple(knob for knob in KNOBS if knob.name != "stage")
+_HYP_HEADER: Final = header_of(Machine.of(stage=1))
 
 _PAGE: Final = 1 << 12
 _BLOCK: Final = 1 << 21
@@ -46,9 +50,18 @@ _LEVEL_BITS: Final = 9
 """Log2 of how much more an entry maps one level up."""
 
 
-def random_input(choice: Random) -> bytes:
-    """Random choices all the way."""
-    return choice.randbytes(choice.randint(*FRESH_SIZES))
+def fresh(choice: Random, stages: Sequence[int] = ()) -> bytes:
+    """An input from nothing, for one of these stages or any."""
+    stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
+    if choice.random() < 0.5:
+        return hyp_life(choice) if stage == 1 else life(choice)
+    return random_input(choice, stage)
+
+
+def random_input(choice: Random, stage: int = 2) -> bytes:
+    """Random choices all the way, mostly for that stage."""
+    data = choice.randbytes(choice.randint(*FRESH_SIZES))
+    return data if stage == 2 else _HYP_HEADER + data
 
 
 def mutate(data: bytes, choice: Random) -> bytes:
@@ -61,8 +74,10 @@ def mutate(data: bytes, choice: Random) -> bytes:
 
 def crossover(first: bytes, second: bytes, choice: Random) -> bytes:
     """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
-    The machine is the first's."""
+    The machine is the first's. Programs of different stages have nothing to exchange: then the first is changed."""
     parts, other = split(first), split(second)
+    if parts.stage != other.stage:
+        return mutate(first, choice)
     if choice.random() < 0.5:
         parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
     else:
@@ -84,7 +99,7 @@ def _run(parts: Parts, choice: Random) -> slice:
 
 def _insert(parts: Parts, choice: Random) -> None:
     at = _place(parts, choice)
-    parts.ops[at:at] = split(b"\0" + choice.randbytes(16)).ops[:1]
+    parts.ops[at:at] = split(parts.header + choice.randbytes(16)).ops[:1]
 
 
 def _drop(parts: Parts, choice: Random) -> None:
@@ -107,7 +122,7 @@ def _move(parts: Parts, choice: Random) -> None:
 def _arguments(parts: Parts, *kinds: Kind) -> Iterator[tuple[list[bytes], int, Kind]]:
     """Every argument of these kinds (of any, where none is named): the op, its part's number there, the kind."""
     for op in parts.ops:
-        for index, arg in enumerate(definition_of(op).args, start=1):
+        for index, arg in enumerate(parts.definition(op).args, start=1):
             if not kinds or arg.kind in kinds:
                 yield op, index, arg.kind
 
@@ -125,7 +140,7 @@ def _retarget(parts: Parts, choice: Random) -> None:
     (op, index, kind), (other, other_index, _) = choice.sample(places, 2)
     op[index] = other[other_index]
     if choice.random() < 0.3:
-        limit = 1 << parts.machine["ia_bits"]
+        limit = parts.machine.input_end
         value = read_argument(kind, op[index], limit, 0) + choice.choice(_NEIGHBOURS)
         op[index] = write_argument(kind, value & U64_MAX, limit, 0)
 
@@ -135,7 +150,7 @@ def _rechoose(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice)
     if place is not None:
         op, index, _ = place
-        fresh = split(b"\0" + op[0] + choice.randbytes(64)).ops[0]
+        fresh = split(parts.header + op[0] + choice.randbytes(64)).ops[0]
         op[index] = fresh[index]
 
 
@@ -145,7 +160,7 @@ def _resize(parts: Parts, choice: Random) -> None:
     if place is None:
         return
     op, index, kind = place
-    limit = 1 << parts.machine["ia_bits"]
+    limit = parts.machine.input_end
     ipa = read_argument(Kind.IPA, op[1], limit, 0)
     size = read_argument(kind, op[index], limit, ipa)
     sizes = [size >> _LEVEL_BITS, size + _PAGE, size - _PAGE, size * 2]
@@ -168,18 +183,18 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
     if not parts.ops:
         return
     op = choice.choice(parts.ops)
-    for index, arg in enumerate(definition_of(op).args, start=1):
+    for index, arg in enumerate(parts.definition(op).args, start=1):
         edges = BOUNDARY_CHOICES.get(arg.kind)
         if edges and choice.random() < 0.5:
             op[index] = bytes((choice.choice(edges),))
 
 
 def _change_machine(parts: Parts, choice: Random) -> None:
-    """Choose one knob anew, or go back to the default machine."""
+    """Choose one knob anew, or go back to the default machine; of the same stage, for the other has other ops."""
     if choice.random() < 0.3:
-        parts.header = header_of(Machine())
+        parts.header = header_of(Machine.of(stage=parts.stage))
         return
-    knob = choice.choice(KNOBS)
+    knob = choice.choice(_KNOBS)
     parts.header = header_of(parts.machine.replace(knob.name, knob_value(knob, choice.randrange(256))))
 
 
@@ -359,3 +374,63 @@ _SCENES: Final[tuple[Callable[[int, Random], list[Op]], ...]] = (
 _DEAR_SCENES: Final = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
 _DEAR: Final = 0.05
+
+
+def hyp_life(choice: Random) -> bytes:
+    """Hyp's life: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
+    base = choice.choice((0, _BLOCK, _GIB, 2 * _GIB))
+    mapped: list[tuple[int, int]] = []
+    ops: list[Op] = []
+    for _ in range(choice.randint(5, 14)):
+        scene = choice.choice(_HYP_SCENES)
+        ops += scene(base + choice.choice((0, 0, 0, _BLOCK, _GIB)), mapped, choice)
+    if choice.random() < 0.3:
+        ops.append(Op.of("destroy"))
+    knobs = {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe")} if choice.random() < 0.4 else {}
+    if choice.random() < 0.2:
+        knobs["va_bits"] = choice.choice((32, 39, 40, 47, 49, 52, 57))
+    return encode(Program(tuple(ops), Machine.of(stage=1, **knobs)))
+
+
+_HYP_PROTS: Final = (_RW, _RW, PROT_BITS["r"] | PROT_BITS["x"], PROT_BITS["r"], _RW | PROT_BITS["device"])
+
+
+def _hyp_op(va: int, size: int, prot: int) -> Op:
+    return Op.of("hyp_map", va=va, size=size, phys=va + _MEMORY, prot=prot)
+
+
+def _hyp_map(base: int, mapped: list[tuple[int, int]], choice: Random) -> list[Op]:
+    if base % _GIB == 0 and choice.random() < 0.1:
+        place = base, _GIB
+    elif choice.random() < 0.4:
+        place = base, choice.choice((1, 1, 2)) * _BLOCK
+    else:
+        place = _page(base, choice), choice.choice((1, 1, 2, 4)) * _PAGE
+    mapped.append(place)
+    return [_hyp_op(*place, choice.choice(_HYP_PROTS))]
+
+
+def _hyp_unmap(base: int, mapped: list[tuple[int, int]], choice: Random) -> list[Op]:
+    """What was mapped, or less or more of it."""
+    if not mapped:
+        return []
+    va, size = mapped.pop(choice.randrange(len(mapped)))
+    size = choice.choice((size, size, size, size, _PAGE, size + _PAGE, 2 * size))
+    return [Op.of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, _PAGE)), size=size)]
+
+
+def _hyp_again(base: int, mapped: list[tuple[int, int]], choice: Random) -> list[Op]:
+    """pKVM changes the state of a page: its software bits. Whatever else would change is refused."""
+    if not mapped:
+        return []
+    va, size = choice.choice(mapped)
+    state = choice.choice((0, PROT_BITS["sw0"], PROT_BITS["sw1"], PROT_BITS["sw0"] | PROT_BITS["sw3"]))
+    prot = choice.choice((_RW, choice.choice(_HYP_PROTS)))
+    return [_hyp_op(va, choice.choice((size, size, _PAGE)), prot | state)]
+
+
+def _hyp_look(base: int, mapped: list[tuple[int, int]], choice: Random) -> list[Op]:
+    return _look(base, choice)
+
+
+_HYP_SCENES: Final = (_hyp_map, _hyp_map, _hyp_map, _hyp_unmap, _hyp_unmap, _hyp_again, _hyp_again, _hyp_look)

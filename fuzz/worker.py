@@ -44,7 +44,8 @@ class Assignment:
 
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared.
+    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `stages` whose programs are run, those of
+    every stage when it is empty.
     """
 
     sides: tuple[Side, Side]
@@ -60,6 +61,7 @@ class Assignment:
     parent: int | None = None
     guidance: str = "kernel"
     tiers: frozenset[Tier] = ALL_TIERS
+    stages: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """As one line."""
@@ -75,6 +77,7 @@ class Assignment:
             "parent": self.parent,
             "seconds": self.seconds,
             "seed": self.seed,
+            "stages": self.stages,
             "sides": [to_configuration(side) for side in self.sides],
             "tiers": format_tiers(self.tiers),
         }
@@ -99,6 +102,7 @@ class Assignment:
             data["parent"],
             data["guidance"],
             parse_tiers(data["tiers"]),
+            tuple(data["stages"]),
         )
 
 
@@ -115,7 +119,7 @@ class Tally:
         self.succeeded: Counter[str] = Counter()
         self.programs_succeeded: Counter[str] = Counter()
         self.over_budget = 0
-        self.tables = [0] * 4
+        self.tables = [0] * 5
         self.blocks = 0
         self.splits = 0
         self.merges = 0
@@ -264,6 +268,8 @@ class Worker:
         if self._started is None:
             self._started = time.monotonic()
         program = decode(data)
+        if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
+            return
         try:
             found = self._judge(program)
             self.tally.count(program, self._model)

@@ -27,13 +27,14 @@ from harness.observation import (
     Page,
     Record,
     describe_return,
+    signed,
 )
 from harness.ops import OpDef
 
 LAST_LEVEL: Final = 3
 _TABLE: Final = 0b11
 _ADDRESS: Final = ((1 << 48) - 1) & ~0xFFF
-LEVEL_SHIFTS: Final = (39, 30, 21, 12)
+LEVEL_SHIFTS: Final = {-1: 48, 0: 39, 1: 30, 2: 21, 3: 12}
 """How many bits of address one entry of a level covers, 4K granule."""
 
 
@@ -163,12 +164,17 @@ def _count(record: Record, width: int) -> str:
 def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
     """One visit in words: `leaf level=3 ipa=0x1000 pte=0x…`."""
     names = {1: "leaf", 2: "table_pre", 4: "table_post"}
-    rest = " ".join(f"{name}={value:#x}" for name, value in zip(definition.outs[1:], values[1:], strict=True))
+    rest = " ".join(map(describe_out, definition.outs[1:], values[1:]))
     return f"{names.get(values[0], values[0])} {rest}"
 
 
+def describe_out(name: str, value: int) -> str:
+    """An out-value with its name; levels may be negative."""
+    return f"{name}={signed(value) if name in ('level', 'start_level') else value:#x}"
+
+
 def _same_entry(a: int, b: int, level: int, renamed: dict[int, int]) -> bool:
-    if not (is_table_entry(a, level) and is_table_entry(b, level)):
+    if not (is_table_entry(a, signed(level)) and is_table_entry(b, signed(level))):
         return a == b
     if a & ~_ADDRESS != b & ~_ADDRESS:
         return False
@@ -204,7 +210,8 @@ def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
 def start_level(observation: Observation) -> int:
     """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
     outs = observation.records[0].outs
-    return outs[2] if outs and outs[2] <= LAST_LEVEL else 0
+    level = signed(outs[2]) if outs else 0
+    return level if level in LEVEL_SHIFTS else 0
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
+from harness.compare import LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
 from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
-from harness.machine import PAGE_SIZE
-from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.machine import PAGE_SIZE, Machine
+from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record, signed
+from harness.ops import INIT
 from harness.trees import describe_entry
 
 CONTEXT = 3
@@ -18,9 +19,9 @@ _MOST = 400
 """Events of a side that are aligned, from the first that differs on: aligning is quadratic."""
 
 
-def event_lines(observation: Observation, fwb: bool) -> list[list[str]]:
+def event_lines(observation: Observation, machine: Machine) -> list[list[str]]:
     """Each record's events, one a line."""
-    places = _Places(fwb)
+    places = _Places(machine)
     return [list(places.lines(record)) for record in observation.records]
 
 
@@ -28,24 +29,24 @@ class _Places:
     """Which entry of the tree each address is, learnt from the events themselves: tables come and go. A table that is
     filled before it is linked has no place yet."""
 
-    def __init__(self, fwb: bool) -> None:
-        self._fwb = fwb
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._tables: dict[int, tuple[int, int]] = {}
         """IPA and level of the page's first entry."""
 
     def lines(self, record: Record) -> Iterator[str]:
         for event in events_of(record.events):
-            if event.kind == ALLOC:
-                self._tables.pop(event.a, None)
-            elif event.kind == ALLOC_EXACT:
+            if event.kind == ALLOC_EXACT or (event.kind == ALLOC and record.definition is INIT):
                 self._root(event, record.outs)
+            elif event.kind == ALLOC:
+                self._tables.pop(event.a, None)
             yield self._store(event) if event.kind in STORE_KINDS else str(event)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
-        level = outs[2] if len(outs) > 2 else NO_PAGE
-        if event.a == NO_PAGE or level > LAST_LEVEL:
+        level = signed(outs[2]) if len(outs) > 2 else None
+        if event.a == NO_PAGE or level not in LEVEL_SHIFTS:
             return
-        for page in range(min(event.b // PAGE_SIZE, MAX_ROOT_PAGES)):
+        for page in range(min(max(event.b // PAGE_SIZE, 1), MAX_ROOT_PAGES)):
             self._tables[event.a + page * PAGE_SIZE] = page * (ENTRIES << LEVEL_SHIFTS[level]), level
 
     def _store(self, event: Event) -> str:
@@ -56,10 +57,12 @@ class _Places:
         ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
         if is_table_entry(event.b, level):
             self._tables[entry_address(event.b)] = ipa, level + 1
-        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._machine)}"
 
 
-def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:
+def aligned_events(
+    left: Observation, right: Observation, record: int, machine: Machine, names: tuple[str, str]
+) -> list[str]:
     """Both sides' events of a record like a diff, with some that agree around those that do not. Empty when they
     agree, up to where pages lie."""
     if record >= min(len(left.records), len(right.records)):
@@ -69,7 +72,7 @@ def aligned_events(left: Observation, right: Observation, record: int, fwb: bool
     first = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(renamed, theirs, strict=False)))
     if first == len(renamed) == len(theirs):
         return []
-    texts = [event_lines(side, fwb)[record] for side in (left, right)]
+    texts = [event_lines(side, machine)[record] for side in (left, right)]
     start = max(first - CONTEXT, 0)
     stop = first + _MOST
     matcher = SequenceMatcher(None, renamed[start:stop], theirs[start:stop], autojunk=False)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from harness.observation import EVENT_WORDS, NO_PAGE
+from harness.observation import EVENT_WORDS, NO_PAGE, signed
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level of a TLBI that hints none (asm/tlbflush.h: INT_MAX)."""
@@ -41,6 +41,7 @@ ALLOC_EXACT: Final = 15
 FREE_EXACT: Final = 16
 FREE_UNLINKED: Final = 17
 WARNED: Final = 18
+TLBI: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ EVENTS: Final = (
     EventDef(FREE_EXACT, "free_pages_exact", ("pa", "size"), table_address=True),
     EventDef(FREE_UNLINKED, "free_unlinked_table", ("pa", "level"), table_address=True),
     EventDef(WARNED, "WARN", ("code",)),
+    EventDef(TLBI, "tlbi", ("op", "operand")),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
@@ -94,6 +96,13 @@ DSB_DOMAINS: Final[Mapping[str, int]] = {
     "sy": 0b1111,
 }
 """As CRm encodes them (Arm ARM, DSB)."""
+
+TLBI_OPS: Final[Mapping[str, int]] = {
+    "vae2is": 0b100_1000_0011_001,
+    "vale2is": 0b100_1000_0011_101,
+}
+"""TLBI instructions: op1, CRn, CRm and op2 of their encoding (Arm ARM, "TLBI")."""
+_TLBI_NAMES: Final = {number: name for name, number in TLBI_OPS.items()}
 _DOMAIN_NAMES: Final = {number: name for name, number in DSB_DOMAINS.items()}
 
 
@@ -114,7 +123,7 @@ class Event(NamedTuple):
         """The table level that the event names, if it names one."""
         definition = EVENTS_BY_NUMBER.get(self.kind)
         has_level = definition is not None and definition.args[1:] == ("level",)
-        return _signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
+        return signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
 
     def __str__(self) -> str:
         """`tlbi_vmid_ipa ipa=0x1000 level=3`, `store release 0x44001008 = 0x44002003`."""
@@ -134,12 +143,10 @@ def events_of(words: Sequence[int]) -> list[Event]:
 def _describe_arg(name: str, value: int) -> str:
     if name == "domain":
         return _DOMAIN_NAMES.get(value, str(value))
+    if name == "op":
+        return _TLBI_NAMES.get(value, f"{value:#x}")
     if name == "level":
-        return "unknown" if value == TLBI_TTL_UNKNOWN else str(_signed(value))
+        return "unknown" if value == TLBI_TTL_UNKNOWN else str(signed(value))
     if name == "pages":
         return str(value)
     return "none" if name == "pa" and value == NO_PAGE else f"{value:#x}"
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value

@@ -80,6 +80,11 @@ KNOBS: Final = (
         ("never", "always", "unless_rwx"),
         "when map does without blocks; unless_rwx is what pKVM's host does for memory",
     ),
+    Knob("stage", 2, 1, 2, "of the table under test: a guest's stage 2 or hyp's stage 1, which has ops of its own"),
+    Knob("va_bits", 48, 0, 64, "bits of hyp's virtual address, in stage 1; init refuses less than 13 and more than 57"),
+    _flag("ttl", "FEAT_TTL: TLB invalidation by address hints the entry's level"),
+    _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
+    _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
@@ -118,6 +123,11 @@ class Machine:
     def forces_write_back(self) -> bool:
         """Whether stage 2 has the memory types of FEAT_S2FWB."""
         return bool(self["fwb"] and not self["nofwb"])
+
+    @property
+    def input_end(self) -> int:
+        """Where the addresses that the table translates end."""
+        return 1 << self["va_bits" if self["stage"] == 1 else "ia_bits"]
 
     def replace(self, name: str, value: int) -> Machine:
         """The same machine but for one knob. Raises KeyError, ValueError."""

@@ -10,7 +10,7 @@ import traceback
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from harness.errors import BadInput
@@ -24,8 +24,11 @@ from harness.events import (
     FREE_UNLINKED,
     GET,
     ICACHE,
+    ISB,
     PUT,
     STORES,
+    TLBI,
+    TLBI_OPS,
     TLBI_VMID,
     TLBI_VMID_IPA,
     TLBI_VMID_IPA_NSH,
@@ -52,21 +55,26 @@ from pgtable import (
     VERSIONS,
     Features,
     ForcePages,
+    HypStage1,
     LinuxVersion,
     Memcache,
     PagePool,
+    PageTable,
     Stage2,
     Stage2Flags,
     WildAccess,
     get_vtcr,
+    hyp_leaf_prot,
     leaf_prot,
 )
 from pgtable.pte import is_table, is_valid
 
-PROVIDES: Final = frozenset({"stage2", "4k"})
+PROVIDES: Final = frozenset({"stage1", "stage2", "4k"})
 """What a program may ask for in `requires`."""
 
 _INIT: Final = Op(INIT, ())
+_FEATURES: Final = tuple(one.name for one in fields(Features))
+"""The knobs of these names."""
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
@@ -80,10 +88,10 @@ class BudgetSpent(Exception):
 
 @dataclass(slots=True)
 class Shape:
-    """What a program did to the tree, counted while it ran: tables by level, blocks, and how often a block became a
-    table (split) or a table a block (merge)."""
+    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
+    block became a table (split) or a table a block (merge)."""
 
-    tables: list[int] = field(default_factory=lambda: [0] * 4)
+    tables: list[int] = field(default_factory=lambda: [0] * 5)
     blocks: int = 0
     splits: int = 0
     merges: int = 0
@@ -172,18 +180,25 @@ class _World:
 
     def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
         machine = program.machine
-        features = Features(
-            fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
-        )
+        features = Features(*(bool(machine[name]) for name in _FEATURES))
         self.program = program
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.vtcr = get_vtcr(machine["ia_bits"], features)
-        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
-        force_pages = _FORCE_PAGES[machine["force_pte"]]
-        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        self.hvhe = features.hvhe
+        self.vtcr = 0
+        self.pgt: PageTable
+        """The table under test; with the operations of its stage, one of those below, which is the only one."""
+        if machine["stage"] == 1:
+            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features)
+        else:
+            self.vtcr = get_vtcr(machine["ia_bits"], features)
+            flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+            force_pages = _FORCE_PAGES[machine["force_pte"]]
+            self.pgt = self.stage2 = Stage2(
+                self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages
+            )
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -215,13 +230,12 @@ class _World:
         outs.clear()
         self._complaints.clear()
         self._events.clear()
-        self._levels = 0
+        self._levels = self._broken = 0
         over_budget, ret = 0, 0
         try:
             ret = _RUNNERS[op.definition.name](self, *op.args)
         except BudgetSpent:
             over_budget = 1
-            self._broken = 0
         self.words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
         self.words += outs
         self._observe_complaints()
@@ -242,9 +256,9 @@ class _World:
         self._complaints.clear()
         pool.check_poison()
         self._observe_complaints()
-        root = self.stage2.root
+        root = self.pgt.root
         words.append(NO_PAGE if root is None else root)
-        words.append(0 if root is None else self.stage2.root_pages)
+        words.append(0 if root is None else self.pgt.root_pages)
         words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
         words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
         for number, (table, level) in self.unlinked.items():
@@ -263,9 +277,9 @@ class _World:
     # The operations, one method each.
 
     def op_init(self) -> int:
-        ret = self.stage2.init()
+        table = self.pgt
+        ret = table.init()
         if ret == 0:
-            table = self.stage2
             self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
             self.shape.tables[table.start_level] += 1
         return ret
@@ -280,7 +294,7 @@ class _World:
         return self._fill_cache(mc) or self.stage2.set_owner(ipa, size, self._cache(mc), owner)
 
     def op_get_leaf(self, ipa: int) -> int:
-        ret, entry, level = self.stage2.get_leaf(ipa)
+        ret, entry, level = self.pgt.get_leaf(ipa)
         if ret == 0:
             self._outs += (entry, level & U64_MAX)
         return ret
@@ -293,10 +307,10 @@ class _World:
             outs.extend((visit, level & U64_MAX, addr, entry))
             return 0
 
-        return self.stage2.walk(ipa, size, flags, record)
+        return self.pgt.walk(ipa, size, flags, record)
 
     def op_destroy(self) -> int:
-        self.stage2.destroy()
+        self.pgt.destroy()
         return 0
 
     def op_wrprotect(self, ipa: int, size: int) -> int:
@@ -344,6 +358,17 @@ class _World:
 
     def op_pte_prot(self, pte: int) -> int:
         self._outs.append(leaf_prot(pte))
+        return 0
+
+    def op_hyp_map(self, va: int, size: int, phys: int, prot: int) -> int:
+        return self.hyp.map(va, size, phys, prot)
+
+    def op_hyp_unmap(self, va: int, size: int) -> int:
+        self._outs.append(self.hyp.unmap(va, size))
+        return 0
+
+    def op_hyp_pte_prot(self, pte: int) -> int:
+        self._outs.append(hyp_leaf_prot(pte, self.hvhe))
         return 0
 
     def _cache(self, mc: int) -> Memcache | None:
@@ -435,19 +460,20 @@ class _World:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((STORES[kind], pa, new))
-        self._levels |= 2 << level
+        self._levels |= 1 << level + 1
         if kind != "release":
             self._broken = old
         elif level < 3:
-            self._count_shape(level, new)
+            self._count_shape(level, old, new)
 
-    def _count_shape(self, level: int, new: int) -> None:
+    def _count_shape(self, level: int, old: int, new: int) -> None:
+        replaced = old if is_valid(old) else self._broken
         if is_table(new, level):
             self.shape.tables[level + 1] += 1
-            self.shape.splits += is_valid(self._broken) and not is_table(self._broken, level)
+            self.shape.splits += is_valid(replaced) and not is_table(replaced, level)
         elif is_valid(new):
             self.shape.blocks += 1
-            self.shape.merges += is_table(self._broken, level)
+            self.shape.merges += is_table(replaced, level)
 
     def tlbi_vmid(self) -> None:
         self._spend()
@@ -467,9 +493,17 @@ class _World:
         self.left -= 1
         self._events.extend((TLBI_VMID_RANGE, ipa, pages))
 
+    def tlbi(self, op: str, operand: int) -> None:
+        self._spend()
+        self._events.extend((TLBI, TLBI_OPS[op], operand))
+
     def dsb(self, domain: str) -> None:
         self._spend()
         self._events.extend((DSB, DSB_DOMAINS[domain], 0))
+
+    def isb(self) -> None:
+        self._spend()
+        self._events.extend((ISB, 0, 0))
 
 
 _RUNNERS: Final[Mapping[str, Callable[..., int]]] = {

@@ -32,6 +32,7 @@ class Kind(enum.Enum):
     PAGEWISE_SIZE = "size of what is done page by page"
     PHYS = "phys"
     PROT = "prot"
+    HYP_PROT = "prot of hyp"
     MAP_FLAGS = "map flags"
     VISIT_FLAGS = "visit flags"
     CACHE = "memcache"
@@ -73,12 +74,14 @@ VISIT_FLAG_BITS: Final[Mapping[str, int]] = {
 
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
     Kind.PROT: PROT_BITS,
+    Kind.HYP_PROT: PROT_BITS,
     Kind.MAP_FLAGS: MAP_FLAG_BITS,
     Kind.VISIT_FLAGS: VISIT_FLAG_BITS,
 }
 
 LIMITS: Final[Mapping[Kind, int]] = {
     Kind.PROT: sum(PROT_BITS.values()),
+    Kind.HYP_PROT: sum(PROT_BITS.values()),
     Kind.MAP_FLAGS: sum(MAP_FLAG_BITS.values()),
     Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
     Kind.CACHE: CACHE_CAPACITY + 1,
@@ -115,7 +118,8 @@ class Arg:
 @dataclass(frozen=True, slots=True)
 class OpDef:
     """One operation: `outs` names the values it yields besides its return code, `repeats` says that they come as
-    any number of such groups (a walk's visits). `weight` is how often the fuzzer chooses it, out of all weights."""
+    any number of such groups (a walk's visits). `stages` are those whose tables have it; `weight` is how often the
+    fuzzer chooses it, out of all weights of a stage."""
 
     number: int
     name: str
@@ -124,10 +128,14 @@ class OpDef:
     weight: int
     outs: tuple[str, ...] = ()
     repeats: bool = False
+    stages: tuple[int, ...] = (2,)
 
 
+_BOTH: Final = (1, 2)
+_HYP: Final = (1,)
 _IPA = Arg("ipa", Kind.IPA)
 _SIZE = Arg("size", Kind.SIZE)
+_VA = Arg("va", Kind.IPA)
 _CACHE = Arg("mc", Kind.CACHE, default=0)
 
 OPS: Final = (
@@ -135,9 +143,10 @@ OPS: Final = (
         1,
         "init",
         (),
-        "allocate an empty stage 2 for the header's ia_bits (every program begins with one)",
+        "allocate an empty table for the header's ia_bits, or va_bits in stage 1 (every program begins with one)",
         weight=3,
         outs=("vtcr", "ia_bits", "start_level", "root_pages"),
+        stages=_BOTH,
     ),
     OpDef(
         2,
@@ -162,7 +171,13 @@ OPS: Final = (
         weight=30,
     ),
     OpDef(
-        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=16, outs=("pte", "level")
+        5,
+        "get_leaf",
+        (_IPA,),
+        "the entry that ends the walk of ipa, and its level",
+        weight=16,
+        outs=("pte", "level"),
+        stages=_BOTH,
     ),
     OpDef(
         6,
@@ -172,8 +187,9 @@ OPS: Final = (
         weight=18,
         outs=("visit", "level", "ipa", "pte"),
         repeats=True,
+        stages=_BOTH,
     ),
-    OpDef(7, "destroy", (), "tear the stage 2 down and free its pages", weight=3),
+    OpDef(7, "destroy", (), "tear the table down and free its pages", weight=3, stages=_BOTH),
     OpDef(8, "wrprotect", (_IPA, _SIZE), "take write permission from the range, leaving the TLB alone", weight=12),
     OpDef(9, "mkyoung", (_IPA,), "set the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
@@ -221,6 +237,32 @@ OPS: Final = (
         (Arg("table", Kind.UNLINKED),),
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
         weight=2,
+    ),
+    OpDef(
+        18,
+        "hyp_map",
+        (_VA, _SIZE, Arg("phys", Kind.PHYS), Arg("prot", Kind.HYP_PROT)),
+        "map [va, va+size) to phys in hyp's stage 1",
+        weight=110,
+        stages=_HYP,
+    ),
+    OpDef(
+        19,
+        "hyp_unmap",
+        (_VA, _SIZE),
+        "unmap the range from hyp's stage 1, up to what is not mapped",
+        weight=60,
+        outs=("unmapped",),
+        stages=_HYP,
+    ),
+    OpDef(
+        20,
+        "hyp_pte_prot",
+        (Arg("pte", Kind.PTE),),
+        "the permissions in a stage-1 entry's bits",
+        weight=6,
+        outs=("prot",),
+        stages=_HYP,
     ),
 )
 

@@ -15,8 +15,9 @@ from harness.compare import (
     paired_tables,
     start_level,
 )
+from harness.machine import Machine
 from harness.observation import ENTRIES, Observation, Page
-from pgtable.pte import describe
+from pgtable.pte import describe, describe_hyp
 
 _LEFT_WIDTH = 46
 
@@ -31,12 +32,14 @@ class _Run:
     count: int
 
 
-def describe_entry(entry: int, level: int, fwb: bool) -> str:
+def describe_entry(entry: int, level: int, machine: Machine) -> str:
     """An entry in words, as in a tree."""
-    return describe(entry, level, fwb)
+    if machine["stage"] == 1:
+        return describe_hyp(entry, level, bool(machine["hvhe"]))
+    return describe(entry, level, machine.forces_write_back)
 
 
-def tree(observation: Observation, fwb: bool) -> list[str]:
+def tree(observation: Observation, machine: Machine) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
     lines = []
     if observation.root is None:
@@ -47,13 +50,13 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
             ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
             pa = observation.root + number * 4096
             if pa in observation.pages:
-                lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
+                lines += _table(observation, observation.pages[pa], ipa, level, 0, machine)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
         if table.pa in observation.pages:
-            lines += _table(observation, observation.pages[table.pa], 0, table.level + 1, 1, fwb)
+            lines += _table(observation, observation.pages[table.pa], 0, table.level + 1, 1, machine)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -64,15 +67,15 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
     return lines
 
 
-def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, fwb: bool) -> Iterator[str]:
+def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, machine: Machine) -> Iterator[str]:
     indent = "  " * depth
     yield f"{indent}level {level} table {page.pa:#x} from ipa {ipa:#x}, {page.refcount} references"
     for run in _runs(page, ipa, level):
         times = f"  x{run.count}" if run.count > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {describe(run.entry, level, fwb)}{times}"
+        yield f"{indent}  {run.ipa:#014x} {describe_entry(run.entry, level, machine)}{times}"
         child = observation.pages.get(entry_address(run.entry)) if is_table_entry(run.entry, level) else None
         if child is not None:
-            yield from _table(observation, child, run.ipa, level + 1, depth + 2, fwb)
+            yield from _table(observation, child, run.ipa, level + 1, depth + 2, machine)
 
 
 def _runs(page: Page, ipa: int, level: int) -> Iterator[_Run]:
@@ -94,7 +97,7 @@ def _continued(run: _Run, size: int) -> int:
     return run.entry + run.count * size if run.entry & 1 else run.entry
 
 
-def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:
+def side_by_side(left: Observation, right: Observation, machine: Machine, names: tuple[str, str]) -> list[str]:
     """Both trees, only the rows that differ; rows that agree are counted. Empty when the trees agree."""
     rows: list[str] = []
     differing = equal = 0
@@ -111,8 +114,10 @@ def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[
             continue
         flush()
         differing += 1
-        rows.append(_row("!", str(level), f"{ipa:#x}", describe(a, level, fwb), describe(b, level, fwb)))
-        if describe(a, level, fwb) == describe(b, level, fwb):
+        rows.append(
+            _row("!", str(level), f"{ipa:#x}", describe_entry(a, level, machine), describe_entry(b, level, machine))
+        )
+        if describe_entry(a, level, machine) == describe_entry(b, level, machine):
             rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
     flush()
     for ipa, level, mine, theirs in paired_tables(left, right):

@@ -11,8 +11,14 @@ class Features:
     tlb_range: FEAT_TLBIRANGE. TLB invalidation by range of pages.
     hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
         ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
+    ttl: FEAT_TTL. TLB invalidation by address may hint the entry's level.
+    bti: FEAT_BTI, and a kernel built to use it: hyp's executable pages are guarded.
+    hvhe: hyp runs with HCR_EL2.E2H set, so that its stage 1 has the permissions of an EL2&0 regime.
     """
 
     fwb: bool = True
     tlb_range: bool = True
     hw_af: bool = True
+    ttl: bool = True
+    bti: bool = True
+    hvhe: bool = False

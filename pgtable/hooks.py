@@ -33,8 +33,14 @@ class Hooks(Protocol):
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
         """Invalidate 1..MAX_TLBI_RANGE_PAGES pages from ipa, which may be unaligned."""
 
+    def tlbi(self, op: str, operand: int) -> None:
+        """A TLBI instruction that the code issues itself, for example "vae2is", and its register (`pgtable.tlbi`)."""
+
     def dsb(self, domain: str) -> None:
         """A data synchronisation barrier, for example "ishst"."""
+
+    def isb(self) -> None:
+        """An instruction synchronisation barrier."""
 
     def warn(self, where: str) -> None:
         """A WARN fires in the kernel function of that name."""
@@ -55,6 +61,10 @@ class NullHooks:
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None: ...
 
+    def tlbi(self, op: str, operand: int) -> None: ...
+
     def dsb(self, domain: str) -> None: ...
+
+    def isb(self) -> None: ...
 
     def warn(self, where: str) -> None: ...

@@ -14,6 +14,7 @@ from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
+from pgtable.table import PageTable
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, start_level_of
 from pgtable.walker import (
@@ -24,8 +25,6 @@ from pgtable.walker import (
     SKIP_CMO,
     TABLE_POST,
     TABLE_PRE,
-    Visitor,
-    Walk,
 )
 
 _MAX_U8 = 0xFF
@@ -45,12 +44,10 @@ class Stage2Flags(enum.IntFlag):
     IDMAP = 2
 
 
-class Stage2:
+class Stage2(PageTable):
     """Translates guest addresses (IPA) to physical ones; kvm_pgtable.h documents the operations.
 
-    Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. Operations return 0
-    or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
-    successful `init` even address 0 is out of range.
+    Operations return 0 or a negative errno.
 
     flags and force_pages are what KVM hands over with init. Raises ValueError for a geometry other than 4K, so far.
     """
@@ -60,19 +57,11 @@ class Stage2:
         "_entry",
         "_force_pages",
         "_fwb",
-        "_geometry",
-        "_hooks",
         "_identity",
-        "_mm_ops",
         "_releaser",
         "_unmapper",
         "_version",
         "_vtcr",
-        "_warned",
-        "ia_bits",
-        "root",
-        "root_pages",
-        "start_level",
     )
 
     def __init__(
@@ -89,17 +78,9 @@ class Stage2:
     ) -> None:
         if geometry != GRANULE_4K:
             raise ValueError("only the 4K granule is supported")
-        self.ia_bits = 0
-        """These four are 0 and None, as in zeroed memory, until `init` has succeeded."""
-        self.start_level = 0
-        self.root: int | None = None
-        self.root_pages = 0
+        super().__init__(mm_ops, hooks, geometry)
         self._vtcr = vtcr
-        self._mm_ops = mm_ops
-        self._hooks = hooks
         self._version = version
-        self._geometry = geometry
-        self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages
         self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
@@ -237,31 +218,6 @@ class Stage2:
         """
         self._entry.tlbi_range(addr & U64, size & U64)
 
-    def get_leaf(self, addr: int) -> tuple[int, int, int]:
-        """The entry, not a table, that decides about addr's page: (ret, pte, level).
-
-        pte and level mean something only when ret is 0.
-        """
-        leaf = (0, 0)
-
-        def remember(walk: Walk, visit: int) -> int:
-            nonlocal leaf
-            leaf = (walk.old, walk.level)
-            return 0
-
-        geometry = self._geometry
-        start = geometry.page_align_down(addr)
-        ret = self._run(remember, LEAF, start, geometry.page_size)
-        return ret, *leaf
-
-    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]) -> int:
-        """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
-
-        flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
-        that the call is for.
-        """
-        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size)
-
     def destroy(self) -> None:
         """Free everything. No TLB is invalidated: the hardware must not use the table any more.
 
@@ -335,15 +291,3 @@ class Stage2:
             owner_id=owner_id,
             force_pages=force_pages,
         )
-
-    def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
-        walk = self._new_walk(visitor, flags, addr, size, skip_empty)
-        return walk.run(self.root, self.ia_bits, self.start_level)
-
-    def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
-        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
-
-    def _warn_once(self, where: str) -> None:
-        if where not in self._warned:
-            self._warned.add(where)
-            self._hooks.warn(where)

@@ -11,7 +11,7 @@ from typing import Final
 from pgtable.errnos import EAGAIN, EINVAL, ERANGE
 from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, LAST_LEVEL, U64, Geometry
 from pgtable.memory import Entries, MmOps
-from pgtable.pte import is_table, to_phys
+from pgtable.pte import PHYS_END, is_table, to_phys
 
 
 class WalkFlags(enum.IntFlag):
@@ -144,6 +144,20 @@ class Walk:
                 return ret
             page += 1
         return 0
+
+    def admits_leaf(self, phys: int, first_level: int) -> bool:
+        """Whether the entry visited may map to phys: if its level has leaves, here from first_level on, and they lie
+        within the range and are aligned on both sides. A page always does.
+
+        A phys that no machine has is not asked for its alignment.
+        """
+        level = self.level
+        if level == LAST_LEVEL:
+            return True
+        size, addr = self.size, self.addr
+        if level < first_level or size > self.end - addr or addr & (size - 1):
+            return False
+        return phys >= PHYS_END or not phys & (size - 1)
 
     def descend(self, table_pa: int, level: int) -> int:
         """Walk one table of this level and what is below, without checking the range."""

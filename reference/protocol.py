@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.events import DSB_DOMAINS, EVENTS
+from harness.events import DSB_DOMAINS, EVENTS, TLBI_OPS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
 from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
@@ -86,9 +86,10 @@ def generated_header() -> str:
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
-        "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
+        "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {_stages(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         "#define S2FUZZ_DSB_DOMAINS(X) " + " ".join(f"X({name}, {crm})" for name, crm in DSB_DOMAINS.items()),
+        "#define S2FUZZ_TLBI_OPS(X) " + " ".join(f"X({name}, {number:#x})" for name, number in TLBI_OPS.items()),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]
@@ -99,11 +100,24 @@ def generated_header() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _stages(op: OpDef) -> int:
+    """The stages of an op as a mask."""
+    return sum(1 << stage for stage in op.stages)
+
+
 def _op_description(op: OpDef) -> str:
     """An initialiser of `struct description` (kernel/shell.c)."""
     args = ", ".join(map(_arg_description, op.args))
     outs = ", ".join(map(_c_string, op.outs))
-    fields = (op.number, _c_string(op.name), _c_string(op.summary), len(op.args), f"{{ {args} }}", len(op.outs))
+    fields = (
+        op.number,
+        _c_string(op.name),
+        _c_string(op.summary),
+        _stages(op),
+        len(op.args),
+        f"{{ {args} }}",
+        len(op.outs),
+    )
     return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
 
 

@@ -73,6 +73,20 @@ void s2fuzz_isb(void)
 	event(event_isb, 0, 0);
 }
 
+static u64 tlbi_number(const char *op)
+{
+#define TLBI_CASE(name, number)					\
+	if (!memcmp(op, #name, sizeof(#name)))			\
+		return number;
+	S2FUZZ_TLBI_OPS(TLBI_CASE)
+	panic("an unknown TLBI instruction");
+}
+
+void s2fuzz_tlbi(const char *op, u64 operand)
+{
+	event(event_tlbi, tlbi_number(op), operand);
+}
+
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
 {
 	event(event_tlbi_vmid, 0, 0);
@@ -152,7 +166,7 @@ static void get_page(void *addr)
 
 static void put_page(void *addr)
 {
-	u64 pa = pool_to_phys(addr);
+	u64 pa = phys_or_no_page(addr);
 
 	event(event_put_page, pa, 0);
 	pool_put(pa);

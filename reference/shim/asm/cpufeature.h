@@ -13,6 +13,9 @@ struct s2fuzz_machine {
 	bool fwb;
 	bool tlb_range;
 	bool hw_af;
+	bool ttl;
+	bool bti;
+	bool hvhe;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -26,6 +29,10 @@ static __always_inline bool cpus_have_final_cap(int cap)
 		return s2fuzz_machine.tlb_range;
 	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
 		return !s2fuzz_machine.hw_af;
+	case ARM64_HAS_ARMv8_4_TTL:
+		return s2fuzz_machine.ttl;
+	case ARM64_KVM_HVHE:
+		return s2fuzz_machine.hvhe;
 	default:
 		return false;
 	}
@@ -47,7 +54,7 @@ static __always_inline bool system_supports_lpa2(void)
 
 static __always_inline bool system_supports_bti_kernel(void)
 {
-	return false;
+	return s2fuzz_machine.bti;
 }
 
 static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)

@@ -43,8 +43,6 @@ void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsig
 enum s2fuzz_store { S2FUZZ_STORE_PLAIN, S2FUZZ_STORE_RELEASE, S2FUZZ_STORE_CMPXCHG };
 
 void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind);
-void s2fuzz_dsb(const char *domain);
-void s2fuzz_isb(void);
 
 #undef WRITE_ONCE
 #define WRITE_ONCE(x, val) do {							\
@@ -66,11 +64,5 @@ void s2fuzz_isb(void);
 				    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);	\
 	__expected;								\
 })
-
-#undef dsb
-#define dsb(domain) s2fuzz_dsb(#domain)
-
-#undef isb
-#define isb() s2fuzz_isb()
 
 #endif

@@ -1,0 +1,75 @@
+"""What page tables of both stages have in common: a root, walks over it, and how to look at entries."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from pgtable.geometry import Geometry
+from pgtable.hooks import Hooks
+from pgtable.memory import MmOps
+from pgtable.walker import LEAF, Visitor, Walk
+
+
+class PageTable(ABC):
+    """struct kvm_pgtable. Without a successful init of the stage's own even address 0 is out of range.
+
+    Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. -ERANGE and -EINVAL as in `Walk.run`
+    are common to all operations that return an errno.
+    """
+
+    __slots__ = ("_geometry", "_hooks", "_mm_ops", "_warned", "ia_bits", "root", "root_pages", "start_level")
+
+    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry) -> None:
+        self.ia_bits = 0
+        """These four are 0 and None, as in zeroed memory, until init has succeeded."""
+        self.start_level = 0
+        self.root: int | None = None
+        self.root_pages = 0
+        self._mm_ops = mm_ops
+        self._hooks = hooks
+        self._geometry = geometry
+        self._warned: set[str] = set()
+
+    @abstractmethod
+    def init(self) -> int:
+        """Allocate an empty root. 0 or -errno."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Free everything."""
+
+    def get_leaf(self, addr: int) -> tuple[int, int, int]:
+        """The entry, not a table, that decides about addr's page: (ret, pte, level).
+
+        pte and level mean something only when ret is 0.
+        """
+        leaf = (0, 0)
+
+        def remember(walk: Walk, visit: int) -> int:
+            nonlocal leaf
+            leaf = (walk.old, walk.level)
+            return 0
+
+        geometry = self._geometry
+        start = geometry.page_align_down(addr)
+        ret = self._run(remember, LEAF, start, geometry.page_size)
+        return ret, *leaf
+
+    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]) -> int:
+        """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
+
+        flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
+        that the call is for.
+        """
+        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size)
+
+    def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
+        walk = self._new_walk(visitor, flags, addr, size, skip_empty)
+        return walk.run(self.root, self.ia_bits, self.start_level)
+
+    def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
+        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
+
+    def _warn_once(self, where: str) -> None:
+        if where not in self._warned:
+            self._warned.add(where)
+            self._hooks.warn(where)
