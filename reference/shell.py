@@ -42,7 +42,8 @@ def translate(line: str) -> str:
         machine = Machine() if not words else _parsed(settings)[0]
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
     if head in OPS_BY_NAME:
-        (op,) = _parsed(text)[1]
+        # Whether the table is of the op's stage only the kernel knows.
+        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}")[1]
         args = zip(op.definition.args, op.args, strict=True)
         return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
     if head and (head not in _WITHOUT_WORDS or words):

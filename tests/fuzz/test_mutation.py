@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, definition_of, encode, read_argument, split
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, encode, read_argument, split
 from harness.model import Model
 from harness.ops import OPS, Kind
 from harness.program_text import parse
@@ -26,8 +26,8 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     assert parts.join().rstrip(b"\0") == data.rstrip(b"\0"), "what is missing of the last op is zeros"
     program = decode(data)
     assert parts.machine == program.machine
-    assert [definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
-    limit = 1 << program.machine["ia_bits"]
+    assert [parts.definition(op).name for op in parts.ops] == [op.name for op in program.ops]
+    limit = program.machine.input_end
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
         ipa = 0

@@ -244,7 +244,7 @@ def test_memory_of_the_guest_is_not_renamed() -> None:
 
 
 def test_stores_are_told_with_their_place() -> None:
-    lines = event_lines(SEEN, fwb=True)
+    lines = event_lines(SEEN, machine=DEFAULT_MACHINE)
     assert "store release 0x44000000 = 0x44005003  level 1 ipa 0x0: table -> 0x44005000" in lines[MAP]
     assert "store plain 0x44005008 = 0x400  level 2 ipa 0x200000: locked" in lines[SPLIT]
     page = "level 3 ipa 0x203000: page  pa=0x90000000 RW- normal AF"
@@ -254,7 +254,7 @@ def test_stores_are_told_with_their_place() -> None:
 
 def test_a_store_to_a_page_without_a_place_is_told_without() -> None:
     right = with_events(SEEN, MAP, [Event(STORE_PLAIN, ELSEWHERE, 7), Event(77, 1, 2)])
-    assert event_lines(right, fwb=True)[MAP] == [f"store plain {ELSEWHERE:#x} = 0x7", "event_77 a=0x1 b=0x2"]
+    assert event_lines(right, machine=DEFAULT_MACHINE)[MAP] == [f"store plain {ELSEWHERE:#x} = 0x7", "event_77 a=0x1 b=0x2"]
 
 
 def test_aligned_like_a_diff() -> None:

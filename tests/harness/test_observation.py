@@ -137,8 +137,8 @@ def _survives(words: array[int]) -> None:
     good = decode(WORDS)
     differences(good, damaged)
     differences(damaged, good)
-    side_by_side(good, damaged, fwb=True, names=("left", "right"))
-    tree(damaged, fwb=True)
+    side_by_side(good, damaged, machine=DEFAULT_MACHINE, names=("left", "right"))
+    tree(damaged, machine=DEFAULT_MACHINE)
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 3, 7, 0x4400_1000, 1 << 40, U64_MAX])

@@ -187,7 +187,7 @@ def test_a_result_with_complaints() -> None:
 
 def test_a_tree() -> None:
     seen = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=3\nset_owner ipa=0x5000 size=12K owner=1\n")
-    assert tree(seen, fwb=True) == [
+    assert tree(seen, machine=DEFAULT_MACHINE) == [
         "level 1 table 0x44000000 from ipa 0x0, 2 references",
         "  0x000000000000 table -> 0x44004000",
         "    level 2 table 0x44004000 from ipa 0x0, 2 references",
@@ -203,7 +203,7 @@ def test_a_tree() -> None:
 
 def test_a_tree_without_a_root_and_with_leaks() -> None:
     seen = observe("map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=3\ninit\n", pool_pages=5)
-    assert tree(seen, fwb=True) == [
+    assert tree(seen, machine=DEFAULT_MACHINE) == [
         "no table",
         "leaked page 0x44000000: 2 references, 1 entries in use",
         "leaked page 0x44001000: 1 references, 0 entries in use",
