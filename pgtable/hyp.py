@@ -4,12 +4,15 @@ from pgtable import pte
 from pgtable.errnos import EINVAL, ENOMEM
 from pgtable.features import Features
 from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import NO_PAGE, MmOps
 from pgtable.removal import Releaser
 from pgtable.table import PageTable
 from pgtable.tlbi import va_operand
 from pgtable.walker import LEAF, TABLE_POST, Walk
+
+_NO_HOOKS = NullHooks()
+_ANY_CPU = Features()
 
 
 class HypStage1(PageTable):
@@ -20,10 +23,16 @@ class HypStage1(PageTable):
     Raises ValueError for a geometry other than 4K, so far.
     """
 
+    _address = "va"
     __slots__ = ("_features", "_va_bits")
 
     def __init__(
-        self, va_bits: int, mm_ops: MmOps, hooks: Hooks, features: Features, geometry: Geometry = GRANULE_4K
+        self,
+        va_bits: int,
+        mm_ops: MmOps,
+        hooks: Hooks = _NO_HOOKS,
+        features: Features = _ANY_CPU,
+        geometry: Geometry = GRANULE_4K,
     ) -> None:
         if geometry != GRANULE_4K:
             raise ValueError("only the 4K granule is supported")
@@ -83,6 +92,9 @@ class HypStage1(PageTable):
             self._hooks.warn("kvm_pgtable_hyp_destroy")
         self._mm_ops.put_page(NO_PAGE if self.root is None else self.root)
         self.root = None
+
+    def _describe(self, entry: int, level: int) -> str:
+        return pte.describe_hyp(entry, level, self._features.hvhe)
 
 
 class _Mapper:

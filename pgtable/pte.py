@@ -220,7 +220,7 @@ def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
     return prot | _R | _W if ap == hyp_ap(True, hvhe) else prot
 
 
-def describe(pte: int, level: int, fwb: bool) -> str:
+def describe(pte: int, level: int, fwb: bool = True) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
     Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
@@ -229,7 +229,7 @@ def describe(pte: int, level: int, fwb: bool) -> str:
     return _describe_other(pte, level) or _describe_leaf(pte, level, fwb)
 
 
-def describe_hyp(pte: int, level: int, hvhe: bool) -> str:
+def describe_hyp(pte: int, level: int, hvhe: bool = False) -> str:
     """A stage-1 entry in words, like `describe`."""
     return _describe_other(pte, level) or _describe_hyp_leaf(pte, level, hvhe)
 

@@ -9,7 +9,7 @@ from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
@@ -28,6 +28,8 @@ from pgtable.walker import (
 )
 
 _MAX_U8 = 0xFF
+_NO_HOOKS = NullHooks()
+_ANY_CPU = Features()
 
 ForcePages = Callable[[int, int, int], bool]
 """Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
@@ -49,9 +51,13 @@ class Stage2(PageTable):
 
     Operations return 0 or a negative errno.
 
-    flags and force_pages are what KVM hands over with init. Raises ValueError for a geometry other than 4K, so far.
+    vtcr: the table's shape, from `get_vtcr`. mm_ops: where tables live, for example a `PagePool`. hooks hear of every
+    store, barrier and TLB invalidation. flags and force_pages are what KVM hands over with init. Nothing is allocated
+    before `init`. Raises ValueError for a geometry other than 4K, so far.
+
     """
 
+    _address = "ipa"
     __slots__ = (
         "_defer_tlbi",
         "_entry",
@@ -68,8 +74,8 @@ class Stage2(PageTable):
         self,
         vtcr: int,
         mm_ops: MmOps,
-        hooks: Hooks,
-        features: Features,
+        hooks: Hooks = _NO_HOOKS,
+        features: Features = _ANY_CPU,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
         *,
@@ -275,6 +281,9 @@ class Stage2(PageTable):
         if self._mm_ops.page_count(pa) != 1:
             self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
         self._mm_ops.put_page(pa)
+
+    def _describe(self, entry: int, level: int) -> str:
+        return pte.describe(entry, level, self._fwb)
 
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from pgtable.geometry import Geometry
 from pgtable.hooks import Hooks
-from pgtable.memory import MmOps
+from pgtable.memory import MmOps, WildAccess
+from pgtable.tree import TablePage, table_lines
 from pgtable.walker import LEAF, Visitor, Walk
 
 
@@ -14,9 +16,14 @@ class PageTable(ABC):
 
     Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. -ERANGE and -EINVAL as in `Walk.run`
     are common to all operations that return an errno.
+
+    As text it is the tree, a line per table and per run of alike entries.
     """
 
     __slots__ = ("_geometry", "_hooks", "_mm_ops", "_warned", "ia_bits", "root", "root_pages", "start_level")
+
+    _address: ClassVar[str]
+    """What the addresses that it translates are called."""
 
     def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry) -> None:
         self.ia_bits = 0
@@ -28,6 +35,26 @@ class PageTable(ABC):
         self._hooks = hooks
         self._geometry = geometry
         self._warned: set[str] = set()
+
+    def __str__(self) -> str:
+        if self.root is None:
+            return "no table"
+        lines = [f"{self.ia_bits} bits of {self._address}"]
+        for page in range(self.root_pages):
+            pa = self.root + page * self._geometry.page_size
+            start = page * self._geometry.entries * self._geometry.level_size(self.start_level)
+            lines += table_lines(pa, self.start_level, start, self._read, self._geometry, self._describe)
+        return "\n".join(lines)
+
+    def _read(self, pa: int) -> TablePage | None:
+        try:
+            return TablePage(self._mm_ops.table(pa))
+        except WildAccess:
+            return None
+
+    @abstractmethod
+    def _describe(self, entry: int, level: int) -> str:
+        """An entry in words."""
 
     @abstractmethod
     def init(self) -> int:
@@ -54,13 +81,13 @@ class PageTable(ABC):
         ret = self._run(remember, LEAF, start, geometry.page_size)
         return ret, *leaf
 
-    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]) -> int:
-        """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
+    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int | None]) -> int:
+        """Show the entries of a range: visitor(visit, level, addr, pte). A negative errno from it ends the walk.
 
         flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
         that the call is for.
         """
-        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size)
+        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0, flags, addr, size)
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)

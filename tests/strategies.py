@@ -54,7 +54,6 @@ comments = st.lists(_COMMENT_LINES, max_size=3).map("\n".join)
 """As the parser leaves them: no line has blanks at its ends."""
 
 
-
 def _programs_for(machine: Machine) -> st.SearchStrategy[Program]:
     some_ops = st.lists(_OPS_OF_STAGE[machine["stage"]], max_size=12).map(tuple)
     return st.builds(Program, some_ops, st.just(machine), st.lists(_WORDS, max_size=2).map(tuple), comments)
