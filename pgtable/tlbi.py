@@ -8,7 +8,6 @@ _VA_SHIFT: Final = 12
 """The field holds the address without these bits, whatever the granule."""
 _VA_MASK: Final = (1 << 44) - 1
 _TTL_SHIFT: Final = 44
-_TTL_MASK: Final = 0xF << _TTL_SHIFT
 _GRANULES: Final = {12: 1, 14: 2, 16: 3}
 """TTL[3:2], by page shift."""
 
@@ -16,9 +15,9 @@ _GRANULES: Final = {12: 1, 14: 2, 16: 3}
 def va_operand(addr: int, level: int, geometry: Geometry, ttl: bool) -> int:
     """Invalidate one virtual address, of ASID 0; with FEAT_TTL hint the entry's level, 0..3; no other is hinted.
 
-    The hint takes the place of the address' bits 59:56.
+    There is room for the address' bits 55:12 only.
     """
     operand = addr >> _VA_SHIFT & _VA_MASK
     if not ttl or not 0 <= level <= LAST_LEVEL:
         return operand
-    return operand & ~_TTL_MASK | (_GRANULES[geometry.page_shift] << 2 | level) << _TTL_SHIFT
+    return operand | (_GRANULES[geometry.page_shift] << 2 | level) << _TTL_SHIFT

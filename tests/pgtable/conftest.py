@@ -70,8 +70,14 @@ class World:
     def tlbi_vmid_range(self, ipa, pages):
         self._note("tlbi_range", ipa, pages)
 
+    def tlbi(self, op, operand):
+        self._note("tlbi", op, operand)
+
     def dsb(self, domain):
         self._note("dsb", domain)
+
+    def isb(self):
+        self._note("isb")
 
     def warn(self, where):
         self._note("warn", where)
