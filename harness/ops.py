@@ -42,6 +42,8 @@ class Kind(enum.Enum):
     UNLINKED = "unlinked table"
     SWITCH = "on or off"
     PTE = "page-table entry"
+    NTH = "which one, counted from 1"
+    PLANTED = "what an entry becomes"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -72,6 +74,11 @@ VISIT_FLAG_BITS: Final[Mapping[str, int]] = {
 }
 """enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h)."""
 
+PLANTED_NAMES: Final[Mapping[str, int]] = {"locked": 1 << 10, "table": 0b11}
+"""Entries with a name of their own: one that another CPU holds (KVM_INVALID_PTE_LOCKED), and one that points to a
+table. What reads as a table must not say where that is: it is always a fresh page of the pool. At level 3 the same
+bits are a page, at any address."""
+
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
     Kind.PROT: PROT_BITS,
     Kind.HYP_PROT: PROT_BITS,
@@ -90,6 +97,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.LEVEL: 3,
     Kind.UNLINKED: MAX_UNLINKED - 1,
     Kind.SWITCH: 1,
+    Kind.NTH: 0xFFF,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -160,7 +168,7 @@ OPS: Final = (
             Arg("flags", Kind.MAP_FLAGS, default=0),
         ),
         "map [ipa, ipa+size) to phys, splitting blocks and merging tables as needed",
-        weight=86,
+        weight=80,
     ),
     OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=28),
     OpDef(
@@ -240,6 +248,29 @@ OPS: Final = (
     ),
     OpDef(
         18,
+        "fail_alloc",
+        (Arg("nth", Kind.NTH),),
+        "let the n-th page allocation from here on fail, in whatever op that is; 0 takes it back",
+        weight=2,
+        stages=_BOTH,
+    ),
+    OpDef(
+        19,
+        "plant",
+        (_IPA, Arg("level", Kind.LEVEL), Arg("pte", Kind.PLANTED)),
+        "write an entry of the tree as somebody else would, with its page's references",
+        weight=2,
+        stages=_BOTH,
+    ),
+    OpDef(
+        20,
+        "link",
+        (_IPA, Arg("table", Kind.UNLINKED)),
+        "let the entry for ipa, of the level that the unlinked table was made for, point to it",
+        weight=1,
+    ),
+    OpDef(
+        21,
         "hyp_map",
         (_VA, _SIZE, Arg("phys", Kind.PHYS), Arg("prot", Kind.HYP_PROT)),
         "map [va, va+size) to phys in hyp's stage 1",
@@ -247,7 +278,7 @@ OPS: Final = (
         stages=_HYP,
     ),
     OpDef(
-        19,
+        22,
         "hyp_unmap",
         (_VA, _SIZE),
         "unmap the range from hyp's stage 1, up to what is not mapped",
@@ -256,7 +287,7 @@ OPS: Final = (
         stages=_HYP,
     ),
     OpDef(
-        20,
+        23,
         "hyp_pte_prot",
         (Arg("pte", Kind.PTE),),
         "the permissions in a stage-1 entry's bits",

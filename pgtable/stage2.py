@@ -240,7 +240,9 @@ class Stage2(PageTable):
 
         Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
         """
-        splitter = Splitter(self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked)
+        splitter = Splitter(
+            self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked, self._warn_once
+        )
         ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
         self._hooks.dsb("ishst")
         return ret

@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from pgtable.geometry import Geometry
+from pgtable import pte
+from pgtable.errnos import EINVAL, ENOENT
+from pgtable.geometry import ENTRY_SIZE, Geometry
 from pgtable.hooks import Hooks
 from pgtable.memory import MmOps, WildAccess
 from pgtable.tree import TablePage, table_lines
@@ -63,6 +65,24 @@ class PageTable(ABC):
     @abstractmethod
     def destroy(self) -> None:
         """Free everything."""
+
+    def locate(self, addr: int, level: int) -> tuple[int, int]:
+        """Where the entry of this level is that translates addr: (0, its physical address), or (-errno, 0).
+
+        -EINVAL where no such entry can be: without a root, above it, or for an addr beyond the limit; -ENOENT where
+        the walk of addr ends above that level.
+        """
+        if self.root is None or not 0 <= addr < 1 << self.ia_bits or level < self.start_level:
+            return -EINVAL, 0
+        geometry = self._geometry
+        page = geometry.root_index(addr, self.ia_bits, self.start_level)
+        table = self.root + page * geometry.page_size
+        for above in range(self.start_level, level):
+            entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
+            if not pte.is_table(entry, above):
+                return -ENOENT, 0
+            table = pte.to_phys(entry)
+        return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
         """The entry, not a table, that decides about addr's page: (ret, pte, level).

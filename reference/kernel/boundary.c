@@ -26,7 +26,7 @@ void boundary(void)
 	budget_left--;
 }
 
-static void event(enum event kind, u64 a, u64 b)
+void event(enum event kind, u64 a, u64 b)
 {
 	boundary();
 	op_event(kind, a, b);
@@ -123,7 +123,9 @@ static void *zalloc_page(void *arg)
 	void *page;
 
 	boundary();
-	if (!cache)
+	if (fault_fails_now())
+		page = NULL;
+	else if (!cache)
 		page = page_or_null(pool_alloc());
 	else
 		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
@@ -136,7 +138,7 @@ static void *zalloc_pages_exact(size_t size)
 	u64 pa;
 
 	boundary();
-	pa = pool_alloc_exact(size);
+	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
 }

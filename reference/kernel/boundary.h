@@ -5,4 +5,16 @@
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* Counts against the budget, then records. */
+void event(enum event kind, u64 a, u64 b);
+
+/* faults.c: what a program lets go wrong. */
+void faults_reset(void);
+void fault_fail_alloc(u64 nth);
+bool fault_fails_now(void);
+bool fault_is_table(kvm_pte_t pte, s8 level);
+s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **ptep);
+s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
+void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
+
 #endif

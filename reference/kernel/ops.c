@@ -248,6 +248,35 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 	return 0;
 }
 
+static s64 op_fail_alloc(const struct args_fail_alloc *args)
+{
+	fault_fail_alloc(args->nth);
+	return 0;
+}
+
+static s64 op_plant(const struct args_plant *args)
+{
+	kvm_pte_t *ptep;
+
+	return fault_locate(&pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
+}
+
+static s64 op_link(const struct args_link *args)
+{
+	struct unlinked *made = args->table < unlinked_made ? &unlinked[args->table] : NULL;
+	kvm_pte_t *ptep;
+	s64 ret;
+
+	if (!made || !made->table)
+		return -EBADF;
+	ret = fault_locate(&pgt, args->ipa, made->level, &ptep);
+	if (ret)
+		return ret;
+	fault_write(ptep, kvm_phys_to_pte(pool_to_phys(made->table)) | 3);
+	made->table = NULL;
+	return 0;
+}
+
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
@@ -350,6 +379,7 @@ static void reset(void)
 	s2fuzz_machine.hvhe = config.hvhe;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
+	faults_reset();
 }
 
 static bool read_config(struct reader *reader)

@@ -280,7 +280,7 @@ def test_the_level_of_a_block_is_hinted(make, ttl, hint):
     world.hyp.map(0, BLOCK, PA, RW)
     world.took()
     assert world.hyp.unmap(0, BLOCK) == BLOCK
-    assert [event for event in world.log if event[0] == "tlbi"][0] == ("tlbi", "vale2is", hint)
+    assert next(event for event in world.log if event[0] == "tlbi") == ("tlbi", "vale2is", hint)
 
 
 def test_the_highest_address_bit_does_not_fit_an_invalidation(make):
@@ -326,6 +326,26 @@ def test_what_cannot_be_walked_unmaps_nothing(make):
     world.took()
     assert world.hyp.unmap(0, PAGE) == 0
     assert world.took() == []
+
+
+def test_an_entry_is_located(make):
+    world = make(va_bits=39)
+    world.hyp.map(GIB, PAGE, PA, RW)
+    found = [world.hyp.locate(GIB, level) for level in range(4)]
+    path = [(0, table + 8 * index) for table, index in pages_below(world, GIB)]
+    assert found == [(EINVAL, 0), *path]
+    assert world.hyp.locate(0, 2) == (-2, 0)
+
+
+def test_an_entry_that_somebody_else_left_is_not_counted(make):
+    """Hyp counts valid entries only: an invalid one that is in use has no reference to give up or to keep."""
+    world = make(va_bits=21)
+    world.table(world.hyp.root)[5] = 1 << 10
+    assert world.hyp.map(5 * PAGE, PAGE, PA, RW) == 0
+    assert world.pool.page_count(world.hyp.root) == 2
+    world.table(world.hyp.root)[6] = 1 << 10
+    world.hyp.destroy()
+    assert (world.pool.pages_in_use(), world.complaints) == (0, [])
 
 
 def test_budgets_leave_the_state_of_that_instant(make):
