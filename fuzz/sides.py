@@ -1,6 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `kernel:VERSION`, `kernel:TREE` or `kernel:GITDIR@REV`.
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
+`kernel:GITDIR@REV`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.model import Model
+from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS, Image, build
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
@@ -101,6 +103,12 @@ def choose_sides(
     if kernels:
         chosen[kernels[-1]] = replace(chosen[kernels[-1]], patches=patches, pgtable=pgtable)
     return chosen[0], chosen[1]
+
+
+def ownership_sides(ways: str | None = None) -> list[Side]:
+    """The default kernel, and the model with these ways to record owners, or with each."""
+    names = OWNERSHIPS if ways is None else ways.split(",")
+    return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{MODEL_VERSION}+{name}") for name in names)]
 
 
 def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:

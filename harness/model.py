@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Final
 
 from harness.errors import BadInput
@@ -53,12 +54,15 @@ from harness.observation import (
 from harness.ops import INIT, PROT_BITS, U64_MAX, Op
 from harness.program import Program
 from pgtable import (
+    OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
     HypStage1,
     LinuxVersion,
     Memcache,
+    Ownership,
+    OwnershipStage2,
     PagePool,
     PageTable,
     Stage2,
@@ -102,13 +106,19 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    Raises BadInput for a version that is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
+    what is not modelled.
     """
 
     def __init__(self, version: str = "6.12") -> None:
-        if version not in VERSIONS:
+        number, plus, ownership = version.partition("+")
+        if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
-        self.version: LinuxVersion = VERSIONS[version]
+        if plus and ownership not in OWNERSHIPS:
+            raise BadInput(f"model:{version}: the ways to record owners are {', '.join(OWNERSHIPS)}")
+        self.version: LinuxVersion = VERSIONS[number]
+        self.ownership = OWNERSHIPS[ownership] if plus else None
+        """None for Linux's own, at full speed."""
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -120,7 +130,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"model:{self.version.name}"
+        way = f"+{self.ownership.name}" if self.ownership else ""
+        return f"model:{self.version.name}{way}"
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -159,7 +170,7 @@ class Model:
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
         assert self._program is not None, "start a program first"
-        world = _World(self._program, self.version, self._pool(self._program.machine))
+        world = _World(self._program, self.version, self._pool(self._program.machine), self.ownership)
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -180,7 +191,9 @@ class _World:
     as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
-    def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
+    def __init__(
+        self, program: Program, version: LinuxVersion, pool: PagePool, ownership: Ownership | None = None
+    ) -> None:
         machine = program.machine
         features = Features(*(bool(machine[name]) for name in _FEATURES))
         self.program = program
@@ -192,15 +205,16 @@ class _World:
         self.vtcr = 0
         self.pgt: PageTable
         """The table under test; with the operations of its stage, one of those below, which is the only one."""
+        self.stage2: Stage2
         if machine["stage"] == 1:
             self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features)
         else:
             self.vtcr = get_vtcr(machine["ia_bits"], features)
             flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
             force_pages = _FORCE_PAGES[machine["force_pte"]]
-            self.pgt = self.stage2 = Stage2(
-                self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages
-            )
+            make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+            self.stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+            self.pgt = self.stage2
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}

@@ -17,6 +17,7 @@ from pgtable.geometry import GRANULE_4K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.hyp import HypStage1
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
+from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import Prot, describe, describe_hyp, hyp_leaf_prot, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.table import PageTable
@@ -27,6 +28,7 @@ from pgtable.walker import Walk, WalkFlags
 __all__ = [
     "GRANULE_4K",
     "LINUX_6_12",
+    "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
     "Entries",
@@ -39,6 +41,8 @@ __all__ = [
     "Memcache",
     "MmOps",
     "NullHooks",
+    "Ownership",
+    "OwnershipStage2",
     "PagePool",
     "PageTable",
     "Prot",

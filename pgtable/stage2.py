@@ -70,6 +70,8 @@ class Stage2(PageTable):
         "_vtcr",
     )
 
+    _mapper_class = Mapper
+
     def __init__(
         self,
         vtcr: int,
@@ -159,6 +161,9 @@ class Stage2(PageTable):
             raise ValueError(f"owner_id must be 0..{_MAX_U8}, not {owner_id}")
         if owner_id > self._version.max_owner_id:
             return -EINVAL
+        return self._record_owner(addr, size, cache, owner_id)
+
+    def _record_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
         mapper = self._mapper(cache, pte.PHYS_INVALID, owner_id=owner_id, force_pages=True)
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
 
@@ -290,7 +295,7 @@ class Stage2(PageTable):
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
     ) -> Mapper:
-        return Mapper(
+        return self._mapper_class(
             self._entry,
             self._mm_ops,
             self._hooks,
