@@ -68,7 +68,7 @@ class Mapper:
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF and TABLE_PRE; anything else is -EINVAL."""
         if visit == LEAF:
-            if not walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level):
+            if not self._fits(walk):
                 return self._install_table(walk)
             return self._replace(walk) if walk.old or walk.flags & SHARED else self._fill(walk)
         if visit == TABLE_PRE:
@@ -93,13 +93,16 @@ class Mapper:
         """Replace a whole table by one block, where that fits."""
         child = pte.to_phys(walk.old)
         self._mm_ops.follow(child)
-        if not walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level):
+        if not self._fits(walk):
             return 0
         ret = self._replace(walk)
         if ret == 0:
             # Not before the block is in place: until then the hardware may walk the old table.
             self._mm_ops.free_unlinked_table(child, walk.level)
         return ret
+
+    def _fits(self, walk: Walk) -> bool:
+        return walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level)
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
