@@ -239,6 +239,8 @@ def life(choice: Random) -> bytes:
     if choice.random() < 0.05:
         knobs["idmap"] = 1
         ops = [_to_itself(op) for op in ops]
+    if choice.random() < 0.25:
+        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
     return encode(Program(tuple(ops), Machine.of(**knobs)))
 
 
@@ -405,7 +407,9 @@ def hyp_life(choice: Random) -> bytes:
         ops += scene(base + choice.choice((0, 0, 0, _BLOCK, _GIB)), mapped, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
-    knobs = {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe")} if choice.random() < 0.4 else {}
+    knobs = (
+        {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe", "repeat_tlbi")} if choice.random() < 0.4 else {}
+    )
     if choice.random() < 0.2:
         knobs["va_bits"] = choice.choice((32, 39, 40, 47, 49, 52, 57))
     return encode(Program(tuple(ops), Machine.of(stage=1, **knobs)))

@@ -32,7 +32,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 5
+CODEC: Final = 6
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""

@@ -7,10 +7,11 @@ from difflib import SequenceMatcher
 from itertools import takewhile
 
 from harness.compare import LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
-from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
+from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, VTTBR_ADDRESS, Event, events_of
 from harness.machine import PAGE_SIZE, Machine
 from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record, signed
 from harness.ops import INIT
+from harness.tlbi import decode
 from harness.trees import describe_entry
 
 CONTEXT = 3
@@ -40,7 +41,7 @@ class _Places:
                 self._root(event, record.outs)
             elif event.kind == ALLOC:
                 self._tables.pop(event.a, None)
-            yield self._store(event) if event.kind in STORE_KINDS else str(event)
+            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
         level = signed(outs[2]) if len(outs) > 2 else None
@@ -58,6 +59,16 @@ class _Places:
         if is_table_entry(event.b, level):
             self._tables[entry_address(event.b)] = ipa, level + 1
         return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._machine)}"
+
+
+def instruction_text(event: Event) -> str:
+    """An event in a line; an instruction that says something in its operand, in words as well."""
+    if event.instruction == TLBI:
+        invalidation = decode(event.a, event.b)
+        return f"{event}" if invalidation is None else f"{event}: {invalidation}"
+    if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
+        return f"{event}: VMID {event.b >> 48:#x}, root {event.b & VTTBR_ADDRESS:#x}"
+    return str(event)
 
 
 def aligned_events(

@@ -18,6 +18,7 @@ POOL_BASE: Final = 0x4400_0000
 MAX_POOL_PAGES: Final = 256
 MAX_BUDGET: Final = 65536
 MAX_PA: Final = 1 << 48
+MAX_VMID: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,24 @@ KNOBS: Final = (
         ("never", "always", "unless_rwx"),
         "when map does without blocks; unless_rwx is what pKVM's host does for memory",
     ),
+    _flag("ttl", "FEAT_TTL: a TLB invalidation by address may hint the level of the entry"),
+    _flag("cnp", "FEAT_TTCNP: VTTBR_EL2.CnP says that all CPUs share the tables"),
+    _flag("repeat_tlbi", "the workaround ARM64_WORKAROUND_REPEAT_TLBI", default=0),
+    _choice(
+        "kvm_mode",
+        0,
+        ("nvhe", "vhe", "pkvm_guest", "pkvm_host"),
+        "how KVM runs, and so its TLB maintenance; under pKVM, whether this stage 2 is a guest's or the host's own",
+    ),
+    _choice(
+        "vcpu",
+        0,
+        ("none", "own", "foreign"),
+        "the vCPU that runs where the TLB is invalidated: none, one of this stage 2, or one of another",
+    ),
+    Knob("vmid", 1, 0, MAX_VMID, "VMID of this stage 2"),
     Knob("stage", 2, 1, 2, "of the table under test: a guest's stage 2 or hyp's stage 1, which has ops of its own"),
     Knob("va_bits", 48, 0, 64, "bits of hyp's virtual address, in stage 1; init refuses less than 13 and more than 57"),
-    _flag("ttl", "FEAT_TTL: TLB invalidation by address hints the entry's level"),
     _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
     _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
 )

@@ -269,8 +269,10 @@ OPS: Final = (
         "let the entry for ipa, of the level that the unlinked table was made for, point to it",
         weight=1,
     ),
+    OpDef(21, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
+    OpDef(22, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
     OpDef(
-        21,
+        23,
         "hyp_map",
         (_VA, _SIZE, Arg("phys", Kind.PHYS), Arg("prot", Kind.HYP_PROT)),
         "map [va, va+size) to phys in hyp's stage 1",
@@ -278,7 +280,7 @@ OPS: Final = (
         stages=_HYP,
     ),
     OpDef(
-        22,
+        24,
         "hyp_unmap",
         (_VA, _SIZE),
         "unmap the range from hyp's stage 1, up to what is not mapped",
@@ -287,7 +289,7 @@ OPS: Final = (
         stages=_HYP,
     ),
     OpDef(
-        23,
+        25,
         "hyp_pte_prot",
         (Arg("pte", Kind.PTE),),
         "the permissions in a stage-1 entry's bits",

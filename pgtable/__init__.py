@@ -14,7 +14,7 @@ through `MmOps`, in the kernel's order.
 
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.hyp import HypStage1
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
@@ -37,6 +37,7 @@ __all__ = [
     "Geometry",
     "Hooks",
     "HypStage1",
+    "LeafRun",
     "LinuxVersion",
     "Memcache",
     "MmOps",

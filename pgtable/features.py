@@ -12,6 +12,8 @@ class Features:
     hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
         ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
     ttl: FEAT_TTL. TLB invalidation by address may hint the entry's level.
+    cnp: FEAT_TTCNP. VTTBR_EL2 may say that all CPUs share the tables.
+    repeat_tlbi: a CPU that completes a TLB invalidation only when another follows (ARM64_WORKAROUND_REPEAT_TLBI).
     bti: FEAT_BTI, and a kernel built to use it: hyp's executable pages are guarded.
     hvhe: hyp runs with HCR_EL2.E2H set, so that its stage 1 has the permissions of an EL2&0 regime.
     """
@@ -20,5 +22,7 @@ class Features:
     tlb_range: bool = True
     hw_af: bool = True
     ttl: bool = True
+    cnp: bool = True
+    repeat_tlbi: bool = False
     bti: bool = True
     hvhe: bool = False

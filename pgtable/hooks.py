@@ -1,9 +1,37 @@
 """What a page table tells the world as it works."""
 
-from typing import Final, Protocol
+from array import array
+from typing import Final, NamedTuple, Protocol
+
+from pgtable.tlb import Instruction
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level in `tlbi_vmid_ipa` when the entry's level must not be hinted (tlbflush.h: INT_MAX)."""
+
+
+class LeafRun(NamedTuple):
+    """Leaves for empty entries that follow one another in a table, and what comes with each of them.
+
+    pa: physical address of the first entry; level: of all; lock: the kind of
+    the store that locks each (`Hooks.pte_store`), None in hyp's stage 1, which locks none;
+    first: the value of the first leaf, each further one is `size` more; phys: what the first one
+    maps, `size` bytes each; length: how many.
+    dcache, icache: whether the memory of each is maintained so.
+    """
+
+    pa: int
+    level: int
+    lock: str | None
+    first: int
+    phys: int
+    size: int
+    length: int
+    dcache: bool
+    icache: bool
+
+    def leaves(self, count: int) -> "array[int]":
+        """The entries of the first `count` leaves."""
+        return array("Q", range(self.first, self.first + count * self.size, self.size))
 
 
 class Hooks(Protocol):
@@ -21,6 +49,14 @@ class Hooks(Protocol):
         only if the entry still holds what its walk read.
         """
 
+    def fill(self, run: LeafRun) -> int:
+        """A chance to take many leaves in one go: how many of the run, from its first on, were announced and their
+        references taken. The page table writes those, and goes on entry by entry; 0 is always right.
+
+        For each leaf that is: a store of pte.LOCKED if lock names one, for each maintenance `follow`
+        and the maintenance, one get_page, and the release store.
+        """
+
     def tlbi_vmid(self) -> None:
         """Invalidate everything of this VMID."""
 
@@ -33,14 +69,11 @@ class Hooks(Protocol):
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
         """Invalidate 1..MAX_TLBI_RANGE_PAGES pages from ipa, which may be unaligned."""
 
-    def tlbi(self, op: str, operand: int) -> None:
-        """A TLBI instruction that the code issues itself, for example "vae2is", and its register (`pgtable.tlbi`)."""
-
     def dsb(self, domain: str) -> None:
         """A data synchronisation barrier, for example "ishst"."""
 
-    def isb(self) -> None:
-        """An instruction synchronisation barrier."""
+    def instruction(self, instruction: Instruction) -> None:
+        """Hyp itself issues an instruction, for the TLB of its own stage 1."""
 
     def warn(self, where: str) -> None:
         """A WARN fires in the kernel function of that name."""
@@ -53,6 +86,9 @@ class NullHooks:
 
     def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None: ...
 
+    def fill(self, run: LeafRun) -> int:
+        return 0
+
     def tlbi_vmid(self) -> None: ...
 
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None: ...
@@ -61,10 +97,8 @@ class NullHooks:
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None: ...
 
-    def tlbi(self, op: str, operand: int) -> None: ...
-
     def dsb(self, domain: str) -> None: ...
 
-    def isb(self) -> None: ...
+    def instruction(self, instruction: Instruction) -> None: ...
 
     def warn(self, where: str) -> None: ...

@@ -3,12 +3,13 @@
 from pgtable import pte
 from pgtable.errnos import EINVAL, ENOMEM
 from pgtable.features import Features
-from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.geometry import FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
+from pgtable.hooks import Hooks, NullHooks
+from pgtable.mapping import fill
 from pgtable.memory import NO_PAGE, MmOps
 from pgtable.removal import Releaser
 from pgtable.table import PageTable
-from pgtable.tlbi import va_operand
+from pgtable.tlb import ISB, flush_hyp_va
 from pgtable.walker import LEAF, TABLE_POST, Walk
 
 _NO_HOOKS = NullHooks()
@@ -69,7 +70,7 @@ class HypStage1(PageTable):
         mapper = _Mapper(self._mm_ops, self._hooks, self._geometry, self._geometry.page_align_down(phys), attrs)
         ret = self._run(mapper.visit, LEAF, addr, size)
         self._hooks.dsb("ishst")
-        self._hooks.isb()
+        self._hooks.instruction(ISB)
         return ret
 
     def unmap(self, addr: int, size: int) -> int:
@@ -78,7 +79,7 @@ class HypStage1(PageTable):
         Ends early, without saying so, at an entry that maps nothing and at a block that reaches beyond the range.
         One that begins before it goes whole.
         """
-        unmapper = _Unmapper(self._mm_ops, self._hooks, self._geometry, self._features.ttl)
+        unmapper = _Unmapper(self._mm_ops, self._hooks, self._geometry, self._features)
         self._run(unmapper.visit, LEAF | TABLE_POST, addr, size)
         return unmapper.unmapped
 
@@ -113,8 +114,8 @@ class _Mapper:
         """The visitor, for LEAF."""
         phys = self._phys + walk.addr - walk.start & U64
         if walk.admits_leaf(phys, self._first_level):
-            if not walk.old:
-                self._fill(walk, phys)
+            leaf = pte.leaf_pte(0, self._attrs, walk.level)
+            if not walk.old and fill(self._hooks, walk, phys, leaf):
                 return 0
             if self._set_leaf(walk, phys):
                 return 0
@@ -129,25 +130,8 @@ class _Mapper:
         self._store(walk, pte.table_pte(child))
         return 0
 
-    def _fill(self, walk: Walk, phys: int) -> None:
-        """Give a run of empty entries their leaves, as `_set_leaf` would: most leaves come so."""
-        store, get_page = self._hooks.pte_store, self._mm_ops.get_page
-        entries, level, size, pa, index = walk.entries, walk.level, walk.size, walk.pa, walk.index
-        leaf = pte.leaf_pte(0, self._attrs, level)
-        stop = min(walk.stop, index + (walk.end - walk.addr) // size)
-        # Where phys wraps, its alignment has to be looked at again.
-        while index < stop and not entries[index] and phys <= U64:
-            new = phys & pte.ADDR_MASK | leaf
-            get_page(pa)
-            store(pa, level, 0, new, "release")
-            entries[index] = new
-            index += 1
-            pa += ENTRY_SIZE
-            phys += size
-        walk.index = index - 1
-
     def _set_leaf(self, walk: Walk, phys: int) -> bool:
-        """Whether the entry, which is in use, is the leaf now. Hyp may change no more than its software bits."""
+        """Whether the entry is the leaf now. Hyp may change no more than software bits of what is mapped."""
         old, new = walk.old, pte.leaf_pte(phys, self._attrs, walk.level)
         if old == new:
             return True
@@ -167,13 +151,13 @@ class _Mapper:
 class _Unmapper:
     """Clears leaves (LEAF), then tables left without entries (TABLE_POST), each with its own invalidation."""
 
-    __slots__ = ("_geometry", "_hooks", "_mm_ops", "_ttl", "unmapped")
+    __slots__ = ("_features", "_geometry", "_hooks", "_mm_ops", "unmapped")
 
-    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry, ttl: bool) -> None:
+    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry, features: Features) -> None:
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._geometry = geometry
-        self._ttl = ttl
+        self._features = features
         self.unmapped = 0
         """Bytes, of the leaves cleared."""
 
@@ -187,21 +171,19 @@ class _Unmapper:
             self._mm_ops.follow(child)
             # One reference is the table's own, each further one an entry in use.
             if self._mm_ops.page_count(child) == 1:
-                self._clear(walk, "vae2is", TLBI_TTL_UNKNOWN)
+                self._clear(walk, None)
                 self._mm_ops.put_page(child)
             return 0
         if walk.end - walk.addr < walk.size:
             return -EINVAL
-        self._clear(walk, "vale2is", walk.level)
+        self._clear(walk, walk.level)
         self.unmapped += walk.size
         return 0
 
-    def _clear(self, walk: Walk, op: str, level: int) -> None:
+    def _clear(self, walk: Walk, level: int | None) -> None:
         hooks = self._hooks
         hooks.pte_store(walk.pa, walk.level, walk.old, 0, "plain")
         walk.entries[walk.index] = 0
-        hooks.dsb("ishst")
-        hooks.tlbi(op, va_operand(walk.addr, level, self._geometry, self._ttl))
-        hooks.dsb("ish")
-        hooks.isb()
+        for instruction in flush_hyp_va(walk.addr, level, self._geometry, self._features):
+            hooks.instruction(instruction)
         self._mm_ops.put_page(walk.pa)

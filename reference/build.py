@@ -1,4 +1,7 @@
-"""Builds the test kernel: our C files and the tree's pgtable.c, linked into one bare-metal ELF image.
+"""Builds the test kernel: our C files, the tree's pgtable.c and its TLB maintenance, in one bare-metal ELF image.
+
+Hosted files are compiled to assembly first. It is assembled behind kernel/instructions.inc, which has the instructions
+recorded that the kernel maintains TLBs with; the files and the tree's headers stay as they are.
 
 Objects are cached by what went into them: our sources, the flags, the compiler, and the content of every header that
 the compiler read. So a changed pgtable.c costs one compilation and a link, and a changed tree is noticed.
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
-from reference.protocol import generated_header
+from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
 FLAVOURS: Final = ("plain", "ubsan")
@@ -44,8 +47,26 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "faults.c", "ops.c", "checks.c")
+_BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
+
+_INSTRUCTIONS: Final = _OURS / "instructions.inc"
+
+_TLB_FILES: Final = {
+    "nvhe_tlb": (Path("arch/arm64/kvm/hyp/nvhe/tlb.c"), "__kvm_nvhe_", "-D__KVM_NVHE_HYPERVISOR__"),
+    "vhe_tlb": (Path("arch/arm64/kvm/hyp/vhe/tlb.c"), "__kvm_vhe_", "-D__KVM_VHE_HYPERVISOR__"),
+}
+"""The tree's TLB maintenance: file, the prefix that its functions get, and what says for which of KVM's modes."""
+
+_TLB_FUNCTIONS: Final = (
+    "__kvm_tlb_flush_vmid",
+    "__kvm_tlb_flush_vmid_ipa",
+    "__kvm_tlb_flush_vmid_ipa_nsh",
+    "__kvm_tlb_flush_vmid_range",
+    "__kvm_flush_cpu_context",
+    "__kvm_flush_vm_context",
+)
+"""What both files define."""
 
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
@@ -61,7 +82,8 @@ _COMMON_FLAGS: Final = (
     "-mstrict-align",
     "-Werror=implicit-function-declaration",
 )
-_OWN_FLAGS: Final = ("-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
+_ASSEMBLER_FLAGS: Final = (_COMMON_FLAGS[0], "-gdwarf-4")
+_OWN_FLAGS: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
 _HOSTED_FLAGS: Final = (
     "-std=gnu11",
     "-fno-strict-aliasing",
@@ -71,8 +93,12 @@ _HOSTED_FLAGS: Final = (
     "-Wno-gnu",
     "-D__KERNEL__",
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
+    '-DARM64_ASM_ARCH="armv8.5-a"',
     f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
+_HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
+"""Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
+to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
 _UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
 
@@ -141,28 +167,39 @@ class _Build:
         objects = [self._own(name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
         objects.append(self._hosted("pgtable", self.tree.pgtable))
+        objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
         return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))
 
     def _generated_dir(self) -> Path:
-        text = generated_header()
-        directory = self.cache / f"generated-{_sha256(text.encode())[:16]}"
+        files = {"generated.h": generated_header(), "generated.inc": generated_include()}
+        directory = self.cache / f"generated-{_sha256(json.dumps(files).encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        _replace(directory / "generated.h", text.encode())
+        for name, text in files.items():
+            _replace(directory / name, text.encode())
         return directory
 
     def _own(self, name: str) -> Path:
-        flags = (*_OWN_FLAGS, f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*_OWN_FLAGS, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
 
+    @staticmethod
+    def _inlining(name: str) -> tuple[str, ...]:
+        return ("-flto",) if name in _HOT_FILES else ()
+
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*self._tree_flags(), *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
-    def _hosted(self, name: str, source: Path) -> Path:
+    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *_COVERAGE_FLAGS, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
-        return self._object(f"hosted_{name}", source, flags, self._bad_source)
+        flags = (*self._tree_flags(), *flags, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
+        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
+
+    def _tlb(self, name: str) -> Path:
+        source, prefix, mode = _TLB_FILES[name]
+        renames = (f"-D{function}={prefix}{function}" for function in _TLB_FUNCTIONS)
+        return self._hosted(name, self.tree.root / source, (mode, *renames), f"{source.parent.name}/{source.name}")
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -174,35 +211,54 @@ class _Build:
             root / "arch/arm64/include/uapi",
             generated / "uapi",
             root / "include/uapi",
+            root / "arch/arm64/kvm/hyp/include",
         )
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
         return (*_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
 
-    def _object(self, name: str, source: Path, flags: Iterable[str], failure: Callable[[Path, str], Exception]) -> Path:
+    def _object(
+        self,
+        name: str,
+        source: Path,
+        flags: Iterable[str],
+        failure: Callable[[Path, str], Exception],
+        is_hosted: bool = False,
+        label: str = "",
+    ) -> Path:
         command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
-        key = _sha256(json.dumps([self.toolchain.version, command, str(source), _hash_of(source)]).encode())[:24]
+        content = [self.toolchain.version, command, str(source), _hash_of(source)]
+        if is_hosted:
+            content += [_ASSEMBLER_FLAGS, self.generated.name, _hash_of(_INSTRUCTIONS)]
+        key = _sha256(json.dumps(content).encode())[:24]
         directory = self.cache / f"object-{key}"
         target = directory / f"{name}.o"
         if target.exists() and _up_to_date(directory / "dependencies.json"):
             return target
-        self.progress(f"compiling {source.name}")
+        self.progress(f"compiling {label or source.name}")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
             out, deps = Path(scratch) / f"{name}.o", Path(scratch) / "deps"
-            result = subprocess.run(
-                [*command, "-MD", "-MF", str(deps), "-c", str(source), "-o", str(out)],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            if result.returncode:
-                _check_environment(result)
-                raise failure(source, result.stderr)
+            compile_to = [*command, "-MD", "-MF", str(deps), str(source)]
+            if is_hosted:
+                assembly = out.with_suffix(".s")
+                # Text as the tree's headers have it, rather than as the compiler would put it.
+                _run([*compile_to, "-S", "-fno-integrated-as", "-o", str(assembly)], source, failure)
+                self._assemble(assembly, out, source)
+            else:
+                _run([*compile_to, "-c", "-o", str(out)], source, failure)
             directory.mkdir(exist_ok=True)
             _replace(target, out.read_bytes())
             _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
         return target
+
+    def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
+        assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
+        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{_OURS}")
+        _run(
+            [self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)],
+            source,
+            self._misfit,
+        )
 
     def _link(self, objects: list[Path]) -> Path:
         script = _OURS / "link.ld"
@@ -241,6 +297,13 @@ class _Build:
         missing = ", ".join(first or second for first, second in symbols)
         named = f" (missing: {missing})" if missing else ""
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+
+
+def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        _check_environment(result)
+        raise failure(source, result.stderr)
 
 
 def _check_environment(result: subprocess.CompletedProcess[str]) -> None:

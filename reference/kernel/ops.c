@@ -12,7 +12,7 @@ static struct {
 } config;
 
 static struct kvm_pgtable pgt;
-static struct kvm_s2_mmu mmu;
+static struct kvm_s2_mmu *mmu;
 static struct kvm_mmu_memory_cache memcache;
 
 /* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
@@ -43,7 +43,7 @@ static bool is_hyp(void)
 
 static u64 root_pages(void)
 {
-	return is_hyp() ? 1 : kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE;
+	return is_hyp() ? 1 : kvm_pgtable_stage2_pgd_size(mmu->vtcr) / PAGE_SIZE;
 }
 
 static int init_stage2(void)
@@ -53,10 +53,10 @@ static int init_stage2(void)
 
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
-	mmu.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
-	mmu.pgt = &pgt;
+	mmu->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
-	return __kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
+	return __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
 }
 
 static s64 op_init(const struct args_init *args)
@@ -65,7 +65,8 @@ static s64 op_init(const struct args_init *args)
 
 	if (ret)
 		return ret;
-	op_out(mmu.vtcr);
+	mmu->pgd_phys = pool_to_phys((void *)pgt.pgd);
+	op_out(mmu->vtcr);
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
 	op_out(root_pages());
@@ -197,7 +198,19 @@ static s64 op_flush(const struct args_flush *args)
 
 static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
 {
-	kvm_tlb_flush_vmid_range(&mmu, args->ipa, args->size);
+	kvm_tlb_flush_vmid_range(mmu, args->ipa, args->size);
+	return 0;
+}
+
+static s64 op_flush_cpu_context(const struct args_flush_cpu_context *args)
+{
+	__kvm_flush_cpu_context(mmu);
+	return 0;
+}
+
+static s64 op_flush_vm_context(const struct args_flush_vm_context *args)
+{
+	__kvm_flush_vm_context();
 	return 0;
 }
 
@@ -210,8 +223,8 @@ static s64 op_pte_prot(const struct args_pte_prot *args)
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
 static s64 op_split(const struct args_split *args)
 {
-	return top_up(&mmu.split_page_cache, args->mc) ?:
-	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu.split_page_cache);
+	return top_up(&mmu->split_page_cache, args->mc) ?:
+	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu->split_page_cache);
 }
 
 static s64 op_create_unlinked(const struct args_create_unlinked *args)
@@ -353,7 +366,7 @@ static void observe_state(void)
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);
-	observe_cache(&mmu.split_page_cache);
+	observe_cache(&mmu->split_page_cache);
 	observe_unlinked();
 	observe_word(pool_in_use());
 	while (pool_next_used(&page)) {
@@ -368,13 +381,15 @@ static void reset(void)
 {
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
-	memset(&mmu, 0, sizeof(mmu));
+	mmu = context_reset(config.kvm_mode, config.vcpu, config.vmid);
 	memset(&memcache, 0, sizeof(memcache));
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
 	s2fuzz_machine.ttl = config.ttl;
+	s2fuzz_machine.cnp = config.cnp;
+	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
 	s2fuzz_machine.bti = config.bti;
 	s2fuzz_machine.hvhe = config.hvhe;
 	pool_reset(config.pool_base, config.pool_pages);

@@ -58,6 +58,9 @@ class World:
         if self.on_store:
             self.on_store(pa)
 
+    def fill(self, run):
+        return 0
+
     def tlbi_vmid(self):
         self._note("tlbi_vmid")
 
@@ -70,14 +73,12 @@ class World:
     def tlbi_vmid_range(self, ipa, pages):
         self._note("tlbi_range", ipa, pages)
 
-    def tlbi(self, op, operand):
-        self._note("tlbi", op, operand)
-
     def dsb(self, domain):
         self._note("dsb", domain)
 
-    def isb(self):
-        self._note("isb")
+    def instruction(self, instruction):
+        name, what, operand = instruction
+        self._note(*{"dsb": (name, what), "isb": (name,), "tlbi": (name, what, operand)}[name])
 
     def warn(self, where):
         self._note("warn", where)

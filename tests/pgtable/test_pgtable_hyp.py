@@ -348,6 +348,41 @@ def test_an_entry_that_somebody_else_left_is_not_counted(make):
     assert (world.pool.pages_in_use(), world.complaints) == (0, [])
 
 
+def test_long_runs_are_what_their_leaves_are(make):
+    """Whether the hooks take a run of leaves at once or one by one, the table and what happens come out the same."""
+    slow, fast = make(), make()
+    taken = []
+
+    def take(run):
+        taken.append(run)
+        for index, entry in enumerate(run.leaves(run.length)):
+            fast.get_page(run.pa + 8 * index)
+            fast.pte_store(run.pa + 8 * index, run.level, 0, entry, "release")
+        return run.length
+
+    fast.fill = take
+    for world in (slow, fast):
+        world.hyp.map(40 * PAGE, PAGE, PA + 40 * PAGE, RX)
+        world.hyp.map(0, BLOCK - PAGE, PA, RX)
+        world.hyp.map(GIB, 2 * BLOCK, (1 << 48) - BLOCK - PAGE, RW)
+    assert [(run.length, run.level, run.lock) for run in taken] == [(40, 3, None), (470, 3, None), (512, 3, None)]
+    assert slow.log == fast.log
+    for va in (0, 41 * PAGE, GIB):
+        assert slow.hyp.get_leaf(va) == fast.hyp.get_leaf(va)
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_some_cpus_are_told_twice(make, level):
+    world = make(repeat_tlbi=True, ttl=False)
+    size = PAGE if level == 3 else BLOCK
+    world.hyp.map(0, size, PA, RW)
+    world.took()
+    world.hyp.unmap(0, size)
+    found = [event for event in world.took() if event[0] in ("tlbi", "dsb", "isb")][:6]
+    once = [("dsb", "ish"), ("tlbi", "vale2is", 0)]
+    assert found == [("dsb", "ishst"), once[1], *once, ("dsb", "ish"), ("isb",)]
+
+
 def test_budgets_leave_the_state_of_that_instant(make):
     """Whatever call is not carried out any more, the table holds exactly what was stored until then."""
 

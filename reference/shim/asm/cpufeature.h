@@ -14,6 +14,8 @@ struct s2fuzz_machine {
 	bool tlb_range;
 	bool hw_af;
 	bool ttl;
+	bool cnp;
+	bool repeat_tlbi;
 	bool bti;
 	bool hvhe;
 };
@@ -31,6 +33,10 @@ static __always_inline bool cpus_have_final_cap(int cap)
 		return !s2fuzz_machine.hw_af;
 	case ARM64_HAS_ARMv8_4_TTL:
 		return s2fuzz_machine.ttl;
+	case ARM64_HAS_CNP:
+		return s2fuzz_machine.cnp;
+	case ARM64_WORKAROUND_REPEAT_TLBI:
+		return s2fuzz_machine.repeat_tlbi;
 	case ARM64_KVM_HVHE:
 		return s2fuzz_machine.hvhe;
 	default:
@@ -39,12 +45,18 @@ static __always_inline bool cpus_have_final_cap(int cap)
 }
 
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
+#define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
 
 static __always_inline bool system_supports_tlb_range(void)
 {
 	return s2fuzz_machine.tlb_range;
+}
+
+static __always_inline bool system_supports_cnp(void)
+{
+	return s2fuzz_machine.cnp;
 }
 
 static __always_inline bool system_supports_lpa2(void)
