@@ -37,6 +37,9 @@ CODEC: Final = 6
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
 
+_COUNTED: Final = 240
+"""From here on, the first byte of all tells how many knobs follow, short of `_LITERAL`."""
+
 _CHOICES: Final = 192
 """Below this, a flags, memcache or owner byte picks from a short list; from here on, the value is spelt out."""
 
@@ -243,7 +246,10 @@ def write_argument(kind: Kind, value: int, limit: int, ipa: int) -> bytes:
 
 def _decode_machine(source: _Bytes) -> Machine:
     count = source.byte()
-    changes = 0 if count < 112 else 1 if count < 192 else 2 if count < 240 else (count - 240) % (len(KNOBS) + 1)
+    if count == _LITERAL:
+        changes = source.byte() % (len(KNOBS) + 1)
+    else:
+        changes = 0 if count < 112 else 1 if count < 192 else 2 if count < _COUNTED else count - _COUNTED
     knobs = dict(DEFAULTS)
     for _ in range(changes):
         knob = KNOBS[source.byte() % len(KNOBS)]
@@ -255,7 +261,10 @@ def _decode_machine(source: _Bytes) -> Machine:
 
 def _encode_machine(machine: Machine, out: bytearray) -> None:
     changed = machine.changed()
-    out.append(240 + len(changed) if changed else 0)
+    if len(changed) < _LITERAL - _COUNTED:
+        out.append(_COUNTED + len(changed) if changed else 0)
+    else:
+        out += bytes((_LITERAL, len(changed)))
     for index, knob in enumerate(KNOBS):
         if knob.name not in changed:
             continue
