@@ -9,6 +9,7 @@ from typing import Final
 from fuzz.mutation import life, random_input
 from harness.codec import CODEC
 from harness.errors import BadInput
+from harness.granule import GRANULE_4K, Granule
 
 STAMP: Final = "s2fuzz-codec"
 """A file beside the folder's inputs: NAME.s2fuzz-codec, since libFuzzer takes every file within for an input."""
@@ -20,24 +21,26 @@ def _stamp_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.{STAMP}")
 
 
-def check_codec(folder: Path) -> None:
-    """Refuse (BadInput) a folder whose inputs another codec wrote; an empty or new folder is stamped."""
+def check_codec(folder: Path, granule: Granule = GRANULE_4K) -> None:
+    """Refuse (BadInput) a folder whose inputs another codec wrote, or for another granule; an empty or new folder is
+    stamped."""
     stamp = _stamp_of(folder)
+    codec = f"{CODEC}" if granule is GRANULE_4K else f"{CODEC} {granule.name}"
     if not folder.is_dir() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(f"{CODEC}\n")
+        stamp.write_text(f"{codec}\n")
         return
     try:
         written = stamp.read_text().strip()
     except OSError as error:
         raise BadInput(f"{folder}: holds inputs, but {stamp.name} does not say which codec wrote them") from error
-    if written != str(CODEC):
-        raise BadInput(f"{folder}: written by codec {written}, this is codec {CODEC}; convert it through text")
+    if written != codec:
+        raise BadInput(f"{folder}: written by codec {written}, this is codec {codec}; convert it through text")
 
 
-def first_inputs(folder: Path, seed: int) -> None:
-    """Fill an empty folder with the inputs that a run with `seed` starts from."""
-    check_codec(folder)
+def first_inputs(folder: Path, seed: int, granule: Granule = GRANULE_4K) -> None:
+    """Fill an empty folder with the inputs for that granule that a run with `seed` starts from."""
+    check_codec(folder, granule)
     choice = Random(seed)
     for number in range(_FIRST_INPUTS):
-        (folder / f"{number:03}").write_bytes(life(choice) if number % 2 else random_input(choice))
+        (folder / f"{number:03}").write_bytes(life(choice, granule) if number % 2 else random_input(choice))

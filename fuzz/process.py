@@ -8,13 +8,17 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from fuzz.corpus import first_inputs
 from fuzz.worker import Assignment
+from harness.codec import decode
 from harness.errors import BadInput, ToolFailure
+from harness.granule import granule_named
+from harness.program import Program
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
@@ -62,7 +66,7 @@ class FuzzingProcess:
         self._stopping_since: float | None = None
         self._log = bytearray()
         self._said = bytearray()
-        first_inputs(self.corpus, assignment.seed)
+        first_inputs(self.corpus, assignment.seed, granule_named(assignment.granule))
         self._messages, messages_out = os.pipe()
         control_in, self._control = os.pipe()
         work = replace(assignment, messages=messages_out, control=control_in, parent=os.getpid())
@@ -140,6 +144,11 @@ class FuzzingProcess:
         self.stop()
         os.close(self._messages)
         self._output.close()
+
+    def kept_programs(self) -> Iterator[Program]:
+        """What libFuzzer keeps."""
+        granule = granule_named(self.assignment.granule)
+        return (decode(path.read_bytes(), granule) for path in sorted(self.corpus.iterdir()))
 
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run

@@ -17,7 +17,6 @@ from typing import Any
 from fuzz.model_coverage import model_lines
 from fuzz.process import FuzzingProcess, Report
 from fuzz.worker import Assignment, Tally
-from harness.codec import decode
 from harness.errors import ToolFailure
 
 
@@ -120,9 +119,8 @@ class _Run:
                 self._round(work)
                 if self.progress.interrupted or (self.progress.findings and not work[0].keep_going):
                     break
-        corpora = [one.corpus for processes in self.past for one in processes]
-        inputs = chain.from_iterable(sorted(corpus.iterdir()) for corpus in corpora)
-        self.progress.model_lines = model_lines(decode(path.read_bytes()) for path in inputs)
+        processes = chain.from_iterable(self.past)
+        self.progress.model_lines = model_lines(chain.from_iterable(map(FuzzingProcess.kept_programs, processes)))
         if self.progress.interrupted:
             raise Interrupted(self.progress)
         return self.progress

@@ -31,21 +31,22 @@ from fuzz.corpus import check_codec  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Assignment, Worker  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
+from harness.granule import GRANULE_4K, Granule, granule_named  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import Registration  # noqa: E402
 
 
-def mutate(data: bytes, max_size: int, seed: int, stages: Sequence[int] = ()) -> bytes:
+def mutate(data: bytes, max_size: int, seed: int, granule: Granule = GRANULE_4K, stages: Sequence[int] = ()) -> bytes:
     """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
     does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
     if kind < 0.45:
-        return mutation.mutate(data, choice)[:max_size]
+        return mutation.mutate(data, choice, granule)[:max_size]
     if kind < 0.5:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
-    return mutation.fresh(choice, stages)[:max_size]
+    return mutation.fresh(choice, granule, stages)[:max_size]
 
 
 def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
@@ -80,7 +81,7 @@ def prepare(work: Assignment, arguments: list[str]) -> Worker:
     try:
         for argument in arguments[1:]:
             if not argument.startswith("-"):
-                check_codec(Path(argument))
+                check_codec(Path(argument), granule_named(work.granule))
         worker = Worker(work)
     except BadInput as error:
         print(f"s2fuzz: {error}", file=sys.stderr)
@@ -98,6 +99,7 @@ def main(arguments: list[str]) -> None:
     if work.parent is not None:
         die_with(work.parent)
     worker = prepare(work, arguments)
+    granule = granule_named(work.granule)
     unregistered = worker.registrations()
     gc.freeze()  # what lives for ever need not be looked at again and again
 
@@ -109,8 +111,8 @@ def main(arguments: list[str]) -> None:
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
-            return mutation.fresh(Random(seed), work.stages)[:max_size]
-        return mutate(data, max_size, seed, work.stages)
+            return mutation.fresh(Random(seed), granule, work.stages)[:max_size]
+        return mutate(data, max_size, seed, granule, work.stages)
 
     atheris.Setup(arguments, target, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()

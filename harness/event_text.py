@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
-from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, VTTBR_ADDRESS, Event, events_of
-from harness.machine import PAGE_SIZE, Machine
-from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record, signed
+from harness.compare import Renaming, address_field, is_table_entry, level_of, root_field
+from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
+from harness.machine import DEFAULT_MACHINE, Machine
+from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.ops import INIT
 from harness.tlbi import decode
 from harness.trees import describe_entry
@@ -32,6 +32,7 @@ class _Places:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._granule = machine.granule
         self._tables: dict[int, tuple[int, int]] = {}
         """IPA and level of the page's first entry."""
 
@@ -41,33 +42,34 @@ class _Places:
                 self._root(event, record.outs)
             elif event.kind == ALLOC:
                 self._tables.pop(event.a, None)
-            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event)
+            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event, self._machine)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
-        level = signed(outs[2]) if len(outs) > 2 else None
-        if event.a == NO_PAGE or level not in LEVEL_SHIFTS:
+        granule, level = self._granule, level_of(outs)
+        if event.a == NO_PAGE or level is None:
             return
-        for page in range(min(max(event.b // PAGE_SIZE, 1), MAX_ROOT_PAGES)):
-            self._tables[event.a + page * PAGE_SIZE] = page * (ENTRIES << LEVEL_SHIFTS[level]), level
+        for page in range(min(max(event.b // granule.page, 1), MAX_ROOT_PAGES)):
+            first = page * (granule.entries << granule.level_shift(level))
+            self._tables[event.a + page * granule.page] = first, level
 
     def _store(self, event: Event) -> str:
-        page = event.a & -PAGE_SIZE
+        page = event.a & -self._granule.page
         if page not in self._tables:
             return str(event)
         ipa, level = self._tables[page]
-        ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
+        ipa += (event.a - page) // 8 << self._granule.level_shift(level)
         if is_table_entry(event.b, level):
-            self._tables[entry_address(event.b)] = ipa, level + 1
+            self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
         return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._machine)}"
 
 
-def instruction_text(event: Event) -> str:
+def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
     """An event in a line; an instruction that says something in its operand, in words as well."""
     if event.instruction == TLBI:
-        invalidation = decode(event.a, event.b)
+        invalidation = decode(event.a, event.b, bool(machine["lpa2"]))
         return f"{event}" if invalidation is None else f"{event}: {invalidation}"
     if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
-        return f"{event}: VMID {event.b >> 48:#x}, root {event.b & VTTBR_ADDRESS:#x}"
+        return f"{event}: VMID {event.b >> 48:#x}, root {root_field(machine).address(event.b):#x}"
     return str(event)
 
 
@@ -110,7 +112,7 @@ def _equal(count: int) -> list[str]:
 
 def _renamed(left: Observation, right: Observation, record: int) -> list[Event]:
     """The left side's events of a record with the right side's addresses."""
-    renaming = Renaming()
+    renaming = Renaming(left.machine)
     for mine, theirs in zip(left.records[:record], right.records[:record], strict=True):
         for a, b in zip(events_of(mine.events), events_of(theirs.events), strict=False):
             renaming.same(a, b)

@@ -10,7 +10,7 @@ import traceback
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -44,6 +44,7 @@ from harness.events import (
     WARNED,
 )
 from harness.executor import CrashReport, TargetDied
+from harness.granule import GRANULES
 from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -61,11 +62,11 @@ from harness.ops import INIT, PROT_BITS, U64_MAX, Op
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
-    GRANULE_4K,
     OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
+    Geometry,
     HypStage1,
     LeafRun,
     LinuxVersion,
@@ -82,19 +83,19 @@ from pgtable import (
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
-from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
+from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
 from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance, vttbr
 
-PROVIDES: Final = frozenset({"stage1", "stage2", "4k"})
+PROVIDES: Final = frozenset({"stage1", "stage2", *(granule.name for granule in GRANULES)})
 """What a program may ask for in `requires`."""
 
 _INIT: Final = Op(INIT, ())
-_FEATURES: Final = tuple(one.name for one in fields(Features))
-"""The knobs of these names."""
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
+_GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
+"""By values of the knob `granule`."""
 _KEPT_CONTEXTS: Final = 64
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
@@ -112,6 +113,10 @@ Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 """What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
 Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
 """By context (the machine and the root), then by call (its event)."""
+
+
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52", "bti", "hvhe")
+"""The knobs that are `Features` of the same name, on or off."""
 
 
 class BudgetSpent(Exception):
@@ -152,7 +157,7 @@ class Model:
         self.levels: list[int] = []
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
         self._program: Program | None = None
-        self._pools: dict[tuple[int, int], PagePool] = {}
+        self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
 
     @property
@@ -178,7 +183,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         pieces, notes = self._run()
-        return decode(array("Q", b"".join(pieces)), notes)
+        return decode(array("Q", b"".join(pieces)), notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
@@ -188,11 +193,11 @@ class Model:
 
     def _pool(self, machine: Machine) -> PagePool:
         """A pool for the machine; made once, for that costs as much as running a small program."""
-        key = machine["pool_base"], machine["pool_pages"]
+        key = machine["pool_base"], machine["pool_pages"], machine["granule"]
         if key not in self._pools:
             if len(self._pools) == _KEPT_POOLS:
                 self._pools.clear()
-            self._pools[key] = PagePool(*key)
+            self._pools[key] = PagePool(*key[:2], page_size=machine.granule.page)
         return self._pools[key]
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
@@ -215,7 +220,9 @@ def _crash(error: Exception) -> CrashReport:
 
 
 _CONTEXT_KNOBS: Final = tuple(
-    index for index, knob in enumerate(KNOBS) if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
+    index
+    for index, knob in enumerate(KNOBS)
+    if knob.name in (*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits")
 )
 """Places of the knobs that decide what a TLB function does."""
 _CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
@@ -257,27 +264,34 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(**{name: bool(machine[name]) for name in _FEATURES})
+        features = Features(
+            **{name: bool(machine[name]) for name in _FEATURES},
+            parange=machine["parange"],
+            vmid16=bool(machine["vmid_bits"]),
+        )
+        geometry = _GEOMETRIES[machine["granule"]]
         self.program = program
         self._features = features
+        self._geometry = geometry
         self._calls = calls
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
+        self.address = AddressFormat(geometry.page_shift, features.lpa2)
         self.hvhe = features.hvhe
         self.vtcr = 0
         self.pgt: PageTable
         """The table under test; with the operations of its stage, one of those below, which is the only one."""
         self.stage2: Stage2
         if machine["stage"] == 1:
-            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features)
+            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features, geometry)
         else:
-            self.vtcr = get_vtcr(machine["ia_bits"], features)
+            self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
             flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
             force_pages = _FORCE_PAGES[machine["force_pte"]]
             make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
-            self.stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+            self.stage2 = make(self.vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages)
             self.pgt = self.stage2
         self.cache = Memcache()
         self.split_cache = Memcache()
@@ -363,10 +377,10 @@ class _World:
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
-        pool = self.pool
+        pool, page = self.pool, self.program.machine.granule.page
         for index in range(pool.high_water):
             if pool.refcounts[index]:
-                pa = pool.base + index * 4096
+                pa = pool.base + index * page
                 yield memoryview(array("Q", (pa, pool.refcounts[index])))
                 yield pool.table(pa)
 
@@ -462,7 +476,7 @@ class _World:
         ret, pa = self.pgt.locate(ipa, level)
         if ret:
             return ret
-        self._write(pa, table_pte(child))
+        self._write(pa, table_pte(self.address.to_pte(child)))
         del self.unlinked[table]
         return 0
 
@@ -509,14 +523,14 @@ class _World:
         """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
         kernel read what is no table. -EFAULT, -ENOMEM."""
         if is_table(new, level):
-            if to_phys(new):
+            if self.address.to_phys(new):
                 return -errno.EFAULT
             self._spend()
             child = self.pool.zalloc_page(None)
             self._events.extend((ALLOC, NO_PAGE if child is None else child, 0))
             if child is None:
                 return -errno.ENOMEM
-            new |= child
+            new |= self.address.to_pte(child)
         self._write(pa, new)
         return 0
 
@@ -699,7 +713,7 @@ class _World:
                 self.warn(where)
 
     def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
-        tlb = TlbMaintenance(self._features, GRANULE_4K, self._context())
+        tlb = TlbMaintenance(self._features, self._geometry, self._context())
         functions: dict[int, Callable[..., Iterator[Instruction]]] = {
             TLBI_VMID: tlb.flush_vmid,
             TLBI_VMID_IPA: tlb.flush_vmid_ipa,
@@ -712,10 +726,10 @@ class _World:
 
     def _context(self) -> Context:
         machine = self.program.machine
-        mode, running, vmid, cnp = machine["kvm_mode"], machine["vcpu"], machine["vmid"], bool(machine["cnp"])
-        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, cnp))
-        foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, cnp))
-        host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, cnp)), _PKVM_HOST: mmu}.get(mode)
+        mode, running, vmid, features = machine["kvm_mode"], machine["vcpu"], machine["vmid"], self._features
+        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, features))
+        foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
+        host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(mode)
         return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
 
     def _load_root(self, root: int) -> None:

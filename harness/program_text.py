@@ -173,6 +173,8 @@ class _Parser:
         self.source = source
         self.lines: list[_Line] = []
         self.knobs: dict[str, int] = {}
+        self.knobs_at: dict[str, tuple[int, int]] = {}
+        """Line and column of their values."""
         self.requires: tuple[str, ...] = ()
         self.ops: list[Op] = []
         self.seen_version = False
@@ -184,11 +186,17 @@ class _Parser:
             self.number += 1
             raise self._error(1, f"expected the first line `s2 {FORMAT_VERSION}`, got the end of the file")
 
+        try:
+            self.machine = Machine.of(**self.knobs)
+        except ValueError as error:  # each knob is in its range, so it is about how they go together
+            self.number, column = self.knobs_at.get(str(error).partition(":")[0], (1, 1))
+            raise self._error(column, str(error)) from error
+
     number = 0
 
     @property
     def program(self) -> Program:
-        return Program(tuple(self.ops), Machine.of(**self.knobs), self.requires, "\n".join(self.comment))
+        return Program(tuple(self.ops), self.machine, self.requires, "\n".join(self.comment))
 
     def _error(self, column: int, problem: str) -> MalformedProgram:
         return MalformedProgram(self.source, self.number, column, problem)
@@ -237,6 +245,7 @@ class _Parser:
         if len(tokens) > 3:
             raise self._error(tokens[3].column, f"expected the end of the line, got `{tokens[3].text}`")
         self.knobs[name.text] = self._knob(name.text, tokens[2])
+        self.knobs_at[name.text] = self.number, tokens[2].column
         return f"{name.text} = {format_knob(name.text, self.knobs[name.text])}"
 
     def _knob(self, name: str, token: _Token) -> int:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 from harness.compare import (
-    LAST_LEVEL,
-    LEVEL_SHIFTS,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
     start_level,
 )
+from harness.granule import LAST_LEVEL
 from harness.machine import Machine
-from harness.observation import ENTRIES, Observation
-from pgtable import GRANULE_4K
-from pgtable.pte import describe, describe_hyp
+from harness.observation import Observation
+from pgtable import Geometry
+from pgtable.pte import AddressFormat, describe, describe_hyp
 from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
@@ -25,29 +24,34 @@ _LEFT_WIDTH = 46
 def describe_entry(entry: int, level: int, machine: Machine) -> str:
     """An entry in words, as in a tree."""
     if machine["stage"] == 1:
-        return describe_hyp(entry, level, bool(machine["hvhe"]))
-    return describe(entry, level, machine.forces_write_back)
+        return describe_hyp(entry, level, bool(machine["hvhe"]), _format(machine))
+    return describe(entry, level, machine.forces_write_back, _format(machine))
+
+
+def _format(machine: Machine) -> AddressFormat:
+    return AddressFormat(machine.granule.shift, bool(machine["lpa2"]))
 
 
 def tree(observation: Observation, machine: Machine) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
     lines: list[str] = []
-    read = _reader(observation)
+    read, granule = _reader(observation), machine.granule
+    geometry, address = Geometry(granule.shift), _format(machine)
     entry_text = partial(describe_entry, machine=machine)
     if observation.root is None:
         lines.append("no table")
     else:
         level = start_level(observation)
         for number in range(observation.root_pages):
-            ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
-            pa = observation.root + number * 4096
+            ipa = number * (granule.entries << granule.level_shift(level))
+            pa = observation.root + number * granule.page
             if pa in observation.pages:
-                lines += table_lines(pa, level, ipa, read, GRANULE_4K, entry_text)
+                lines += table_lines(pa, level, ipa, read, geometry, address, entry_text)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        lines += table_lines(table.pa, table.level + 1, 0, read, GRANULE_4K, entry_text, depth=1)
+        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, entry_text, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -77,16 +81,17 @@ def side_by_side(left: Observation, right: Observation, machine: Machine, names:
             rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
         equal = 0
 
+    def say(entry: int, level: int) -> str:
+        return describe_entry(entry, level, machine)
+
     for ipa, level, a, b in paired_entries(left, right):
         if _alike(a, b, level):
             equal += 1
             continue
         flush()
         differing += 1
-        rows.append(
-            _row("!", str(level), f"{ipa:#x}", describe_entry(a, level, machine), describe_entry(b, level, machine))
-        )
-        if describe_entry(a, level, machine) == describe_entry(b, level, machine):
+        rows.append(_row("!", str(level), f"{ipa:#x}", say(a, level), say(b, level)))
+        if say(a, level) == say(b, level):
             rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
     flush()
     for ipa, level, mine, theirs in paired_tables(left, right):

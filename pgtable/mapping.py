@@ -18,7 +18,7 @@ _LONG_RUN: Final = 16
 class Mapper:
     """Gives every entry of a range its leaf.
 
-    phys: physical address of the range's start. At or beyond 2^48 it is no address: leaves become
+    phys: physical address of the range's start. At or beyond phys_end it is no address: leaves become
     invalid entries that record owner_id. A range that only grows into such addresses changes over
     on the way.
     attrs: of the leaves (`pte.leaf_attrs`). cache: where table pages come from.
@@ -32,12 +32,15 @@ class Mapper:
         "_cleans",
         "_entry",
         "_first_level",
+        "_format",
         "_hooks",
         "_invalidates",
         "_mm_ops",
         "_owner",
         "_page",
         "_phys",
+        "_phys_end",
+        "_plain_end",
     )
 
     def __init__(
@@ -46,8 +49,10 @@ class Mapper:
         mm_ops: MmOps,
         hooks: Hooks,
         geometry: Geometry,
+        address: pte.AddressFormat,
         *,
         fwb: bool,
+        phys_end: int,
         cache: Memcache | None,
         phys: int,
         attrs: int = 0,
@@ -58,7 +63,11 @@ class Mapper:
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._cache = cache
+        self._format = address
         self._phys = phys
+        self._phys_end = phys_end
+        # Up to there an address is its own encoding.
+        self._plain_end = min(phys_end, 1 << address.in_place.bit_length())
         self._owner = pte.owner_pte(owner_id)
         self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
         # The leaves of one range differ only in their addresses, so the rest is worked out once. So
@@ -93,12 +102,12 @@ class Mapper:
         if not self._entry.try_break(walk):
             self._mm_ops.put_page(child)
             return -EAGAIN
-        self._entry.make(walk, pte.table_pte(child))
+        self._entry.make(walk, pte.table_pte(self._format.to_pte(child)))
         return 0
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits."""
-        child = pte.to_phys(walk.old)
+        child = self._format.to_phys(walk.old)
         self._mm_ops.follow(child)
         if not self._fits(walk):
             return 0
@@ -109,13 +118,14 @@ class Mapper:
         return ret
 
     def _fits(self, walk: Walk) -> bool:
-        return walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level)
+        return walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level, self._phys_end)
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
         phys = self._phys + walk.addr - walk.start
-        if phys < pte.PHYS_END:
-            return self._put(walk, phys | (self._page if walk.level == LAST_LEVEL else self._block), phys)
+        if phys < self._phys_end:
+            attrs = self._page if walk.level == LAST_LEVEL else self._block
+            return self._put(walk, self._format.to_pte(phys) | attrs, phys)
         return self._put(walk, self._owner, None)
 
     def _put(self, walk: Walk, new: int, phys: int | None) -> int:
@@ -146,7 +156,8 @@ class Mapper:
         lock = "cmpxchg" if walk.flags & SHARED else "plain"
         maintain = not walk.flags & SKIP_CMO
         clean, invalidate = maintain and self._cleans, maintain and self._invalidates
-        return fill(self._hooks, walk, self._phys + walk.addr - walk.start, leaf, lock, clean, invalidate)
+        phys = self._phys + walk.addr - walk.start
+        return fill(self._hooks, walk, phys, self._plain_end, leaf, lock, clean, invalidate)
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""
@@ -162,6 +173,7 @@ def fill(
     hooks: Hooks,
     walk: Walk,
     phys: int,
+    plain_end: int,
     leaf: int,
     lock: str | None = None,
     clean: bool = False,
@@ -169,10 +181,11 @@ def fill(
 ) -> bool:
     """Whether the hooks took a long run of empty entries, from the one visited on, all at once; they are written then.
 
-    phys: where the first of them maps to; leaf: the entries without that; the rest as in `LeafRun`.
+    phys: where the first of them maps to; addresses below plain_end are their own encoding; leaf: the entries without
+    their addresses; the rest as in `LeafRun`.
     """
     index, stop, size = walk.index, walk.stop, walk.size
-    count = min(stop - index, (walk.end - walk.addr) // size, (pte.PHYS_END - phys) // size)
+    count = min(stop - index, (walk.end - walk.addr) // size, (plain_end - phys) // size)
     if count < _LONG_RUN:
         return False
     count = min(count, next_used(walk.entries, index, stop) - index)

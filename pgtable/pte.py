@@ -1,4 +1,4 @@
-"""Entries: every encoding, for 4K pages and 48-bit physical addresses.
+"""Entries: every encoding, for every granule and 48- or 52-bit physical addresses.
 
 What is not named S1 or hyp is stage 2's; validity, type, address, AF, SH, XN and software bits are the same in both.
 
@@ -7,6 +7,7 @@ in invalid ones is its own (kvm_pgtable.h). MEMATTR values are memory.h's MT_S2_
 """
 
 import enum
+from dataclasses import dataclass, field
 from typing import Final
 
 from pgtable.errnos import EINVAL
@@ -15,7 +16,6 @@ from pgtable.geometry import LAST_LEVEL, U64
 VALID: Final = 1 << 0
 TYPE: Final = 1 << 1
 """Set in tables and in pages, clear in blocks."""
-ADDR_MASK: Final = ((1 << 48) - 1) & ~0xFFF
 
 ATTR_LO: Final = 0xFFC
 ATTR_HI: Final = U64 & ~((1 << 50) - 1)
@@ -52,8 +52,6 @@ OWNER_MASK: Final = 0xFF << OWNER_SHIFT
 LOCKED: Final = 1 << 10
 """In an invalid entry: somebody is between break and make."""
 
-PHYS_END: Final = 1 << 48
-"""Physical addresses end here."""
 PHYS_INVALID: Final = U64
 """A physical address that no machine has: "no page, record an owner" (seed 000)."""
 
@@ -73,6 +71,57 @@ class Prot(enum.IntFlag):
     SW1 = 1 << 56
     SW2 = 1 << 57
     SW3 = 1 << 58
+
+
+_MAX_PA_BITS: Final = 52
+_LPA2_HIGH: Final = 50
+_LPA2_HIGH_AT: Final = 8
+_LPA_HIGH: Final = 48
+_LPA_HIGH_AT: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFormat:
+    """Where an entry keeps its output address (Arm ARM, the descriptor formats of each granule).
+
+    Up to bit 47 in place. Beyond that: nothing with 4K and 16K pages; with 64K pages bits 51:48 in
+    15:12, which no address of a 64K page uses; with LPA2 (4K and 16K) bits 49:48 in place and 51:50
+    in 9:8, where the shareability is otherwise. What lies beyond is dropped.
+    """
+
+    page_shift: int
+    lpa2: bool = False
+    mask: int = field(init=False)
+    """The bits of an entry that the address takes."""
+    in_place: int = field(init=False)
+    """Those at their own place: an address within is its own encoding."""
+
+    _high: int = field(init=False, repr=False, compare=False)
+    """The mask of the others, at their place in the entry; _up is how far from there they belong."""
+    _up: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        top, at = _LPA_HIGH, _LPA_HIGH
+        if self.lpa2:
+            top, at = _LPA2_HIGH, _LPA2_HIGH_AT
+        elif self.page_shift == _LPA_HIGH_AT + 4:
+            at = _LPA_HIGH_AT
+        in_place = (1 << top) - (1 << self.page_shift)
+        high = 0 if at == top else (1 << at + _MAX_PA_BITS - top) - (1 << at)
+        for name, value in {"mask": in_place | high, "in_place": in_place, "_high": high, "_up": top - at}.items():
+            object.__setattr__(self, name, value)
+
+    def to_phys(self, pte: int) -> int:
+        """The physical address in a valid entry."""
+        return pte & self.in_place | (pte & self._high) << self._up
+
+    def to_pte(self, phys: int) -> int:
+        """The bits of an entry that hold this address."""
+        return phys & self.in_place | phys >> self._up & self._high
+
+
+FORMAT_4K: Final = AddressFormat(12)
+"""4K pages without LPA2."""
 
 
 # Enum members are slow to combine, and these are used for every entry.
@@ -115,20 +164,16 @@ def normal_memattr(fwb: bool) -> int:
     return MEMATTR_NORMAL_FWB if fwb else MEMATTR_NORMAL
 
 
-def to_phys(pte: int) -> int:
-    """The physical address in a valid entry."""
-    return pte & ADDR_MASK
+def table_pte(address: int) -> int:
+    """An entry that points to a table page; address as `AddressFormat.to_pte` gives it."""
+    return address | TYPE | VALID
 
 
-def table_pte(phys: int) -> int:
-    """An entry that points to the table page at phys."""
-    return phys & ADDR_MASK | TYPE | VALID
-
-
-def leaf_pte(phys: int, attrs: int, level: int) -> int:
-    """A block or page entry; bits of phys and attrs outside their fields are dropped."""
+def leaf_pte(address: int, attrs: int, level: int) -> int:
+    """A block or page entry; address as `AddressFormat.to_pte` gives it. Bits of attrs outside their fields are
+    dropped."""
     kind = TYPE if level == LAST_LEVEL else 0
-    return phys & ADDR_MASK | attrs & (ATTR_LO | ATTR_HI) | kind | VALID
+    return address | attrs & (ATTR_LO | ATTR_HI) | kind | VALID
 
 
 def owner_pte(owner_id: int) -> int:
@@ -136,9 +181,10 @@ def owner_pte(owner_id: int) -> int:
     return owner_id << OWNER_SHIFT & OWNER_MASK
 
 
-def leaf_attrs(prot: int, fwb: bool) -> int:
+def leaf_attrs(prot: int, fwb: bool, lpa2: bool = False) -> int:
     """The attributes of a leaf with these Prot bits; unknown bits are ignored.
 
+    With LPA2 shareability is VTCR's, for the address needs its bits.
     -EINVAL for two memory types at once and for executable memory that is not normal cacheable.
     """
     kind = prot & (_DEVICE | _NORMAL_NC)
@@ -156,7 +202,7 @@ def leaf_attrs(prot: int, fwb: bool) -> int:
         attrs |= S2AP_R
     if prot & _W:
         attrs |= S2AP_W
-    return attrs | SH_INNER | AF | prot & SW
+    return attrs | (0 if lpa2 else SH_INNER) | AF | prot & SW
 
 
 def relaxing(prot: int) -> tuple[int, int]:
@@ -189,8 +235,10 @@ def hyp_ap(writable: bool, hvhe: bool) -> int:
     return (0 if writable else 2 << 6) | (0 if hvhe else 1 << 6)
 
 
-def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool) -> int:
+def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool, lpa2: bool = False) -> int:
     """The attributes of a stage-1 leaf with these Prot bits; unknown bits and NORMAL_NC are ignored.
+
+    With LPA2 shareability is TCR's, for the address needs its bits.
 
     -EINVAL for what cannot be read, and for what is executable and writable or a device.
     """
@@ -201,7 +249,7 @@ def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool) -> int:
         attrs |= XN
     elif bti:
         attrs |= S1_GP
-    return attrs | hyp_ap(prot & _W != 0, hvhe) | SH_INNER | AF | prot & SW
+    return attrs | hyp_ap(prot & _W != 0, hvhe) | (0 if lpa2 else SH_INNER) | AF | prot & SW
 
 
 def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
@@ -220,29 +268,36 @@ def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
     return prot | _R | _W if ap == hyp_ap(True, hvhe) else prot
 
 
-def describe(pte: int, level: int, fwb: bool = True) -> str:
+def describe(pte: int, level: int, fwb: bool = True, address: AddressFormat = FORMAT_4K) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
     Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
     gives no meaning at this level.
     """
-    return _describe_other(pte, level) or _describe_leaf(pte, level, fwb)
+    return _describe_other(pte, level, address) or _describe_leaf(pte, level, fwb, address)
 
 
-def describe_hyp(pte: int, level: int, hvhe: bool = False) -> str:
+def describe_hyp(pte: int, level: int, hvhe: bool = False, address: AddressFormat = FORMAT_4K) -> str:
     """A stage-1 entry in words, like `describe`."""
-    return _describe_other(pte, level) or _describe_hyp_leaf(pte, level, hvhe)
+    return _describe_other(pte, level, address) or _describe_hyp_leaf(pte, level, hvhe, address)
 
 
-def _describe_other(pte: int, level: int) -> str | None:
+def _describe_other(pte: int, level: int, address: AddressFormat) -> str | None:
     """What is no leaf."""
     if not is_valid(pte):
         return _describe_invalid(pte)
     if is_table(pte, level):
-        return f"table -> {to_phys(pte):#x}" + _rest(pte & ~(ADDR_MASK | TYPE | VALID))
-    if level < 1 or (level == LAST_LEVEL and not pte & TYPE):
+        return f"table -> {address.to_phys(pte):#x}" + _rest(pte & ~(address.mask | TYPE | VALID))
+    if level < _first_block_level(address) or (level == LAST_LEVEL and not pte & TYPE):
         return f"reserved {pte:#x}"
     return None
+
+
+def _first_block_level(address: AddressFormat) -> int:
+    """The architecture's, not KVM's: large physical addresses bring larger blocks."""
+    if address.page_shift == FORMAT_4K.page_shift:
+        return 0 if address.lpa2 else 1
+    return 1 if address.lpa2 or address.page_shift == _LPA_HIGH_AT + 4 else 2
 
 
 def _describe_invalid(pte: int) -> str:
@@ -253,7 +308,7 @@ def _describe_invalid(pte: int) -> str:
     return "locked" if pte == LOCKED else f"invalid {pte:#x}"
 
 
-def _describe_leaf(pte: int, level: int, fwb: bool) -> str:
+def _describe_leaf(pte: int, level: int, fwb: bool, address: AddressFormat) -> str:
     memory = {
         normal_memattr(fwb): "normal",
         MEMATTR_NORMAL_NC: "normal-nc",
@@ -264,10 +319,10 @@ def _describe_leaf(pte: int, level: int, fwb: bool) -> str:
     text += "W" if pte & S2AP_W else "-"
     text += "-" if pte & XN else "X"
     text += " " + memory.get(memattr, f"memattr={memattr >> 2:#x}")
-    return _leaf_text(pte, level, text, MEMATTR | PERMS)
+    return _leaf_text(pte, level, address, text, MEMATTR | PERMS)
 
 
-def _describe_hyp_leaf(pte: int, level: int, hvhe: bool) -> str:
+def _describe_hyp_leaf(pte: int, level: int, hvhe: bool, address: AddressFormat) -> str:
     memory = {S1_NORMAL: "normal", S1_DEVICE_NGNRE: "device"}
     prot, ap, attridx = hyp_leaf_prot(pte, hvhe), pte & S1_AP, pte & S1_ATTRIDX
     text = ("R" if prot & _R else "-") + ("W" if prot & _W else "-") + ("X" if prot & _X else "-")
@@ -276,20 +331,20 @@ def _describe_hyp_leaf(pte: int, level: int, hvhe: bool) -> str:
         text += f" ap={ap >> 6}"
     if pte & S1_GP:
         text += " GP"
-    return _leaf_text(pte, level, text, S1_ATTRIDX | S1_AP | S1_GP | XN)
+    return _leaf_text(pte, level, address, text, S1_ATTRIDX | S1_AP | S1_GP | XN)
 
 
-def _leaf_text(pte: int, level: int, attrs: str, known: int) -> str:
+def _leaf_text(pte: int, level: int, address: AddressFormat, attrs: str, known: int) -> str:
     """A leaf whose attributes that depend on the stage are in words already; `known` are their bits."""
     text = "page  " if level == LAST_LEVEL else "block "
-    text += f"pa={to_phys(pte):#x} {attrs}"
+    text += f"pa={address.to_phys(pte):#x} {attrs}"
     if pte & AF:
         text += " AF"
-    if pte & SH != SH_INNER:
+    if not address.lpa2 and pte & SH != SH_INNER:
         text += f" sh={(pte & SH) >> 8}"
     if pte & SW:
         text += f" sw={(pte & SW) >> SW_SHIFT}"
-    known |= VALID | ADDR_MASK | SH | AF | SW
+    known |= VALID | address.mask | SH | AF | SW
     return text + _rest(pte & ~(known | (TYPE if level == LAST_LEVEL else 0)))
 
 

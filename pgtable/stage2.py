@@ -16,7 +16,7 @@ from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
 from pgtable.table import PageTable
 from pgtable.versions import LINUX_6_12, LinuxVersion
-from pgtable.vtcr import ia_bits_of, start_level_of
+from pgtable.vtcr import ia_bits_of, phys_bits, start_level_of
 from pgtable.walker import (
     HANDLE_FAULT,
     LEAF,
@@ -51,19 +51,21 @@ class Stage2(PageTable):
 
     Operations return 0 or a negative errno.
 
-    vtcr: the table's shape, from `get_vtcr`. mm_ops: where tables live, for example a `PagePool`. hooks hear of every
-    store, barrier and TLB invalidation. flags and force_pages are what KVM hands over with init. Nothing is allocated
-    before `init`. Raises ValueError for a geometry other than 4K, so far.
+    vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
+    example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
+    hands over with init. Nothing is allocated before `init`.
 
     """
 
-    _address = "ipa"
+    _input = "ipa"
     __slots__ = (
         "_defer_tlbi",
         "_entry",
         "_force_pages",
         "_fwb",
         "_identity",
+        "_lpa2",
+        "_phys_end",
         "_releaser",
         "_unmapper",
         "_version",
@@ -84,19 +86,20 @@ class Stage2(PageTable):
         flags: int = 0,
         force_pages: ForcePages | None = None,
     ) -> None:
-        if geometry != GRANULE_4K:
-            raise ValueError("only the 4K granule is supported")
-        super().__init__(mm_ops, hooks, geometry)
+        super().__init__(mm_ops, hooks, geometry, pte.AddressFormat(geometry.page_shift, features.lpa2))
         self._vtcr = vtcr
         self._version = version
+        self._lpa2 = features.lpa2
+        address = self._address
+        self._phys_end = 1 << phys_bits(features, geometry)
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages
         self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
-        self._unmapper = Unmapper(self._entry, mm_ops, hooks, fwb=fwb, defer_tlbi=self._defer_tlbi)
-        self._releaser = Releaser(mm_ops)
+        self._unmapper = Unmapper(self._entry, mm_ops, hooks, address, fwb=fwb, defer_tlbi=self._defer_tlbi)
+        self._releaser = Releaser(mm_ops, address)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
 
@@ -121,7 +124,8 @@ class Stage2(PageTable):
         """Map size bytes at addr to phys, in the largest blocks that fit.
 
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
-        phys at or beyond 2^48 is no page: the range is cleared instead.
+        phys beyond the physical addresses that the machine has (2^48 or 2^52: `vtcr.phys_bits`) is no page: the
+        range is cleared instead.
 
         -EINVAL for an illegal prot, and with a warning where IDMAP wants addr and phys, to the byte,
         to be the same; -ENOMEM when a table is needed and cache is None or empty (what
@@ -132,7 +136,7 @@ class Stage2(PageTable):
         if self._identity and (addr ^ phys) & U64:
             self._hooks.warn("kvm_pgtable_stage2_map")
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot), self._fwb)
+        attrs = pte.leaf_attrs(int(prot), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
@@ -172,7 +176,7 @@ class Stage2(PageTable):
 
         The TLB is left alone: stale writes go on until the caller invalidates (`tlb_flush_range`).
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, clear_bits=pte.S2AP_W)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, clear_bits=pte.S2AP_W)
         # An invalid entry is -EAGAIN to the visitor, which the walk forgets.
         return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
 
@@ -181,7 +185,7 @@ class Stage2(PageTable):
 
         What ended the walk is not told. For fault handlers: the walk is shared.
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=pte.AF)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=pte.AF)
         if self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1):
             return 0
         self._hooks.dsb("ishst")
@@ -207,7 +211,7 @@ class Stage2(PageTable):
         if prot & pte.SW:
             return -EINVAL
         set_bits, clear_bits = pte.relaxing(int(prot))
-        changer = AttributeChanger(self._entry, self._mm_ops, set_bits=set_bits, clear_bits=clear_bits)
+        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=set_bits, clear_bits=clear_bits)
         ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
         if ret in (0, -EAGAIN):
             self._hooks.tlbi_vmid_ipa_nsh(addr & U64, TLBI_TTL_UNKNOWN if ret else changer.level)
@@ -220,7 +224,7 @@ class Stage2(PageTable):
         """
         if self._fwb:
             return 0
-        return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
+        return self._run(Flusher(self._mm_ops, self._address).visit, LEAF, addr, size, skip_empty=True)
 
     def tlb_flush_range(self, addr: int, size: int) -> None:
         """Invalidate the TLB for a range, taken as it is: it may lie beyond the limit, or wrap.
@@ -246,7 +250,13 @@ class Stage2(PageTable):
         Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
         """
         splitter = Splitter(
-            self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked, self._warn_once
+            self._entry,
+            self._geometry,
+            self._address,
+            cache,
+            self.create_unlinked,
+            self.free_unlinked,
+            self._warn_once,
         )
         ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
         self._hooks.dsb("ishst")
@@ -265,7 +275,7 @@ class Stage2(PageTable):
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(prot, self._fwb)
+        attrs = pte.leaf_attrs(prot, self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)
@@ -290,7 +300,7 @@ class Stage2(PageTable):
         self._mm_ops.put_page(pa)
 
     def _describe(self, entry: int, level: int) -> str:
-        return pte.describe(entry, level, self._fwb)
+        return pte.describe(entry, level, self._fwb, self._address)
 
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
@@ -300,7 +310,9 @@ class Stage2(PageTable):
             self._mm_ops,
             self._hooks,
             self._geometry,
+            self._address,
             fwb=self._fwb,
+            phys_end=self._phys_end,
             cache=cache,
             phys=phys,
             attrs=attrs,

@@ -22,12 +22,22 @@ class PageTable(ABC):
     As text it is the tree, a line per table and per run of alike entries.
     """
 
-    __slots__ = ("_geometry", "_hooks", "_mm_ops", "_warned", "ia_bits", "root", "root_pages", "start_level")
+    __slots__ = (
+        "_address",
+        "_geometry",
+        "_hooks",
+        "_mm_ops",
+        "_warned",
+        "ia_bits",
+        "root",
+        "root_pages",
+        "start_level",
+    )
 
-    _address: ClassVar[str]
+    _input: ClassVar[str]
     """What the addresses that it translates are called."""
 
-    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry) -> None:
+    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry, address: pte.AddressFormat) -> None:
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until init has succeeded."""
         self.start_level = 0
@@ -36,16 +46,17 @@ class PageTable(ABC):
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._geometry = geometry
+        self._address = address
         self._warned: set[str] = set()
 
     def __str__(self) -> str:
         if self.root is None:
             return "no table"
-        lines = [f"{self.ia_bits} bits of {self._address}"]
+        lines = [f"{self.ia_bits} bits of {self._input}"]
         for page in range(self.root_pages):
             pa = self.root + page * self._geometry.page_size
             start = page * self._geometry.entries * self._geometry.level_size(self.start_level)
-            lines += table_lines(pa, self.start_level, start, self._read, self._geometry, self._describe)
+            lines += table_lines(pa, self.start_level, start, self._read, self._geometry, self._address, self._describe)
         return "\n".join(lines)
 
     def _read(self, pa: int) -> TablePage | None:
@@ -81,7 +92,7 @@ class PageTable(ABC):
             entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
             if not pte.is_table(entry, above):
                 return -ENOENT, 0
-            table = pte.to_phys(entry)
+            table = self._address.to_phys(entry)
         return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
@@ -114,7 +125,9 @@ class PageTable(ABC):
         return walk.run(self.root, self.ia_bits, self.start_level)
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
-        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
+        return Walk(
+            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
+        )
 
     def _warn_once(self, where: str) -> None:
         if where not in self._warned:

@@ -11,7 +11,7 @@ from typing import Final
 from pgtable.errnos import EAGAIN, EINVAL, ERANGE
 from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, LAST_LEVEL, U64, Geometry
 from pgtable.memory import Entries, MmOps
-from pgtable.pte import PHYS_END, is_table, to_phys
+from pgtable.pte import AddressFormat, is_table
 
 
 class WalkFlags(enum.IntFlag):
@@ -65,6 +65,7 @@ class Walk:
     """
 
     __slots__ = (
+        "_address",
         "_cursor",
         "_forgiven",
         "_geometry",
@@ -104,6 +105,7 @@ class Walk:
     def __init__(
         self,
         geometry: Geometry,
+        address: AddressFormat,
         mm_ops: MmOps,
         warn_once: Callable[[str], None],
         visitor: Visitor,
@@ -113,6 +115,7 @@ class Walk:
         skip_empty: bool = False,
     ) -> None:
         self._geometry = geometry
+        self._address = address
         self._mm_ops = mm_ops
         self._warn_once = warn_once
         self._visitor = visitor
@@ -145,11 +148,11 @@ class Walk:
             page += 1
         return 0
 
-    def admits_leaf(self, phys: int, first_level: int) -> bool:
+    def admits_leaf(self, phys: int, first_level: int, phys_end: int) -> bool:
         """Whether the entry visited may map to phys: if its level has leaves, here from first_level on, and they lie
         within the range and are aligned on both sides. A page always does.
 
-        A phys that no machine has is not asked for its alignment.
+        A phys at or beyond phys_end, which no machine has, is not asked for its alignment.
         """
         level = self.level
         if level == LAST_LEVEL:
@@ -157,7 +160,7 @@ class Walk:
         size, addr = self.size, self.addr
         if level < first_level or size > self.end - addr or addr & (size - 1):
             return False
-        return phys >= PHYS_END or not phys & (size - 1)
+        return phys >= phys_end or not phys & (size - 1)
 
     def descend(self, table_pa: int, level: int) -> int:
         """Walk one table of this level and what is below, without checking the range."""
@@ -205,7 +208,7 @@ class Walk:
     def _below(self, entries: Entries, index: int, pa: int, addr: int, old: int) -> int:
         """Walk the table that the entry points to, then show the entry once more."""
         level, size = self.level, self.size
-        child = to_phys(old)
+        child = self._address.to_phys(old)
         self._mm_ops.follow(child)
         self._cursor = addr
         ret = self.descend(child, level + 1)

@@ -14,6 +14,7 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import TargetDied
+from harness.granule import GRANULE_4K, Granule
 from harness.machine import Machine
 from harness.observation import describe_return
 from harness.ops import OPS_BY_NAME, Op
@@ -33,13 +34,16 @@ _PLACE: Final = re.compile(r" at (0x[0-9a-f]+)")
 _RESULT: Final = re.compile(r"^(\w+) (-\d+)")
 
 
-def translate(line: str) -> str:
-    """The line that the kernel understands; empty for a blank or a comment. Raises BadInput."""
+def translate(line: str, granule: Granule = GRANULE_4K) -> str:
+    """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput."""
     text = line.partition("#")[0].strip()
     head, *words = text.split() or [""]
     if head == "reset":
-        settings = "\n".join(word.replace("=", " = ", 1) for word in words)
-        machine = Machine() if not words else _parsed(settings)[0]
+        if not any(word.startswith("granule=") for word in words):
+            words.insert(0, f"granule={granule.name}")
+        machine = _parsed("\n".join(word.replace("=", " = ", 1) for word in words))[0]
+        if machine.granule is not granule:
+            raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
     if head in OPS_BY_NAME:
         # Whether the table is of the op's stage only the kernel knows.
@@ -96,7 +100,7 @@ class Shell(Reference):
         Raises BadInput for a line that cannot be meant, TargetDied when the kernel crashes or hangs: the next line
         has a fresh one, with an empty table.
         """
-        request = translate(line)
+        request = translate(line, self.image.granule)
         if not request:
             return
         if not self._running:

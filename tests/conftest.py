@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 from hypothesis import settings
 
+from harness.granule import Granule
 from reference.build import Image, build
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 from reference.sources import KernelChoice, prepare
 
 # A busy machine makes slow examples, not wrong ones.
@@ -28,3 +29,14 @@ def kernel(image: Image) -> Iterator[Reference]:
     """That kernel, running. A test that leaves it dead or refreshed does no harm to the next."""
     with closing(Reference(image, "kernel:6.12")) as reference:
         yield reference
+
+
+@pytest.fixture(scope="session")
+def kernels(image: Image) -> Iterator[ByGranule]:
+    """The same for every granule, each built and started when its first program comes."""
+
+    def make(granule: Granule) -> Reference:
+        return Reference(build(image.tree, granule=granule), "kernel:6.12")
+
+    with closing(ByGranule(make, "kernel:6.12")) as every:
+        yield every

@@ -9,10 +9,13 @@ from random import Random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from strategies import machines
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, encode, read_argument, split
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, encode, read_argument, space_of, split
+from harness.granule import GRANULES, Granule
+from harness.machine import Machine
 from harness.model import Model
 from harness.ops import OPS, Kind
 from harness.program_text import parse
@@ -27,29 +30,29 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     program = decode(data)
     assert parts.machine == program.machine
     assert [parts.definition(op).name for op in parts.ops] == [op.name for op in program.ops]
-    limit = program.machine.input_end
+    space = space_of(program.machine)
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
         ipa = 0
         for arg, part, value in zip(decoded.definition.args, op[1:], decoded.args, strict=True):
-            assert read_argument(arg.kind, part, limit, ipa) == value
+            assert read_argument(arg.kind, part, space, ipa) == value
             ipa = decoded.args[0]
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@given(first=st.binary(min_size=9, max_size=9), limit_bits=st.integers(32, 48), ipa=st.integers(0, 1 << 48))
+@given(first=st.binary(min_size=9, max_size=9), machine=machines, ipa=st.integers(0, 1 << 52))
 def test_the_size_of_an_argument_depends_on_its_first_byte_only(
-    kind: Kind, first: bytes, limit_bits: int, ipa: int
+    kind: Kind, first: bytes, machine: Machine, ipa: int
 ) -> None:
-    size = codec._LENGTHS[kind][first[0]]
-    assert read_argument(kind, first[:size], 1 << limit_bits, ipa) == read_argument(kind, first, 1 << limit_bits, ipa)
+    size, space = codec._LENGTHS[kind][first[0]], space_of(machine)
+    assert read_argument(kind, first[:size], space, ipa) == read_argument(kind, first, space, ipa)
 
 
-@given(st.binary(max_size=120), st.integers(0, 1 << 32))
-def test_changes_are_deterministic_and_decode(data: bytes, seed: int) -> None:
-    changed = mutation.mutate(data, Random(seed))
-    assert changed == mutation.mutate(data, Random(seed))
-    decode(changed)
+@given(st.binary(max_size=120), st.integers(0, 1 << 32), st.sampled_from(GRANULES))
+def test_changes_are_deterministic_and_decode(data: bytes, seed: int, granule: Granule) -> None:
+    changed = mutation.mutate(data, Random(seed), granule)
+    assert changed == mutation.mutate(data, Random(seed), granule)
+    decode(changed, granule)
 
 
 @given(st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
@@ -101,14 +104,15 @@ def test_sizes_grow_and_shrink_by_levels() -> None:
     assert {4 << 10, 1 << 30, 2 << 20 | 4 << 10} <= sizes
 
 
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_life_is_mostly_sensible(seed: int) -> None:
+def test_a_life_is_mostly_sensible(seed: int, granule: Granule) -> None:
     """Most of its ops succeed, and among a few lives there are splits and merges."""
     model = Model()
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
-        model.start(decode(mutation.life(choice)))
+        model.start(decode(mutation.life(choice, granule), granule))
         model.finish()
         good += sum(ret == 0 for ret in model.returns[1:])
         total += len(model.returns) - 1
@@ -131,7 +135,7 @@ def test_both_stages_are_generated_and_either_alone() -> None:
     choice = Random(1)
     stages = Counter(decode(mutation.fresh(choice)).machine["stage"] for _ in range(1000))
     assert 100 <= stages[1] <= 250
-    assert {decode(mutation.fresh(choice, (1,))).machine["stage"] for _ in range(100)} == {1}
+    assert {decode(mutation.fresh(choice, stages=(1,))).machine["stage"] for _ in range(100)} == {1}
 
 
 @given(st.binary(max_size=60), st.integers(0, 1 << 32))
@@ -155,9 +159,23 @@ def test_hyp_s_life_is_mostly_sensible() -> None:
     assert unmapped > 50
 
 
-def test_a_life_survives_encoding() -> None:
-    program = decode(mutation.life(Random(3)))
-    assert decode(encode(program)).ops == program.ops
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_a_life_survives_encoding(granule: Granule) -> None:
+    program = decode(mutation.life(Random(3), granule), granule)
+    assert decode(encode(program), granule) == program
+
+
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_lives_use_what_the_granule_has(granule: Granule) -> None:
+    """Blocks of its size, and memory beyond 48 bits where there is such; nothing but whole pages."""
+    choice = Random(7)
+    lives = [decode(mutation.life(choice, granule), granule) for _ in range(150)]
+    maps = [op for life in lives for op in life.ops if op.name == "map"]
+    assert {op.args[1] for op in maps} >= {granule.page, granule.block}
+    assert all(op.args[0] % granule.page == 0 == op.args[1] % granule.page for op in maps)
+    assert any(op.args[2] >> 48 for op in maps)
+    assert {life.machine.phys_bits for life in lives} == {48, 52}
+    assert max(life.machine["ia_bits"] for life in lives) == 52
 
 
 def test_boundary_choices_are_whole_arguments() -> None:

@@ -17,7 +17,7 @@ from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
 from pgtable.pte import LOCKED
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 
 CORPORA = Path(__file__).parents[2] / "corpora"
 SEEDS = sorted((CORPORA / "seeds").glob("*.s2"))
@@ -69,12 +69,12 @@ def test_form(path: Path) -> None:
 def test_round_trips(path: Path) -> None:
     program = read(path)
     assert parse(format_program(program)) == program
-    assert decode(encode(program)) == Program(program.ops, program.machine)
+    assert decode(encode(program), program.machine.granule) == Program(program.ops, program.machine)
 
 
 @every_seed
-def test_both_sides_agree(path: Path, kernel: Reference) -> None:
-    judge = Judge(Model(), kernel)
+def test_both_sides_agree(path: Path, kernels: ByGranule) -> None:
+    judge = Judge(Model(), kernels)
     assert judge.check(read(path)) is None
     assert judge.agree(read(path)), "they agree only up to renaming"
 

@@ -20,7 +20,7 @@ from harness.program import Program
 from harness.program_text import parse, read
 from harness.weighing import Part, outcome_table, weigh
 from pgtable import OWNERSHIPS
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "ownership.md"
@@ -95,8 +95,8 @@ def test_linux_as_a_way_is_the_model(program: Program) -> None:
 
 
 @pytest.mark.parametrize("seed", sorted((ROOT / "corpora" / "seeds").glob("*.s2")), ids=lambda path: path.stem)
-def test_linux_as_a_way_is_the_kernel(seed: Path, kernel: Reference) -> None:
-    assert Judge(Model("6.12+linux"), kernel).agree(read(seed))
+def test_linux_as_a_way_is_the_kernel(seed: Path, kernels: ByGranule) -> None:
+    assert Judge(Model("6.12+linux"), kernels).agree(read(seed))
 
 
 @pytest.mark.parametrize("way", sorted(set(OWNERSHIPS) - {"linux"}))

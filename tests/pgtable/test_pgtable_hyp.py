@@ -3,7 +3,7 @@
 import pytest
 
 from pgtable import Features, Geometry, HypStage1, PagePool, Prot, describe_hyp, hyp_leaf_prot
-from pgtable.pte import ADDR_MASK, hyp_leaf_attrs
+from pgtable.pte import FORMAT_4K, hyp_leaf_attrs
 
 BASE = 0x4400_0000
 PAGE, BLOCK, GIB = 1 << 12, 1 << 21, 1 << 30
@@ -33,7 +33,7 @@ def pages_below(world, va):
     for level in range(world.hyp.start_level, 4):
         index = va >> (39 - 9 * level) & 511
         path.append((table, index))
-        table = world.table(table)[index] & ADDR_MASK
+        table = world.table(table)[index] & FORMAT_4K.mask
     return path
 
 
@@ -422,6 +422,37 @@ def test_a_table_prints_as_its_tree():
     ]
 
 
-def test_other_granules_are_refused():
-    with pytest.raises(ValueError, match="4K"):
-        HypStage1(48, PagePool(BASE, 4), geometry=Geometry(14))
+@pytest.mark.parametrize(
+    ("page_shift", "va_bits", "start_level"),
+    [(14, 36, 2), (14, 47, 1), (14, 48, 0), (14, 58, 0), (16, 29, 3), (16, 42, 2), (16, 43, 1), (16, 55, 1)],
+)
+def test_other_granules(page_shift, va_bits, start_level):
+    geometry = Geometry(page_shift)
+    page, block = geometry.page_size, geometry.page_size * geometry.entries
+    pool = PagePool(BASE, 8, page_size=page)
+    hyp = HypStage1(va_bits, pool, geometry=geometry)
+    assert hyp.init() == 0
+    assert (hyp.start_level, hyp.root_pages) == (start_level, 1)
+    top = (1 << va_bits) - block if start_level < 3 else (1 << va_bits) - page
+    assert hyp.map(top, page, PA, RW) == 0
+    assert hyp.get_leaf(top)[1:] == (1 << 54 | PA | 0x743, 3)
+    if start_level < 3:
+        assert hyp.map(0, block, 2 * block, RW) == 0
+        assert hyp.get_leaf(0)[2] == 2
+    assert hyp.unmap(top, page) == page
+    hyp.destroy()
+    assert pool.pages_in_use() == 0
+
+
+def test_addresses_of_52_bits():
+    """LPA2 moves the highest bits to where shareability was; pages of 64K have them below the address."""
+    pa = 0xF_0000_8000_0000
+    hyp = HypStage1(52, PagePool(BASE, 8), features=Features(lpa2=True))
+    hyp.init()
+    assert hyp.map(0, PAGE, pa, RW) == 0
+    assert hyp.get_leaf(0)[1:] == (1 << 54 | 0x3_0000_8000_0743 & ~0x300 | 3 << 8, 3)
+    assert "pa=0xf000080000000 RW- normal AF" in str(hyp)
+    hyp = HypStage1(48, PagePool(BASE, 8, page_size=1 << 16), features=Features(pa_bits_52=True), geometry=Geometry(16))
+    hyp.init()
+    assert hyp.map(0, 1 << 16, pa, RW) == 0
+    assert hyp.get_leaf(0)[1:] == (1 << 54 | 0x8000_F743, 3)

@@ -6,12 +6,14 @@ import random
 from typing import Final
 
 from harness.codec import decode
-from harness.machine import MAX_POOL_PAGES, PAGE_SIZE, Machine
+from harness.granule import GRANULE_4K, Granule
+from harness.machine import MAX_POOL_PAGES, Machine
 from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import Program
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
+PAGE_SIZE: Final = GRANULE_4K.page
 BLOCK: Final = 1 << 21
 PHYS: Final = 0x8000_0000
 
@@ -133,10 +135,10 @@ SPECIAL: Final = {
 """By what is special about them."""
 
 
-def random_programs(seed: int, count: int, longest: int = 250) -> list[Program]:
+def random_programs(seed: int, count: int, longest: int = 250, granule: Granule = GRANULE_4K) -> list[Program]:
     """What the fuzzer's codec makes of seeded random bytes."""
     rng = random.Random(seed)
-    return [decode(rng.randbytes(rng.randrange(1, longest))) for _ in range(count)]
+    return [decode(rng.randbytes(rng.randrange(1, longest)), granule) for _ in range(count)]
 
 
 def largest_program() -> Program:

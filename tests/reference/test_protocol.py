@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strategies import machines
 
 from harness.errors import ToolFailure
 from harness.machine import KNOBS, Machine
@@ -151,20 +152,12 @@ def _union(bits: list[int]) -> int:
     return mask
 
 
-KNOB_VALUES = [
-    st.just(knob.default)
-    | st.integers(knob.low // knob.align, knob.high // knob.align).map(lambda v, k=knob: v * k.align)
-    for knob in KNOBS
-]
-MACHINES = st.tuples(*KNOB_VALUES).map(Machine)
-
-
 def _programs(machine: Machine) -> st.SearchStrategy[Program]:
     ops = st.sampled_from([op for op in OPS if machine["stage"] in op.stages]).flatmap(values_of)
     return st.builds(Program, st.lists(ops, max_size=8).map(tuple), st.just(machine))
 
 
-PROGRAMS = MACHINES.flatmap(_programs)
+PROGRAMS = machines.flatmap(_programs)
 
 
 class Decoder:

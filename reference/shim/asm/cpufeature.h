@@ -16,6 +16,8 @@ struct s2fuzz_machine {
 	bool ttl;
 	bool cnp;
 	bool repeat_tlbi;
+	bool lpa2;
+	bool pa_bits_52;
 	bool bti;
 	bool hvhe;
 };
@@ -61,7 +63,7 @@ static __always_inline bool system_supports_cnp(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return false;
+	return s2fuzz_machine.lpa2;
 }
 
 static __always_inline bool system_supports_bti_kernel(void)
