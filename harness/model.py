@@ -249,15 +249,14 @@ def _pieces(instructions: Iterator[Instruction]) -> Pieces:
 
 
 @lru_cache(maxsize=1024)
-def _platform(machine: Machine) -> tuple[Features, Geometry, int]:
-    """What a machine's knobs say to the page table: features, geometry and VTCR_EL2."""
+def _platform(machine: Machine) -> tuple[Features, Geometry]:
+    """What a machine's knobs say to the page table. Programs use the same few machines again and again."""
     features = Features(
         **{name: bool(machine[name]) for name in _FEATURES},
         parange=machine["parange"],
         vmid16=bool(machine["vmid_bits"]),
     )
-    geometry = _GEOMETRIES[machine["granule"]]
-    return features, geometry, get_vtcr(machine["ia_bits"], features, geometry)
+    return features, _GEOMETRIES[machine["granule"]]
 
 
 class _World:
@@ -276,7 +275,7 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features, geometry, self.vtcr = _platform(machine)
+        features, geometry = _platform(machine)
         self.program = program
         self._features = features
         self._geometry = geometry
@@ -286,6 +285,7 @@ class _World:
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
+        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
         self.address = address_format(geometry.page_shift, features.lpa2)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
