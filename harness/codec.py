@@ -519,6 +519,13 @@ def _decode_nth(source: _Bytes, _space: Space, _ipa: int) -> int:
     return _COMMON_NTHS[first % len(_COMMON_NTHS)] if first < _CHOICES else first - _CHOICES
 
 
+def _decode_visitor(source: _Bytes, _space: Space, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.VISITOR] + 1)
+    return 0 if first < _CHOICES else first - _CHOICES
+
+
 def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     """Valid entries translate to where maps of `ipa` do, a block or a page on."""
     first = source.byte()
@@ -608,6 +615,7 @@ _DECODERS: Final = {
     Kind.PTE: _decode_pte,
     Kind.NTH: _decode_nth,
     Kind.PLANTED: _decode_planted,
+    Kind.VISITOR: _decode_visitor,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -626,6 +634,7 @@ _ENCODERS: Final = {
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
     Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
     Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
+    Kind.VISITOR: _shortest(_decode_visitor, _ONE_BYTE),
 }
 
 

@@ -56,6 +56,8 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	};
 
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
+	if (kind == S2FUZZ_STORE_CMPXCHG)
+		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
 
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */

@@ -18,6 +18,8 @@ bool fault_fails_now(void);
 bool fault_is_table(kvm_pte_t pte, s8 level);
 s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **ptep);
 s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
+void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte);
+void fault_before_cmpxchg(kvm_pte_t *ptep);
 void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 /* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */
 enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };

@@ -120,19 +120,62 @@ static s64 op_get_leaf(const struct args_get_leaf *args)
 	return 0;
 }
 
+#define VISITOR(name, number) visitor_##name = number,
+enum visitor_action { S2FUZZ_VISITORS(VISITOR) };
+
+struct visitor {
+	enum visitor_action action;
+	u64 nth, visits;
+};
+
+/* What a walk's visitor does besides recording the visit. */
+static int act(const struct kvm_pgtable_visit_ctx *ctx, enum visitor_action action)
+{
+	switch (action) {
+	case visitor_clear:
+		fault_plant(ctx->ptep, ctx->level, 0);
+		break;
+	case visitor_lock:
+		fault_plant(ctx->ptep, ctx->level, KVM_INVALID_PTE_LOCKED);
+		break;
+	case visitor_table:
+		if (ctx->level != KVM_PGTABLE_LAST_LEVEL)
+			fault_plant(ctx->ptep, ctx->level, 3);
+		break;
+	case visitor_eagain:
+		return -EAGAIN;
+	case visitor_enomem:
+		return -ENOMEM;
+	case visitor_einval:
+		return -EINVAL;
+	case visitor_e2big:
+		return -E2BIG;
+	case visitor_look:
+		break;
+	}
+	return 0;
+}
+
 static int record_visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
 {
+	struct visitor *visitor = ctx->arg;
+
 	boundary();
 	op_out(visit);
 	op_out(ctx->level);
 	op_out(ctx->addr);
 	op_out(ctx->old);
-	return 0;
+	visitor->visits++;
+	return visitor->nth && visitor->nth != visitor->visits ? 0 : act(ctx, visitor->action);
 }
 
 static s64 op_walk(const struct args_walk *args)
 {
-	struct kvm_pgtable_walker walker = { .cb = record_visit, .flags = args->flags };
+	struct visitor visitor = {
+		.action = args->visitor & ((1 << S2FUZZ_VISITOR_BITS) - 1),
+		.nth = args->visitor >> S2FUZZ_VISITOR_BITS,
+	};
+	struct kvm_pgtable_walker walker = { .cb = record_visit, .flags = args->flags, .arg = &visitor };
 
 	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
 }
@@ -246,6 +289,12 @@ static s64 op_plant(const struct args_plant *args)
 	kvm_pte_t *ptep;
 
 	return fault_locate(&pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
+}
+
+static s64 op_race(const struct args_race *args)
+{
+	fault_race(&pgt, args->nth, args->pte);
+	return 0;
 }
 
 static s64 op_link(const struct args_link *args)
