@@ -549,7 +549,7 @@ def _decode_phys_shift(source: _Bytes, _space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal() % (LIMITS[Kind.PHYS_SHIFT] + 1)
-    return 32 + first % 21 if first < _CHOICES else (first - _CHOICES) * 2
+    return 32 + first % 21 if first < _CHOICES else first - _CHOICES + 4
 
 
 def _decode_vtcr(source: _Bytes, _space: Space, _ipa: int) -> int:
