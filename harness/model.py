@@ -78,6 +78,8 @@ from pgtable import (
     WildAccess,
     get_vtcr,
     leaf_prot,
+    root_size,
+    vtcr_for,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
@@ -514,6 +516,17 @@ class _World:
 
     def op_pte_prot(self, pte: int) -> int:
         self._outs.append(leaf_prot(pte))
+        return 0
+
+    def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
+        self._outs.append(vtcr_for(mmfr0, mmfr1, phys_shift, self._features, self._geometry))
+        return 0
+
+    def op_pgd_size(self, vtcr: int) -> int:
+        size = root_size(vtcr, self._geometry)
+        if size is None:
+            return -errno.EINVAL
+        self._outs.append(size)
         return 0
 
     def _cache(self, mc: int) -> Memcache | None:

@@ -34,7 +34,7 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
-_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH})
+_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH, Kind.PHYS_SHIFT})
 _SWITCH: Final = ("off", "on")
 _PLANTED_BY_VALUE: Final = {value: name for name, value in PLANTED_NAMES.items()}
 

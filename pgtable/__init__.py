@@ -20,7 +20,7 @@ from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import AddressFormat, Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
-from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
+from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
@@ -55,5 +55,7 @@ __all__ = [
     "get_vtcr",
     "ia_bits_of",
     "leaf_prot",
+    "root_size",
     "start_level_of",
+    "vtcr_for",
 ]
