@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -35,9 +36,9 @@ from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import Registration  # noqa: E402
 
 
-def mutate(data: bytes, max_size: int, seed: int, granule: Granule = GRANULE_4K) -> bytes:
+def mutate(data: bytes, max_size: int, seed: int, granule: Granule = GRANULE_4K, stages: Sequence[int] = ()) -> bytes:
     """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
-    does not stay with its first finds. Deterministic by `seed`."""
+    does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
     if kind < 0.45:
@@ -45,12 +46,7 @@ def mutate(data: bytes, max_size: int, seed: int, granule: Granule = GRANULE_4K)
     if kind < 0.5:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
-    return fresh(choice, granule)[:max_size]
-
-
-def fresh(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
-    """An input from nothing."""
-    return mutation.life(choice, granule) if choice.random() < 0.5 else mutation.random_input(choice)
+    return mutation.fresh(choice, granule, stages)[:max_size]
 
 
 def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
@@ -115,8 +111,8 @@ def main(arguments: list[str]) -> None:
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
-            return fresh(Random(seed), granule)[:max_size]
-        return mutate(data, max_size, seed, granule)
+            return mutation.fresh(Random(seed), granule, work.stages)[:max_size]
+        return mutate(data, max_size, seed, granule, work.stages)
 
     atheris.Setup(arguments, target, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()

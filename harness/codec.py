@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.granule import GRANULE_4K, GRANULES, Granule
-from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool
+from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool, highest_va_bits
 from harness.ops import (
     FLAG_NAMES,
     LIMITS,
@@ -36,7 +36,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 7
+CODEC: Final = 9
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -98,18 +98,18 @@ class Space:
 
 def space_of(machine: Machine) -> Space:
     """The space of that machine."""
-    return _space(machine.granule, machine["ia_bits"], machine.phys_bits)
+    return _space(machine.granule, machine["va_bits" if machine["stage"] == 1 else "ia_bits"], machine.phys_bits)
 
 
 @functools.cache
-def _space(granule: Granule, ia_bits: int, phys_bits: int) -> Space:
+def _space(granule: Granule, bits: int, phys_bits: int) -> Space:
     page, block = granule.page, granule.block
     units = tuple(granule.level_shift(level) for level in (3, 2, 1, 0))
-    top = min(units[2], ia_bits - 2)  # four of them are within the limit
+    top = max(min(units[2], bits - 2), units[1])  # four of them are within the limit, where there is room
     large = 1 << units[2] if granule.has_large_blocks else 4 * block
     last = 1 << units[2]
     return Space(
-        limit=1 << ia_bits,
+        limit=1 << bits,
         phys_end=1 << phys_bits,
         granule=granule,
         page=page,
@@ -159,6 +159,15 @@ _COMMON_FLAGS: Final = {
         _R | _W | PROT_BITS["nc"],
         _R | _W | PROT_BITS["sw0"],
     ),
+    Kind.HYP_PROT: (
+        _R | _W,
+        _R | _X,
+        _R | _W,
+        _R,
+        _R | _W | PROT_BITS["sw0"],
+        _R | _X | PROT_BITS["sw1"],
+        _R | _W | PROT_BITS["device"],
+    ),
     Kind.MAP_FLAGS: (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED),
     Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
@@ -171,15 +180,18 @@ _COMMON_NTHS: Final = (1, 1, 1, 1, 2, 2, 3, 4)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
-def _in_selector_order() -> list[OpDef]:
+def _in_selector_order(stage: int) -> list[OpDef]:
     """Padding and mutation are fond of 0 and 255, so the two commonest ops have the ends."""
-    first, last, *others = sorted(OPS, key=lambda op: -op.weight)
+    first, last, *others = sorted((op for op in OPS if stage in op.stages), key=lambda op: -op.weight)
     return [first, *others, last]
 
 
-_SELECTOR: Final = tuple(op for op in _in_selector_order() for _ in range(op.weight))
-_FIRST_SELECTOR: Final = {op.number: _SELECTOR.index(op) for op in OPS}
-assert len(_SELECTOR) <= 256, "a selector is one byte"
+_SELECTORS: Final = {stage: tuple(op for op in _in_selector_order(stage) for _ in range(op.weight)) for stage in (1, 2)}
+"""By stage, which ops the bytes mean."""
+_FIRST_SELECTOR: Final = {
+    stage: {op.number: selector.index(op) for op in selector} for stage, selector in _SELECTORS.items()
+}
+assert max(map(len, _SELECTORS.values())) <= 256, "a selector is one byte"
 
 
 class _Bytes:
@@ -208,10 +220,10 @@ def decode(data: bytes, granule: Granule = GRANULE_4K) -> Program:
     """The program for that granule that any bytes stand for. Never raises."""
     source = _Bytes(data)
     machine = _decode_machine(source, granule)
-    space = space_of(machine)
+    space, selector = space_of(machine), _SELECTORS[machine["stage"]]
     ops: list[Op] = []
     while source.at < len(data) and len(ops) < MAX_OPS:
-        definition = _SELECTOR[source.byte() % len(_SELECTOR)]
+        definition = selector[source.byte() % len(selector)]
         ops.append(_decode_op(definition, source, space))
     return Program(tuple(ops), machine)
 
@@ -220,9 +232,9 @@ def encode(program: Program) -> bytes:
     """Bytes that decode to a program with the same machine and ops, for the same granule."""
     out = bytearray()
     _encode_machine(program.machine, out)
-    space = space_of(program.machine)
+    space, selectors = space_of(program.machine), _FIRST_SELECTOR[program.machine["stage"]]
     for op in program.ops:
-        out.append(_FIRST_SELECTOR[op.definition.number])
+        out.append(selectors[op.definition.number])
         _encode_op(op, out, space)
     return bytes(out)
 
@@ -231,9 +243,11 @@ def encode(program: Program) -> bytes:
 class Parts:
     """An input, cut where it may be joined anew. `header` is the machine's bytes; each op is a list of its selector
     and its arguments, as bytes. What an argument's bytes mean may depend on the op's address, how many they are does
-    not, so any argument of the same kind may stand in its place."""
+    not, so any argument of the same kind may stand in its place. Which op a selector is depends on the `stage`, which
+    is the header's: ops may join those of the same stage only."""
 
     header: bytes
+    stage: int
     ops: list[list[bytes]]
     granule: Granule = GRANULE_4K
 
@@ -246,28 +260,29 @@ class Parts:
         """What the header says."""
         return _decode_machine(_Bytes(self.header), self.granule)
 
+    def definition(self, op: list[bytes]) -> OpDef:
+        """Which op one of `ops` is."""
+        selector = _SELECTORS[self.stage]
+        return selector[op[0][0] % len(selector)]
+
 
 def split(data: bytes, granule: Granule = GRANULE_4K) -> Parts:
     """The parts of an input for that granule; what is missing of its last op is filled up with zeros. Never raises."""
     source = _Bytes(data)
-    _decode_machine(source, granule)
+    stage = _decode_machine(source, granule)["stage"]
+    selector = _SELECTORS[stage]
     at = source.at
     header = data[:at].ljust(at, b"\0")
     ops: list[list[bytes]] = []
     while at < len(data) and len(ops) < MAX_OPS:
         op = [data[at : at + 1]]
         at += 1
-        for lengths in _ARG_LENGTHS[_SELECTOR[op[0][0] % len(_SELECTOR)].number]:
+        for lengths in _ARG_LENGTHS[selector[op[0][0] % len(selector)].number]:
             size = lengths[data[at] if at < len(data) else 0]
             op.append(data[at : at + size].ljust(size, b"\0"))
             at += size
         ops.append(op)
-    return Parts(header, ops, granule)
-
-
-def definition_of(op: list[bytes]) -> OpDef:
-    """Which op one of `Parts.ops` is."""
-    return _SELECTOR[op[0][0] % len(_SELECTOR)]
+    return Parts(header, stage, ops, granule)
 
 
 def header_of(machine: Machine) -> bytes:
@@ -329,6 +344,7 @@ def _fitted(knobs: dict[str, int]) -> Machine:
     highest = highest_pool(knobs)
     base = knobs["pool_base"]
     knobs["pool_base"] = (base if base <= highest else base % (highest + 1)) & -granule.page
+    knobs["va_bits"] = min(knobs["va_bits"], highest_va_bits(knobs))
     return Machine(tuple(knobs.values()))
 
 
@@ -538,6 +554,26 @@ def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     return entry | phys & _PLAIN_PA - 1 & -space.page
 
 
+def _decode_id_register(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """Its two lowest fields: PARange of MMFR0 and VMIDBits of MMFR1 are the ones that are looked at."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else first
+
+
+def _decode_phys_shift(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """What a VM may have, 32 to 52; sometimes fewer or more than any."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.PHYS_SHIFT] + 1)
+    return 32 + first % 21 if first < _CHOICES else first - _CHOICES + 4
+
+
+def _decode_vtcr(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """T0SZ and SL0, in any combination."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else 12 + (first & 31) | (first >> 5 & 3) << 6
+
+
 def _decode_switch(source: _Bytes, _space: Space, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -604,6 +640,7 @@ _DECODERS: Final = {
     Kind.PAGEWISE_SIZE: _decode_pagewise_size,
     Kind.PHYS: _decode_phys,
     Kind.PROT: _flags_decoder(Kind.PROT),
+    Kind.HYP_PROT: _flags_decoder(Kind.HYP_PROT),
     Kind.MAP_FLAGS: _flags_decoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _small_decoder(Kind.CACHE, _COMMON_CACHES),
@@ -616,6 +653,9 @@ _DECODERS: Final = {
     Kind.NTH: _decode_nth,
     Kind.PLANTED: _decode_planted,
     Kind.VISITOR: _decode_visitor,
+    Kind.ID_REGISTER: _decode_id_register,
+    Kind.PHYS_SHIFT: _decode_phys_shift,
+    Kind.VTCR: _decode_vtcr,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -623,6 +663,7 @@ _ENCODERS: Final = {
     Kind.PAGEWISE_SIZE: _shortest(_decode_pagewise_size, _ONE_BYTE),
     Kind.PHYS: _shortest(_decode_phys, _PHYS_FORMS),
     Kind.PROT: _flags_encoder(Kind.PROT),
+    Kind.HYP_PROT: _flags_encoder(Kind.HYP_PROT),
     Kind.MAP_FLAGS: _flags_encoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_small,
@@ -635,6 +676,9 @@ _ENCODERS: Final = {
     Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
     Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
     Kind.VISITOR: _shortest(_decode_visitor, _ONE_BYTE),
+    Kind.ID_REGISTER: _shortest(_decode_id_register, _ONE_BYTE),
+    Kind.PHYS_SHIFT: _shortest(_decode_phys_shift, _ONE_BYTE),
+    Kind.VTCR: _shortest(_decode_vtcr, _ONE_BYTE),
 }
 
 

@@ -3,6 +3,8 @@
 from array import array
 from typing import Final, NamedTuple, Protocol
 
+from pgtable.tlb import Instruction
+
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level in `tlbi_vmid_ipa` when the entry's level must not be hinted (tlbflush.h: INT_MAX)."""
 
@@ -11,14 +13,15 @@ class LeafRun(NamedTuple):
     """Leaves for empty entries that follow one another in a table, and what comes with each of them.
 
     pa: physical address of the first entry; level: of all; lock: the kind of
-    the store that locks each (`Hooks.pte_store`); first: the value of the first leaf, each
-    further one is `size` more; phys: what the first one maps, `size` bytes each; length: how many.
+    the store that locks each (`Hooks.pte_store`), None in hyp's stage 1, which locks none;
+    first: the value of the first leaf, each further one is `size` more; phys: what the first one
+    maps, `size` bytes each; length: how many.
     dcache, icache: whether the memory of each is maintained so.
     """
 
     pa: int
     level: int
-    lock: str
+    lock: str | None
     first: int
     phys: int
     size: int
@@ -50,8 +53,8 @@ class Hooks(Protocol):
         """A chance to take many leaves in one go: how many of the run, from its first on, were announced and their
         references taken. The page table writes those, and goes on entry by entry; 0 is always right.
 
-        For each leaf that is: a store of pte.LOCKED, for each maintenance `follow` and the maintenance, one
-        get_page, and the release store.
+        For each leaf that is: a store of pte.LOCKED if lock names one, for each maintenance `follow`
+        and the maintenance, one get_page, and the release store.
         """
 
     def tlbi_vmid(self) -> None:
@@ -68,6 +71,9 @@ class Hooks(Protocol):
 
     def dsb(self, domain: str) -> None:
         """A data synchronisation barrier, for example "ishst"."""
+
+    def instruction(self, instruction: Instruction) -> None:
+        """Hyp itself issues an instruction, for the TLB of its own stage 1."""
 
     def warn(self, where: str) -> None:
         """A WARN fires in the kernel function of that name."""
@@ -92,5 +98,7 @@ class NullHooks:
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None: ...
 
     def dsb(self, domain: str) -> None: ...
+
+    def instruction(self, instruction: Instruction) -> None: ...
 
     def warn(self, where: str) -> None: ...

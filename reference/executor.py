@@ -32,7 +32,7 @@ from reference.symbols import Symbols
 RUN_TIMEOUT: Final = 10.0
 """Seconds for one program. The budget bounds its work to milliseconds; this is the last resort."""
 
-PROVIDES: Final = frozenset({"stage2"})
+PROVIDES: Final = frozenset({"stage1", "stage2"})
 """What a program may ask for in `requires`, besides the granule."""
 
 _ATTEMPTS: Final = 3

@@ -110,15 +110,13 @@ _PLAIN_STORES: Final[tuple[tuple[int, int], ...]] = (
 )
 _ANY_STORE: Final = (0x0A400000, 0x08000000)  # loads and stores, with the bit that makes most of them loads clear
 
-_RECORDED: Final = {"dsb", "isb", "stlr", "cas", "store"}
+_RECORDED: Final = {"dsb", "isb", "tlbi", "stlr", "cas", "store"}
 
 _REASONS: Final[tuple[tuple[str, str, str], ...]] = (
     ("isb", r"\bkvm_call_hyp\(", "after a call of a hyp function, a VHE host synchronises; it is no part of the file"),
     ("hvc", r"\bkvm_call_hyp\(", "how a host at EL1 calls hyp; this one is at EL2 (ARM64_HAS_VIRT_HOST_EXTN)"),
     ("exclusive", r"^__ll_sc_", "the compare-and-swap of CPUs without LSE atomics; this one has them"),
     ("dmb", r"^__ll_sc_", "the end of that compare-and-swap"),
-    ("tlbi", r"\b__tlbi_level\(", "hyp's own stage 1, which no operation reaches"),
-    ("tlbi", r"^__tlbi_sync_s1ish_hyp ", "hyp's own stage 1, with ARM64_WORKAROUND_REPEAT_TLBI"),
 )
 """Instructions that are not recorded: class, the place and source line they come from, why not."""
 

@@ -187,7 +187,7 @@ static void mm_get_page(void *addr)
 
 static void mm_put_page(void *addr)
 {
-	u64 pa = pool_to_phys(addr);
+	u64 pa = phys_or_no_page(addr);
 
 	event(event_put_page, pa, 0);
 	pool_put(pa);

@@ -166,6 +166,7 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before);
  * budget of its own. False: the op was not carried out to its end, or was an init that failed. */
 void table_reset(const u64 *knobs);
 bool table_op(u64 number, const u64 *args);
+u64 table_stage(void);
 
 /* shell.c: a line that a person wrote. A program takes the shell's table away. */
 void shell_line(const u8 *line, u64 size);

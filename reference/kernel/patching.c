@@ -115,6 +115,9 @@ static void carry_out(u32 instruction, u64 *registers)
 		s2fuzz_record_instruction((u64)event_dsb << 16 | (instruction >> 8 & 15), 0);
 	} else if ((instruction & 0xfffff0ff) == 0xd50330df) { /* ISB */
 		s2fuzz_record_instruction((u64)event_isb << 16, 0);
+	} else if ((instruction & 0xfff8f000) == 0xd5088000) { /* TLBI: op1, CRn, CRm and op2 are its number */
+		s2fuzz_record_instruction((u64)event_tlbi << 16 | (instruction >> 5 & 0x3fff),
+					  value_of(instruction & 31, registers));
 	} else if ((instruction & 0xfffffc00) == 0xc89ffc00) { /* STLR */
 		u64 *at = (u64 *)*base_register(instruction, registers);
 		u64 value = value_of(instruction & 31, registers);

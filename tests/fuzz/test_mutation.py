@@ -7,13 +7,13 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import machines
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, definition_of, encode, read_argument, space_of, split
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, encode, read_argument, space_of, split
 from harness.granule import GRANULES, Granule
 from harness.machine import Machine
 from harness.model import Model
@@ -29,7 +29,7 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     assert parts.join().rstrip(b"\0") == data.rstrip(b"\0"), "what is missing of the last op is zeros"
     program = decode(data)
     assert parts.machine == program.machine
-    assert [definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
+    assert [parts.definition(op).name for op in parts.ops] == [op.name for op in program.ops]
     space = space_of(program.machine)
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
@@ -68,7 +68,9 @@ def test_dropping_and_moving_keep_the_other_ops(data: bytes, seed: int) -> None:
 
 @given(st.binary(min_size=20, max_size=120), st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
 def test_crossover_takes_whole_ops_of_both(first: bytes, second: bytes, seed: int) -> None:
-    one, other, joined = split(first), split(second), split(mutation.crossover(first, second, Random(seed)))
+    one, other = split(first), split(second)
+    assume(one.stage == other.stage)
+    joined = split(mutation.crossover(first, second, Random(seed)))
     assert joined.header == one.header
     places = [(at, start) for at in range(len(one.ops) + 1) for start in range(len(other.ops) + 1)]
     ends = [one.ops[:at] + other.ops[start:] for at, start in places]
@@ -121,10 +123,40 @@ def test_a_life_is_mostly_sensible(seed: int, granule: Granule) -> None:
     assert merges > 10
 
 
-def test_every_op_is_generated() -> None:
+@pytest.mark.parametrize("stage", [1, 2])
+def test_every_op_is_generated(stage: int) -> None:
     choice = Random(1)
-    made = Counter(op.name for _ in range(400) for op in decode(mutation.random_input(choice)).ops)
-    assert set(made) == {op.name for op in OPS}
+    programs = [decode(mutation.random_input(choice, stage)) for _ in range(400)]
+    made = Counter(op.name for program in programs for op in program.ops)
+    assert set(made) >= {op.name for op in OPS if stage in op.stages}
+
+
+def test_both_stages_are_generated_and_either_alone() -> None:
+    choice = Random(1)
+    stages = Counter(decode(mutation.fresh(choice)).machine["stage"] for _ in range(1000))
+    assert 100 <= stages[1] <= 250
+    assert {decode(mutation.fresh(choice, stages=(1,))).machine["stage"] for _ in range(100)} == {1}
+
+
+@given(st.binary(max_size=60), st.integers(0, 1 << 32))
+def test_changes_keep_the_stage(tail: bytes, seed: int) -> None:
+    data = mutation.random_input(Random(0), stage=1) + tail
+    assert decode(mutation.mutate(data, Random(seed))).machine["stage"] == 1
+    assert decode(mutation.crossover(data, tail, Random(seed))).machine["stage"] == 1
+
+
+def test_hyp_s_life_is_mostly_sensible() -> None:
+    model, choice = Model(), Random(1)
+    good = total = unmapped = 0
+    for _ in range(100):
+        program = decode(mutation.hyp_life(choice))
+        assert program.machine["stage"] == 1
+        seen = model.observe(program).records[1:]
+        good += sum(record.ret == 0 for record in seen)
+        total += len(seen)
+        unmapped += sum(record.definition.name == "hyp_unmap" and record.outs > (0,) for record in seen)
+    assert good / total > 0.7
+    assert unmapped > 50
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])

@@ -40,6 +40,14 @@ def shared_op(ipa: int) -> Op:
     return Op.of("map", ipa=ipa, size=PAGE_SIZE, phys=PHYS + ipa, prot=RW, mc=5, flags=flags)
 
 
+def hyp_map_op(va: int, size: int = PAGE_SIZE, phys: int | None = None, prot: int = RW) -> Op:
+    return Op.of("hyp_map", va=va, size=size, phys=PHYS + va if phys is None else phys, prot=prot)
+
+
+def hyp_unmap_op(va: int, size: int = PAGE_SIZE) -> Op:
+    return Op.of("hyp_unmap", va=va, size=size)
+
+
 def leaf_op(ipa: int) -> Op:
     return Op.of("get_leaf", ipa=ipa)
 
@@ -62,6 +70,18 @@ BUSY: Final = Program(
         unmap_op(0, 1 << 32),
         walk_op(0, 1 << 30),
     )
+)
+
+HYP_BUSY: Final = (
+    hyp_map_op(0, BLOCK + 3 * PAGE_SIZE),
+    hyp_map_op(1 << 30, 2 * PAGE_SIZE, prot=PROT_BITS["r"] | PROT_BITS["x"]),
+    hyp_map_op(BLOCK, prot=RW | PROT_BITS["sw1"]),
+    hyp_map_op(BLOCK + PAGE_SIZE, prot=PROT_BITS["r"]),
+    hyp_map_op(PAGE_SIZE),
+    walk_op(BLOCK, 4 * PAGE_SIZE),
+    hyp_unmap_op(1 << 30, 2 * PAGE_SIZE),
+    hyp_unmap_op(BLOCK, 4 * PAGE_SIZE),
+    DESTROY,
 )
 
 _TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 * PAGE_SIZE), owner_op(1 << 21))
@@ -114,6 +134,13 @@ SPECIAL: Final = {
     ),
     "visited": Program((walk_op(0, BLOCK, visitor=3), walk_op(0, BLOCK, 17, visitor=4 | 2 << 3))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
+    "stage 1": Program((*HYP_BUSY, INIT, *HYP_BUSY, DESTROY), Machine.of(stage=1)),
+    "stage 1, nothing offered": Program(HYP_BUSY, Machine.of(stage=1, ttl=0, bti=0)),
+    "stage 1 with hVHE": Program(HYP_BUSY, Machine.of(stage=1, hvhe=1)),
+    "stage 1, five levels": Program(HYP_BUSY, Machine.of(stage=1, va_bits=57)),
+    "stage 1, too many levels": Program(HYP_BUSY, Machine.of(stage=1, va_bits=58)),
+    "stage 1, pool at 0": Program((DESTROY, DESTROY), Machine.of(stage=1, pool_base=0)),
+    "stage 1 with few pages": Program(HYP_BUSY, Machine.of(stage=1, pool_pages=5)),
 }
 """By what is special about them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sample_programs import BUSY, SPECIAL, random_programs
+from sample_programs import BUSY, HYP_BUSY, SPECIAL, random_programs
 
 from harness.events import EVENTS_BY_NUMBER, events_of
 from harness.executor import Executor
@@ -83,10 +83,11 @@ def test_the_digest_is_that_of_the_observation(kernel: Reference) -> None:
         assert digest(kernel, program) == kernel.observe(program).digest
 
 
-@pytest.mark.parametrize("features", [{}, {"fwb": 0, "tlb_range": 0}])
-def test_the_budget_cuts_at_the_same_event(kernel: Reference, features: dict[str, int]) -> None:
+@pytest.mark.parametrize("knobs", [{}, {"fwb": 0, "tlb_range": 0}, {"stage": 1}], ids=str)
+def test_the_budget_cuts_at_the_same_event(kernel: Reference, knobs: dict[str, int]) -> None:
     """For every budget, so at every event: a boundary that one side does not count would shift all that follow."""
-    programs = [Program(BUSY.ops, Machine.of(budget=budget, **features)) for budget in range(1, 201)]
+    ops = HYP_BUSY if "stage" in knobs else BUSY.ops
+    programs = [Program(ops, Machine.of(budget=budget, **knobs)) for budget in range(1, 201)]
     assert disagreements(kernel, programs) == []
     assert len({digest(kernel, program) for program in programs}) > 100, "the budgets cut at different places"
 

@@ -37,7 +37,7 @@ static __always_inline bool system_supports_lpa2(void)
 
 static __always_inline bool system_supports_bti_kernel(void)
 {
-	return false;
+	return cpus_have_final_cap(ARM64_BTI);
 }
 
 static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)

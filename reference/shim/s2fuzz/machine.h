@@ -17,6 +17,8 @@ struct s2fuzz_machine {
 	bool repeat_tlbi;
 	bool lpa2;
 	bool pa_bits_52;
+	bool bti;
+	bool hvhe;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -38,6 +40,10 @@ static __always_inline bool s2fuzz_has_cap(int cap)
 		return s2fuzz_machine.repeat_tlbi;
 	case ARM64_HAS_LPA2:
 		return s2fuzz_machine.lpa2;
+	case ARM64_BTI:
+		return s2fuzz_machine.bti;
+	case ARM64_KVM_HVHE:
+		return s2fuzz_machine.hvhe;
 	default:
 		return false;
 	}
