@@ -1,7 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
-`kernel:GITDIR@REV`.
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE`,
+`kernel:GITDIR@REV`, or `kernel-make:VERSION`: the same file as the kernel's own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from harness.granule import GRANULE_4K, Granule
 from harness.model import Model
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, Image, build
-from reference.executor import ByGranule, Reference
+from reference.executor import ByGranule, Reference, Several
+from reference.kbuild import Configuration
+from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare
 
 DEFAULT_LINUX: Final = "6.12"
@@ -26,10 +28,13 @@ MODEL_VERSION: Final = "6.12"
 """The version that the model follows when a kernel is chosen that has no model of its own."""
 
 
+KINDS: Final = ("model", "kernel", "kernel-make")
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's, but for the
-    flavour `calls`, which is both sides' or neither's."""
+    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's, but for the flavour
+    `calls`, which is both sides' or neither's."""
 
     kind: str
     what: str
@@ -42,8 +47,15 @@ class Side:
         """As in `--sides`."""
         return f"{self.kind}:{self.what}"
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether Linux's own file runs on this side."""
+        return self.kind != "model"
+
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
+        if self.kind == "kernel-make":
+            return self._made_image(progress, Configuration(self.what, granule))
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
         return build(tree, self.flavour, progress, granule)
 
@@ -55,6 +67,11 @@ class Side:
         """
         if self.kind == "model":
             return self._model()
+        if self.kind == "kernel-make":
+            made = self._made_kernel(progress)
+            for granule in granules:
+                made.of(Configuration(self.what, granule))
+            return made
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
         for granule in granules:
             kernel.of(granule)
@@ -62,7 +79,23 @@ class Side:
 
     def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
-        return self._model() if self.kind == "model" else self._kernel(progress, granule)
+        if self.kind == "model":
+            return self._model()
+        return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
+
+    def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
+        return Several(
+            lambda configuration: Reference(self._made_image(progress, configuration), self._full_name),
+            lambda machine: Configuration.of(self.what, machine),
+            Configuration(self.what),
+            self._full_name,
+        )
+
+    def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
+        if self.patches:
+            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
+        tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
+        return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
@@ -86,8 +119,11 @@ def with_flavour(side: Side, flavour: str) -> Side:
 def parse_side(text: str) -> Side:
     """A side as the user writes it. Raises BadInput."""
     kind, colon, what = text.partition(":")
-    if kind not in ("model", "kernel") or not colon or not what:
-        raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
+    if kind not in KINDS or not colon or not what:
+        raise BadInput(
+            f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
+            "kernel-make:VERSION"
+        )
     return Side(kind, _absolute(what) if kind == "kernel" else what)
 
 
@@ -119,7 +155,7 @@ def choose_sides(
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
-    kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
+    kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
