@@ -38,6 +38,7 @@ from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
 from reference.build import FLAVOURS
 from reference.shell import Shell
+from reference.sources import SUPPORTED
 
 OK: Final = 0
 FINDING: Final = 1
@@ -87,7 +88,7 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--linux",
             metavar="KERNEL",
-            help=f"The kernel under test: a version that Debian packages ({DEFAULT_LINUX}), a kernel tree, or "
+            help=f"The kernel under test: a version that Debian packages ({', '.join(SUPPORTED)}), a kernel tree, or "
             f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
         ),
         click.option(
@@ -103,7 +104,7 @@ def kernel_options(command: _Command) -> _Command:
             "--sides",
             metavar="A,B",
             help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV. Then --patch and "
-            "--pgtable apply to the last kernel.  [default: model:6.12,kernel:KERNEL]",
+            "--pgtable apply to the last kernel.  [default: the kernel and the model that follows it]",
         ),
         click.option(
             "--flavour",

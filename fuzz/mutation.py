@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from random import Random
 from typing import Final
 
 from harness.codec import (
     BOUNDARY_CHOICES,
+    DEFAULT,
+    Dialect,
     Parts,
-    definition_of,
     encode,
     header_of,
     knob_value,
@@ -21,7 +23,8 @@ from harness.codec import (
     split,
     write_argument,
 )
-from harness.machine import KNOBS, Machine
+from harness.machine import Machine
+from harness.offer import Offer
 from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
@@ -51,18 +54,18 @@ def random_input(choice: Random) -> bytes:
     return choice.randbytes(choice.randint(*FRESH_SIZES))
 
 
-def mutate(data: bytes, choice: Random) -> bytes:
+def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """`data` with one to four changes that respect ops and arguments."""
-    parts = split(data)
+    parts = split(data, dialect)
     for _ in range(choice.randint(1, _MAX_STEPS)):
         choice.choice(_CHANGES)(parts, choice)
     return parts.join()
 
 
-def crossover(first: bytes, second: bytes, choice: Random) -> bytes:
+def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
     The machine is the first's."""
-    parts, other = split(first), split(second)
+    parts, other = split(first, dialect), split(second, dialect)
     if choice.random() < 0.5:
         parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
     else:
@@ -84,7 +87,7 @@ def _run(parts: Parts, choice: Random) -> slice:
 
 def _insert(parts: Parts, choice: Random) -> None:
     at = _place(parts, choice)
-    parts.ops[at:at] = split(b"\0" + choice.randbytes(16)).ops[:1]
+    parts.ops[at:at] = split(b"\0" + choice.randbytes(16), parts.dialect).ops[:1]
 
 
 def _drop(parts: Parts, choice: Random) -> None:
@@ -107,7 +110,7 @@ def _move(parts: Parts, choice: Random) -> None:
 def _arguments(parts: Parts, *kinds: Kind) -> Iterator[tuple[list[bytes], int, Kind]]:
     """Every argument of these kinds (of any, where none is named): the op, its part's number there, the kind."""
     for op in parts.ops:
-        for index, arg in enumerate(definition_of(op).args, start=1):
+        for index, arg in enumerate(parts.definition_of(op).args, start=1):
             if not kinds or arg.kind in kinds:
                 yield op, index, arg.kind
 
@@ -135,7 +138,7 @@ def _rechoose(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice)
     if place is not None:
         op, index, _ = place
-        fresh = split(b"\0" + op[0] + choice.randbytes(64)).ops[0]
+        fresh = split(b"\0" + op[0] + choice.randbytes(64), parts.dialect).ops[0]
         op[index] = fresh[index]
 
 
@@ -159,8 +162,10 @@ def _flip_flag(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice, *FLAG_NAMES)
     if place is not None:
         op, index, kind = place
-        value = read_argument(kind, op[index], 1, 0) ^ choice.choice(list(FLAG_NAMES[kind].values()))
-        op[index] = write_argument(kind, value, 1, 0)
+        bits = [bit for bit in FLAG_NAMES[kind].values() if bit & parts.dialect.offer.bits(kind)]
+        if bits:
+            value = read_argument(kind, op[index], 1, 0) ^ choice.choice(bits)
+            op[index] = write_argument(kind, value, 1, 0)
 
 
 def _to_an_edge(parts: Parts, choice: Random) -> None:
@@ -168,7 +173,7 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
     if not parts.ops:
         return
     op = choice.choice(parts.ops)
-    for index, arg in enumerate(definition_of(op).args, start=1):
+    for index, arg in enumerate(parts.definition_of(op).args, start=1):
         edges = BOUNDARY_CHOICES.get(arg.kind)
         if edges and choice.random() < 0.5:
             op[index] = bytes((choice.choice(edges),))
@@ -177,10 +182,11 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
 def _change_machine(parts: Parts, choice: Random) -> None:
     """Choose one knob anew, or go back to the default machine."""
     if choice.random() < 0.3:
-        parts.header = header_of(Machine())
+        parts.header = header_of(Machine(), parts.dialect)
         return
-    knob = choice.choice(KNOBS)
-    parts.header = header_of(parts.machine.replace(knob.name, knob_value(knob, choice.randrange(256))))
+    knob = choice.choice(parts.dialect.knobs)
+    machine = parts.machine.replace(knob.name, knob_value(knob, choice.randrange(256)))
+    parts.header = header_of(machine, parts.dialect)
 
 
 _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
@@ -206,14 +212,15 @@ _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
 )
 
 
-def life(choice: Random) -> bytes:
+def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """A virtual machine's life: memory is mapped, handed over and back, logged, split ahead of need, aged, merged
-    again, looked at, and torn down. Depth then does not depend on luck."""
+    again, looked at, and torn down; as far as the dialect can say it. Depth then does not depend on luck."""
+    scenes, dear_scenes = _on_offer(dialect.offer)
     base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
     ops: list[Op] = _boot(base, choice)
     for _ in range(choice.randint(4, 11)):
         near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
-        ops += choice.choice(_DEAR_SCENES if choice.random() < _DEAR else _SCENES)(near, choice)
+        ops += choice.choice(dear_scenes if choice.random() < _DEAR and dear_scenes else scenes)(near, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
     knobs = {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")} if choice.random() < 0.4 else {}
@@ -224,7 +231,8 @@ def life(choice: Random) -> bytes:
     if choice.random() < 0.05:
         knobs["idmap"] = 1
         ops = [_to_itself(op) for op in ops]
-    return encode(Program(tuple(ops), Machine.of(**knobs)))
+    known = [op for op in ops if dialect.offer.has(op.name)]
+    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
 
 
 def _to_itself(op: Op) -> Op:
@@ -311,6 +319,13 @@ def _age(base: int, choice: Random) -> list[Op]:
     return [old, *touched, Op.of("test_clear_young", ipa=_page(base, choice), size=_PAGE)]
 
 
+def _age_one(base: int, choice: Random) -> list[Op]:
+    """The same page by page."""
+    page = _page(base, choice)
+    ops = [Op.of("mkold", ipa=page), Op.of("mkyoung", ipa=choice.choice((page, _page(base, choice))))]
+    return [*ops[: choice.randint(1, 2)], Op.of("is_young", ipa=page)]
+
+
 def _split(base: int, choice: Random) -> list[Op]:
     """Blocks are split before dirty logging asks for it, mostly once they are write-protected."""
     size = choice.choice((_PAGE, _BLOCK, _BLOCK + _PAGE, 2 * _BLOCK))
@@ -351,11 +366,30 @@ def _shrink(base: int, choice: Random) -> list[Op]:
     return [Op.of("unmap", ipa=choice.choice((base, _page(base, choice))), size=size)]
 
 
-_SCENES: Final[tuple[Callable[[int, Random], list[Op]], ...]] = (
+_Scene = Callable[[int, Random], list[Op]]
+
+_SCENES: Final[tuple[_Scene, ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _clean),
+    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean),
 )
-_DEAR_SCENES: Final = (_split, _detach)
+_DEAR_SCENES: Final[tuple[_Scene, ...]] = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
+_NEEDS: Final[Mapping[_Scene, str]] = {
+    _age: "test_clear_young",
+    _age_one: "mkold",
+    _split: "split",
+    _detach: "create_unlinked",
+}
+"""Scenes that are nothing without an op."""
 _DEAR: Final = 0.05
+
+
+@cache
+def _on_offer(offer: Offer) -> tuple[tuple[_Scene, ...], tuple[_Scene, ...]]:
+    """The scenes that can be played with what is on offer: the cheap ones and the dear ones."""
+    cheap, dear = (
+        tuple(scene for scene in scenes if scene not in _NEEDS or offer.has(_NEEDS[scene]))
+        for scenes in (_SCENES, _DEAR_SCENES)
+    )
+    return cheap, dear

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.corpus import first_inputs
+from fuzz.sides import offer_of
 from fuzz.worker import Assignment
+from harness.codec import dialect_for
 from harness.errors import BadInput, ToolFailure
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
@@ -62,7 +64,8 @@ class FuzzingProcess:
         self._stopping_since: float | None = None
         self._log = bytearray()
         self._said = bytearray()
-        first_inputs(self.corpus, assignment.seed)
+        self.dialect = dialect_for(offer_of(assignment.sides))
+        first_inputs(self.corpus, assignment.seed, self.dialect)
         self._messages, messages_out = os.pipe()
         control_in, self._control = os.pipe()
         work = replace(assignment, messages=messages_out, control=control_in, parent=os.getpid())

@@ -4,6 +4,9 @@ Any bytes decode to a program: each byte is a choice, and most choices lead to v
 (few addresses, so that operations meet; sizes and alignments of every level; the limit and its neighbours). Every
 program has an encoding that decodes to the same machine and ops; comments and `requires` stay with the text form.
 
+Bytes are read in a `Dialect`, which can say what a run's sides offer and nothing else, so that no input is wasted on
+what a kernel lacks.
+
 The form is tied to the tables below and to the op weights: whenever they change in a way that changes what bytes
 mean, CODEC goes up by one, and older corpora are refused (they convert through text, with the version that wrote
 them). Op numbers themselves are never reused.
@@ -17,6 +20,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
+from harness.offer import DEFAULT as DEFAULT_OFFER
+from harness.offer import EVERYTHING, Offer
 from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, MAX_UNLINKED, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
 from harness.program import MAX_OPS, Program
 
@@ -87,15 +92,8 @@ _COMMON_UNLINKED: Final = (0, 0, 0, 1, 1, 2, 3)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
-def _in_selector_order() -> list[OpDef]:
-    """Padding and mutation are fond of 0 and 255, so the two commonest ops have the ends."""
-    first, last, *others = sorted(OPS, key=lambda op: -op.weight)
-    return [first, *others, last]
-
-
-_SELECTOR: Final = tuple(op for op in _in_selector_order() for _ in range(op.weight))
-_FIRST_SELECTOR: Final = {op.number: _SELECTOR.index(op) for op in OPS}
-assert len(_SELECTOR) <= 256, "a selector is one byte"
+_Decoder = Callable[["_Bytes", int, int], int]
+"""From bytes to an argument, given the machine's limit and the op's address."""
 
 
 class _Bytes:
@@ -116,25 +114,66 @@ class _Bytes:
         return int.from_bytes(bytes(self.byte() for _ in range(8)), "little")
 
 
-def decode(data: bytes) -> Program:
+_MAX_SELECTORS: Final = 256
+"""A selector is one byte."""
+
+
+def _selector(offer: Offer) -> tuple[OpDef, ...]:
+    """The op that each byte chooses, modulo their number. Padding and mutation are fond of 0 and 255, so the two
+    commonest ops have the ends."""
+    total = sum(op.weight for op in offer.ops)
+    weights = {op.number: op.weight for op in offer.ops}
+    if total > _MAX_SELECTORS:
+        weights = {number: max(1, weight * _MAX_SELECTORS // total) for number, weight in weights.items()}
+    first, last, *others = sorted(offer.ops, key=lambda op: -op.weight)
+    return tuple(op for op in (first, *others, last) for _ in range(weights[op.number]))
+
+
+class Dialect:
+    """The binary form of programs that ask for no more than `offer`. Use `dialect_for`: each is made once."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+        self.selector = _selector(offer)
+        assert len(self.selector) <= _MAX_SELECTORS
+        self.first_selector = {op.number: self.selector.index(op) for op in offer.ops}
+        self.knobs = tuple(knob for knob in KNOBS if knob.name not in offer.lacks)
+        # By op number: looking a Kind up costs more than decoding an argument.
+        self.decoders = {op.number: tuple(_decoder(arg.kind, offer) for arg in op.args) for op in offer.ops}
+
+    def chosen(self, selector: int) -> OpDef:
+        """The op that a byte chooses."""
+        return self.selector[selector % len(self.selector)]
+
+
+@functools.cache
+def dialect_for(offer: Offer) -> Dialect:
+    """The dialect in which everything on offer can be said, and nothing else."""
+    return Dialect(offer)
+
+
+def decode(data: bytes, dialect: Dialect | None = None) -> Program:
     """The program that any bytes stand for. Never raises."""
+    dialect = dialect or DEFAULT
     source = _Bytes(data)
-    machine = _decode_machine(source)
+    machine = _decode_machine(source, dialect)
     limit = 1 << machine["ia_bits"]
     ops: list[Op] = []
+    selector, decoders = dialect.selector, dialect.decoders
     while source.at < len(data) and len(ops) < MAX_OPS:
-        definition = _SELECTOR[source.byte() % len(_SELECTOR)]
-        ops.append(_decode_op(definition, source, limit))
+        definition = selector[source.byte() % len(selector)]
+        ops.append(_decode_op(definition, decoders[definition.number], source, limit))
     return Program(tuple(ops), machine)
 
 
-def encode(program: Program) -> bytes:
-    """Bytes that decode to a program with the same machine and ops."""
+def encode(program: Program, dialect: Dialect | None = None) -> bytes:
+    """Bytes that decode to a program with the same machine and ops, in a dialect whose offer has what it asks for."""
+    dialect = dialect or DEFAULT
     out = bytearray()
-    _encode_machine(program.machine, out)
+    _encode_machine(program.machine, dialect, out)
     limit = 1 << program.machine["ia_bits"]
     for op in program.ops:
-        out.append(_FIRST_SELECTOR[op.definition.number])
+        out.append(dialect.first_selector[op.definition.number])
         _encode_op(op, out, limit)
     return bytes(out)
 
@@ -147,6 +186,7 @@ class Parts:
 
     header: bytes
     ops: list[list[bytes]]
+    dialect: Dialect
 
     def join(self) -> bytes:
         """As one input again."""
@@ -155,36 +195,36 @@ class Parts:
     @property
     def machine(self) -> Machine:
         """What the header says."""
-        return _decode_machine(_Bytes(self.header))
+        return _decode_machine(_Bytes(self.header), self.dialect)
+
+    def definition_of(self, op: list[bytes]) -> OpDef:
+        """Which op one of `ops` is."""
+        return self.dialect.chosen(op[0][0])
 
 
-def split(data: bytes) -> Parts:
+def split(data: bytes, dialect: Dialect | None = None) -> Parts:
     """The parts of an input; what is missing of its last op is filled up with zeros. Never raises."""
+    dialect = dialect or DEFAULT
     source = _Bytes(data)
-    _decode_machine(source)
+    _decode_machine(source, dialect)
     at = source.at
     header = data[:at].ljust(at, b"\0")
     ops: list[list[bytes]] = []
     while at < len(data) and len(ops) < MAX_OPS:
         op = [data[at : at + 1]]
         at += 1
-        for lengths in _ARG_LENGTHS[_SELECTOR[op[0][0] % len(_SELECTOR)].number]:
+        for lengths in _ARG_LENGTHS[dialect.chosen(op[0][0]).number]:
             size = lengths[data[at] if at < len(data) else 0]
             op.append(data[at : at + size].ljust(size, b"\0"))
             at += size
         ops.append(op)
-    return Parts(header, ops)
+    return Parts(header, ops, dialect)
 
 
-def definition_of(op: list[bytes]) -> OpDef:
-    """Which op one of `Parts.ops` is."""
-    return _SELECTOR[op[0][0] % len(_SELECTOR)]
-
-
-def header_of(machine: Machine) -> bytes:
+def header_of(machine: Machine, dialect: Dialect | None = None) -> bytes:
     """The bytes that begin an input for `machine`."""
     out = bytearray()
-    _encode_machine(machine, out)
+    _encode_machine(machine, dialect or DEFAULT, out)
     return bytes(out)
 
 
@@ -204,22 +244,23 @@ def write_argument(kind: Kind, value: int, limit: int, ipa: int) -> bytes:
     return _ENCODERS[kind](value, limit, ipa)
 
 
-def _decode_machine(source: _Bytes) -> Machine:
+def _decode_machine(source: _Bytes, dialect: Dialect) -> Machine:
+    own = dialect.knobs
     count = source.byte()
-    changes = 0 if count < 112 else 1 if count < 192 else 2 if count < 240 else (count - 240) % (len(KNOBS) + 1)
+    changes = 0 if count < 112 else 1 if count < 192 else 2 if count < 240 else (count - 240) % (len(own) + 1)
     knobs = dict(DEFAULTS)
     for _ in range(changes):
-        knob = KNOBS[source.byte() % len(KNOBS)]
+        knob = own[source.byte() % len(own)]
         choice = source.byte()
         value = source.literal() if choice == _LITERAL else choice
         knobs[knob.name] = _fit(knob, value) if choice == _LITERAL else _knob_choice(knob, value)
     return Machine(tuple(knobs.values()))
 
 
-def _encode_machine(machine: Machine, out: bytearray) -> None:
+def _encode_machine(machine: Machine, dialect: Dialect, out: bytearray) -> None:
     changed = machine.changed()
     out.append(240 + len(changed) if changed else 0)
-    for index, knob in enumerate(KNOBS):
+    for index, knob in enumerate(dialect.knobs):
         if knob.name not in changed:
             continue
         value = changed[knob.name]
@@ -247,10 +288,10 @@ def _fit(knob: Knob, value: int) -> int:
     return wrapped - wrapped % knob.align
 
 
-def _decode_op(definition: OpDef, source: _Bytes, limit: int) -> Op:
+def _decode_op(definition: OpDef, decoders: Sequence[_Decoder], source: _Bytes, limit: int) -> Op:
     values: list[int] = []
     ipa = 0
-    for decoder in _ARG_DECODERS[definition.number]:
+    for decoder in decoders:
         values.append(decoder(source, limit, ipa))
         ipa = values[0]
     return Op(definition, tuple(values))
@@ -498,6 +539,19 @@ def _length(kind: Kind, first: int) -> int:
 _LENGTHS: Final = {kind: tuple(_length(kind, first) for first in range(256)) for kind in _DECODERS}
 """Of an argument, in bytes, by its first one."""
 
-# By op number: looking a Kind up costs more than decoding an argument.
-_ARG_DECODERS: Final = {op.number: tuple(_DECODERS[arg.kind] for arg in op.args) for op in OPS}
 _ARG_LENGTHS: Final = {op.number: tuple(_LENGTHS[arg.kind] for arg in op.args) for op in OPS}
+
+
+def _decoder(kind: Kind, offer: Offer) -> _Decoder:
+    """The decoder of arguments of a kind, without the flags that are not on offer."""
+    decoder = _DECODERS[kind]
+    bits = offer.bits(kind) if kind in FLAG_NAMES else 0
+    if kind not in FLAG_NAMES or bits == LIMITS[kind]:
+        return decoder
+    return lambda source, limit, ipa: decoder(source, limit, ipa) & bits
+
+
+FULL: Final = dialect_for(EVERYTHING)
+"""In which every program can be said."""
+DEFAULT: Final = dialect_for(DEFAULT_OFFER)
+"""That of the default kernel, and of all functions here unless they are told another."""

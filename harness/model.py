@@ -46,7 +46,8 @@ from harness.observation import (
     Observation,
     decode,
 )
-from harness.ops import INIT, PROT_BITS, U64_MAX, Op
+from harness.offer import Offer, flag_word
+from harness.ops import FLAG_NAMES, INIT, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 from pgtable import (
     VERSIONS,
@@ -63,14 +64,16 @@ from pgtable import (
 )
 from pgtable.pte import is_table, is_valid
 
-PROVIDES: Final = frozenset({"stage2", "4k"})
-"""What a program may ask for in `requires`."""
+MODELLED: Final = tuple(VERSIONS)
+"""The versions that the model knows."""
 
 _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
 _KEPT_POOLS: Final = 16
+_NONE: Final = (NO_PAGE, 0)
+"""Nothing was broken yet: address and former value of the entry above level 3 that was last."""
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 
@@ -99,6 +102,7 @@ class Model:
         if version not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
         self.version: LinuxVersion = VERSIONS[version]
+        self.offer = _offer(self.version)
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -117,7 +121,7 @@ class Model:
         return {"verified_against_pgtable_sha256": self.version.pgtable_sha256, "version": self.version.name}
 
     def start(self, program: Program) -> None:
-        program.check_requires(PROVIDES, self.name)
+        self.offer.check(program, self.name)
         self._program = program
 
     def finish(self) -> Digest:
@@ -155,6 +159,17 @@ class Model:
             return world.run()
         except (WildAccess, RecursionError) as error:
             raise TargetDied(_crash(error)) from error
+
+
+def _offer(version: LinuxVersion) -> Offer:
+    known = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    flags = {
+        flag_word(kind, name)
+        for kind, bits in known.items()
+        for name, bit in FLAG_NAMES[kind].items()
+        if not bit & bits
+    }
+    return Offer(version.lacks | flags)
 
 
 def _crash(error: Exception) -> CrashReport:
@@ -198,7 +213,7 @@ class _World:
         self._outs: list[int] = []
         self._complaints: list[int] = []
         self._events: list[int] = []
-        self._broken = 0
+        self._broken = _NONE
         self._levels = 0
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
@@ -216,12 +231,12 @@ class _World:
         self._complaints.clear()
         self._events.clear()
         self._levels = 0
+        self._broken = _NONE
         over_budget, ret = 0, 0
         try:
             ret = _RUNNERS[op.definition.name](self, *op.args)
         except BudgetSpent:
             over_budget = 1
-            self._broken = 0
         self.words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
         self.words += outs
         self._observe_complaints()
@@ -304,6 +319,14 @@ class _World:
 
     def op_mkyoung(self, ipa: int) -> int:
         self._outs.append(self.stage2.mkyoung(ipa))
+        return 0
+
+    def op_mkold(self, ipa: int) -> int:
+        self._outs.append(self.stage2.mkold(ipa))
+        return 0
+
+    def op_is_young(self, ipa: int) -> int:
+        self._outs.append(self.stage2.is_young(ipa))
         return 0
 
     def op_test_clear_young(self, ipa: int, size: int, mkold: int) -> int:
@@ -436,18 +459,21 @@ class _World:
         self.left -= 1
         self._events.extend((STORES[kind], pa, new))
         self._levels |= 2 << level
-        if kind != "release":
-            self._broken = old
-        elif level < 3:
-            self._count_shape(level, new)
+        if level < 3:
+            if kind == "release":
+                self._count_shape(pa, level, new)
+            else:
+                self._broken = pa, old
 
-    def _count_shape(self, level: int, new: int) -> None:
+    def _count_shape(self, pa: int, level: int, new: int) -> None:
+        broken_at, broken = self._broken
+        old = broken if broken_at == pa else 0
         if is_table(new, level):
             self.shape.tables[level + 1] += 1
-            self.shape.splits += is_valid(self._broken) and not is_table(self._broken, level)
+            self.shape.splits += is_valid(old) and not is_table(old, level)
         elif is_valid(new):
             self.shape.blocks += 1
-            self.shape.merges += is_table(self._broken, level)
+            self.shape.merges += is_table(old, level)
 
     def tlbi_vmid(self) -> None:
         self._spend()

@@ -222,6 +222,10 @@ OPS: Final = (
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
         weight=2,
     ),
+    OpDef(18, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        19, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+    ),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.errors import BadInput
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.ops import MAX_UNLINKED, Op
 
@@ -17,8 +16,8 @@ assert MAX_OPS <= MAX_UNLINKED, "a program could make more unlinked tables than 
 class Program:
     """What one execution runs. An implicit `init` comes before `ops`.
 
-    `requires` names what the kernel must offer (none is defined by the default kernel beyond `stage2`); `comment` is
-    the leading comment of the file, without the marks. Raises ValueError above MAX_OPS operations.
+    `requires` names what the kernel must offer (`harness.offer`); `comment` is the leading comment of the file, without
+    the marks. Raises ValueError above MAX_OPS operations.
     """
 
     ops: tuple[Op, ...]
@@ -29,12 +28,6 @@ class Program:
     def __post_init__(self) -> None:
         if len(self.ops) > MAX_OPS:
             raise ValueError(f"a program has at most {MAX_OPS} ops, got {len(self.ops)}")
-
-    def check_requires(self, provides: frozenset[str], name: str) -> None:
-        """Raise BadInput when the executor `name`, which `provides` this much, cannot run the program."""
-        missing = set(self.requires) - provides
-        if missing:
-            raise BadInput(f"{name} cannot run this program: it requires {', '.join(sorted(missing))}")
 
     def prefix(self, length: int) -> Program:
         """The same program cut after its first `length` operations."""

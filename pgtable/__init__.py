@@ -18,12 +18,13 @@ from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.pte import Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
-from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
+from pgtable.versions import LINUX_6_1, LINUX_6_12, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
 from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
     "GRANULE_4K",
+    "LINUX_6_1",
     "LINUX_6_12",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",

@@ -2,7 +2,7 @@
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.hooks import Hooks
 from pgtable.memory import MmOps
 from pgtable.walker import Walk
 
@@ -13,9 +13,10 @@ class Unmapper:
     Blocks go whole, even where the range covers only part. Owners are forgotten too.
     defer_tlbi: the caller invalidates the leaves' translations once the walk is over. Those of
     tables are never put off, as the table pages are freed at once.
+    table_tlbi_level: what is hinted for these.
     """
 
-    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops")
+    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops", "_table_tlbi_level")
 
     def __init__(
         self,
@@ -25,12 +26,14 @@ class Unmapper:
         *,
         fwb: bool,
         defer_tlbi: bool,
+        table_tlbi_level: int,
     ) -> None:
         self._entry = entry
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._fwb = fwb
         self._defer_tlbi = defer_tlbi
+        self._table_tlbi_level = table_tlbi_level
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor; always 0."""
@@ -50,7 +53,7 @@ class Unmapper:
         if self._mm_ops.page_count(child) != 1:
             return
         self._entry.store(walk, 0, "plain")
-        self._hooks.tlbi_vmid_ipa(walk.addr, TLBI_TTL_UNKNOWN)
+        self._hooks.tlbi_vmid_ipa(walk.addr, self._table_tlbi_level)
         self._mm_ops.put_page(walk.pa)
         self._mm_ops.put_page(child)
 

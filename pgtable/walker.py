@@ -188,6 +188,13 @@ class Walk:
         self._cursor = addr & U64
         return 0
 
+    def explore(self, table_pa: int, visitor: Visitor, flags: int) -> int:
+        """Walk, with another visitor, a table that the entry visited has pointed to, past entries that are 0."""
+        walk = Walk(
+            self._geometry, self._mm_ops, self._warn_once, visitor, flags, self.addr & -self.size, self.size, True
+        )
+        return walk.descend(table_pa, self.level + 1)
+
     def _below(self, entries: Entries, index: int, pa: int, addr: int, old: int) -> int:
         """Walk the table that the entry points to, then show the entry once more."""
         level, size = self.level, self.size

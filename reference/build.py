@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.offer import Offer
+from reference.declared import declared
 from reference.protocol import generated_header
 from reference.sources import KernelTree, cache_dir
 
@@ -95,6 +97,8 @@ class Image:
     flavour: str
     compiler: str
     sha256: str
+    offer: Offer
+    """What programs may ask of it."""
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -135,20 +139,24 @@ class _Build:
         self.progress = progress
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.generated = self._generated_dir()
+        self.declared = declared(tree.root)
+        self.generated = self._generated_dir("generated", generated_header())
+        self.generated_for_tree = self._generated_dir("declared", self.declared.header)
 
     def image(self) -> Image:
         objects = [self._own(name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
         objects.append(self._hosted("pgtable", self.tree.pgtable))
         elf = self._link(objects)
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()))
+        return Image(
+            elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.declared.offer
+        )
 
-    def _generated_dir(self) -> Path:
-        text = generated_header()
-        directory = self.cache / f"generated-{_sha256(text.encode())[:16]}"
+    def _generated_dir(self, name: str, text: str) -> Path:
+        """A folder for the header `name`.h with that text."""
+        directory = self.cache / f"{name}-{_sha256(text.encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        _replace(directory / "generated.h", text.encode())
+        _replace(directory / f"{name}.h", text.encode())
         return directory
 
     def _own(self, name: str) -> Path:
@@ -156,7 +164,7 @@ class _Build:
         return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}", f"-I{self.generated_for_tree}")
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
     def _hosted(self, name: str, source: Path) -> Path:

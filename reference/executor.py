@@ -9,6 +9,7 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.executor import CrashReport, TargetDied
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
+from harness.offer import Offer
 from harness.program import Program
 from reference.build import Image
 from reference.console import qemu_version
@@ -28,9 +29,6 @@ from reference.symbols import Symbols
 
 RUN_TIMEOUT: Final = 10.0
 """Seconds for one program. The budget bounds its work to milliseconds; this is the last resort."""
-
-PROVIDES: Final = frozenset({"stage2", "4k"})
-"""What a program may ask for in `requires`."""
 
 _ATTEMPTS: Final = 3
 
@@ -58,6 +56,10 @@ class Reference:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def offer(self) -> Offer:
+        return self.image.offer
 
     @functools.cached_property
     def identity(self) -> Mapping[str, str]:
@@ -107,7 +109,7 @@ class Reference:
         self.refresh()
 
     def _payload(self, program: Program) -> bytes:
-        program.check_requires(PROVIDES, self.name)
+        self.offer.check(program, self.name)
         return encode_program(program)
 
     def _boot(self) -> None:

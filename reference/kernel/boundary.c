@@ -5,11 +5,13 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
+#include "declared.h"
 #include "boundary.h"
 
 struct s2fuzz_machine s2fuzz_machine;
 int s2fuzz_rcu_depth;
 struct op_exit op_exit;
+u64 last_exact_size;
 
 static u64 budget_left;
 
@@ -122,6 +124,7 @@ static void *zalloc_pages_exact(size_t size)
 	u64 pa;
 
 	boundary();
+	last_exact_size = size;
 	pa = pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
@@ -136,11 +139,13 @@ static void free_pages_exact(void *addr, size_t size)
 		op_complain(COMPLAINT_POOL, MISUSE_BAD_FREE, 0, NULL);
 }
 
+#if S2FUZZ_HAS_FREE_UNLINKED_TABLE
 static void free_unlinked_table(void *addr, s8 level)
 {
 	event(event_free_unlinked_table, pool_to_phys(addr), level);
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, addr, level);
 }
+#endif
 
 static void get_page(void *addr)
 {
@@ -189,7 +194,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.zalloc_page = zalloc_page,
 	.zalloc_pages_exact = zalloc_pages_exact,
 	.free_pages_exact = free_pages_exact,
+#if S2FUZZ_HAS_FREE_UNLINKED_TABLE
 	.free_unlinked_table = free_unlinked_table,
+#endif
 	.get_page = get_page,
 	.put_page = put_page,
 	.page_count = page_count,

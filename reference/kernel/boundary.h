@@ -5,4 +5,7 @@
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* What the last zalloc_pages_exact() was asked for: init's is the size of the root. */
+extern u64 last_exact_size;
+
 #endif

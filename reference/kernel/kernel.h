@@ -154,6 +154,9 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before);
 void table_reset(const u64 *knobs);
 bool table_op(u64 number, const u64 *args);
 
+/* Whether the kernel under test has the op. */
+bool table_has(u64 number);
+
 /* shell.c: a line that a person wrote. A program takes the shell's table away. */
 void shell_line(const u8 *line, u64 size);
 void shell_forget(void);

@@ -4,6 +4,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
+#include "declared.h"
 #include "boundary.h"
 
 #define FIELD(name, initial) u64 name;
@@ -12,6 +13,7 @@ static struct {
 } config;
 
 static struct kvm_pgtable pgt;
+static struct kvm_arch arch;
 static struct kvm_s2_mmu mmu;
 static struct kvm_mmu_memory_cache memcache;
 
@@ -36,6 +38,15 @@ static bool force_unless_rwx(u64 addr, u64 end, enum kvm_pgtable_prot prot)
 /* By the value of the knob `force_pte`. */
 static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, force_unless_rwx };
 
+static u64 root_size(void)
+{
+#if S2FUZZ_HAS_PGD_SIZE
+	return kvm_pgtable_stage2_pgd_size(mmu.vtcr);
+#else
+	return last_exact_size;
+#endif
+}
+
 static s64 op_init(const struct args_init *args)
 {
 	enum kvm_pgtable_stage2_flags flags;
@@ -44,7 +55,8 @@ static s64 op_init(const struct args_init *args)
 
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
-	mmu.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+	mmu.vtcr = arch.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+	mmu.arch = &arch;
 	mmu.pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
 	ret = __kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
@@ -53,7 +65,7 @@ static s64 op_init(const struct args_init *args)
 	op_out(mmu.vtcr);
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
-	op_out(kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE);
+	op_out(root_size() / PAGE_SIZE);
 	return 0;
 }
 
@@ -81,7 +93,11 @@ static s64 op_map(const struct args_map *args)
 	struct kvm_mmu_memory_cache *cache;
 
 	return choose_memcache(args->mc, &cache) ?:
+#if S2FUZZ_HAS_MAP_FLAGS
 	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache, args->flags);
+#else
+	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache);
+#endif
 }
 
 static s64 op_unmap(const struct args_unmap *args)
@@ -100,7 +116,11 @@ static s64 op_set_owner(const struct args_set_owner *args)
 static s64 op_get_leaf(const struct args_get_leaf *args)
 {
 	kvm_pte_t pte;
+#if S2FUZZ_HAS_SIGNED_LEVELS
 	s8 level;
+#else
+	u32 level;
+#endif
 	int ret = kvm_pgtable_get_leaf(&pgt, args->ipa, &pte, &level);
 
 	if (ret)
@@ -110,19 +130,31 @@ static s64 op_get_leaf(const struct args_get_leaf *args)
 	return 0;
 }
 
-static int record_visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+static int record_visit(u64 visit, s64 level, u64 addr, kvm_pte_t pte)
 {
 	boundary();
 	op_out(visit);
-	op_out(ctx->level);
-	op_out(ctx->addr);
-	op_out(ctx->old);
+	op_out(level);
+	op_out(addr);
+	op_out(pte);
 	return 0;
 }
 
+#if S2FUZZ_HAS_VISIT_CTX
+static int visitor(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+{
+	return record_visit(visit, ctx->level, ctx->addr, ctx->old);
+}
+#else
+static int visitor(u64 addr, u64 end, u32 level, kvm_pte_t *ptep, enum kvm_pgtable_walk_flags visit, void *const arg)
+{
+	return record_visit(visit, level, addr, *ptep);
+}
+#endif
+
 static s64 op_walk(const struct args_walk *args)
 {
-	struct kvm_pgtable_walker walker = { .cb = record_visit, .flags = args->flags };
+	struct kvm_pgtable_walker walker = { .cb = visitor, .flags = args->flags };
 
 	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
 }
@@ -144,11 +176,29 @@ static s64 op_mkyoung(const struct args_mkyoung *args)
 	return 0;
 }
 
+#if S2FUZZ_HAS_test_clear_young
 static s64 op_test_clear_young(const struct args_test_clear_young *args)
 {
 	op_out(kvm_pgtable_stage2_test_clear_young(&pgt, args->ipa, args->size, args->mkold));
 	return 0;
 }
+#endif
+
+#if S2FUZZ_HAS_mkold
+static s64 op_mkold(const struct args_mkold *args)
+{
+	op_out(kvm_pgtable_stage2_mkold(&pgt, args->ipa));
+	return 0;
+}
+#endif
+
+#if S2FUZZ_HAS_is_young
+static s64 op_is_young(const struct args_is_young *args)
+{
+	op_out(kvm_pgtable_stage2_is_young(&pgt, args->ipa));
+	return 0;
+}
+#endif
 
 static s64 op_relax_perms(const struct args_relax_perms *args)
 {
@@ -160,11 +210,13 @@ static s64 op_flush(const struct args_flush *args)
 	return kvm_pgtable_stage2_flush(&pgt, args->ipa, args->size);
 }
 
+#if S2FUZZ_HAS_tlb_flush_vmid_range
 static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
 {
 	kvm_tlb_flush_vmid_range(&mmu, args->ipa, args->size);
 	return 0;
 }
+#endif
 
 static s64 op_pte_prot(const struct args_pte_prot *args)
 {
@@ -172,13 +224,16 @@ static s64 op_pte_prot(const struct args_pte_prot *args)
 	return 0;
 }
 
+#if S2FUZZ_HAS_split
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
 static s64 op_split(const struct args_split *args)
 {
 	return top_up(&mmu.split_page_cache, args->mc) ?:
 	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu.split_page_cache);
 }
+#endif
 
+#if S2FUZZ_HAS_create_unlinked
 static s64 op_create_unlinked(const struct args_create_unlinked *args)
 {
 	struct kvm_mmu_memory_cache *cache;
@@ -201,7 +256,9 @@ static s64 op_create_unlinked(const struct args_create_unlinked *args)
 	op_out(made - unlinked);
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_free_unlinked
 static s64 op_free_unlinked(const struct args_free_unlinked *args)
 {
 	kvm_pte_t *table = args->table < unlinked_made ? unlinked[args->table].table : NULL;
@@ -212,14 +269,25 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, table, unlinked[args->table].level);
 	return 0;
 }
+#endif
 
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
 #define CASE(number, name, count) case number: return op_##name((const void *)args);
-	S2FUZZ_OPS(CASE)
+	S2FUZZ_OPS_HERE(CASE)
 	}
 	return -ENOSYS;
+}
+
+bool table_has(u64 number)
+{
+	switch (number) {
+#define HAS(number, name, count) case number:
+	S2FUZZ_OPS_HERE(HAS)
+		return true;
+	}
+	return false;
 }
 
 static bool read_args(struct reader *reader, u64 number, u64 *args)
@@ -228,7 +296,7 @@ static bool read_args(struct reader *reader, u64 number, u64 *args)
 
 	switch (number) {
 #define COUNT(number, name, count) case number: expected = count; break;
-	S2FUZZ_OPS(COUNT)
+	S2FUZZ_OPS_HERE(COUNT)
 	default:
 		return false;
 	}
@@ -283,7 +351,7 @@ static void observe_state(void)
 	pool_check_poison();
 	observe_complaints();
 	observe_word(pgt.pgd ? pool_to_phys((void *)pgt.pgd) : NO_PAGE);
-	observe_word(pgt.pgd ? kvm_pgtable_stage2_pgd_size(mmu.vtcr) / PAGE_SIZE : 0);
+	observe_word(pgt.pgd ? root_size() / PAGE_SIZE : 0);
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);

@@ -31,6 +31,7 @@ static __always_inline bool cpus_have_final_cap(int cap)
 	}
 }
 
+#define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)

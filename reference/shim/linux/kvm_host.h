@@ -27,8 +27,14 @@ struct kvm_mmu_memory_cache {
 	void *objects[S2FUZZ_MEMORY_CACHE_CAPACITY];
 };
 
+/* VTCR_EL2's value is the VM's in 6.1, and the MMU's own since; both are filled in. */
+struct kvm_arch {
+	u64 vtcr;
+};
+
 struct kvm_s2_mmu {
 	struct kvm_pgtable *pgt;
+	struct kvm_arch *arch;
 	u64 vtcr;
 	struct kvm_mmu_memory_cache split_page_cache;
 };
