@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from harness.compare import (
     LAST_LEVEL,
     LEVEL_SHIFTS,
-    entry_address,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
     start_level,
 )
-from harness.observation import ENTRIES, Observation, Page
+from harness.observation import ENTRIES, Observation
+from pgtable import GRANULE_4K
 from pgtable.pte import describe
+from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Entries that follow each other and say the same about adjacent memory; shown as one line."""
-
-    ipa: int
-    level: int
-    entry: int
-    count: int
 
 
 def describe_entry(entry: int, level: int, fwb: bool) -> str:
@@ -38,7 +26,8 @@ def describe_entry(entry: int, level: int, fwb: bool) -> str:
 
 def tree(observation: Observation, fwb: bool) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
-    lines = []
+    lines: list[str] = []
+    read = _reader(observation)
     if observation.root is None:
         lines.append("no table")
     else:
@@ -47,13 +36,12 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
             ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
             pa = observation.root + number * 4096
             if pa in observation.pages:
-                lines += _table(observation, observation.pages[pa], ipa, level, 0, fwb)
+                lines += table_lines(pa, level, ipa, read, GRANULE_4K, fwb=fwb)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        if table.pa in observation.pages:
-            lines += _table(observation, observation.pages[table.pa], 0, table.level + 1, 1, fwb)
+        lines += table_lines(table.pa, table.level + 1, 0, read, GRANULE_4K, fwb=fwb, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -64,34 +52,12 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
     return lines
 
 
-def _table(observation: Observation, page: Page, ipa: int, level: int, depth: int, fwb: bool) -> Iterator[str]:
-    indent = "  " * depth
-    yield f"{indent}level {level} table {page.pa:#x} from ipa {ipa:#x}, {page.refcount} references"
-    for run in _runs(page, ipa, level):
-        times = f"  x{run.count}" if run.count > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {describe(run.entry, level, fwb)}{times}"
-        child = observation.pages.get(entry_address(run.entry)) if is_table_entry(run.entry, level) else None
-        if child is not None:
-            yield from _table(observation, child, run.ipa, level + 1, depth + 2, fwb)
+def _reader(observation: Observation) -> ReadTable:
+    def read(pa: int) -> TablePage | None:
+        page = observation.pages.get(pa)
+        return None if page is None else TablePage(page.entries, f", {page.refcount} references")
 
-
-def _runs(page: Page, ipa: int, level: int) -> Iterator[_Run]:
-    size = 1 << LEVEL_SHIFTS[level]
-    run: _Run | None = None
-    for index, entry in enumerate(page.entries):
-        if run and entry and not is_table_entry(entry, level) and entry == _continued(run, size):
-            run = _Run(run.ipa, level, run.entry, run.count + 1)
-            continue
-        if run:
-            yield run
-        run = _Run(ipa + index * size, level, entry, 1) if entry else None
-    if run:
-        yield run
-
-
-def _continued(run: _Run, size: int) -> int:
-    """What the entry after a run must be to belong to it: the adjacent address, or for an invalid entry the same."""
-    return run.entry + run.count * size if run.entry & 1 else run.entry
+    return read
 
 
 def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:

@@ -3,12 +3,12 @@
 Depends on nothing. Every store, TLB invalidation and reference is announced to `Hooks` or done
 through `MmOps`, in the kernel's order.
 
->>> features, pool, cache = Features(), PagePool(base=0x4000_0000, pages=16), Memcache()
->>> s2 = Stage2(get_vtcr(40, features), pool, NullHooks(), features)
+>>> pool, cache = PagePool(base=0x4000_0000, pages=16), Memcache()
+>>> s2 = Stage2(get_vtcr(ia_bits=40), pool)
 >>> [s2.init(), cache.topup(pool, 2), s2.map(0x1000, 4096, 0x8000_1000, Prot.R | Prot.W, cache)]
 [0, 0, 0]
 >>> ret, pte, level = s2.get_leaf(0x1234)
->>> describe(pte, level, features.fwb)
+>>> describe(pte, level)
 'page  pa=0x80001000 RW- normal AF'
 """
 

@@ -1,7 +1,7 @@
 """The memory that tables live in: what a page table needs of it, and a pool that provides it."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol, overload
 
 from pgtable.errnos import ENOMEM
@@ -29,6 +29,7 @@ class Entries(Protocol):
     @overload
     def __getitem__(self, index: slice, /) -> memoryview: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+    def __iter__(self) -> Iterator[int]: ...
     def __len__(self) -> int: ...
 
 
@@ -40,20 +41,40 @@ class MmOps(Protocol):
     `table` is not an act, only the way to read and write entries.
     """
 
-    def zalloc_page(self, cache: "Memcache | None") -> int | None: ...
-    def zalloc_pages_exact(self, size: int) -> int | None: ...
-    def free_pages_exact(self, pa: int | None, size: int) -> None: ...
-    def free_unlinked_table(self, pa: int, level: int) -> None: ...
-    def get_page(self, pa: int) -> None: ...
-    def put_page(self, pa: int) -> None: ...
-    def page_count(self, pa: int) -> int: ...
-    def dcache_clean_inval_poc(self, pa: int, size: int) -> None: ...
-    def icache_inval_pou(self, pa: int, size: int) -> None: ...
+    def zalloc_page(self, cache: "Memcache | None") -> int | None:
+        """A page for one table: from the cache, or without one from wherever pages come from."""
+
+    def zalloc_pages_exact(self, size: int) -> int | None:
+        """Contiguous pages for the root, aligned to their size, with a reference each."""
+
+    def free_pages_exact(self, pa: int | None, size: int) -> None:
+        """Give the root's pages back. None stands for C's NULL, which `Stage2.destroy` passes when done twice."""
+
+    def free_unlinked_table(self, pa: int, level: int) -> None:
+        """Free a table that an entry of this level pointed to, and all below it: by `Stage2.free_unlinked`, perhaps
+        later, when nobody can be walking it any more."""
+
+    def get_page(self, pa: int) -> None:
+        """Take a reference."""
+
+    def put_page(self, pa: int) -> None:
+        """Drop a reference; the last one frees the page."""
+
+    def page_count(self, pa: int) -> int:
+        """The references to a page."""
+
+    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
+        """Clean and invalidate the data cache to the Point of Coherency."""
+
+    def icache_inval_pou(self, pa: int, size: int) -> None:
+        """Invalidate the instruction cache to the Point of Unification."""
+
     def follow(self, pa: int) -> None:
         """The kernel converts the address in an entry (phys_to_virt). Nothing happens, but it is announced: a walk
         over tables without events would otherwise be work that nobody can count."""
 
-    def table(self, pa: int) -> Entries: ...
+    def table(self, pa: int) -> Entries:
+        """The entries of the table page that contains pa, in place. May raise `WildAccess`."""
 
 
 class PagePool:

@@ -171,7 +171,7 @@ def leaf_prot(pte: int) -> int:
     return prot if pte & XN else prot | _X
 
 
-def describe(pte: int, level: int, fwb: bool) -> str:
+def describe(pte: int, level: int, fwb: bool = True) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
     Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture

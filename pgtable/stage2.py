@@ -10,11 +10,12 @@ from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
-from pgtable.memory import Memcache, MmOps, PagePool
+from pgtable.memory import Memcache, MmOps, PagePool, WildAccess
 from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
+from pgtable.tree import TablePage, table_lines
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, start_level_of
 from pgtable.walker import (
@@ -30,6 +31,8 @@ from pgtable.walker import (
 )
 
 _MAX_U8 = 0xFF
+_NO_HOOKS = NullHooks()
+_ANY_CPU = Features()
 
 ForcePages = Callable[[int, int, int], bool]
 """Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
@@ -54,7 +57,11 @@ class Stage2:
     successful `init` even address 0 is out of range. ValueError for an operation or walk flag that
     the version lacks.
 
-    flags and force_pages are what KVM hands over with init. Raises ValueError for a geometry other than 4K, so far.
+    vtcr: the table's shape, from `get_vtcr`. mm_ops: where tables live, for example a `PagePool`. hooks hear of every
+    store, barrier and TLB invalidation. flags and force_pages are what KVM hands over with init. Nothing is allocated
+    before `init`. Raises ValueError for a geometry other than 4K, so far.
+
+    As text it is the tree, a line per table and per run of alike entries.
     """
 
     __slots__ = (
@@ -84,8 +91,8 @@ class Stage2:
         self,
         vtcr: int,
         mm_ops: MmOps,
-        hooks: Hooks,
-        features: Features,
+        hooks: Hooks = _NO_HOOKS,
+        features: Features = _ANY_CPU,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
         *,
@@ -126,6 +133,22 @@ class Stage2:
         self._releaser = Releaser(mm_ops)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
+
+    def __str__(self) -> str:
+        if self.root is None:
+            return "no table"
+        lines = [f"{self.ia_bits} bits of ipa"]
+        for page in range(self.root_pages):
+            pa = self.root + page * self._geometry.page_size
+            ipa = page * self._geometry.entries * self._geometry.level_size(self.start_level)
+            lines += table_lines(pa, self.start_level, ipa, self._read, self._geometry, fwb=self._fwb)
+        return "\n".join(lines)
+
+    def _read(self, pa: int) -> TablePage | None:
+        try:
+            return TablePage(self._mm_ops.table(pa))
+        except WildAccess:
+            return None
 
     def init(self) -> int:
         """Allocate an empty root. 0 or -ENOMEM.
@@ -292,14 +315,14 @@ class Stage2:
         ret = self._run(remember, LEAF, start, geometry.page_size)
         return ret, *leaf
 
-    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int]) -> int:
-        """Show the entries of a range: visitor(visit, level, addr, pte) returns 0 or -errno.
+    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int | None]) -> int:
+        """Show the entries of a range: visitor(visit, level, addr, pte). A negative errno from it ends the walk.
 
         flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
         that the call is for.
         """
         self._check_flags(flags)
-        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old), flags, addr, size)
+        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0, flags, addr, size)
 
     def destroy(self) -> None:
         """Free everything. No TLB is invalidated: the hardware must not use the table any more.

@@ -27,9 +27,10 @@ _MIN_IA_BITS: Final = 32
 _MAX_IA_BITS: Final = 48
 _PARANGE_48: Final = 5
 _PARANGE_MAX: Final = 15
+_ANY_CPU: Final = Features()
 
 
-def get_vtcr(ia_bits: int, features: Features, mmfr0_parange: int = _PARANGE_48, vmid16: bool = True) -> int:
+def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, mmfr0_parange: int = _PARANGE_48, vmid16: bool = True) -> int:
     """The value KVM gives a VM with ia_bits of guest address (32..48) and 4K pages.
 
     mmfr0_parange is ID_AA64MMFR0_EL1.PARange, 0..15; more than 48 bits counts as 48.

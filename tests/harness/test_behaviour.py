@@ -1,0 +1,92 @@
+"""docs/behaviour.md says what is surprising in Linux's behaviour: every section is run, on the model and the kernel.
+
+These tests document quirks and demand none: what they hold together is the page and the two sides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.executor import Executor
+from harness.model import Model
+from harness.program_text import read
+from harness.report import observation_text
+from reference.executor import Reference
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "behaviour.md"
+GAP = "…"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A quirk: its heading, its text, the name of its program, and the lines that the program is said to print."""
+
+    title: str
+    text: str
+    program: str
+    quoted: tuple[str, ...]
+
+
+def sections() -> Iterator[Section]:
+    for part in PAGE.read_text().split("\n### ")[1:]:
+        title, _, text = part.partition("\n")
+        text = text.partition("\n## ")[0]
+        program = re.search(r"^Program: `(\w+)`$", text, re.MULTILINE)
+        assert program, f"{title}: names no program"
+        _, _, shown = text.partition("\nShown as:\n\n")
+        quoted = tuple(line[4:] for line in shown.rstrip("\n").splitlines())
+        yield Section(title, text, program[1], quoted)
+
+
+SECTIONS = list(sections())
+each_section = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title.replace(" ", "-"))
+
+
+def missing(quoted: tuple[str, ...], shown: list[str]) -> str | None:
+    """The first quoted line that is not where it is said to be. Lines follow each other, but for `…`."""
+    at, anywhere = 0, True
+    for line in quoted:
+        if line == GAP:
+            anywhere = True
+            continue
+        if anywhere:
+            at = next((index for index in range(at, len(shown)) if shown[index] == line), len(shown))
+        if at == len(shown) or shown[at] != line:
+            return line
+        at, anywhere = at + 1, False
+    return None
+
+
+def shown_by(executor: Executor, name: str) -> list[str]:
+    """What `s2fuzz show --events` prints, without indentation and the numbers of ops."""
+    program = read(ROOT / "corpora" / "seeds" / f"{name}.s2")
+    text = observation_text(program, executor.observe(program), events=True)
+    return [re.sub(r"^ *(\d{1,3} (?=[a-z]))?", "", line) for line in text.splitlines()]
+
+
+@each_section
+def test_section_has_its_parts(section: Section) -> None:
+    for part in ("- Expected: ", "- What happens: ", "- Who should care: "):
+        assert section.text.count(part) == 1
+    assert len([line for line in section.quoted if line != GAP]) >= 2
+    assert (ROOT / "corpora" / "seeds" / f"{section.program}.s2").is_file()
+
+
+@each_section
+def test_both_sides_do_what_the_section_says(section: Section, kernel: Reference) -> None:
+    for executor in (Model(), kernel):
+        assert missing(section.quoted, shown_by(executor, section.program)) is None, executor.name
+
+
+def test_quotes_are_looked_for_in_order() -> None:
+    shown = ["a", "b", "c", "b"]
+    for good in (("a", "b"), ("b", "c"), ("a", GAP, "c"), ("c", "b"), ("a", GAP, "b", "c"), (GAP, "b")):
+        assert missing(good, shown) is None
+    for bad in (("a", "c"), ("x",), ("c", GAP, "a"), ("b", "b"), ("c", "b", "b"), ("a", GAP, "x")):
+        assert missing(bad, shown)

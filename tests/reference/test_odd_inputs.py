@@ -1,0 +1,95 @@
+"""Odd arguments are part of the contract: small programs for all combinations of them, on which both sides agree.
+
+Ranges that are unaligned or empty, that touch, cross or wrap past a limit; physical addresses around and beyond the
+largest; every combination of `prot`, most of them illegal. Whether the results are good ones is another question, which
+docs/behaviour.md is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+
+import pytest
+
+from harness.judge import Judge
+from harness.model import Model
+from harness.ops import PROT_BITS
+from harness.program_text import parse
+from reference.executor import Reference
+
+PAGE, BLOCK, LIMIT, PA_LIMIT, TOP = 0x1000, 0x20_0000, 1 << 40, 1 << 48, 1 << 64
+ADDRESSES = (0, 1, PAGE - 1, PAGE, BLOCK - 1, BLOCK, LIMIT - PAGE, LIMIT - 1, LIMIT, LIMIT + 1, LIMIT + PAGE)
+HIGH_ADDRESSES = (1 << 63, TOP - PAGE, TOP - 1)
+SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BLOCK - 1, BLOCK, LIMIT - PAGE, LIMIT, LIMIT + 1, 1 << 63, TOP - PAGE, TOP - 1)
+PHYS = (0, PAGE - 1, PAGE, PA_LIMIT - 2 * PAGE, PA_LIMIT - 1, PA_LIMIT, PA_LIMIT + PAGE, 1 << 52, TOP - BLOCK, TOP - 1)
+
+# Pages, a block, an owner, and the last page of the address space, for the op to meet.
+BEFORE = """
+map ipa=0x0 size=12K phys=0x80000000 prot=rwx mc=3
+map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=2
+set_owner ipa=0x3000 size=4K mc=2 owner=1
+map ipa=0xfffffff000 size=4K phys=0x80000000 prot=rw mc=3
+"""
+AFTER = "walk ipa=0x0 size=8M flags=leaf+table_pre\n"
+
+RANGE_OPS = {
+    "map": "phys=0x90000000 prot=rwx mc=3",
+    "unmap": "",
+    "set_owner": "mc=3 owner=1",
+    "walk": "flags=leaf+table_post",
+    "wrprotect": "",
+    "test_clear_young": "mkold=on",
+    "flush": "",
+    "tlb_flush_vmid_range": "",
+    "split": "mc=3",
+}
+
+
+def check(kernel: Reference, ops: Iterable[str], *knobs: str) -> int:
+    """Both sides agree on each op; how many there were."""
+    judge = Judge(Model(), kernel)
+    header = "\n".join(("s2 1", "budget = 3000", *knobs))
+    count = 0
+    for op in ops:
+        program = parse(f"{header}\n{BEFORE}{op}\n{AFTER}")
+        assert judge.agree(program), f"{op} ({', '.join(knobs)}): {judge.check(program)}"
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("knobs", [(), ("fwb = off",), ("tlb_range = off",)], ids=str)
+@pytest.mark.parametrize("op", RANGE_OPS)
+def test_ranges(op: str, knobs: tuple[str, ...], kernel: Reference) -> None:
+    ranges = [(ipa, size) for ipa in ADDRESSES + HIGH_ADDRESSES for size in SIZES]
+    assert check(kernel, (f"{op} ipa={ipa:#x} size={size:#x} {RANGE_OPS[op]}" for ipa, size in ranges), *knobs) > 150
+
+
+@pytest.mark.parametrize("op", ["get_leaf", "mkyoung", "relax_perms"])
+def test_addresses(op: str, kernel: Reference) -> None:
+    rest = "prot=rwx" if op == "relax_perms" else ""
+    assert check(kernel, (f"{op} ipa={ipa:#x} {rest}" for ipa in ADDRESSES + HIGH_ADDRESSES)) > 10
+
+
+@pytest.mark.parametrize("phys", PHYS, ids=hex)
+def test_physical_addresses(phys: int, kernel: Reference) -> None:
+    ranges = [(ipa, size) for ipa in (0, 1, PAGE, BLOCK, 2 * BLOCK) for size in (1, PAGE, 2 * PAGE, BLOCK, 2 * BLOCK)]
+    maps = [f"map ipa={ipa:#x} size={size:#x} phys={phys:#x} prot=rwx mc=3" for ipa, size in ranges]
+    unlinked = [f"create_unlinked phys={phys:#x} level={level} prot=rw mc=3" for level in range(4)]
+    assert check(kernel, maps + unlinked) == len(maps) + 4
+    assert check(kernel, [f"map ipa={phys:#x} size=4K phys={phys:#x} prot=rw mc=3"], "idmap = on") == 1
+
+
+@pytest.mark.parametrize("fwb", ["on", "off"])
+def test_every_prot(fwb: str, kernel: Reference) -> None:
+    names = list(PROT_BITS)
+    prots = ["+".join(chosen) or "-" for count in range(len(names) + 1) for chosen in combinations(names, count)]
+    assert len(prots) == 512
+    templates = (
+        "map ipa=0x0 size=4K phys=0x80000000 prot={}",
+        "map ipa=0x200000 size=2M phys=0x80200000 prot={}",
+        "relax_perms ipa=0x1000 prot={}",
+        "create_unlinked phys=0x80000000 level=2 prot={} mc=3",
+    )
+    ops = [template.format(prot) for template in templates for prot in prots]
+    assert check(kernel, ops, f"fwb = {fwb}") == 4 * 512
