@@ -62,9 +62,9 @@ class Offer:
     def check(self, program: Program, name: str) -> None:
         """Raise BadInput when the side `name`, which offers this much, cannot run the program."""
         if program.requires or self._asked_in_vain(program):
-            missing = [*self._required(program), *dict.fromkeys(self._missing(program))]
+            missing = dict.fromkeys([*self._required(program), *self._missing(program)])
             if missing:
-                raise BadInput(f"{name} cannot run this program: it has no {', no '.join(missing)}")
+                raise BadInput(f"{name} lacks {', '.join(missing)}, so it cannot run this program")
 
     def _asked_in_vain(self, program: Program) -> bool:
         """Whether anything is missing; quick, for it is asked of every program that runs."""

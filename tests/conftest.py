@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from reference.build import Image, build
 from reference.executor import Reference
-from reference.sources import KernelChoice, prepare
+from reference.sources import SUPPORTED, KernelChoice, prepare
 
 # A busy machine makes slow examples, not wrong ones.
 settings.register_profile("s2fuzz", deadline=None)
@@ -27,4 +27,17 @@ def image() -> Image:
 def kernel(image: Image) -> Iterator[Reference]:
     """That kernel, running. A test that leaves it dead or refreshed does no harm to the next."""
     with closing(Reference(image, "kernel:6.12")) as reference:
+        yield reference
+
+
+@pytest.fixture(scope="session", params=SUPPORTED)
+def linux(request: pytest.FixtureRequest) -> str:
+    """Every packaged version in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def each_kernel(linux: str) -> Iterator[Reference]:
+    """The kernel of that version, running."""
+    with closing(Reference(build(prepare(KernelChoice(linux))), f"kernel:{linux}")) as reference:
         yield reference

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from harness.machine import KNOBS, Knob, Machine
+from harness.offer import DEFAULT
 from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
 from harness.program import Program
 
@@ -70,8 +71,8 @@ def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
 
 
 lively_ops = st.one_of(
-    *(st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values)) for op in OPS)
+    *(st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values)) for op in DEFAULT.ops)
 )
-"""Operations within a few megabytes, most of which succeed and meet each other."""
+"""Operations of the default kernel, within a few megabytes, most of which succeed and meet each other."""
 
 lively_programs = st.lists(lively_ops, min_size=1, max_size=8).map(lambda chosen: Program(tuple(chosen)))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, definition_of, encode, read_argument, split
-from harness.model import Model
-from harness.ops import OPS, Kind
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, split
+from harness.model import MODELLED, Model
+from harness.ops import Kind
 from harness.program_text import parse
 
 Change = Callable[[Parts, Random], None]
@@ -26,7 +26,7 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     assert parts.join().rstrip(b"\0") == data.rstrip(b"\0"), "what is missing of the last op is zeros"
     program = decode(data)
     assert parts.machine == program.machine
-    assert [definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
+    assert [parts.definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
     limit = 1 << program.machine["ia_bits"]
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
@@ -99,14 +99,16 @@ def test_sizes_grow_and_shrink_by_levels() -> None:
     assert {4 << 10, 1 << 30, 2 << 20 | 4 << 10} <= sizes
 
 
+@pytest.mark.parametrize("version", MODELLED)
 @pytest.mark.parametrize("seed", range(5))
-def test_a_life_is_mostly_sensible(seed: int) -> None:
+def test_a_life_is_mostly_sensible(version: str, seed: int) -> None:
     """Most of its ops succeed, and among a few lives there are splits and merges."""
-    model = Model()
+    model = Model(version)
+    dialect = dialect_for(model.offer)
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
-        model.start(decode(mutation.life(choice)))
+        model.start(decode(mutation.life(choice, dialect), dialect))
         model.finish()
         good += sum(ret == 0 for ret in model.returns[1:])
         total += len(model.returns) - 1
@@ -117,10 +119,26 @@ def test_a_life_is_mostly_sensible(seed: int) -> None:
     assert merges > 10
 
 
-def test_every_op_is_generated() -> None:
-    choice = Random(1)
-    made = Counter(op.name for _ in range(400) for op in decode(mutation.random_input(choice)).ops)
-    assert set(made) == {op.name for op in OPS}
+@pytest.mark.parametrize("version", MODELLED)
+def test_every_op_is_generated(version: str) -> None:
+    """And no other: what is generated can be run."""
+    offer = Model(version).offer
+    dialect, choice = dialect_for(offer), Random(1)
+    made = Counter(op.name for _ in range(400) for op in decode(mutation.random_input(choice), dialect).ops)
+    lived = Counter(op.name for _ in range(400) for op in decode(mutation.life(choice, dialect), dialect).ops)
+    assert set(made) == {op.name for op in offer.ops}
+    assert set(lived) == set(made) - {"init", "pte_prot"}
+
+
+@pytest.mark.parametrize("version", MODELLED)
+@given(st.binary(max_size=200), st.integers(0, 1 << 32))
+def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) -> None:
+    offer = Model(version).offer
+    dialect = dialect_for(offer)
+    changed = mutation.mutate(data, Random(seed), dialect)
+    crossed = mutation.crossover(data, changed, Random(seed), dialect)
+    for one in (changed, crossed):
+        offer.check(decode(one, dialect), version)
 
 
 def test_a_life_survives_encoding() -> None:

@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import machines, ops, programs
 
-from harness.codec import CODEC, decode, encode
+from harness.codec import CODEC, DEFAULT, FULL, Dialect, decode, dialect_for, encode
 from harness.machine import Machine
-from harness.ops import OPS, PROT_BITS, U64_MAX, Op
+from harness.model import MODELLED, Model
+from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import MAX_OPS, Program
+
+MODELS = {version: Model(version) for version in MODELLED}
+DIALECTS = [
+    *(pytest.param(dialect_for(model.offer), id=version) for version, model in MODELS.items()),
+    pytest.param(dialect_for(MODELS["6.1"].offer & MODELS["6.12"].offer), id="both"),
+    pytest.param(FULL, id="full"),
+]
 
 PINNED = (3, "f02a5021485e2b1c")
 """CODEC, and the digest of what 200 fixed inputs decode to under it."""
@@ -22,7 +30,7 @@ PINNED = (3, "f02a5021485e2b1c")
 
 @given(programs)
 def test_machine_and_ops_survive(program: Program) -> None:
-    assert decode(encode(program)) == Program(program.ops, program.machine)
+    assert decode(encode(program, FULL), FULL) == Program(program.ops, program.machine)
 
 
 @given(machines)
@@ -33,14 +41,16 @@ def test_a_machine_alone_survives(machine: Machine) -> None:
 @given(st.lists(ops, max_size=5), st.lists(ops, max_size=5))
 def test_ops_follow_each_other(first: list[Op], second: list[Op]) -> None:
     """An op's bytes do not depend on the op before it."""
-    together = encode(Program((*first, *second)))
-    assert together == encode(Program(tuple(first))) + encode(Program(tuple(second)))[1:]
+    together = encode(Program((*first, *second)), FULL)
+    assert together == encode(Program(tuple(first)), FULL) + encode(Program(tuple(second)), FULL)[1:]
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_program(data: bytes) -> None:
-    program = decode(data)
-    assert decode(encode(program)) == program
+def test_any_bytes_are_a_program(dialect: Dialect, data: bytes) -> None:
+    program = decode(data, dialect)
+    assert decode(encode(program, dialect), dialect) == program
+    dialect.offer.check(program, "a side that offers as much")
 
 
 def test_the_shortest_and_the_longest_inputs() -> None:
@@ -48,14 +58,19 @@ def test_the_shortest_and_the_longest_inputs() -> None:
     assert len(decode(b"\0" * 100_000).ops) == MAX_OPS
 
 
-def test_random_bytes_mostly_decode_to_programs_with_ops() -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_random_bytes_mostly_decode_to_programs_with_ops(dialect: Dialect) -> None:
     rng = random.Random(2026)
-    found = [decode(rng.randbytes(64)) for _ in range(2000)]
+    found = [decode(rng.randbytes(64), dialect) for _ in range(2000)]
     assert sum(bool(program.ops) for program in found) >= 1800
     kinds = Counter(op.name for program in found for op in program.ops)
-    assert set(kinds) == {op.name for op in OPS}
+    assert set(kinds) == {op.name for op in dialect.offer.ops}
     defaults = sum(not program.machine.changed() for program in found)
     assert 600 <= defaults <= 1700, "about half of the programs should run on the default machine"
+
+
+def test_the_default_dialect_is_the_default_kernels() -> None:
+    assert dialect_for(Model().offer) is DEFAULT
 
 
 def test_old_inputs_keep_their_meaning() -> None:

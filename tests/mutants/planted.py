@@ -95,11 +95,12 @@ def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, A
     """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS)]
+    command += ["--linux", mutant.kernels[0]]
     root = ROOT
     if mutant.file == "pgtable.c":
         changed = work / "pgtable.c"
         changed.write_text(mutant.apply(prepare(KernelChoice(mutant.kernels[0])).pgtable.read_text()))
-        command += ["--linux", mutant.kernels[0], "--pgtable", str(changed)]
+        command += ["--pgtable", str(changed)]
     else:
         root = _copy_with(mutant, work)
     result = subprocess.run(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pgtable import Features, Memcache, PagePool, Stage2, get_vtcr
+from pgtable import LINUX_6_12, Features, LinuxVersion, Memcache, PagePool, Stage2, get_vtcr
 from pgtable.pte import is_table, to_phys
 
 BASE = 0x4400_0000
@@ -20,7 +20,9 @@ class World:
 
     BudgetReached = BudgetReached
 
-    def __init__(self, ia_bits: int = 40, features: Features | None = None, pages: int = 64) -> None:
+    def __init__(
+        self, ia_bits: int = 40, features: Features | None = None, pages: int = 64, version: LinuxVersion = LINUX_6_12
+    ) -> None:
         self.features = features or Features()
         self.complaints: list[tuple[str, int]] = []
         self.log: list[tuple] = []
@@ -28,7 +30,7 @@ class World:
         self.on_store: Callable[[int], None] | None = None
         self.pool = PagePool(BASE, pages, lambda what, pa: self.complaints.append((what, pa)))
         self.cache = Memcache()
-        self.s2 = Stage2(get_vtcr(ia_bits, self.features), self, self, self.features)
+        self.s2 = Stage2(get_vtcr(ia_bits, self.features), self, self, self.features, version)
         self.pool.free_unlinked = self.s2.free_unlinked
 
     @classmethod

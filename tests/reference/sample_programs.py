@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from harness.codec import decode
+from harness.codec import DEFAULT, Dialect, decode
 from harness.machine import MAX_POOL_PAGES, PAGE_SIZE, Machine
 from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import Program
@@ -56,6 +56,9 @@ BUSY: Final = Program(
     )
 )
 
+FAULTS: Final = Program((map_op(0, prot=RW), Op.of("relax_perms", ipa=0, prot=RWX), Op.of("mkyoung", ipa=0)))
+"""What a fault handler does once the page is there."""
+
 _TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 * PAGE_SIZE), owner_op(1 << 21))
 
 SPECIAL: Final = {
@@ -87,10 +90,10 @@ SPECIAL: Final = {
 """By what is special about them."""
 
 
-def random_programs(seed: int, count: int, longest: int = 250) -> list[Program]:
+def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:
     """What the fuzzer's codec makes of seeded random bytes."""
     rng = random.Random(seed)
-    return [decode(rng.randbytes(rng.randrange(1, longest))) for _ in range(count)]
+    return [decode(rng.randbytes(rng.randrange(1, longest)), dialect) for _ in range(count)]
 
 
 def largest_program() -> Program:
