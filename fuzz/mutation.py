@@ -25,7 +25,7 @@ from harness.codec import (
 )
 from harness.machine import Machine
 from harness.offer import Offer
-from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PROT_BITS, U64_MAX, Kind, Op
+from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PLANTED_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
 FRESH_SIZES: Final = (40, 136)
@@ -343,7 +343,26 @@ def _detach(base: int, choice: Random) -> list[Op]:
     made = Op.of(
         "create_unlinked", phys=base + _MEMORY, level=level, prot=_RW, mc=2, force_pte=int(choice.random() < 0.2)
     )
+    if choice.random() < 0.3:
+        return [made, Op.of("link", ipa=_page(base, choice), table=choice.choice((0, 0, 1)))]
     return [made, Op.of("free_unlinked", table=choice.choice((0, 0, 1, 2)))]
+
+
+def _run_out(base: int, choice: Random) -> list[Op]:
+    """Memory for a table is not there, though the memcache was topped up. The guest faults again."""
+    far = base + choice.choice((0, _BLOCK, 5 * _BLOCK, _GIB))
+    size = choice.choice((_PAGE, 2 * _BLOCK))
+    failed = [_map(_page(far, choice), size, _RW, choice), Op.of("set_owner", ipa=far, size=_PAGE, mc=4, owner=1)]
+    return [Op.of("fail_alloc", nth=choice.choice((1, 1, 2))), choice.choice(failed), _map(far, _PAGE, _RWX, choice)]
+
+
+def _tamper(base: int, choice: Random) -> list[Op]:
+    """Somebody else writes an entry, before the guest faults there."""
+    level, ipa = choice.choice(((3, _page(base, choice)), (3, _page(base, choice)), (2, base), (1, base)))
+    value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["locked"], PLANTED_NAMES["table"], 0, 4))
+    table = _map(_page(base, choice), _PAGE, _RW, choice)
+    after = choice.choice((_map(ipa, _PAGE, _RWX, choice), Op.of("unmap", ipa=ipa, size=_PAGE)))
+    return [table, Op.of("plant", ipa=ipa, level=level, pte=value), after]
 
 
 def _clean(base: int, choice: Random) -> list[Op]:
@@ -371,7 +390,7 @@ _Scene = Callable[[int, Random], list[Op]]
 _SCENES: Final[tuple[_Scene, ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean),
+    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean, _run_out, _tamper),
 )
 _DEAR_SCENES: Final[tuple[_Scene, ...]] = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
@@ -379,7 +398,7 @@ _NEEDS: Final[Mapping[_Scene, str]] = {
     _age: "test_clear_young",
     _age_one: "mkold",
     _split: "split",
-    _detach: "create_unlinked",
+    _detach: "link",
 }
 """Scenes that are nothing without an op."""
 _DEAR: Final = 0.05

@@ -22,10 +22,22 @@ from typing import Final
 from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
 from harness.offer import DEFAULT as DEFAULT_OFFER
 from harness.offer import EVERYTHING, Offer
-from harness.ops import FLAG_NAMES, LIMITS, MAP_FLAG_BITS, MAX_UNLINKED, OPS, PROT_BITS, U64_MAX, Kind, Op, OpDef
+from harness.ops import (
+    FLAG_NAMES,
+    LIMITS,
+    MAP_FLAG_BITS,
+    MAX_UNLINKED,
+    OPS,
+    PLANTED_NAMES,
+    PROT_BITS,
+    U64_MAX,
+    Kind,
+    Op,
+    OpDef,
+)
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 3
+CODEC: Final = 4
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -65,6 +77,15 @@ _HUGE: Final = bytes((len(_ODD_SIZES) << 4 | 15,))
 _PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 1 << 2)
 """Valid, readable, writable, not executable, three software bits, and a bit of the memory type (or an owner's id)."""
 
+_LOCKED, _TABLE = PLANTED_NAMES["locked"], PLANTED_NAMES["table"]
+_PLANTED: Final = (
+    *(_LOCKED, _TABLE, 0, _LOCKED | 1 << 2, 1 << 2, 0xFF << 2, 1 << 55, 0x7DB),
+    *(0x7D9, 0x3DB, 0x3D9, 0x75B, 1 << 54 | 0x7D9, 1 << 55 | 0x7DB, 0x7C7, 0x781),
+)
+"""Entries without their addresses: invalid ones with and without a lock or an owner, one with a software bit; then a
+page and a block, old ones, a read-only page, a block that is not executable, a page with a software bit, one of device
+memory, and a block without a memory type."""
+
 _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
 
@@ -89,6 +110,7 @@ _COMMON_SPLIT_CACHES: Final = (1, 2, 1, 2, 3, 0, 4, 1)
 """A split fills a table for every page it takes, which is dear."""
 _COMMON_LEVELS: Final = (2, 2, 2, 1, 1, 2, 0, 3)
 _COMMON_UNLINKED: Final = (0, 0, 0, 1, 1, 2, 3)
+_COMMON_NTHS: Final = (1, 1, 1, 1, 2, 2, 3, 4)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
@@ -434,6 +456,24 @@ def _decode_unlinked(source: _Bytes, _limit: int, _ipa: int) -> int:
     return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
 
 
+def _decode_nth(source: _Bytes, _limit: int, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.NTH] + 1)
+    return _COMMON_NTHS[first % len(_COMMON_NTHS)] if first < _CHOICES else first - _CHOICES
+
+
+def _decode_planted(source: _Bytes, _limit: int, ipa: int) -> int:
+    """Valid entries translate to where maps of `ipa` do, a block or a page on."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal()
+    entry, shift = _PLANTED[first & 15], first >> 4 & 3
+    if entry & 1 == 0 or entry == _TABLE:
+        return entry
+    return entry | (ipa + _DELTAS[0] + (shift & 1) * _BLOCK + (shift >> 1 << 12)) & MAX_PA - 1 & -1 << 12
+
+
 def _decode_switch(source: _Bytes, _limit: int, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -511,6 +551,8 @@ _DECODERS: Final = {
     Kind.UNLINKED: _decode_unlinked,
     Kind.SWITCH: _decode_switch,
     Kind.PTE: _decode_pte,
+    Kind.NTH: _decode_nth,
+    Kind.PLANTED: _decode_planted,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -527,6 +569,8 @@ _ENCODERS: Final = {
     Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
     Kind.SWITCH: _encode_switch,
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
+    Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
+    Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
 }
 
 

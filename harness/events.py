@@ -5,6 +5,9 @@ barriers, TLB invalidations, cache maintenance, references and table pages, WARN
 words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to
 the test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
+What the program itself does to an entry (`plant`, `link`) is recorded as `planted`, after the allocation of a fresh
+table where it takes one.
+
 An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
 of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the
 memcache before an operation, which the code under test has no part in. WARNs cost nothing; one that comes when no more
@@ -41,6 +44,7 @@ ALLOC_EXACT: Final = 15
 FREE_EXACT: Final = 16
 FREE_UNLINKED: Final = 17
 WARNED: Final = 18
+PLANTED: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,13 @@ EVENTS: Final = (
     EventDef(FREE_EXACT, "free_pages_exact", ("pa", "size"), table_address=True),
     EventDef(FREE_UNLINKED, "free_unlinked_table", ("pa", "level"), table_address=True),
     EventDef(WARNED, "WARN", ("code",)),
+    EventDef(PLANTED, "planted", ("pa", "value"), table_address=True),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
 """By the kinds of `pgtable.Hooks.pte_store`."""
-STORE_KINDS: Final = frozenset(STORES.values())
+STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
+"""Events whose arguments are the address of an entry and what it becomes."""
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {
     "oshld": 0b0001,

@@ -24,6 +24,7 @@ from harness.events import (
     FREE_UNLINKED,
     GET,
     ICACHE,
+    PLANTED,
     PUT,
     STORES,
     TLBI_VMID,
@@ -62,7 +63,8 @@ from pgtable import (
     get_vtcr,
     leaf_prot,
 )
-from pgtable.pte import is_table, is_valid
+from pgtable.geometry import ENTRY_SIZE
+from pgtable.pte import is_counted, is_table, is_valid, table_pte, to_phys
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -169,7 +171,9 @@ def _offer(version: LinuxVersion) -> Offer:
         for name, bit in FLAG_NAMES[kind].items()
         if not bit & bits
     }
-    return Offer(version.lacks | flags)
+    # Linking, which is our own op, needs a table to link.
+    ours = {"link"} if "create_unlinked" in version.lacks else set()
+    return Offer(version.lacks | ours | flags)
 
 
 def _crash(error: Exception) -> CrashReport:
@@ -204,6 +208,8 @@ class _World:
         self.unlinked: dict[int, tuple[int, int]] = {}
         """Address and level of the unlinked tables that were not freed, by number."""
         self.unlinked_made = 0
+        self.allocs_to_failure = 0
+        """The allocation that fails, counted from the next one; 0 for none."""
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
@@ -358,6 +364,25 @@ class _World:
         self.stage2.free_unlinked(*self.unlinked.pop(table))
         return 0
 
+    def op_fail_alloc(self, nth: int) -> int:
+        self.allocs_to_failure = nth
+        return 0
+
+    def op_plant(self, ipa: int, level: int, pte: int) -> int:
+        ret, pa = self.stage2.locate(ipa, level)
+        return ret or self._plant(pa, level, pte)
+
+    def op_link(self, ipa: int, table: int) -> int:
+        if table not in self.unlinked:
+            return -errno.EBADF
+        child, level = self.unlinked[table]
+        ret, pa = self.stage2.locate(ipa, level)
+        if ret:
+            return ret
+        self._write(pa, table_pte(child))
+        del self.unlinked[table]
+        return 0
+
     def op_flush(self, ipa: int, size: int) -> int:
         return self.stage2.flush(ipa, size)
 
@@ -375,6 +400,36 @@ class _World:
     def _fill_cache(self, mc: int) -> int:
         """Top the memcache up to `mc` - 1 pages, outside the budget, as a fault handler does before it maps."""
         return self.cache.topup(self.pool, mc - 1) if mc else 0
+
+    # What others do to the table.
+
+    def _plant(self, pa: int, level: int, new: int) -> int:
+        """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
+        kernel read what is no table. -EFAULT, -ENOMEM."""
+        if is_table(new, level):
+            if to_phys(new):
+                return -errno.EFAULT
+            self._spend()
+            child = self.pool.zalloc_page(None)
+            self._events.extend((ALLOC, NO_PAGE if child is None else child, 0))
+            if child is None:
+                return -errno.ENOMEM
+            new |= child
+        self._write(pa, new)
+        return 0
+
+    def _write(self, pa: int, new: int) -> None:
+        """Write the entry at `pa`, and keep the references of its page by the rule for counted entries."""
+        self._spend()
+        self._events.extend((PLANTED, pa, new))
+        entries = self.pool.table(pa)
+        index = pa // ENTRY_SIZE % len(entries)
+        counted = is_counted(entries[index])
+        if counted and not is_counted(new):
+            self.pool.put_page(pa)
+        elif not counted and is_counted(new):
+            self.pool.get_page(pa)
+        entries[index] = new
 
     # The boundary.
 
@@ -396,15 +451,22 @@ class _World:
     def warn(self, where: str) -> None:
         self._complain(WARN, zlib.crc32(where.encode()), 0, f"WARN at {where}")
 
+    def _fails(self) -> bool:
+        """Whether this allocation is the one that the program lets fail."""
+        if not self.allocs_to_failure:
+            return False
+        self.allocs_to_failure -= 1
+        return not self.allocs_to_failure
+
     def zalloc_page(self, cache: Memcache | None) -> int | None:
         self._spend()
-        pa = self.pool.zalloc_page(cache)
+        pa = None if self._fails() else self.pool.zalloc_page(cache)
         self._events.extend((ALLOC, NO_PAGE if pa is None else pa, 0))
         return pa
 
     def zalloc_pages_exact(self, size: int) -> int | None:
         self._spend()
-        pa = self.pool.zalloc_pages_exact(size)
+        pa = None if self._fails() else self.pool.zalloc_pages_exact(size)
         self._events.extend((ALLOC_EXACT, NO_PAGE if pa is None else pa, size))
         return pa
 

@@ -41,6 +41,8 @@ class Kind(enum.Enum):
     UNLINKED = "unlinked table"
     SWITCH = "on or off"
     PTE = "page-table entry"
+    NTH = "which one, counted from 1"
+    PLANTED = "what an entry becomes"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -71,6 +73,11 @@ VISIT_FLAG_BITS: Final[Mapping[str, int]] = {
 }
 """enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h)."""
 
+PLANTED_NAMES: Final[Mapping[str, int]] = {"locked": 1 << 10, "table": 0b11}
+"""Entries with a name of their own: one that another CPU holds (KVM_INVALID_PTE_LOCKED), and one that points to a
+table. What reads as a table must not say where that is: it is always a fresh page of the pool. At level 3 the same
+bits are a page, at any address."""
+
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
     Kind.PROT: PROT_BITS,
     Kind.MAP_FLAGS: MAP_FLAG_BITS,
@@ -87,6 +94,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.LEVEL: 3,
     Kind.UNLINKED: MAX_UNLINKED - 1,
     Kind.SWITCH: 1,
+    Kind.NTH: 0xFFF,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -151,7 +159,7 @@ OPS: Final = (
             Arg("flags", Kind.MAP_FLAGS, default=0),
         ),
         "map [ipa, ipa+size) to phys, splitting blocks and merging tables as needed",
-        weight=86,
+        weight=80,
     ),
     OpDef(3, "unmap", (_IPA, _SIZE), "remove every mapping and owner annotation in the range", weight=28),
     OpDef(
@@ -222,9 +230,30 @@ OPS: Final = (
         "free an unlinked table: the n-th that the program made or failed to make, from 0",
         weight=2,
     ),
-    OpDef(18, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
-        19, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+        18,
+        "fail_alloc",
+        (Arg("nth", Kind.NTH),),
+        "let the n-th page allocation from here on fail, in whatever op that is; 0 takes it back",
+        weight=2,
+    ),
+    OpDef(
+        19,
+        "plant",
+        (_IPA, Arg("level", Kind.LEVEL), Arg("pte", Kind.PLANTED)),
+        "write an entry of the tree as somebody else would, with its page's references",
+        weight=2,
+    ),
+    OpDef(
+        20,
+        "link",
+        (_IPA, Arg("table", Kind.UNLINKED)),
+        "let the entry for ipa, of the level that the unlinked table was made for, point to it",
+        weight=1,
+    ),
+    OpDef(21, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        22, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
     ),
 )
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from harness.errors import BadInput
 from harness.machine import KNOBS_BY_NAME, Machine
-from harness.ops import FLAG_NAMES, OPS_BY_NAME, U64_MAX, Arg, Kind, Op
+from harness.ops import FLAG_NAMES, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, Arg, Kind, Op
 from harness.program import MAX_OPS, Program
 
 FORMAT_VERSION: Final = 1
@@ -34,8 +34,9 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
-_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED})
+_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH})
 _SWITCH: Final = ("off", "on")
+_PLANTED_BY_VALUE: Final = {value: name for name, value in PLANTED_NAMES.items()}
 
 
 class MalformedProgram(BadInput):
@@ -131,6 +132,8 @@ def format_value(kind: Kind, value: int) -> str:
         return str(value)
     if kind is Kind.SWITCH:
         return _SWITCH[value]
+    if kind is Kind.PLANTED and value in _PLANTED_BY_VALUE:
+        return _PLANTED_BY_VALUE[value]
     return format_size(value) if kind in (Kind.SIZE, Kind.PAGEWISE_SIZE) else f"{value:#x}"
 
 
@@ -286,8 +289,12 @@ class _Parser:
             return self._flags(arg.kind, token)
         if arg.kind is Kind.SWITCH:
             return self._named(arg.name, _SWITCH, token)
+        if arg.kind is Kind.SPLIT_CACHE and token.text == "none":
+            raise self._error(token.column, "expected pages: without a cache, Linux would read NULL")
         if arg.kind is Kind.CACHE:
             value = 0 if token.text == "none" else self._number(token) + 1
+        elif arg.kind is Kind.PLANTED and token.text in PLANTED_NAMES:
+            value = PLANTED_NAMES[token.text]
         else:
             value = self._number(token)
         if not arg.allows(value):

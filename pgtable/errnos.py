@@ -5,6 +5,7 @@ Operations return them negated; 0 means success.
 
 from typing import Final
 
+ENOENT: Final = 2
 EAGAIN: Final = 11
 ENOMEM: Final = 12
 EINVAL: Final = 22

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EAGAIN, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.geometry import LAST_LEVEL, Geometry
 from pgtable.memory import Memcache
 from pgtable.walker import Walk
@@ -26,7 +26,7 @@ class Splitter:
     normal memory, whatever the block was.
     """
 
-    __slots__ = ("_cache", "_create", "_entry", "_free", "_geometry")
+    __slots__ = ("_cache", "_create", "_entry", "_free", "_geometry", "_warn_once")
 
     def __init__(
         self,
@@ -35,18 +35,26 @@ class Splitter:
         cache: Memcache,
         create_unlinked: CreateUnlinked,
         free_unlinked: Callable[[int, int], None],
+        warn_once: Callable[[str], None],
     ) -> None:
         self._entry = entry
         self._geometry = geometry
         self._cache = cache
         self._create = create_unlinked
         self._free = free_unlinked
+        self._warn_once = warn_once
 
     def visit(self, walk: Walk, visit: int) -> int:
-        """The visitor, for LEAF. -ENOMEM when the cache runs out; what was split until then stays."""
+        """The visitor, for LEAF. -ENOMEM when the cache runs out; what was split until then stays.
+
+        -EINVAL, with a warning, for a leaf above the levels that have blocks, which somebody else must have put there.
+        """
         old, level = walk.old, walk.level
         if level == LAST_LEVEL or not pte.is_valid(old):
             return 0
+        if level < self._geometry.min_block_level:
+            self._warn_once("stage2_block_get_nr_page_tables")
+            return -EINVAL
         pages = len(self._cache.pages)
         if not pages:
             return -ENOMEM

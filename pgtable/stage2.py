@@ -7,9 +7,9 @@ from pgtable import pte
 from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOENT, ENOMEM
 from pgtable.features import Features
-from pgtable.geometry import GRANULE_4K, U64, Geometry
+from pgtable.geometry import ENTRY_SIZE, GRANULE_4K, U64, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool, WildAccess
@@ -298,6 +298,24 @@ class Stage2:
         self._version.require("tlb_flush_vmid_range")
         self._entry.tlbi_range(addr & U64, size & U64)
 
+    def locate(self, addr: int, level: int) -> tuple[int, int]:
+        """Where the entry of this level is that translates addr: (0, its physical address), or (-errno, 0).
+
+        -EINVAL where no such entry can be: without a root, above it, or for an addr beyond the limit; -ENOENT where
+        the walk of addr ends above that level.
+        """
+        if self.root is None or not 0 <= addr < 1 << self.ia_bits or level < self.start_level:
+            return -EINVAL, 0
+        geometry = self._geometry
+        page = geometry.root_index(addr, self.ia_bits, self.start_level)
+        table = self.root + page * geometry.page_size
+        for above in range(self.start_level, level):
+            entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
+            if not pte.is_table(entry, above):
+                return -ENOENT, 0
+            table = pte.to_phys(entry)
+        return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
+
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
         """The entry, not a table, that decides about addr's page: (ret, pte, level).
 
@@ -341,7 +359,9 @@ class Stage2:
         Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
         """
         self._version.require("split")
-        splitter = Splitter(self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked)
+        splitter = Splitter(
+            self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked, self._warn_once
+        )
         ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
         self._hooks.dsb("ishst")
         return ret

@@ -46,7 +46,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "ops.c", "checks.c")
+_BRIDGE_FILES: Final = ("boundary.c", "faults.c", "ops.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
 _COMMON_FLAGS: Final = (

@@ -15,11 +15,15 @@ from harness.ops import FLAG_NAMES, OPS, Kind
 
 HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
 
+_OURS: Final = frozenset({"fail_alloc", "plant"})
+"""Operations that need nothing of the kernel."""
+
 _FUNCTIONS: Final[Mapping[str, str]] = {
     "init": "__kvm_pgtable_stage2_init",
     "get_leaf": "kvm_pgtable_get_leaf",
     "walk": "kvm_pgtable_walk",
     "tlb_flush_vmid_range": "kvm_tlb_flush_vmid_range",
+    "link": "kvm_pgtable_stage2_create_unlinked",
 }
 """What carries out an operation, where it is not called kvm_pgtable_stage2_OP."""
 
@@ -42,6 +46,7 @@ _FORMS: Final[Mapping[str, str]] = {
     "MAP_FLAGS": r"\bkvm_pgtable_stage2_map\([^)]*\bkvm_pgtable_walk_flags\b",
     "SIGNED_LEVELS": r"\bkvm_pgtable_get_leaf\([^)]*\bs8 \*",
     "FREE_UNLINKED_TABLE": r"\(\*free_unlinked_table\)",
+    "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
     "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
 }
 """Where the same operation is called or answered otherwise: what the test kernel asks as S2FUZZ_HAS_…, and where the
@@ -67,7 +72,9 @@ def declared(root: Path) -> Declared:
     text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
     words = frozenset(re.findall(r"\w+", text))
     forms = {name: bool(re.search(pattern, text)) for name, pattern in _FORMS.items()}
-    functions = {op.name: _FUNCTIONS.get(op.name, f"kvm_pgtable_stage2_{op.name}") for op in OPS}
+    functions = {
+        op.name: _FUNCTIONS.get(op.name, f"kvm_pgtable_stage2_{op.name}") for op in OPS if op.name not in _OURS
+    }
     lacks = {name for name, needed in {**functions, **_ENUMERATORS}.items() if needed not in words}
     if not forms["MAP_FLAGS"]:
         lacks |= {flag_word(Kind.MAP_FLAGS, name) for name in FLAG_NAMES[Kind.MAP_FLAGS]}

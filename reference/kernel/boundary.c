@@ -5,7 +5,6 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
-#include "declared.h"
 #include "boundary.h"
 
 struct s2fuzz_machine s2fuzz_machine;
@@ -28,7 +27,7 @@ void boundary(void)
 	budget_left--;
 }
 
-static void event(enum event kind, u64 a, u64 b)
+void event(enum event kind, u64 a, u64 b)
 {
 	boundary();
 	op_event(kind, a, b);
@@ -111,7 +110,9 @@ static void *zalloc_page(void *arg)
 	void *page;
 
 	boundary();
-	if (!cache)
+	if (fault_fails_now())
+		page = NULL;
+	else if (!cache)
 		page = page_or_null(pool_alloc());
 	else
 		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
@@ -125,7 +126,7 @@ static void *zalloc_pages_exact(size_t size)
 
 	boundary();
 	last_exact_size = size;
-	pa = pool_alloc_exact(size);
+	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
 }

@@ -3,9 +3,36 @@
 #ifndef S2FUZZ_BOUNDARY_H
 #define S2FUZZ_BOUNDARY_H
 
+#include "declared.h"
+
+/* What pgtable.c keeps to itself in some trees. */
+#ifndef KVM_PGTABLE_LAST_LEVEL
+#define KVM_PGTABLE_LAST_LEVEL 3
+#endif
+#if !S2FUZZ_HAS_PHYS_TO_PTE
+static inline kvm_pte_t kvm_phys_to_pte(u64 pa)
+{
+	kvm_pte_t high = PAGE_SHIFT == 16 ? FIELD_PREP(KVM_PTE_ADDR_51_48, pa >> 48) : 0;
+
+	return (pa & KVM_PTE_ADDR_MASK) | high;
+}
+#endif
+
 extern struct kvm_pgtable_mm_ops mm_ops;
 
 /* What the last zalloc_pages_exact() was asked for: init's is the size of the root. */
 extern u64 last_exact_size;
+
+/* Counts against the budget, then records. */
+void event(enum event kind, u64 a, u64 b);
+
+/* faults.c: what a program lets go wrong. */
+void faults_reset(void);
+void fault_fail_alloc(u64 nth);
+bool fault_fails_now(void);
+bool fault_is_table(kvm_pte_t pte, s8 level);
+s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **ptep);
+s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
+void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 
 #endif

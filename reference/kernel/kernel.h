@@ -98,6 +98,7 @@ void pool_get(u64 pa);
 void pool_put(u64 pa);
 u64 pool_count(u64 pa);
 void *pool_to_virt(u64 pa);
+bool pool_has(u64 pa);
 u64 pool_to_phys(const void *va);
 void pool_check_poison(void);
 u64 pool_allocs(void);

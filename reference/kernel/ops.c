@@ -4,7 +4,6 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
-#include "declared.h"
 #include "boundary.h"
 
 #define FIELD(name, initial) u64 name;
@@ -271,6 +270,37 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 }
 #endif
 
+static s64 op_fail_alloc(const struct args_fail_alloc *args)
+{
+	fault_fail_alloc(args->nth);
+	return 0;
+}
+
+static s64 op_plant(const struct args_plant *args)
+{
+	kvm_pte_t *ptep;
+
+	return fault_locate(&pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
+}
+
+#if S2FUZZ_HAS_link
+static s64 op_link(const struct args_link *args)
+{
+	struct unlinked *made = args->table < unlinked_made ? &unlinked[args->table] : NULL;
+	kvm_pte_t *ptep;
+	s64 ret;
+
+	if (!made || !made->table)
+		return -EBADF;
+	ret = fault_locate(&pgt, args->ipa, made->level, &ptep);
+	if (ret)
+		return ret;
+	fault_write(ptep, kvm_phys_to_pte(pool_to_phys(made->table)) | 3);
+	made->table = NULL;
+	return 0;
+}
+#endif
+
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
@@ -378,6 +408,7 @@ static void reset(void)
 	s2fuzz_machine.hw_af = config.hw_af;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
+	faults_reset();
 }
 
 static bool read_config(struct reader *reader)

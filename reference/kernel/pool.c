@@ -199,6 +199,11 @@ void *pool_to_virt(u64 pa)
 	return (void *)(index == NO_PAGE ? pa | OUTSIDE : (u64)page_words(index) + pa % POOL_PAGE_SIZE);
 }
 
+bool pool_has(u64 pa)
+{
+	return page_at(pa) != NO_PAGE;
+}
+
 u64 pool_to_phys(const void *va)
 {
 	u64 offset = (u64)va - POOL_MEMORY;

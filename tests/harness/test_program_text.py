@@ -123,6 +123,11 @@ def test_sizes_in_canonical_form(value: int, text: str) -> None:
         (Kind.PROT, PROT_BITS["sw3"] | PROT_BITS["device"], "device+sw3"),
         (Kind.VISIT_FLAGS, 7, "leaf+table_pre+table_post"),
         (Kind.IPA, 0, "0x0"),
+        (Kind.NTH, 12, "12"),
+        (Kind.PLANTED, 0x400, "locked"),
+        (Kind.PLANTED, 3, "table"),
+        (Kind.PLANTED, 0x404, "0x404"),
+        (Kind.PTE, 0x400, "0x400"),
     ],
 )
 def test_values_in_canonical_form(kind: Kind, value: int, text: str) -> None:
@@ -144,6 +149,9 @@ MALFORMED = [
     ("\n  s2 2\n", 2, 6, "expected format version 1, got `2`"),
     ("s2 1\nmpa ipa=0\n", 2, 1, f"expected an op ({OP_NAMES}), got `mpa`"),
     ("s2 1\ns2 1\n", 2, 1, f"expected an op ({OP_NAMES}), got `s2`"),
+    ("s2 1\nplant ipa=0 level=3 pte=x\n", 2, 25, "expected a number (0x…, or decimal, with K, M, G or T), got `x`"),
+    ("s2 1\nfail_alloc nth=4096\n", 2, 16, "`4096` is out of range for nth"),
+    ("s2 1\nsplit ipa=0 size=4K mc=none\n", 2, 24, "expected pages: without a cache, Linux would read NULL"),
     ("s2 1\nunmap ipa=0x0\n", 2, 14, "expected size=… for unmap"),
     ("s2 1\nmap ipa=0 size=1 phys=0 # no prot\n", 2, 24, "expected prot=… for map"),
     ("s2 1\nunmap ipa=0 size=1 ipa=1\n", 2, 20, "ipa is given twice"),

@@ -179,3 +179,12 @@ def test_a_split_forgets_the_memory_type(make_world, prot, kept):
     world.s2.test_clear_young(0, BLOCK, make_old=True)
     assert world.s2.split(0, BLOCK, world.cache) == 0
     assert world.s2.get_leaf(0)[1] == leaf(PA, kept, 3), "and the age"
+
+
+def test_a_leaf_above_the_blocks_is_not_split(make_world):
+    """Nobody who uses Linux puts one there."""
+    world = make_world(48, cached=2)
+    world.table(world.s2.root)[1] = leaf(0, RW, 0)
+    assert world.s2.split(1 << 39, PAGE, world.cache) == -22
+    assert world.s2.split(1 << 39, PAGE, world.cache) == -22
+    assert world.kinds() == ["warn", "dsb", "dsb"]

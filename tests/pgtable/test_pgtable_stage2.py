@@ -705,3 +705,17 @@ def test_pages_against_a_dictionary(new_world, ops):
                 assert entry == leaf_pte(want[0], leaf_attrs(want[1], True), 3)
             else:
                 assert entry == (4 if want == "owned" else 0)
+
+
+def test_an_entry_is_located(make_world):
+    world = make_world(40)
+    addr = (1 << 39) + 0x60_5000
+    assert world.s2.map(addr, PAGE, 0, Prot.R, world.cache) == 0
+    found = [world.s2.locate(addr + 7, level) for level in (1, 2, 3)]
+    assert found[0] == (0, world.s2.root + PAGE)
+    assert found[1] == (0, to_phys(world.table(found[0][1])[0]) + 3 * 8)
+    assert world.table(found[2][1])[5] == world.s2.get_leaf(addr)[1]
+    assert world.s2.locate(addr, 0) == world.s2.locate(1 << 40, 1) == (-22, 0)
+    assert world.s2.locate(0, 2) == (-2, 0)
+    world.s2.destroy()
+    assert world.s2.locate(addr, 1) == (-22, 0)

@@ -85,6 +85,8 @@ SPECIAL: Final = {
     "no hardware flag": Program((*_TABLES, map_op(0x3000, prot=RWX)), Machine.of(hw_af=0)),
     "nothing offered": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0, tlb_range=0, hw_af=0)),
     "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),
+    "allocation fails": Program((Op.of("fail_alloc", nth=2), map_op(0), map_op(0), Op.of("fail_alloc", nth=1), INIT)),
+    "tampered with": Program((map_op(0), Op.of("plant", ipa=0, level=3, pte=1 << 10), map_op(0), unmap_op(0, BLOCK))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
 }
 """By what is special about them."""

@@ -105,7 +105,7 @@ def test_a_changed_header_is_noticed(user_tree: Path, scratch_cache: Path) -> No
     steps: list[str] = []
     changed = build(prepare(KernelChoice(str(user_tree))), progress=steps.append)
     assert steps == [
-        *(f"compiling {name}" for name in ("boundary.c", "ops.c", "checks.c", "pgtable.c")),
+        *(f"compiling {name}" for name in ("boundary.c", "faults.c", "ops.c", "checks.c", "pgtable.c")),
         "linking kernel.elf",
     ]
     assert changed.sha256 != first.sha256

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What a program lets go wrong: allocations that fail, and entries that somebody else has written. harness/model.py and
+ * Stage2.locate() in pgtable/stage2.py are its twins. */
+#define S2FUZZ_HOSTED_SIDE
+#include <asm/kvm_pgtable.h>
+#include "kernel.h"
+#include "boundary.h"
+
+static u64 allocs_to_failure; /* counted from the next one; 0: none fails */
+
+void faults_reset(void)
+{
+	allocs_to_failure = 0;
+}
+
+void fault_fail_alloc(u64 nth)
+{
+	allocs_to_failure = nth;
+}
+
+bool fault_fails_now(void)
+{
+	return allocs_to_failure && !--allocs_to_failure;
+}
+
+bool fault_is_table(kvm_pte_t pte, s8 level)
+{
+	return level < KVM_PGTABLE_LAST_LEVEL && (pte & 3) == 3;
+}
+
+static u64 index_at(u64 ipa, s8 level)
+{
+	return (ipa >> kvm_granule_shift(level)) & (PTRS_PER_PTE - 1);
+}
+
+/* Where the entry of that level is that translates `ipa`. -EINVAL where no such entry can be; -ENOENT where the walk of
+ * `ipa` ends above that level, or leads out of the pool (as only a bug of a hosted file can make it). */
+s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **ptep)
+{
+	kvm_pte_t *table = (kvm_pte_t *)pgt->pgd;
+
+	if (!table || ipa >= BIT(pgt->ia_bits) || level < pgt->start_level)
+		return -EINVAL;
+	table += (ipa >> kvm_granule_shift(pgt->start_level - 1)) * PTRS_PER_PTE;
+	for (s8 at = pgt->start_level; at < level; at++) {
+		kvm_pte_t pte = table[index_at(ipa, at)];
+
+		if (!fault_is_table(pte, at) || !pool_has(kvm_pte_to_phys(pte)))
+			return -ENOENT;
+		table = pool_to_virt(kvm_pte_to_phys(pte));
+	}
+	*ptep = &table[index_at(ipa, level)];
+	return 0;
+}
+
+/* Writes an entry, and keeps the references of its page by the rule for counted entries. */
+void fault_write(kvm_pte_t *ptep, kvm_pte_t pte)
+{
+	u64 pa = pool_to_phys(ptep);
+
+	event(event_planted, pa, pte);
+	if (*ptep && !pte)
+		pool_put(pa);
+	else if (!*ptep && pte)
+		pool_get(pa);
+	*(volatile kvm_pte_t *)ptep = pte;
+}
+
+/* Writes an entry. A table must have no address: it gets a fresh page's, for any other could make the hosted file read
+ * what is no table. */
+s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
+{
+	u64 child;
+
+	if (fault_is_table(pte, level)) {
+		if (kvm_pte_to_phys(pte))
+			return -EFAULT;
+		boundary();
+		child = pool_alloc();
+		op_event(event_zalloc_page, child, 0);
+		if (child == NO_PAGE)
+			return -ENOMEM;
+		pte |= kvm_phys_to_pte(child);
+	}
+	fault_write(ptep, pte);
+	return 0;
+}
