@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,7 @@ from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
@@ -36,6 +36,8 @@ from harness.judge import Judge, Unconfirmed
 from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
+from harness.weighing import outcome_table
+from harness.weighing import weigh as weigh_program
 from reference.build import FLAVOURS
 from reference.shell import Shell
 from reference.sources import SUPPORTED
@@ -370,6 +372,39 @@ def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
         except TargetDied as error:
             click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
             return FINDING
+    return OK
+
+
+@cli.command()
+@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.option(
+    "--ways",
+    metavar="WAY,…",
+    help=f"The model with these ways to record owners, beside the kernel {DEFAULT_LINUX}.  [default: all of them]",
+)
+@click.option("--sides", metavar="A,B,…", help="Other sides instead: any that `s2fuzz run` takes, any number.")
+def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> int:
+    """Weigh sides that are meant to differ: what a program comes to on each, and what that takes.
+
+    Memory mapped and recorded as somebody else's in the end, and whether it is as on the first side; tables; events.
+    model:6.12+flag is the model with another way to record owners; docs/ownership.md describes them.
+    """
+    if ways is not None and sides is not None:
+        raise BadInput("--ways and --sides exclude each other")
+    chosen = ownership_sides(ways) if sides is None else [parse_side(text) for text in sides.split(",")]
+    loaded = [(path, program_in(path)) for path in programs]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(closing(side.open(_say))) for side in chosen]
+        for number, (path, program) in enumerate(loaded):
+            if len(loaded) > 1:
+                click.echo(f"{os.linesep if number else ''}{path}:")
+            try:
+                outcomes = [weigh_program(side, program) for side in opened]
+            except TargetDied as error:
+                click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
+                return FINDING
+            for line in outcome_table([side.name for side in chosen], outcomes):
+                click.echo(line)
     return OK
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fuzz.sides import Side, from_configuration, model_for, to_configuration
+from fuzz.sides import Side, follow, from_configuration, to_configuration
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor
@@ -110,5 +110,5 @@ def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path
     what = chosen[index].what if linux is None else linux
     chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
     if linux is not None:
-        chosen = [replace(side, what=model_for(linux)) if side.kind == "model" else side for side in chosen]
+        chosen = [follow(side, linux) for side in chosen]
     return chosen[0], chosen[1]

@@ -1,6 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `kernel:VERSION`, `kernel:TREE` or `kernel:GITDIR@REV`.
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
+`kernel:GITDIR@REV`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from harness.errors import BadInput
 from harness.executor import Executor
 from harness.model import MODELLED, Model
 from harness.offer import Offer
+from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS, Image, build
 from reference.declared import declared
 from reference.executor import Reference
@@ -90,6 +92,14 @@ def model_for(linux: str) -> str:
     return version[0] if version and version[0] in MODELLED else MODEL_VERSION
 
 
+def follow(side: Side, linux: str) -> Side:
+    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners."""
+    if side.kind != "model":
+        return side
+    _, plus, way = side.what.partition("+")
+    return replace(side, what=f"{model_for(linux)}{plus}{way}")
+
+
 def _absolute(what: str) -> str:
     """A kernel's folder by its full name, so that a finding can be replayed from anywhere."""
     head, at, revision = what.rpartition("@")
@@ -126,6 +136,12 @@ def choose_sides(
     if kernels:
         chosen[kernels[-1]] = replace(chosen[kernels[-1]], patches=patches, pgtable=pgtable)
     return chosen[0], chosen[1]
+
+
+def ownership_sides(ways: str | None = None) -> list[Side]:
+    """The default kernel, and the model with these ways to record owners, or with each."""
+    names = OWNERSHIPS if ways is None else ways.split(",")
+    return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{MODEL_VERSION}+{name}") for name in names)]
 
 
 def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:

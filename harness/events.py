@@ -84,6 +84,7 @@ STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEA
 """By the kinds of `pgtable.Hooks.pte_store`."""
 STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
 """Events whose arguments are the address of an entry and what it becomes."""
+TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {
     "oshld": 0b0001,

@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from harness.errors import BadInput
@@ -51,11 +52,14 @@ from harness.offer import Offer, flag_word
 from harness.ops import FLAG_NAMES, INIT, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 from pgtable import (
+    OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
     LinuxVersion,
     Memcache,
+    Ownership,
+    OwnershipStage2,
     PagePool,
     Stage2,
     Stage2Flags,
@@ -97,14 +101,22 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    Raises BadInput for a version that is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
+    what is not modelled.
     """
 
     def __init__(self, version: str = "6.12") -> None:
-        if version not in VERSIONS:
+        number, plus, ownership = version.partition("+")
+        if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
-        self.version: LinuxVersion = VERSIONS[version]
+        if plus and ownership not in OWNERSHIPS:
+            raise BadInput(f"model:{version}: the ways to record owners are {', '.join(OWNERSHIPS)}")
+        self.version: LinuxVersion = VERSIONS[number]
+        if plus and not self.version.locks_entries:
+            raise BadInput(f"model:{version}: ways to record owners are not modelled for {number}")
         self.offer = _offer(self.version)
+        self.ownership = OWNERSHIPS[ownership] if plus else None
+        """None for Linux's own, at full speed."""
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -116,7 +128,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"model:{self.version.name}"
+        way = f"+{self.ownership.name}" if self.ownership else ""
+        return f"model:{self.version.name}{way}"
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -155,7 +168,7 @@ class Model:
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
         assert self._program is not None, "start a program first"
-        world = _World(self._program, self.version, self._pool(self._program.machine))
+        world = _World(self._program, self.version, self._pool(self._program.machine), self.ownership)
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -189,7 +202,9 @@ class _World:
     as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
-    def __init__(self, program: Program, version: LinuxVersion, pool: PagePool) -> None:
+    def __init__(
+        self, program: Program, version: LinuxVersion, pool: PagePool, ownership: Ownership | None = None
+    ) -> None:
         machine = program.machine
         features = Features(
             fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
@@ -202,7 +217,8 @@ class _World:
         self.vtcr = get_vtcr(machine["ia_bits"], features)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
-        self.stage2 = Stage2(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+        self.stage2: Stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}

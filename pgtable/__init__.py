@@ -16,6 +16,7 @@ from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
+from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_1, LINUX_6_12, VERSIONS, LinuxVersion
@@ -26,6 +27,7 @@ __all__ = [
     "GRANULE_4K",
     "LINUX_6_1",
     "LINUX_6_12",
+    "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
     "Entries",
@@ -37,6 +39,8 @@ __all__ = [
     "Memcache",
     "MmOps",
     "NullHooks",
+    "Ownership",
+    "OwnershipStage2",
     "PagePool",
     "Prot",
     "Stage2",

@@ -113,23 +113,24 @@ class Mapper:
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
-        old = walk.old
         phys = self._phys + walk.addr - walk.start
-        has_page = phys < pte.PHYS_END
-        if has_page:
-            new = phys | (self._page if walk.level == LAST_LEVEL else self._block)
-            # The same page with at most other permissions: the guest faults again if it must, and
-            # that fault relaxes them without break-before-make.
-            if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
-                return -EAGAIN
-        else:
-            new = self._owner
+        if phys < pte.PHYS_END:
+            return self._put(walk, phys | (self._page if walk.level == LAST_LEVEL else self._block), phys)
+        return self._put(walk, self._owner, None)
+
+    def _put(self, walk: Walk, new: int, phys: int | None) -> int:
+        """Give the entry a new leaf, for memory at phys or for none."""
+        old = walk.old
+        # The same page with at most other permissions: the guest faults again if it must, and that
+        # fault relaxes them without break-before-make.
+        if pte.is_valid(old) and not (old ^ new) & ~pte.PERMS:
+            return -EAGAIN
         if not (old ^ new) & pte.HARDWARE and not walk.flags & SHARED:
             self._store_software_bits(walk, new)
             return 0
         if not self._entry.try_break(walk):
             return -EAGAIN
-        if has_page and not walk.flags & SKIP_CMO:
+        if phys is not None and not walk.flags & SKIP_CMO:
             for maintain in self._cache_maintenance:
                 self._mm_ops.follow(phys)
                 maintain(phys, walk.size)

@@ -73,7 +73,7 @@ class Stage2:
         "_hooks",
         "_identity",
         "_implied_flags",
-        "_mapper_class",
+        "_make_mapper",
         "_mm_ops",
         "_releaser",
         "_unmapper",
@@ -86,6 +86,8 @@ class Stage2:
         "root_pages",
         "start_level",
     )
+
+    _mapper_class = Mapper
 
     def __init__(
         self,
@@ -126,7 +128,9 @@ class Stage2:
             defer_tlbi=self._defer_tlbi,
             table_tlbi_level=version.table_tlbi_level,
         )
-        self._mapper_class = Mapper if version.locks_entries else ClearingMapper
+        if not version.locks_entries and self._mapper_class is not Mapper:
+            raise ValueError(f"Linux {version.name} is modelled with its own way to record owners only")
+        self._make_mapper = self._mapper_class if version.locks_entries else ClearingMapper
         self._walk_flags = int(version.walk_flags)
         # What ends a walk where nobody can say whether -EAGAIN should.
         self._implied_flags = HANDLE_FAULT & ~self._walk_flags
@@ -212,6 +216,9 @@ class Stage2:
             raise ValueError(f"owner_id must be 0..{_MAX_U8}, not {owner_id}")
         if owner_id > self._version.max_owner_id:
             return -EINVAL
+        return self._record_owner(addr, size, cache, owner_id)
+
+    def _record_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
         mapper = self._mapper(cache, pte.PHYS_INVALID, owner_id=owner_id, force_pages=True)
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
 
@@ -408,7 +415,7 @@ class Stage2:
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
     ) -> Mapper:
-        return self._mapper_class(
+        return self._make_mapper(
             self._entry,
             self._mm_ops,
             self._hooks,

@@ -51,6 +51,24 @@ def test_run_agrees(program: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["split.s2"], "nothing else is written"
 
 
+def test_weigh_compares_any_number_of_sides(program: Path, tmp_path: Path) -> None:
+    ways = s2fuzz("weigh", program, "--ways", "linux,flag", cwd=tmp_path)
+    assert ways.returncode == 0, ways.stderr
+    header, *rows = ways.stdout.splitlines()
+    assert header.split()[:4] == ["side", "as", "first", "mapped"]
+    assert [row.split()[0] for row in rows] == ["kernel:6.12", "model:6.12+linux", "model:6.12+flag"]
+    assert len({tuple(row.split()[1:]) for row in rows}) == 1, "nobody owns anything"
+    several = s2fuzz("weigh", program, program, "--sides", "model:6.12", cwd=tmp_path)
+    assert [line.split()[0] for line in several.stdout.splitlines() if line] == [
+        f"{program}:",
+        "side",
+        "model:6.12",
+    ] * 2
+    for wrong in (("--ways", "none"), ("--ways", "flag", "--sides", "model:6.12"), ("--sides", "model")):
+        assert s2fuzz("weigh", program, *wrong, cwd=tmp_path).returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.s2"]
+
+
 def test_a_finding_is_filed_replayed_and_seen_to_be_gone(program: Path, broken_pgtable: Path, tmp_path: Path) -> None:
     result = s2fuzz("run", program, "--pgtable", broken_pgtable, "--out", tmp_path / "out", cwd=tmp_path)
     assert result.returncode == 1, result.stderr

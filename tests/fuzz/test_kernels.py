@@ -15,6 +15,7 @@ from fuzz.sides import choose_sides, model_of, offer_of
 from harness.codec import dialect_for
 from harness.errors import BadInput
 from harness.model import MODELLED
+from pgtable import LINUX_6_1, OWNERSHIPS, OwnershipStage2, PagePool, get_vtcr
 from reference.sources import SUPPORTED, KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
@@ -60,6 +61,15 @@ def test_another_kernel_brings_its_model() -> None:
     stored = choose_sides("6.12")
     assert with_kernel(stored, "6.1", (), None) == choose_sides("6.1")
     assert with_kernel(stored, None, (), Path("pgtable.c"))[0] == stored[0]
+
+
+def test_ways_to_record_owners_stay_with_their_model() -> None:
+    (model, _) = with_kernel(choose_sides(sides="model:6.12+flag,kernel:6.1"), "6.12", (), None)
+    assert model.name == "model:6.12+flag"
+    with pytest.raises(BadInput, match="not modelled for 6.1"):
+        choose_sides(sides="model:6.1+flag,kernel:6.1")[0].open()
+    with pytest.raises(ValueError, match="its own way"):
+        OwnershipStage2(get_vtcr(40), PagePool(0, 4), version=LINUX_6_1, ownership=OWNERSHIPS["flag"])
 
 
 def test_a_corpus_belongs_to_its_dialect(tmp_path: Path) -> None:

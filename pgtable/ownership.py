@@ -1,0 +1,200 @@
+"""Ways to record in a stage 2 who owns a page: Linux's, and those that were weighed before it (seed 000).
+
+All of them keep the owner in an invalid entry, and use map's walker to put it there. They differ in how the walker is
+told that it is to record and not to map, in what its check for blocks then makes of the physical address, and in what
+owner 0 means. docs/ownership.md compares them.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pgtable import pte
+from pgtable.errnos import EINVAL
+from pgtable.geometry import LAST_LEVEL, U64
+from pgtable.mapping import Mapper
+from pgtable.memory import Memcache
+from pgtable.stage2 import Stage2
+from pgtable.walker import LEAF, TABLE_PRE, Walk
+
+BIT_63: Final = 1 << 63
+PROT_NONE: Final = 1 << pte.SW_SHIFT
+"""The software bit that says that a page is somebody else's."""
+
+
+class Tells(enum.Enum):
+    """How the walker knows that a leaf is to record an owner."""
+
+    ADDRESS = "an address that no machine has"
+    FLAG = "a flag, with owner and address in a union"
+    OWNER = "an owner that is not 0"
+    PROT = "a protection of its own, with the address of a mapping"
+
+
+class Zero(enum.Enum):
+    """What `set_owner` does for owner 0, who owns everything by default."""
+
+    RECORD = "what it does for every owner: entries become 0"
+    UNMAP = "unmap"
+    MAP = "it maps, address 0 with no attributes, for nobody has filled those in"
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """One way to record owners.
+
+    name: how people choose it, for example with `s2fuzz weigh`. what: in words.
+    address: the one to record with, where Tells is ADDRESS.
+    advances: whether the walker adds the distance from the range's start to any address, wrapping at 2^64; otherwise
+        only to a real one.
+    must_align: whether any address must be aligned to a leaf's size; otherwise only a real one.
+    by_page: whether owners are recorded in pages only.
+    unmaps_by_owner: whether `unmap` is a `set_owner` of 0 (without a memcache, for unmap has none).
+    """
+
+    name: str
+    what: str
+    tells: Tells = Tells.ADDRESS
+    address: int = pte.PHYS_INVALID
+    advances: bool = False
+    must_align: bool = False
+    by_page: bool = False
+    zero: Zero = Zero.RECORD
+    unmaps_by_owner: bool = False
+
+
+OWNERSHIPS: Final[dict[str, Ownership]] = {
+    one.name: one
+    for one in (
+        Ownership("linux", "as Linux has it: address -1, pages only", by_page=True),
+        Ownership("prot-none", "PROT_NONE entries: one bit, the address stays", Tells.PROT, zero=Zero.UNMAP),
+        Ownership("flag", "a valid flag, owner and address in a union", Tells.FLAG),
+        Ownership(
+            "flag-unchecked",
+            "the same, block checks not taught of the flag",
+            Tells.FLAG,
+            advances=True,
+            must_align=True,
+        ),
+        Ownership("minus-one", "address -1, block checks taught of it"),
+        Ownership("minus-one-unchecked", "address -1, block checks as they were", advances=True, must_align=True),
+        Ownership("minus-one-advanced", "address -1, block checks taught, but the offset added to it", advances=True),
+        Ownership("bit-63", "address BIT(63), block checks taught of it", address=BIT_63),
+        Ownership(
+            "bit-63-unchecked",
+            "address BIT(63), block checks as they were",
+            address=BIT_63,
+            advances=True,
+            must_align=True,
+        ),
+        Ownership(
+            "nonzero",
+            "owner non-zero means invalid",
+            Tells.OWNER,
+            advances=True,
+            must_align=True,
+            zero=Zero.MAP,
+        ),
+        Ownership(
+            "nonzero-unmap",
+            "the same, set_owner(0) calls unmap",
+            Tells.OWNER,
+            advances=True,
+            must_align=True,
+            zero=Zero.UNMAP,
+        ),
+        Ownership("zero-unmaps", "as Linux, set_owner(0) calls unmap", by_page=True, zero=Zero.UNMAP),
+        Ownership("unmap-by-owner", "minus-one, unmap calls set_owner(0)", unmaps_by_owner=True),
+    )
+}
+"""By name."""
+
+
+class _OwnershipMapper(Mapper):
+    """A Mapper that asks how owners are recorded. It does without the short cuts."""
+
+    __slots__ = ("ownership", "records")
+
+    ownership: Ownership
+    records: bool
+    """Whether set_owner walks, and not map."""
+
+    def visit(self, walk: Walk, visit: int) -> int:
+        if visit != LEAF:
+            return super().visit(walk, visit)
+        if self._fits(walk):
+            return self._replace(walk)
+        if walk.level == LAST_LEVEL:
+            self._hooks.warn("stage2_map_walk_leaf")
+            return -EINVAL
+        return self._install_table(walk)
+
+    def _fits(self, walk: Walk) -> bool:
+        size, addr = walk.size, walk.addr
+        if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
+            return False
+        phys = self._address(walk)
+        return not phys & (size - 1) or not (self.ownership.must_align or self._is_page(phys))
+
+    def _replace(self, walk: Walk) -> int:
+        phys = self._address(walk)
+        if not self._is_page(phys):
+            return self._put(walk, self._owner, None)
+        phys &= pte.ADDR_MASK
+        new = phys | (self._page if walk.level == LAST_LEVEL else self._block)
+        # An entry of PROT_NONE is all that a leaf is, but for being valid.
+        return self._put(walk, new & ~pte.VALID, None) if self.records else self._put(walk, new, phys)
+
+    def _address(self, walk: Walk) -> int:
+        """Of the leaf to come, real or not."""
+        if self.ownership.advances or self._is_page(self._phys):
+            return self._phys + walk.addr - walk.start & U64
+        return self._phys
+
+    def _is_page(self, phys: int) -> bool:
+        """Whether it is the address of memory, as far as this way can tell."""
+        if self.ownership.tells is Tells.ADDRESS:
+            return phys < pte.PHYS_END
+        return self.ownership.tells is Tells.PROT or not self.records
+
+
+class OwnershipStage2(Stage2):
+    """A stage 2 that records owners in the way given; all else is as in `Stage2`, whose arguments it takes.
+
+    Where an entry of level 3 does not suit the way's own checks, operations warn and return -EINVAL.
+    """
+
+    __slots__ = ("_ownership",)
+    _mapper_class = _OwnershipMapper
+
+    def __init__(self, *arguments: Any, ownership: Ownership, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ownership = ownership
+
+    def unmap(self, addr: int, size: int) -> int:
+        """As in `Stage2`, or by recording owner 0."""
+        if self._ownership.unmaps_by_owner:
+            return self._record_owner(addr, size, None, 0)
+        return super().unmap(addr, size)
+
+    def _record_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
+        ownership = self._ownership
+        if not owner_id and ownership.zero is Zero.UNMAP:
+            return super().unmap(addr, size)
+        phys = {
+            Tells.ADDRESS: ownership.address,
+            Tells.FLAG: owner_id,
+            Tells.OWNER: 0,
+            # As in the host's stage 2, which it was for: addresses map to themselves.
+            Tells.PROT: self._geometry.page_align_down(addr),
+        }[ownership.tells]
+        attrs = pte.normal_memattr(self._fwb) | PROT_NONE if ownership.tells is Tells.PROT else 0
+        mapper = self._mapper(cache, phys, attrs=attrs, owner_id=owner_id, force_pages=ownership.by_page)
+        mapper.records = ownership.zero is not Zero.MAP or owner_id != 0
+        return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
+
+    def _mapper(self, cache: Memcache | None, phys: int, **parts: Any) -> _OwnershipMapper:
+        mapper = super()._mapper(cache, phys, **parts)
+        assert isinstance(mapper, _OwnershipMapper)
+        mapper.ownership, mapper.records = self._ownership, False
+        return mapper
