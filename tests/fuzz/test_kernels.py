@@ -12,7 +12,7 @@ from processes import s2fuzz
 from fuzz.corpus import check_codec
 from fuzz.filing import with_kernel
 from fuzz.sides import choose_sides, model_of, offer_of
-from harness.codec import dialect_for
+from harness.codec import CODEC, dialect_for
 from harness.errors import BadInput
 from harness.model import MODELLED
 from pgtable import LINUX_6_1, OWNERSHIPS, OwnershipStage2, PagePool, get_vtcr
@@ -66,7 +66,7 @@ def test_another_kernel_brings_its_model() -> None:
 def test_ways_to_record_owners_stay_with_their_model() -> None:
     (model, _) = with_kernel(choose_sides(sides="model:6.12+flag,kernel:6.1"), "6.12", (), None)
     assert model.name == "model:6.12+flag"
-    with pytest.raises(BadInput, match="not modelled for 6.1"):
+    with pytest.raises(BadInput, match="not modelled"):
         choose_sides(sides="model:6.1+flag,kernel:6.1")[0].open()
     with pytest.raises(ValueError, match="its own way"):
         OwnershipStage2(get_vtcr(40), PagePool(0, 4), version=LINUX_6_1, ownership=OWNERSHIPS["flag"])
@@ -77,7 +77,7 @@ def test_a_corpus_belongs_to_its_dialect(tmp_path: Path) -> None:
     check_codec(tmp_path / "corpus", old)
     (tmp_path / "corpus" / "input").write_bytes(b"\0")
     check_codec(tmp_path / "corpus", old)
-    with pytest.raises(BadInput, match="written by codec 3 no-create_unlinked"):
+    with pytest.raises(BadInput, match=f"written by codec {CODEC} no-create_unlinked"):
         check_codec(tmp_path / "corpus", new)
 
 
