@@ -133,11 +133,11 @@ class _OwnershipMapper(Mapper):
         size, addr = walk.size, walk.addr
         if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
             return False
-        phys = self._address(walk)
+        phys = self._phys_at(walk)
         return not phys & (size - 1) or not (self.ownership.must_align or self._is_page(phys))
 
     def _replace(self, walk: Walk) -> int:
-        phys = self._address(walk)
+        phys = self._phys_at(walk)
         if not self._is_page(phys):
             return self._put(walk, self._owner, None)
         phys &= pte.ADDR_MASK
@@ -145,7 +145,7 @@ class _OwnershipMapper(Mapper):
         # An entry of PROT_NONE is all that a leaf is, but for being valid.
         return self._put(walk, new & ~pte.VALID, None) if self.records else self._put(walk, new, phys)
 
-    def _address(self, walk: Walk) -> int:
+    def _phys_at(self, walk: Walk) -> int:
         """Of the leaf to come, real or not."""
         if self.ownership.advances or self._is_page(self._phys):
             return self._phys + walk.addr - walk.start & U64

@@ -219,6 +219,7 @@ COMMANDS = {
     "fmt": ["fmt", "p.s2"],
     "check": ["check", "p.s2"],
     "shell": ["shell"],
+    "weigh": ["weigh", "p.s2"],
 }
 
 
