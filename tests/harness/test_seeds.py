@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from seeds import SEEDS, refusal
 
 from harness.codec import FULL, decode, encode
 from harness.compare import Tier, leaked
-from harness.errors import BadInput
-from harness.executor import Executor
 from harness.judge import Judge
 from harness.machine import KNOBS_BY_NAME
 from harness.model import MODELLED, Model
@@ -22,17 +21,7 @@ from pgtable.pte import LOCKED
 from reference.executor import Reference
 
 CORPORA = Path(__file__).parents[2] / "corpora"
-SEEDS = sorted((CORPORA / "seeds").glob("*.s2"))
 every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
-
-
-def refusal(side: Executor, program: Program) -> str | None:
-    """What a side says that cannot run the program."""
-    try:
-        side.offer.check(program, side.name)
-    except BadInput as error:
-        return str(error)
-    return None
 
 
 def run(name: str, version: str = "6.12") -> tuple[Model, Observation]:
