@@ -56,6 +56,7 @@ from pgtable import (
     VERSIONS,
     Features,
     ForcePages,
+    LeafRun,
     LinuxVersion,
     Memcache,
     Ownership,
@@ -67,8 +68,8 @@ from pgtable import (
     get_vtcr,
     leaf_prot,
 )
-from pgtable.geometry import ENTRY_SIZE
-from pgtable.pte import is_counted, is_table, is_valid, table_pte, to_phys
+from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
+from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -235,6 +236,9 @@ class _World:
         self._outs: list[int] = []
         self._complaints: list[int] = []
         self._events: list[int] = []
+        self._pieces: list[array[int]] = []
+        """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
+        self._event_pieces: list[array[int]] = []
         self._broken = _NONE
         self._levels = 0
 
@@ -245,13 +249,15 @@ class _World:
                 break
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
-        return [memoryview(array("Q", self.words)), *self._observe_pages()], self.notes
+        self._pieces.append(array("Q", self.words))
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.notes
 
     def _observe_op(self, op: Op) -> bool:
         outs = self._outs
         outs.clear()
         self._complaints.clear()
         self._events.clear()
+        self._event_pieces.clear()
         self._levels = 0
         self._broken = _NONE
         over_budget, ret = 0, 0
@@ -262,8 +268,7 @@ class _World:
         self.words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
         self.words += outs
         self._observe_complaints()
-        self.words.append(len(self._events) // EVENT_WORDS)
-        self.words += self._events
+        self._observe_events()
         self.returns.append(None if over_budget else ret)
         self.levels.append(self._levels)
         return not over_budget and not (op.definition is INIT and ret)
@@ -272,6 +277,14 @@ class _World:
         self.words.append(len(self._complaints) // 3)
         self.words += self._complaints
         self._complaints.clear()
+
+    def _observe_events(self) -> None:
+        many = self._event_pieces
+        self.words.append((sum(map(len, many)) + len(self._events)) // EVENT_WORDS)
+        if many:
+            self._pieces += (array("Q", self.words), *many)
+            self.words.clear()
+        self.words += self._events
 
     def _observe_state(self) -> None:
         pool, words = self.pool, self.words
@@ -542,6 +555,37 @@ class _World:
                 self._count_shape(pa, level, new)
             else:
                 self._broken = pa, old
+
+    def fill(self, run: LeafRun) -> int:
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
+        lock = [] if run.lock is None else [STORES[run.lock], 0, LOCKED]
+        maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
+        spent_each = 2 + bool(lock) + 2 * len(maintenance)  # a maintenance is announced by `follow`
+        count = min(run.length, self.left // spent_each)
+        if not count or not self.pool.page_count(run.pa):
+            return 0
+        self.left -= count * spent_each
+        self.pool.get_page(run.pa, count)
+        leaf = lock.copy()
+        for kind in maintenance:
+            leaf += (kind, 0, run.size)
+        leaf += (GET, 0, 0, STORES["release"], 0, 0) if lock else (STORES["release"], 0, 0, GET, 0, 0)
+        events = array("Q", leaf) * count
+        where = array("Q", range(run.pa, run.pa + count * ENTRY_SIZE, ENTRY_SIZE))
+        stride = len(leaf)
+        if lock:
+            events[1::stride] = where
+        events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
+        events[stride - (1 if lock else 4) :: stride] = run.leaves(count)
+        for index in range(len(maintenance)):
+            at = len(lock) + EVENT_WORDS * index + 1
+            events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
+        self._event_pieces += (array("Q", self._events), events)
+        self._events.clear()
+        self._levels |= 2 << run.level
+        if run.level < LAST_LEVEL:
+            self.shape.blocks += count
+        return count
 
     def _count_shape(self, pa: int, level: int, new: int) -> None:
         broken_at, broken = self._broken

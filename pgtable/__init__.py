@@ -14,7 +14,7 @@ through `MmOps`, in the kernel's order.
 
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import Prot, describe, leaf_prot
@@ -35,6 +35,7 @@ __all__ = [
     "ForcePages",
     "Geometry",
     "Hooks",
+    "LeafRun",
     "LinuxVersion",
     "Memcache",
     "MmOps",

@@ -6,7 +6,6 @@ cleared and invalidated, one that is free is simply written, and a reference is 
 
 from pgtable import pte
 from pgtable.errnos import EAGAIN, ENOMEM
-from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.mapping import Mapper
 from pgtable.walker import LEAF, TABLE_POST, Walk
 
@@ -14,6 +13,7 @@ from pgtable.walker import LEAF, TABLE_POST, Walk
 class ClearingMapper(Mapper):
     """`Mapper` without locks; see there for the arguments."""
 
+    locks = False
     __slots__ = ()
 
     def _install_table(self, walk: Walk) -> int:
@@ -37,7 +37,8 @@ class ClearingMapper(Mapper):
         self._hooks.tlbi_vmid()
         self._mm_ops.follow(child)
         walk.explore(child, self._give_up, LEAF | TABLE_POST)
-        self._make_leaf(walk)
+        walk.old = 0
+        self._replace(walk)
         self._mm_ops.put_page(child)
         self._mm_ops.put_page(walk.pa)
         return 0
@@ -53,45 +54,21 @@ class ClearingMapper(Mapper):
             self._mm_ops.put_page(walk.pa)
         return 0
 
-    def _replace(self, walk: Walk) -> int:
-        if not self._changes_more_than_permissions(walk):
-            return -EAGAIN
-        self._clear(walk)
-        self._make_leaf(walk)
+    def _put(self, walk: Walk, new: int, phys: int | None) -> int:
+        old = walk.old
+        if pte.is_counted(old):
+            if pte.is_valid(old) and pte.is_valid(new) and not (old ^ new) & ~pte.PERMS:
+                return -EAGAIN
+            self._clear(walk)
+        # An invalid entry looks executable: the first page of memory is maintained for it.
+        for maintain in (self._mm_ops.icache_inval_pou,) if phys is None else self._cache_maintenance:
+            self._mm_ops.follow(phys or 0)
+            maintain(phys or 0, walk.size)
+        self._write(walk, new)
         return 0
 
-    def _fill(self, walk: Walk) -> int:
-        # A run of empty entries, as in `Mapper`.
-        stop = min(walk.stop, walk.index + (walk.end - walk.addr) // walk.size)
-        while True:
-            self._make_leaf(walk)
-            if walk.index + 1 >= stop or walk.entries[walk.index + 1]:
-                return 0
-            walk.index += 1
-            walk.pa += ENTRY_SIZE
-            walk.addr += walk.size
-
-    def _changes_more_than_permissions(self, walk: Walk) -> bool:
-        new = self._leaf(walk)
-        return not (pte.is_valid(walk.old) and pte.is_valid(new)) or (walk.old ^ new) & ~pte.PERMS != 0
-
-    def _leaf(self, walk: Walk) -> int:
-        phys = self._phys + walk.addr - walk.start
-        if phys >= pte.PHYS_END:
-            return self._owner
-        return phys | (self._page if walk.level == LAST_LEVEL else self._block)
-
-    def _make_leaf(self, walk: Walk) -> None:
-        """Write the leaf into an entry that translates nothing."""
-        new = self._leaf(walk)
-        phys = pte.to_phys(new)
-        # Also for an invalid entry, which looks executable: then it is about the first page of memory.
-        for maintain in self._cache_maintenance if pte.is_valid(new) else (self._mm_ops.icache_inval_pou,):
-            self._mm_ops.follow(phys)
-            maintain(phys, walk.size)
-        self._write(walk, new)
-
     def _write(self, walk: Walk, new: int) -> None:
+        """Fill an entry that translates nothing."""
         self._entry.store(walk, new, "release")
         if pte.is_counted(new):
             self._mm_ops.get_page(walk.pa)

@@ -1,9 +1,34 @@
 """What a page table tells the world as it works."""
 
-from typing import Final, Protocol
+from array import array
+from typing import Final, NamedTuple, Protocol
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level in `tlbi_vmid_ipa` when the entry's level must not be hinted (tlbflush.h: INT_MAX)."""
+
+
+class LeafRun(NamedTuple):
+    """Leaves for empty entries that follow one another in a table, and what comes with each of them.
+
+    pa: physical address of the first entry; level: of all; lock: the kind of the store that locks
+    each (`Hooks.pte_store`), None where nothing is locked; first: the value of the first leaf, each
+    further one is `size` more; phys: what the first one maps, `size` bytes each; length: how many.
+    dcache, icache: whether the memory of each is maintained so.
+    """
+
+    pa: int
+    level: int
+    lock: str | None
+    first: int
+    phys: int
+    size: int
+    length: int
+    dcache: bool
+    icache: bool
+
+    def leaves(self, count: int) -> "array[int]":
+        """The entries of the first `count` leaves."""
+        return array("Q", range(self.first, self.first + count * self.size, self.size))
 
 
 class Hooks(Protocol):
@@ -19,6 +44,14 @@ class Hooks(Protocol):
 
         kind is "plain" (WRITE_ONCE), "release" (smp_store_release) or "cmpxchg"; the last happens
         only if the entry still holds what its walk read.
+        """
+
+    def fill(self, run: LeafRun) -> int:
+        """A chance to take many leaves in one go: how many of the run, from its first on, were announced and their
+        references taken. The page table writes those, and goes on entry by entry; 0 is always right.
+
+        For each leaf that is: a store of pte.LOCKED, for each maintenance `follow` and the maintenance, one
+        get_page, and the release store. Without a lock, the release store comes before the get_page.
         """
 
     def tlbi_vmid(self) -> None:
@@ -46,6 +79,9 @@ class NullHooks:
     __slots__ = ()
 
     def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None: ...
+
+    def fill(self, run: LeafRun) -> int:
+        return 0
 
     def tlbi_vmid(self) -> None: ...
 

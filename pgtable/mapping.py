@@ -1,14 +1,18 @@
 """The visitor that maps memory and records owners: the two differ only in what a leaf becomes."""
 
 from collections.abc import Callable
+from typing import ClassVar, Final
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
-from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL, Geometry
-from pgtable.hooks import Hooks
+from pgtable.geometry import LAST_LEVEL, Geometry
+from pgtable.hooks import Hooks, LeafRun
 from pgtable.memory import Memcache, MmOps
-from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk
+from pgtable.walker import LEAF, SHARED, SKIP_CMO, TABLE_PRE, Walk, next_used
+
+_LONG_RUN: Final = 16
+"""Leaves from which on it pays to do them all at once."""
 
 
 class Mapper:
@@ -21,13 +25,17 @@ class Mapper:
     force_pages: no blocks, not even where they would fit.
     """
 
+    locks: ClassVar = True
+    """Whether an entry is locked before it becomes a leaf."""
     __slots__ = (
         "_block",
         "_cache",
         "_cache_maintenance",
+        "_cleans",
         "_entry",
         "_first_level",
         "_hooks",
+        "_invalidates",
         "_mm_ops",
         "_owner",
         "_page",
@@ -59,10 +67,11 @@ class Mapper:
         # is what makes memory and instruction fetches agree before the guest can reach a page.
         self._page = page = pte.leaf_pte(0, attrs, LAST_LEVEL)
         self._block = pte.leaf_pte(0, attrs, geometry.min_block_level)
+        self._cleans, self._invalidates = pte.is_cacheable(page, fwb), pte.is_executable(page)
         self._cache_maintenance: list[Callable[[int, int], None]] = []
-        if pte.is_cacheable(page, fwb):
+        if self._cleans:
             self._cache_maintenance.append(mm_ops.dcache_clean_inval_poc)
-        if pte.is_executable(page):
+        if self._invalidates:
             self._cache_maintenance.append(mm_ops.icache_inval_pou)
 
     def visit(self, walk: Walk, visit: int) -> int:
@@ -70,7 +79,7 @@ class Mapper:
         if visit == LEAF:
             if not self._fits(walk):
                 return self._install_table(walk)
-            return self._replace(walk) if walk.old or walk.flags & SHARED else self._fill(walk)
+            return 0 if not walk.old and self._fill(walk) else self._replace(walk)
         if visit == TABLE_PRE:
             return self._merge(walk)
         return -EINVAL
@@ -137,38 +146,28 @@ class Mapper:
         self._entry.make(walk, new)
         return 0
 
-    def _fill(self, walk: Walk) -> int:
-        """Give a run of empty entries their leaves, where nothing is in the way: most leaves come so.
+    def _fill(self, walk: Walk) -> bool:
+        """Whether the hooks took a long run of empty entries all at once, as most leaves come. They are written.
 
         What happens to each entry, and in which order, is the same as in `_replace`.
         """
-        store, mm_ops = self._hooks.pte_store, self._mm_ops
-        entries, level, size = walk.entries, walk.level, walk.size
-        attrs = self._page if level == LAST_LEVEL else self._block
-        maintenance = () if walk.flags & SKIP_CMO else self._cache_maintenance
-        pa, phys = walk.pa, self._phys + walk.addr - walk.start
-        index = walk.index
-        stop = min(walk.stop, index + (walk.end - walk.addr) // size)
-        while index < stop and not entries[index]:
-            has_page = phys < pte.PHYS_END
-            new = phys | attrs if has_page else self._owner
-            if new:
-                store(pa, level, 0, pte.LOCKED, "plain")
-                entries[index] = pte.LOCKED
-                if has_page:
-                    for maintain in maintenance:
-                        mm_ops.follow(phys)
-                        maintain(phys, size)
-                mm_ops.get_page(pa)
-                store(pa, level, pte.LOCKED, new, "release")
-                entries[index] = new
-            else:
-                store(pa, level, 0, 0, "plain")
-            index += 1
-            pa += ENTRY_SIZE
-            phys += size
-        walk.index = index - 1
-        return 0
+        index, stop, size, flags = walk.index, walk.stop, walk.size, walk.flags
+        phys = self._phys + walk.addr - walk.start
+        count = min(stop - index, (walk.end - walk.addr) // size, (pte.PHYS_END - phys) // size)
+        if count < _LONG_RUN:
+            return False
+        count = min(count, next_used(walk.entries, index, stop) - index)
+        first = phys | (self._page if walk.level == LAST_LEVEL else self._block)
+        lock = ("cmpxchg" if flags & SHARED else "plain") if self.locks else None
+        maintain = not flags & SKIP_CMO
+        clean, invalidate = maintain and self._cleans, maintain and self._invalidates
+        run = LeafRun(walk.pa, walk.level, lock, first, phys, size, count, clean, invalidate)
+        done = self._hooks.fill(run)
+        if not done:
+            return False
+        walk.entries[index : index + done] = run.leaves(done)
+        walk.index = index + done - 1
+        return True
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""

@@ -28,6 +28,9 @@ class Entries(Protocol):
     def __getitem__(self, index: int, /) -> int: ...
     @overload
     def __getitem__(self, index: slice, /) -> memoryview: ...
+    @overload
+    def __setitem__(self, index: slice, value: "array[int]", /) -> None: ...
+    @overload
     def __setitem__(self, index: int, value: int, /) -> None: ...
     def __iter__(self) -> Iterator[int]: ...
     def __len__(self) -> int: ...
@@ -182,11 +185,11 @@ class PagePool:
             raise ValueError("free_unlinked is not set: no page table uses this pool")
         self.free_unlinked(pa, level)
 
-    def get_page(self, pa: int) -> None:
-        """Take a reference."""
+    def get_page(self, pa: int, times: int = 1) -> None:
+        """Take a reference, or several."""
         index = (pa - self.base) >> self._shift
         if 0 <= index < self._pages and self.refcounts[index]:
-            self.refcounts[index] += 1
+            self.refcounts[index] += times
         else:
             self._report("bad-get", pa)
 

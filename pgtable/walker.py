@@ -162,7 +162,7 @@ class Walk:
         while index < stop:
             old = entries[index]
             if skip_empty and not old:
-                index = _next_used(entries, index, stop)
+                index = next_used(entries, index, stop)
                 addr = table_addr + index * size
                 continue
             visit = TABLE_PRE if may_have_tables and is_table(old, level) else LEAF
@@ -210,7 +210,7 @@ class Walk:
         return 0 if ret == self._forgiven else ret
 
 
-def _next_used(entries: Entries, index: int, stop: int) -> int:
+def next_used(entries: Entries, index: int, stop: int) -> int:
     """The first entry from index on that is not 0, or stop."""
     # Tables are mostly empty, and nothing in Python gets past zeros as fast as this.
     zeros = _ZEROS.match(entries[index:stop])

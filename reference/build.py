@@ -63,7 +63,7 @@ _COMMON_FLAGS: Final = (
     "-mstrict-align",
     "-Werror=implicit-function-declaration",
 )
-_OWN_FLAGS: Final = ("-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
+_OWN_FLAGS: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
 _HOSTED_FLAGS: Final = (
     "-std=gnu11",
     "-fno-strict-aliasing",
@@ -75,6 +75,9 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
+_HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
+"""Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
+to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
 _UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
 
@@ -160,11 +163,19 @@ class _Build:
         return directory
 
     def _own(self, name: str) -> Path:
-        flags = (*_OWN_FLAGS, f"-I{_OURS}", f"-I{self.generated}")
+        flags = (*_OWN_FLAGS, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
 
+    @staticmethod
+    def _inlining(name: str) -> tuple[str, ...]:
+        return ("-flto",) if name in _HOT_FILES else ()
+
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), f"-I{_OURS}", f"-I{self.generated}", f"-I{self.generated_for_tree}")
+        flags = (
+            *self._tree_flags(),
+            *self._inlining(name),
+            *(f"-I{path}" for path in (_OURS, self.generated, self.generated_for_tree)),
+        )
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
     def _hosted(self, name: str, source: Path) -> Path:

@@ -75,9 +75,10 @@ def test_no_more_than_so_many_complaints_of_an_op_are_kept() -> None:
     """Both sides must cut them at the same number."""
     get_page = PagePool.get_page
 
-    def get_page_and_a_wrong_one(pool: PagePool, pa: int) -> None:
-        get_page(pool, pa)
-        get_page(pool, 0)
+    def get_page_and_a_wrong_one(pool: PagePool, pa: int, times: int = 1) -> None:
+        for _ in range(times):
+            get_page(pool, pa)
+            get_page(pool, 0)
 
     noisy = Patched(PagePool, "get_page", get_page_and_a_wrong_one)
     seen = noisy.observe(parse("s2 1\nmap ipa=0x1000 size=128K phys=0x80001000 prot=rw mc=2\n"))

@@ -60,6 +60,9 @@ class World:
         if self.on_store:
             self.on_store(pa)
 
+    def fill(self, run):
+        return 0
+
     def tlbi_vmid(self):
         self._note("tlbi_vmid")
 
