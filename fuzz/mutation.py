@@ -230,6 +230,8 @@ def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
         knobs["force_pte"] = choice.randint(1, 2)
     if choice.random() < 0.05:
         knobs["idmap"] = 1
+    if choice.random() < 0.25:
+        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
         ops = [_to_itself(op) for op in ops]
     known = [op for op in ops if dialect.offer.has(op.name)]
     return encode(Program(tuple(known), Machine.of(**knobs)), dialect)

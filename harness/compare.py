@@ -8,13 +8,24 @@ eyes with one of the parties.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
 from harness.errors import BadInput
-from harness.events import ALLOC, ALLOC_EXACT, EVENTS_BY_NUMBER, STORE_KINDS, Event, events_of
+from harness.events import (
+    ALLOC,
+    ALLOC_EXACT,
+    EVENTS_BY_NUMBER,
+    MSR,
+    STORE_KINDS,
+    SYSREGS,
+    TLB_CALLS,
+    VTTBR_ADDRESS,
+    Event,
+    events_of,
+)
 from harness.machine import MAX_POOL_PAGES, PAGE_SIZE
 from harness.observation import (
     ENTRIES,
@@ -38,12 +49,14 @@ LEVEL_SHIFTS: Final = (39, 30, 21, 12)
 
 
 class Tier(enum.IntEnum):
-    """What is compared, in this order. EVENTS holds WARNs and UBSan reports as well as the boundary events."""
+    """What is compared, in this order. EVENTS holds WARNs and UBSan reports as well as the boundary events; what TLB
+    functions do once they are called is INSTRUCTIONS."""
 
     RESULTS = 1
     TABLES = 2
     ACCOUNTING = 3
     EVENTS = 4
+    INSTRUCTIONS = 5
 
 
 ALL_TIERS: Final = frozenset(Tier)
@@ -307,24 +320,61 @@ def leaked(observation: Observation) -> list[Page]:
 def _events(left: Observation, right: Observation) -> Iterator[Difference]:
     """In program order. What a WARN brings with it comes after it."""
     found = [*_complaints(left, right, Tier.EVENTS), *_first_event(left, right)]
+    found += _first_instruction(left, right)
     yield from sorted(found, key=lambda one: len(left.records) if one.record is None else one.record)
 
 
 def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
-    """The first boundary event that differs; beyond it, pages cannot be told apart any more."""
+    """The first boundary event that differs, not counting what TLB functions do."""
+    parting = _parting(left, right, lambda words: [event for event in events_of(words) if not event.is_in_call])
+    if parting is not None:
+        a, b = parting.left, parting.right
+        first = a or b
+        assert first is not None
+        left_text, right_text = (f"#{parting.number} {event}" if event else "no more events" for event in (a, b))
+        op = left.records[parting.record].definition.name
+        yield Difference(Tier.EVENTS, parting.record, op, first.name, left_text, right_text, first.level)
+
+
+def _first_instruction(left: Observation, right: Observation) -> Iterator[Difference]:
+    """The first instruction of a TLB function that differs, where all that was before is the same."""
+    parting = _parting(left, right, events_of)
+    if parting is None:
+        return
+    a, b = parting.left, parting.right
+    inside = next((event for event in (a, b) if event and event.is_in_call), None)
+    if inside is None:
+        return
+    call = next((event.name for event in reversed(parting.before) if event.kind in TLB_CALLS), "no call")
+    left_text, right_text = (str(one).strip() if one and one.is_in_call else f"no more of {call}" for one in (a, b))
+    op = left.records[parting.record].definition.name
+    yield Difference(Tier.INSTRUCTIONS, parting.record, op, f"{call} {inside.name}", left_text, right_text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parting:
+    """Where two streams of events part: at the `number`-th of a record; None for a side that has no more."""
+
+    record: int
+    number: int
+    left: Event | None
+    right: Event | None
+    before: Sequence[Event]
+
+
+def _parting(
+    left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]]
+) -> _Parting | None:
+    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more."""
     renaming = Renaming()
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
         if mine.events == theirs.events and renaming.is_trivial:
             continue
-        pairs = zip_longest(events_of(mine.events), events_of(theirs.events))
-        for number, (a, b) in enumerate(pairs):
+        ours = chosen(mine.events)
+        for number, (a, b) in enumerate(zip_longest(ours, chosen(theirs.events))):
             if a is None or b is None or not renaming.same(a, b):
-                first = a or b
-                assert first is not None
-                left_text, right_text = (f"#{number} {event}" if event else "no more events" for event in (a, b))
-                op = mine.definition.name
-                yield Difference(Tier.EVENTS, index, op, first.name, left_text, right_text, first.level)
-                return
+                return _Parting(index, number, a, b, ours[:number])
+    return None
 
 
 class Renaming:
@@ -352,6 +402,9 @@ class Renaming:
 
     def renamed(self, event: Event) -> Event:
         """The left side's event with the right side's addresses."""
+        if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
+            root = event.b & VTTBR_ADDRESS
+            return event._replace(b=event.b - root + self._address(root))
         definition = EVENTS_BY_NUMBER.get(event.kind)
         if definition is None or not definition.table_address:
             return event

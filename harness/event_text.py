@@ -7,9 +7,10 @@ from difflib import SequenceMatcher
 from itertools import takewhile
 
 from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
-from harness.events import ALLOC, ALLOC_EXACT, STORE_KINDS, Event, events_of
+from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, VTTBR_ADDRESS, Event, events_of
 from harness.machine import PAGE_SIZE
 from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.tlbi import decode
 from harness.trees import describe_entry
 
 CONTEXT = 3
@@ -39,7 +40,7 @@ class _Places:
                 self._tables.pop(event.a, None)
             elif event.kind == ALLOC_EXACT:
                 self._root(event, record.outs)
-            yield self._store(event) if event.kind in STORE_KINDS else str(event)
+            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
         level = outs[2] if len(outs) > 2 else NO_PAGE
@@ -57,6 +58,16 @@ class _Places:
         if is_table_entry(event.b, level):
             self._tables[entry_address(event.b)] = ipa, level + 1
         return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
+
+
+def instruction_text(event: Event) -> str:
+    """An event in a line; an instruction that says something in its operand, in words as well."""
+    if event.instruction == TLBI:
+        invalidation = decode(event.a, event.b)
+        return f"{event}" if invalidation is None else f"{event}: {invalidation}"
+    if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
+        return f"{event}: VMID {event.b >> 48:#x}, root {event.b & VTTBR_ADDRESS:#x}"
+    return str(event)
 
 
 def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:

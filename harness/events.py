@@ -1,9 +1,10 @@
 """The boundary events of an operation: each kind defined once, here.
 
 What the code under test does at its boundary, in the order in which it does it: stores to page-table entries,
-barriers, TLB invalidations, cache maintenance, references and table pages, WARNs. In the observation an event is three
-words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to
-the test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
+barriers, TLB invalidations, cache maintenance, references and table pages, WARNs. What the kernel's TLB functions do in
+turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its
+kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
+kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
 What the program itself does to an entry (`plant`, `link`) is recorded as `planted`, after the allocation of a fresh
 table where it takes one.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from harness.observation import EVENT_WORDS, NO_PAGE
+from harness.tlbi import BY_NUMBER as TLBI_OPERATIONS
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level of a TLBI that hints none (asm/tlbflush.h: INT_MAX)."""
@@ -45,6 +47,14 @@ FREE_EXACT: Final = 16
 FREE_UNLINKED: Final = 17
 WARNED: Final = 18
 PLANTED: Final = 19
+TLBI: Final = 20
+MSR: Final = 21
+IC: Final = 22
+FLUSH_CPU_CONTEXT: Final = 23
+FLUSH_VM_CONTEXT: Final = 24
+
+IN_CALL: Final = 256
+"""Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +88,21 @@ EVENTS: Final = (
     EventDef(FREE_UNLINKED, "free_unlinked_table", ("pa", "level"), table_address=True),
     EventDef(WARNED, "WARN", ("code",)),
     EventDef(PLANTED, "planted", ("pa", "value"), table_address=True),
+    EventDef(TLBI, "tlbi", ("operation", "operand")),
+    EventDef(MSR, "msr", ("register", "value")),
+    EventDef(IC, "ic", ("operation", "operand")),
+    EventDef(FLUSH_CPU_CONTEXT, "flush_cpu_context", ()),
+    EventDef(FLUSH_VM_CONTEXT, "flush_vm_context", ()),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
 """By the kinds of `pgtable.Hooks.pte_store`."""
 STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
 """Events whose arguments are the address of an entry and what it becomes."""
+_INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
 TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})
+TLB_CALLS: Final = TLBI_KINDS | {FLUSH_CPU_CONTEXT, FLUSH_VM_CONTEXT}
+"""Calls of the kernel's TLB functions."""
 
 DSB_DOMAINS: Final[Mapping[str, int]] = {
     "oshld": 0b0001,
@@ -101,7 +119,22 @@ DSB_DOMAINS: Final[Mapping[str, int]] = {
     "sy": 0b1111,
 }
 """As CRm encodes them (Arm ARM, DSB)."""
-_DOMAIN_NAMES: Final = {number: name for name, number in DSB_DOMAINS.items()}
+DOMAIN_NAMES: Final = {number: name for name, number in DSB_DOMAINS.items()}
+
+SYSREGS: Final[Mapping[str, int]] = {
+    "sctlr_el1": 0xC080,
+    "tcr_el1": 0xC102,
+    "hcr_el2": 0xE088,
+    "vttbr_el2": 0xE108,
+    "vtcr_el2": 0xE10A,
+}
+"""Registers that TLB functions write: op0:op1:CRn:CRm:op2, 16 bits (Arm ARM, each register's page)."""
+_SYSREG_NAMES: Final = {number: name for name, number in SYSREGS.items()}
+VTTBR_ADDRESS: Final = (1 << 48) - 2
+"""The bits of VTTBR_EL2 that hold the root's address; above it stands the VMID (Arm ARM, VTTBR_EL2)."""
+IC_OPERATIONS: Final[Mapping[str, int]] = {"ialluis": 0x388, "iallu": 0x3A8}
+"""op1:CRn:CRm:op2 of the SYS instruction."""
+_IC_NAMES: Final = {number: name for name, number in IC_OPERATIONS.items()}
 
 
 class Event(NamedTuple):
@@ -112,8 +145,18 @@ class Event(NamedTuple):
     b: int
 
     @property
+    def is_in_call(self) -> bool:
+        """Whether it is an instruction of the TLB function called last."""
+        return bool(self.kind & IN_CALL)
+
+    @property
+    def instruction(self) -> int:
+        """The kind, whether or not in a call."""
+        return self.kind & ~IN_CALL
+
+    @property
     def name(self) -> str:
-        definition = EVENTS_BY_NUMBER.get(self.kind)
+        definition = EVENTS_BY_NUMBER.get(self.instruction)
         return definition.name if definition else f"event_{self.kind}"
 
     @property
@@ -124,13 +167,29 @@ class Event(NamedTuple):
         return _signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
 
     def __str__(self) -> str:
-        """`tlbi_vmid_ipa ipa=0x1000 level=3`, `store release 0x44001008 = 0x44002003`."""
-        definition = EVENTS_BY_NUMBER.get(self.kind)
+        """`tlbi_vmid_ipa ipa=0x1000 level=3`, `store release 0x44001008 = 0x44002003`, `tlbi vale2is, 0x1000`.
+
+        What a TLB function issues is indented."""
+        definition = EVENTS_BY_NUMBER.get(self.instruction)
+        if self.instruction in _INSTRUCTIONS:
+            return "  " * self.is_in_call + self._instruction_text()
         if self.kind in STORE_KINDS:
             return f"{self.name.replace('_', ' ')} {self.a:#x} = {self.b:#x}"
-        args = ("a", "b") if definition is None else definition.args
+        args: tuple[str, ...] = ("a", "b") if definition is None else definition.args
         texts = [f"{name}={_describe_arg(name, value)}" for name, value in zip(args, (self.a, self.b), strict=False)]
         return " ".join([self.name, *texts])
+
+    def _instruction_text(self) -> str:
+        kind = self.instruction
+        if kind in (DSB, ISB):
+            return f"{self.name} {DOMAIN_NAMES.get(self.a, self.a)}" if kind == DSB else "isb"
+        names = {MSR: _SYSREG_NAMES, IC: _IC_NAMES}.get(kind)
+        if names is None:
+            operation = TLBI_OPERATIONS.get(self.a)
+            name, takes_operand = (operation.name, operation.takes_operand) if operation else (f"{self.a:#x}", True)
+        else:
+            name, takes_operand = names.get(self.a, f"{self.a:#x}"), kind == MSR
+        return f"{self.name} {name}" + (f", {self.b:#x}" if takes_operand or self.b else "")
 
 
 def events_of(words: Sequence[int]) -> list[Event]:
@@ -139,8 +198,6 @@ def events_of(words: Sequence[int]) -> list[Event]:
 
 
 def _describe_arg(name: str, value: int) -> str:
-    if name == "domain":
-        return _DOMAIN_NAMES.get(value, str(value))
     if name == "level":
         return "unknown" if value == TLBI_TTL_UNKNOWN else str(_signed(value))
     if name == "pages":

@@ -18,6 +18,7 @@ POOL_BASE: Final = 0x4400_0000
 MAX_POOL_PAGES: Final = 256
 MAX_BUDGET: Final = 65536
 MAX_PA: Final = 1 << 48
+MAX_VMID: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,22 @@ KNOBS: Final = (
         ("never", "always", "unless_rwx"),
         "when map does without blocks; unless_rwx is what pKVM's host does for memory",
     ),
+    _flag("ttl", "FEAT_TTL: a TLB invalidation by address may hint the level of the entry"),
+    _flag("cnp", "FEAT_TTCNP: VTTBR_EL2.CnP says that all CPUs share the tables"),
+    _flag("repeat_tlbi", "the workaround ARM64_WORKAROUND_REPEAT_TLBI", default=0),
+    _choice(
+        "kvm_mode",
+        0,
+        ("nvhe", "vhe", "pkvm_guest", "pkvm_host"),
+        "how KVM runs, and so its TLB maintenance; under pKVM, whether this stage 2 is a guest's or the host's own",
+    ),
+    _choice(
+        "vcpu",
+        0,
+        ("none", "own", "foreign"),
+        "the vCPU that runs where the TLB is invalidated: none, one of this stage 2, or one of another",
+    ),
+    Knob("vmid", 1, 0, MAX_VMID, "VMID of this stage 2"),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}

@@ -21,13 +21,22 @@ from harness.events import (
     DCACHE,
     DSB,
     DSB_DOMAINS,
+    FLUSH_CPU_CONTEXT,
+    FLUSH_VM_CONTEXT,
     FREE_EXACT,
     FREE_UNLINKED,
     GET,
+    IC,
+    IC_OPERATIONS,
     ICACHE,
+    IN_CALL,
+    ISB,
+    MSR,
     PLANTED,
     PUT,
     STORES,
+    SYSREGS,
+    TLBI,
     TLBI_VMID,
     TLBI_VMID_IPA,
     TLBI_VMID_IPA_NSH,
@@ -35,7 +44,7 @@ from harness.events import (
     WARNED,
 )
 from harness.executor import CrashReport, TargetDied
-from harness.machine import Machine
+from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
     MAX_COMPLAINTS,
@@ -51,7 +60,9 @@ from harness.observation import (
 from harness.offer import Offer, flag_word
 from harness.ops import FLAG_NAMES, INIT, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
+from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
+    GRANULE_4K,
     OWNERSHIPS,
     VERSIONS,
     Features,
@@ -70,6 +81,7 @@ from pgtable import (
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
+from pgtable.tlb import Context, HostTlbMaintenance, Instruction, Mmu, TlbMaintenance, vttbr
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -81,7 +93,27 @@ _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lam
 _KEPT_POOLS: Final = 16
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
+_KEPT_CONTEXTS: Final = 64
+_KEPT_CALLS: Final = 4096
+"""Of TLB calls the instructions are kept: so many calls each of so many contexts."""
+_VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
+"""Values of the knob `kvm_mode`."""
+_VCPU_NONE, _VCPU_OWN = range(2)
+"""Values of the knob `vcpu`."""
+_HOST_ROOT: Final = 0x1000
+_FOREIGN_ROOT: Final = 0x2000
+"""Of the MMUs that are not under test, as in reference/kernel/context.c."""
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
+
+
+Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
+"""What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
+Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
+"""By context (the machine and the root), then by call (its event)."""
+
+
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi")
+"""The knobs that are `Features`."""
 
 
 class BudgetSpent(Exception):
@@ -126,6 +158,7 @@ class Model:
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
         self._program: Program | None = None
         self._pools: dict[tuple[int, int], PagePool] = {}
+        self._calls: Calls = {}
 
     @property
     def name(self) -> str:
@@ -169,7 +202,10 @@ class Model:
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
         assert self._program is not None, "start a program first"
-        world = _World(self._program, self.version, self._pool(self._program.machine), self.ownership)
+        if len(self._calls) > _KEPT_CONTEXTS:
+            self._calls.clear()
+        pool = self._pool(self._program.machine)
+        world = _World(self._program, self.version, pool, self._calls, self.ownership)
         self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
         try:
             return world.run()
@@ -196,6 +232,33 @@ def _crash(error: Exception) -> CrashReport:
     return CrashReport("crash", f"{type(error).__name__} in {where.name}", details)
 
 
+_CONTEXT_KNOBS: Final = tuple(
+    index for index, knob in enumerate(KNOBS) if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
+)
+"""Places of the knobs that decide what a TLB function does."""
+_CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
+_WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
+    "dsb": (DSB, DSB_DOMAINS.__getitem__),
+    "isb": (ISB, lambda _: 0),
+    "tlbi": (TLBI, lambda name: TLBI_OPERATIONS[name].number),
+    "msr": (MSR, SYSREGS.__getitem__),
+    "ic": (IC, IC_OPERATIONS.__getitem__),
+}
+
+
+def _pieces(instructions: Iterator[Instruction]) -> Pieces:
+    pieces: list[tuple[tuple[int, ...], str | None]] = []
+    words: list[int] = []
+    for name, what, operand in instructions:
+        if name == "warn":
+            pieces.append((tuple(words), what))
+            words = []
+            continue
+        kind, number = _WHATS[name]
+        words += (kind | IN_CALL, number(what), operand)
+    return (*pieces, (tuple(words), None))
+
+
 class _World:
     """One program's world: the page table under test, and the boundary around it.
 
@@ -204,13 +267,19 @@ class _World:
     """
 
     def __init__(
-        self, program: Program, version: LinuxVersion, pool: PagePool, ownership: Ownership | None = None
+        self,
+        program: Program,
+        version: LinuxVersion,
+        pool: PagePool,
+        calls: Calls,
+        ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(
-            fwb=bool(machine["fwb"]), tlb_range=bool(machine["tlb_range"]), hw_af=bool(machine["hw_af"])
-        )
+        features = Features(**{name: bool(machine[name]) for name in _FEATURES})
         self.program = program
+        self._features = features
+        self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
+        self._calls = calls
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
@@ -241,6 +310,8 @@ class _World:
         self._event_pieces: list[array[int]] = []
         self._broken = _NONE
         self._levels = 0
+        self._root = 0
+        self._kept: dict[tuple[int, int, int], Pieces] = {}
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
         """The observation's words in pieces, good until the pool is used again, and its notes."""
@@ -316,6 +387,8 @@ class _World:
         ret = self.stage2.init()
         if ret == 0:
             table = self.stage2
+            assert table.root is not None
+            self._load_root(table.root)
             self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
             self.shape.tables[table.start_level] += 1
         return ret
@@ -417,6 +490,14 @@ class _World:
 
     def op_tlb_flush_vmid_range(self, ipa: int, size: int) -> int:
         self.stage2.tlb_flush_range(ipa, size)
+        return 0
+
+    def op_flush_cpu_context(self) -> int:
+        self._call(FLUSH_CPU_CONTEXT, 0, 0)
+        return 0
+
+    def op_flush_vm_context(self) -> int:
+        self._call(FLUSH_VM_CONTEXT, 0, 0)
         return 0
 
     def op_pte_prot(self, pte: int) -> int:
@@ -598,22 +679,63 @@ class _World:
             self.shape.merges += is_table(old, level)
 
     def tlbi_vmid(self) -> None:
-        self._spend()
-        self._events.extend((TLBI_VMID, 0, 0))
+        self._call(TLBI_VMID, 0, 0)
 
     def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
-        self._spend()
-        self._events.extend((TLBI_VMID_IPA, ipa, level & U64_MAX))
+        self._call(TLBI_VMID_IPA, ipa, level)
 
     def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
-        self._spend()
-        self._events.extend((TLBI_VMID_IPA_NSH, ipa, level & U64_MAX))
+        self._call(TLBI_VMID_IPA_NSH, ipa, level)
 
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
+        self._call(TLBI_VMID_RANGE, ipa, pages)
+
+    def _call(self, kind: int, a: int, b: int) -> None:
+        """A TLB function is called, and does what it does."""
         if not self.left:
             raise BudgetSpent
         self.left -= 1
-        self._events.extend((TLBI_VMID_RANGE, ipa, pages))
+        self._events.extend((kind, a, b & U64_MAX))
+        pieces = self._kept.get((kind, a, b))
+        if pieces is None:
+            pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
+        for words, where in pieces:
+            if len(words) > EVENT_WORDS * self.left:
+                self._events.extend(words[: EVENT_WORDS * self.left])
+                self.left = 0
+                raise BudgetSpent
+            self.left -= len(words) // EVENT_WORDS
+            self._events.extend(words)
+            if where is not None:
+                self.warn(where)
+
+    def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
+        tlb = self._maintenance(self._features, GRANULE_4K, self._context())
+        functions: dict[int, Callable[..., Iterator[Instruction]]] = {
+            TLBI_VMID: tlb.flush_vmid,
+            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
+            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
+            TLBI_VMID_RANGE: tlb.flush_vmid_range,
+            FLUSH_CPU_CONTEXT: tlb.flush_cpu_context,
+            FLUSH_VM_CONTEXT: tlb.flush_vm_context,
+        }
+        return functions[kind](a, b) if kind in _CALLS_WITH_ARGS else functions[kind]()
+
+    def _context(self) -> Context:
+        machine = self.program.machine
+        mode, running, vmid, cnp = machine["kvm_mode"], machine["vcpu"], machine["vmid"], bool(machine["cnp"])
+        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, cnp))
+        foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, cnp))
+        host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, cnp)), _PKVM_HOST: mmu}.get(mode)
+        return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
+
+    def _load_root(self, root: int) -> None:
+        """TLB functions find the table that init made last, even after it was destroyed."""
+        self._root = root
+        values = self.program.machine.values
+        self._kept = self._calls.setdefault((root, *[values[index] for index in _CONTEXT_KNOBS]), {})
+        if len(self._kept) > _KEPT_CALLS:
+            self._kept.clear()
 
     def dsb(self, domain: str) -> None:
         self._spend()

@@ -251,9 +251,11 @@ OPS: Final = (
         "let the entry for ipa, of the level that the unlinked table was made for, point to it",
         weight=1,
     ),
-    OpDef(21, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(21, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
+    OpDef(22, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
+    OpDef(23, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
-        22, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+        24, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
     ),
 )
 

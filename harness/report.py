@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.compare import describe_visit
 from harness.event_text import aligned_events, event_lines
+from harness.events import events_of
 from harness.judge import Verdict
 from harness.observation import Observation, Record, describe_return
 from harness.ops import INIT
@@ -106,10 +107,11 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
 
 
 def event_report(program: Program, observation: Observation) -> list[str]:
-    """Every op with its boundary events, in order."""
+    """Every op with its boundary events, in order; those that TLB functions cause in turn are not counted."""
     lines = []
     for index, events in enumerate(event_lines(observation, bool(program.machine["fwb"]))):
-        lines.append(f"{index:>3} {_op_text(program, index)}: {len(events)} events")
+        count = sum(not event.is_in_call for event in events_of(observation.records[index].events))
+        lines.append(f"{index:>3} {_op_text(program, index)}: {count} events")
         lines += [f"      {event}" for event in events]
     return lines
 

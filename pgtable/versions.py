@@ -35,6 +35,8 @@ class LinuxVersion:
     absent_leaf: what changing the attributes of an invalid entry is to the walk.
     relaxes_locally: whether `relax_perms` invalidates the TLB of this CPU only, also for an entry
         that turned out to be invalid.
+    tlb_asks_who_runs: whether the TLB functions may be called while any vCPU runs, and leave its context alone where
+        they can. Otherwise they return to the host's, and level 0 is no hint to them.
     mkyoung_always_syncs: whether `mkyoung` ends with a barrier even where its walk failed.
     """
 
@@ -50,6 +52,7 @@ class LinuxVersion:
     table_tlbi_level: int
     absent_leaf: int
     relaxes_locally: bool
+    tlb_asks_who_runs: bool
     mkyoung_always_syncs: bool
 
     def require(self, operation: str) -> None:
@@ -71,6 +74,7 @@ LINUX_6_1: Final = LinuxVersion(
     table_tlbi_level=0,
     absent_leaf=0,
     relaxes_locally=False,
+    tlb_asks_who_runs=False,
     mkyoung_always_syncs=True,
 )
 
@@ -87,6 +91,7 @@ LINUX_6_12: Final = LinuxVersion(
     table_tlbi_level=TLBI_TTL_UNKNOWN,
     absent_leaf=-EAGAIN,
     relaxes_locally=True,
+    tlb_asks_who_runs=True,
     mkyoung_always_syncs=False,
 )
 

@@ -1,4 +1,7 @@
-"""Builds the test kernel: our C files and the tree's pgtable.c, linked into one bare-metal ELF image.
+"""Builds the test kernel: our C files, the tree's pgtable.c and its TLB maintenance, in one bare-metal ELF image.
+
+Hosted files are compiled to assembly first. It is assembled behind kernel/instructions.inc, which has the instructions
+recorded that the kernel maintains TLBs with; the files and the tree's headers stay as they are.
 
 Objects are cached by what went into them: our sources, the flags, the compiler, and the content of every header that
 the compiler read. So a changed pgtable.c costs one compilation and a link, and a changed tree is noticed.
@@ -21,7 +24,7 @@ from typing import Final
 from harness.errors import BadInput, ToolFailure
 from harness.offer import Offer
 from reference.declared import declared
-from reference.protocol import generated_header
+from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
 FLAVOURS: Final = ("plain", "ubsan")
@@ -30,6 +33,8 @@ FLAVOURS: Final = ("plain", "ubsan")
 PAGE_SHIFT: Final = 12
 _OURS: Final = Path(__file__).parent / "kernel"
 _SHIM: Final = Path(__file__).parent / "shim"
+_SHIM_HEADERS: Final = sorted(str(path.relative_to(_SHIM)) for path in _SHIM.rglob("*.h"))
+"""One that is new may hide a header of the tree's from an object that is otherwise up to date."""
 
 _OWN_FILES: Final = (
     "start.S",
@@ -46,8 +51,26 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "faults.c", "ops.c", "checks.c")
+_BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
+
+_INSTRUCTIONS: Final = _OURS / "instructions.inc"
+
+_TLB_FILES: Final = {
+    "nvhe_tlb": (Path("arch/arm64/kvm/hyp/nvhe/tlb.c"), "__kvm_nvhe_", "-D__KVM_NVHE_HYPERVISOR__"),
+    "vhe_tlb": (Path("arch/arm64/kvm/hyp/vhe/tlb.c"), "__kvm_vhe_", "-D__KVM_VHE_HYPERVISOR__"),
+}
+"""The tree's TLB maintenance: file, the prefix that its functions get, and what says for which of KVM's modes."""
+
+_TLB_FUNCTIONS: Final = (
+    "__kvm_tlb_flush_vmid",
+    "__kvm_tlb_flush_vmid_ipa",
+    "__kvm_tlb_flush_vmid_ipa_nsh",
+    "__kvm_tlb_flush_vmid_range",
+    "__kvm_flush_cpu_context",
+    "__kvm_flush_vm_context",
+)
+"""What both files define."""
 
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
@@ -63,6 +86,7 @@ _COMMON_FLAGS: Final = (
     "-mstrict-align",
     "-Werror=implicit-function-declaration",
 )
+_ASSEMBLER_FLAGS: Final = (_COMMON_FLAGS[0], "-gdwarf-4")
 _OWN_FLAGS: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
 _HOSTED_FLAGS: Final = (
     "-std=gnu11",
@@ -73,6 +97,7 @@ _HOSTED_FLAGS: Final = (
     "-Wno-gnu",
     "-D__KERNEL__",
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
+    '-DARM64_ASM_ARCH="armv8.5-a"',
     f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
 _HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
@@ -143,23 +168,27 @@ class _Build:
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
-        self.generated = self._generated_dir("generated", generated_header())
-        self.generated_for_tree = self._generated_dir("declared", self.declared.header)
+        self.generated = self._generated_dir(
+            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+        )
+        self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
 
     def image(self) -> Image:
         objects = [self._own(name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
         objects.append(self._hosted("pgtable", self.tree.pgtable))
+        objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
         return Image(
             elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.declared.offer
         )
 
-    def _generated_dir(self, name: str, text: str) -> Path:
-        """A folder for the header `name`.h with that text."""
-        directory = self.cache / f"{name}-{_sha256(text.encode())[:16]}"
+    def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
+        """A folder with these files."""
+        directory = self.cache / f"{name}-{_sha256(json.dumps(files).encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        _replace(directory / f"{name}.h", text.encode())
+        for file, text in files.items():
+            _replace(directory / file, text.encode())
         return directory
 
     def _own(self, name: str) -> Path:
@@ -178,10 +207,15 @@ class _Build:
         )
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
-    def _hosted(self, name: str, source: Path) -> Path:
+    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *_COVERAGE_FLAGS, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
-        return self._object(f"hosted_{name}", source, flags, self._bad_source)
+        flags = (*self._tree_flags(), *flags, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
+        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
+
+    def _tlb(self, name: str) -> Path:
+        source, prefix, mode = _TLB_FILES[name]
+        renames = (f"-D{function}={prefix}{function}" for function in _TLB_FUNCTIONS)
+        return self._hosted(name, self.tree.root / source, (mode, *renames), f"{source.parent.name}/{source.name}")
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -193,35 +227,54 @@ class _Build:
             root / "arch/arm64/include/uapi",
             generated / "uapi",
             root / "include/uapi",
+            root / "arch/arm64/kvm/hyp/include",
         )
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
         return (*_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
 
-    def _object(self, name: str, source: Path, flags: Iterable[str], failure: Callable[[Path, str], Exception]) -> Path:
+    def _object(
+        self,
+        name: str,
+        source: Path,
+        flags: Iterable[str],
+        failure: Callable[[Path, str], Exception],
+        is_hosted: bool = False,
+        label: str = "",
+    ) -> Path:
         command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
-        key = _sha256(json.dumps([self.toolchain.version, command, str(source), _hash_of(source)]).encode())[:24]
+        content = [self.toolchain.version, command, str(source), _hash_of(source), _SHIM_HEADERS]
+        if is_hosted:
+            content += [_ASSEMBLER_FLAGS, self.generated.name, _hash_of(_INSTRUCTIONS)]
+        key = _sha256(json.dumps(content).encode())[:24]
         directory = self.cache / f"object-{key}"
         target = directory / f"{name}.o"
         if target.exists() and _up_to_date(directory / "dependencies.json"):
             return target
-        self.progress(f"compiling {source.name}")
+        self.progress(f"compiling {label or source.name}")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
             out, deps = Path(scratch) / f"{name}.o", Path(scratch) / "deps"
-            result = subprocess.run(
-                [*command, "-MD", "-MF", str(deps), "-c", str(source), "-o", str(out)],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            if result.returncode:
-                _check_environment(result)
-                raise failure(source, result.stderr)
+            compile_to = [*command, "-MD", "-MF", str(deps), str(source)]
+            if is_hosted:
+                assembly = out.with_suffix(".s")
+                # Text as the tree's headers have it, rather than as the compiler would put it.
+                _run([*compile_to, "-S", "-fno-integrated-as", "-o", str(assembly)], source, failure)
+                self._assemble(assembly, out, source)
+            else:
+                _run([*compile_to, "-c", "-o", str(out)], source, failure)
             directory.mkdir(exist_ok=True)
             _replace(target, out.read_bytes())
             _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
         return target
+
+    def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
+        assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
+        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{_OURS}")
+        _run(
+            [self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)],
+            source,
+            self._misfit,
+        )
 
     def _link(self, objects: list[Path]) -> Path:
         script = _OURS / "link.ld"
@@ -260,6 +313,13 @@ class _Build:
         missing = ", ".join(first or second for first, second in symbols)
         named = f" (missing: {missing})" if missing else ""
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+
+
+def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        _check_environment(result)
+        raise failure(source, result.stderr)
 
 
 def _check_environment(result: subprocess.CompletedProcess[str]) -> None:

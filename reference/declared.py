@@ -13,7 +13,12 @@ from harness.errors import BadInput
 from harness.offer import Offer, flag_word
 from harness.ops import FLAG_NAMES, OPS, Kind
 
-HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
+HEADERS: Final = (
+    Path("arch/arm64/include/asm/kvm_pgtable.h"),
+    Path("arch/arm64/include/asm/kvm_asm.h"),
+    Path("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h"),
+)
+"""Of the second, the TLB maintenance; of the third, the host's stage 2."""
 
 _OURS: Final = frozenset({"fail_alloc", "plant"})
 """Operations that need nothing of the kernel."""
@@ -23,6 +28,8 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
     "get_leaf": "kvm_pgtable_get_leaf",
     "walk": "kvm_pgtable_walk",
     "tlb_flush_vmid_range": "kvm_tlb_flush_vmid_range",
+    "flush_cpu_context": "__kvm_flush_cpu_context",
+    "flush_vm_context": "__kvm_flush_vm_context",
     "link": "kvm_pgtable_stage2_create_unlinked",
 }
 """What carries out an operation, where it is not called kvm_pgtable_stage2_OP."""
@@ -46,6 +53,9 @@ _FORMS: Final[Mapping[str, str]] = {
     "MAP_FLAGS": r"\bkvm_pgtable_stage2_map\([^)]*\bkvm_pgtable_walk_flags\b",
     "SIGNED_LEVELS": r"\bkvm_pgtable_get_leaf\([^)]*\bs8 \*",
     "FREE_UNLINKED_TABLE": r"\(\*free_unlinked_table\)",
+    "TLB_NSH": r"\b__kvm_tlb_flush_vmid_ipa_nsh\(",
+    "TLB_RANGE": r"\b__kvm_tlb_flush_vmid_range\(",
+    "HOST_MMU": r"\bstruct host_mmu\b",
     "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
     "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
 }
@@ -64,11 +74,7 @@ class Declared:
 
 def declared(root: Path) -> Declared:
     """What the tree at `root` declares. Raises BadInput where its header cannot be read."""
-    path = root / HEADER
-    try:
-        text = path.read_text(errors="replace")
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; give the top folder of a Linux tree") from error
+    text = "".join(_read(root / path) for path in HEADERS)
     text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
     words = frozenset(re.findall(r"\w+", text))
     forms = {name: bool(re.search(pattern, text)) for name, pattern in _FORMS.items()}
@@ -82,9 +88,16 @@ def declared(root: Path) -> Declared:
     return Declared(offer, _c_header(offer, forms))
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; give the top folder of a Linux tree") from error
+
+
 def _c_header(offer: Offer, forms: Mapping[str, bool]) -> str:
     lines = [
-        "/* Made by reference/declared.py from the tree's asm/kvm_pgtable.h. */",
+        "/* Made by reference/declared.py from the tree's headers. */",
         "#ifndef S2FUZZ_DECLARED_H",
         "#define S2FUZZ_DECLARED_H",
         *(f"#define S2FUZZ_HAS_{name} {int(has)}" for name, has in forms.items()),

@@ -34,11 +34,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.events import DSB_DOMAINS, EVENTS
+from harness.events import DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
 from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
 from harness.program import Program
+from harness.tlbi import OPERATIONS
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
 VERSION: Final = 4
@@ -72,7 +73,7 @@ GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).he
 def generated_header() -> str:
     """The C header that gives the test kernel the definitions of `harness`: operations, knobs and events."""
     lines = [
-        "/* Made by reference/protocol.py from harness/{ops,machine,events}.py and reference/memory_map.py. */",
+        "/* Made by reference/protocol.py from harness/{ops,machine,events,tlbi}.py and reference/memory_map.py. */",
         "#ifndef S2FUZZ_GENERATED_H",
         "#define S2FUZZ_GENERATED_H",
         f"#define POOL_MEMORY {POOL_MEMORY:#x}ul",
@@ -88,7 +89,8 @@ def generated_header() -> str:
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
-        "#define S2FUZZ_DSB_DOMAINS(X) " + " ".join(f"X({name}, {crm})" for name, crm in DSB_DOMAINS.items()),
+        f"#define S2FUZZ_IN_CALL {IN_CALL}",
+        f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]
@@ -96,6 +98,21 @@ def generated_header() -> str:
         fields = " ".join(f"u64 {arg.name};" for arg in op.args)
         lines.append(f"struct args_{op.name} {{ {fields} }};")
     lines.append("#endif")
+    return "\n".join(lines) + "\n"
+
+
+def generated_include() -> str:
+    """The numbers of events and instructions for kernel/instructions.inc."""
+    tables = {
+        "event": {one.name: one.number for one in EVENTS},
+        "tlbi": {one.name: one.number for one in OPERATIONS},
+        "dsb": DSB_DOMAINS,
+        "ic": IC_OPERATIONS,
+        "sysreg": SYSREGS,
+    }
+    lines = ["/* Made by reference/protocol.py from harness/{events,tlbi}.py. */"]
+    for table, numbers in tables.items():
+        lines += [f".set .Ls2fuzz_{table}_{name}, {number:#x}" for name, number in numbers.items()]
     return "\n".join(lines) + "\n"
 
 

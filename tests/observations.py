@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from harness.compare import entry_address, is_table_entry, paired_tables
-from harness.events import EVENTS_BY_NUMBER, STORE_KINDS, Event, events_of
+from harness.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
 from harness.model import Model
 from harness.observation import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
 from harness.ops import U64_MAX
@@ -93,7 +93,10 @@ def relabelled(observation: Observation, names: Mapping[int, int]) -> Observatio
         return entry
 
     def rename_event(event: Event) -> Event:
-        if not EVENTS_BY_NUMBER[event.kind].table_address:
+        if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
+            root = event.b & VTTBR_ADDRESS
+            return event._replace(b=event.b - root + names.get(root, root))
+        if event.is_in_call or not EVENTS_BY_NUMBER[event.kind].table_address:
             return event
         page = event.a & ~0xFFF
         is_table = event.kind in STORE_KINDS and event.b & ~entry_address(event.b) == 0b11

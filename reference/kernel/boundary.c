@@ -14,10 +14,14 @@ u64 last_exact_size;
 
 static u64 budget_left;
 
+/* Set while a function of the tree's tlb.c runs: its instructions belong to the call that was recorded before them. */
+static u64 in_call;
+
 void boundary_reset(u64 budget)
 {
 	budget_left = budget;
 	s2fuzz_rcu_depth = 0;
+	in_call = 0;
 }
 
 void boundary(void)
@@ -55,43 +59,78 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
 }
 
-static u64 domain_number(const char *domain)
+/* What VHE code reads back of HCR_EL2, which is not ours to change. */
+u64 s2fuzz_sysreg_hcr_el2;
+
+/* From instructions.inc: an instruction's kind and number, and its register. */
+void s2fuzz_record_instruction(u64 what, u64 operand);
+void s2fuzz_record_instruction(u64 what, u64 operand)
 {
-#define CASE(name, number)					\
-	if (!memcmp(domain, #name, sizeof(#name)))		\
-		return number;
-	S2FUZZ_DSB_DOMAINS(CASE)
-	panic("an unknown domain of a barrier");
+	enum event kind = what >> 16;
+	u64 number = what & 0xffff;
+
+	event(kind | in_call, number, operand);
+	if (kind == event_msr && number == S2FUZZ_HCR_EL2)
+		s2fuzz_sysreg_hcr_el2 = operand;
 }
 
-void s2fuzz_dsb(const char *domain)
-{
-	event(event_dsb, domain_number(domain), 0);
-}
+/* The TLB functions are recorded where they are called, and carried out by the tree's own, in the way that the machine's
+ * KVM runs: as host code of a VHE kernel, where kvm_call_hyp() has an ISB follow, or as nVHE hyp code. */
+#ifdef S2FUZZ_CALLS_ONLY
+#define CARRY_OUT(function, ...)
+#else
+S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
+S2FUZZ_TLB_FUNCTIONS(__kvm_vhe_)
 
-void s2fuzz_isb(void)
-{
-	event(event_isb, 0, 0);
-}
+#define CARRY_OUT(function, ...)						\
+	in_call = S2FUZZ_IN_CALL;						\
+	if (context_is_vhe()) {							\
+		__kvm_vhe_##function(__VA_ARGS__);				\
+		event(event_isb | in_call, 0, 0);				\
+	} else {								\
+		__kvm_nvhe_##function(__VA_ARGS__);				\
+	}									\
+	in_call = 0
+#endif
 
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
 {
 	event(event_tlbi_vmid, 0, 0);
+	CARRY_OUT(__kvm_tlb_flush_vmid, mmu);
 }
 
 void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
 	event(event_tlbi_vmid_ipa, ipa, level);
+	CARRY_OUT(__kvm_tlb_flush_vmid_ipa, mmu, ipa, level);
 }
 
+#if S2FUZZ_HAS_TLB_NSH
 void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
 	event(event_tlbi_vmid_ipa_nsh, ipa, level);
+	CARRY_OUT(__kvm_tlb_flush_vmid_ipa_nsh, mmu, ipa, level);
 }
+#endif
 
+#if S2FUZZ_HAS_TLB_RANGE
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages)
 {
 	event(event_tlbi_vmid_range, start, pages);
+	CARRY_OUT(__kvm_tlb_flush_vmid_range, mmu, start, pages);
+}
+#endif
+
+void __kvm_flush_cpu_context(struct kvm_s2_mmu *mmu)
+{
+	event(event_flush_cpu_context, 0, 0);
+	CARRY_OUT(__kvm_flush_cpu_context, mmu);
+}
+
+void __kvm_flush_vm_context(void)
+{
+	event(event_flush_vm_context, 0, 0);
+	CARRY_OUT(__kvm_flush_vm_context);
 }
 
 static u64 phys_or_no_page(void *addr)

@@ -35,4 +35,12 @@ s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **p
 s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
 void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 
+/* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */
+enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
+enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
+
+struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid);
+bool context_is_vhe(void);
+extern u64 s2fuzz_sysreg_hcr_el2;
+
 #endif

@@ -12,8 +12,7 @@ static struct {
 } config;
 
 static struct kvm_pgtable pgt;
-static struct kvm_arch arch;
-static struct kvm_s2_mmu mmu;
+static struct kvm_s2_mmu *mmu;
 static struct kvm_mmu_memory_cache memcache;
 
 /* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
@@ -40,7 +39,7 @@ static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, 
 static u64 root_size(void)
 {
 #if S2FUZZ_HAS_PGD_SIZE
-	return kvm_pgtable_stage2_pgd_size(mmu.vtcr);
+	return kvm_pgtable_stage2_pgd_size(mmu->vtcr);
 #else
 	return last_exact_size;
 #endif
@@ -54,14 +53,14 @@ static s64 op_init(const struct args_init *args)
 
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
-	mmu.vtcr = arch.vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
-	mmu.arch = &arch;
-	mmu.pgt = &pgt;
+	mmu->vtcr = mmu->arch->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
-	ret = __kvm_pgtable_stage2_init(&pgt, &mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
+	ret = __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
 	if (ret)
 		return ret;
-	op_out(mmu.vtcr);
+	mmu->pgd_phys = pool_to_phys((void *)pgt.pgd);
+	op_out(mmu->vtcr);
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
 	op_out(root_size() / PAGE_SIZE);
@@ -212,10 +211,22 @@ static s64 op_flush(const struct args_flush *args)
 #if S2FUZZ_HAS_tlb_flush_vmid_range
 static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
 {
-	kvm_tlb_flush_vmid_range(&mmu, args->ipa, args->size);
+	kvm_tlb_flush_vmid_range(mmu, args->ipa, args->size);
 	return 0;
 }
 #endif
+
+static s64 op_flush_cpu_context(const struct args_flush_cpu_context *args)
+{
+	__kvm_flush_cpu_context(mmu);
+	return 0;
+}
+
+static s64 op_flush_vm_context(const struct args_flush_vm_context *args)
+{
+	__kvm_flush_vm_context();
+	return 0;
+}
 
 static s64 op_pte_prot(const struct args_pte_prot *args)
 {
@@ -227,8 +238,8 @@ static s64 op_pte_prot(const struct args_pte_prot *args)
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
 static s64 op_split(const struct args_split *args)
 {
-	return top_up(&mmu.split_page_cache, args->mc) ?:
-	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu.split_page_cache);
+	return top_up(&mmu->split_page_cache, args->mc) ?:
+	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu->split_page_cache);
 }
 #endif
 
@@ -385,7 +396,7 @@ static void observe_state(void)
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);
-	observe_cache(&mmu.split_page_cache);
+	observe_cache(&mmu->split_page_cache);
 	observe_unlinked();
 	observe_word(pool_in_use());
 	while (pool_next_used(&page)) {
@@ -400,12 +411,15 @@ static void reset(void)
 {
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
-	memset(&mmu, 0, sizeof(mmu));
+	mmu = context_reset(config.kvm_mode, config.vcpu, config.vmid);
 	memset(&memcache, 0, sizeof(memcache));
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
+	s2fuzz_machine.ttl = config.ttl;
+	s2fuzz_machine.cnp = config.cnp;
+	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 	faults_reset();

@@ -104,4 +104,34 @@ op_leave:
 	mov	x0, #1
 	ret
 
+/* From hosted code, in the middle of anything (instructions.inc): x0, x1 and x30 are saved there, and all else here that
+ * a C function may change. */
+	.globl s2fuzz_instruction
+s2fuzz_instruction:
+	stp	x29, x30, [sp, #-176]!
+	mov	x29, sp
+	stp	x2, x3, [sp, #16]
+	stp	x4, x5, [sp, #32]
+	stp	x6, x7, [sp, #48]
+	stp	x8, x9, [sp, #64]
+	stp	x10, x11, [sp, #80]
+	stp	x12, x13, [sp, #96]
+	stp	x14, x15, [sp, #112]
+	stp	x16, x17, [sp, #128]
+	mrs	x2, nzcv
+	stp	x18, x2, [sp, #144]
+	bl	s2fuzz_record_instruction
+	ldp	x18, x2, [sp, #144]
+	msr	nzcv, x2
+	ldp	x16, x17, [sp, #128]
+	ldp	x14, x15, [sp, #112]
+	ldp	x12, x13, [sp, #96]
+	ldp	x10, x11, [sp, #80]
+	ldp	x8, x9, [sp, #64]
+	ldp	x6, x7, [sp, #48]
+	ldp	x4, x5, [sp, #32]
+	ldp	x2, x3, [sp, #16]
+	ldp	x29, x30, [sp], #176
+	ret
+
 	.section .note.GNU-stack, "", @progbits

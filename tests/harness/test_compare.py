@@ -6,7 +6,7 @@ import random
 
 import pytest
 from hypothesis import given
-from observations import changed, observe, relabelled, with_entry, with_page, with_record
+from observations import changed, observe, relabelled, with_entry, with_events, with_page, with_record
 from strategies import lively_programs
 
 from harness.compare import (
@@ -24,6 +24,7 @@ from harness.compare import (
     start_level,
 )
 from harness.errors import BadInput
+from harness.events import DSB, IN_CALL, Event, events_of
 from harness.machine import Machine
 from harness.model import Model
 from harness.observation import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
@@ -311,8 +312,9 @@ def test_both_kinds_of_complaints_have_their_tiers() -> None:
 def test_earlier_tiers_come_first_and_tiers_can_be_chosen() -> None:
     worse = with_record(SEEN, 3, ret=-22, complaints=(Complaint(WARN, 0, 0),))
     worse = with_page(with_entry(worse, LEVEL_2, 1, 0), LEVEL_2, refcount=2)
+    worse = with_events(worse, 2, [*events_of(SEEN.records[2].events), Event(DSB | IN_CALL, 11, 0)])
     found = differences(SEEN, worse)
-    assert [one.tier for one in found] == [Tier.RESULTS, Tier.TABLES, Tier.ACCOUNTING, Tier.EVENTS]
+    assert [one.tier for one in found] == list(Tier)
     for tier in Tier:
         assert [one.tier for one in differences(SEEN, worse, frozenset({tier}))] == [tier]
     assert differences(SEEN, worse, frozenset()) == []
@@ -331,12 +333,12 @@ def test_buckets_suit_file_names() -> None:
 def test_tiers_by_name() -> None:
     assert parse_tiers("results, events") == {Tier.RESULTS, Tier.EVENTS}
     assert parse_tiers(format_tiers(ALL_TIERS)) == ALL_TIERS
-    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events"
+    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events,instructions"
 
 
 @pytest.mark.parametrize("text", ["", "result", "RESULTS", "results,", "results;tables", "all"])
 def test_names_that_are_no_tiers(text: str) -> None:
-    with pytest.raises(BadInput, match="is not a tier: expected some of results,tables,accounting,events"):
+    with pytest.raises(BadInput, match="is not a tier: expected some of results,tables,accounting,events,instructions"):
         parse_tiers(text)
 
 

@@ -75,12 +75,23 @@ def test_a_divergence_in_events_shows_them_aligned() -> None:
     assert "    model:6.12  #2 tlbi_vmid_ipa ipa=0x1000 level=2" in lines
     assert "    kernel:x    #2 put_page pa=0x44002000" in lines
     start = lines.index("Events of that op:")
-    assert lines[start + 1 : start + 11] == [
+    assert lines[start + 1 : start + 22] == [
         "  - model:6.12",
         "  + kernel:x",
         "    zalloc_page pa=0x44003000",
         "    store plain 0x44002000 = 0x400  level 2 ipa 0x0: locked",
         "  - tlbi_vmid_ipa ipa=0x1000 level=2",
+        "  -   dsb ish",
+        "  -   msr vtcr_el2, 0x802d3558",
+        "  -   msr vttbr_el2, 0x1000044000001: VMID 0x1, root 0x44000000",
+        "  -   isb",
+        "  -   tlbi ipas2e1is, 0x600000000001: stage 2, 0x1000 at level 2 of 4K, inner shareable",
+        "  -   dsb ish",
+        "  -   tlbi vmalle1is: stage 1 of the VMID, inner shareable",
+        "  -   dsb ish",
+        "  -   isb",
+        "  -   msr vttbr_el2, 0x0: VMID 0x0, root 0x0",
+        "  -   isb",
         "    put_page pa=0x44002000",
         "    get_page pa=0x44002000",
         "    store release 0x44002000 = 0x44003003  level 2 ipa 0x0: table -> 0x44003000",
@@ -107,7 +118,7 @@ def test_events_are_listed_when_asked_for() -> None:
     assert listed[1:4] == [
         "  0 init (implicit): 2 events",
         "      zalloc_pages_exact pa=0x44000000 size=0x1000",
-        "      dsb domain=ishst",
+        "      dsb ishst",
     ]
     assert "  2 set_owner ipa=0x1000 size=4K mc=2 owner=3: 0 events" in listed
 

@@ -1,9 +1,10 @@
 """The planted bugs: one small TOML file each beside this module, and how to run the fuzzer against one.
 
 what          what is wrong, for people
-file          `pgtable.c`, or a file of the model
+file          `pgtable.c`, another file of the tree (by its path there), or a file of the model
 kernels       the kernels whose file has the anchor
-flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`), or `crash`, `hang`
+flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`, `instructions`), or `crash`,
+              `hang`, `invalidation`
 anchor        one line of the file, quoted
 replacement   what stands there instead
 occurrence    which of the lines that match, from 1 (left out: the only one)
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,11 @@ class Mutant:
     occurrence: int | None
     executions: int = EXECUTIONS
     shown_by: str | None = None
+
+    @property
+    def is_in_model(self) -> bool:
+        """Whether it is planted in ours rather than in Linux."""
+        return self.file.split("/")[0] in PACKAGES
 
     @property
     def is_harder(self) -> bool:
@@ -95,14 +102,8 @@ def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, A
     """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS)]
-    command += ["--linux", mutant.kernels[0]]
-    root = ROOT
-    if mutant.file == "pgtable.c":
-        changed = work / "pgtable.c"
-        changed.write_text(mutant.apply(prepare(KernelChoice(mutant.kernels[0])).pgtable.read_text()))
-        command += ["--pgtable", str(changed)]
-    else:
-        root = _copy_with(mutant, work)
+    root = _copy_with(mutant, work) if mutant.is_in_model else ROOT
+    command += [word for option, path in kernel_options(mutant, work).items() for word in (f"--{option}", str(path))]
     result = subprocess.run(
         [sys.executable, "-c", "from fuzz.cli import main; main()", *command],
         cwd=root,
@@ -113,6 +114,24 @@ def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, A
     )
     line = result.stdout.splitlines()[-1] if result.stdout else "{}"
     return result.returncode, {**json.loads(line), "stderr": result.stderr}
+
+
+def kernel_options(mutant: Mutant, work: Path) -> dict[str, Path | str]:
+    """What makes a kernel with the bug: options of the command line, or arguments of `choose_sides`. The changed file
+    is below `work`; of a file that cannot be replaced by itself, a patch."""
+    if mutant.is_in_model:
+        return {"linux": mutant.kernels[0]}
+    tree = prepare(KernelChoice(mutant.kernels[0]))
+    if mutant.file == "pgtable.c":
+        changed = work / "pgtable.c"
+        changed.write_text(mutant.apply(tree.pgtable.read_text()))
+        return {"linux": mutant.kernels[0], "pgtable": changed}
+    text = (tree.root / mutant.file).read_text()
+    names = (f"a/{mutant.file}", f"b/{mutant.file}")
+    lines = unified_diff(text.splitlines(keepends=True), mutant.apply(text).splitlines(keepends=True), *names)
+    patch = work / "planted.patch"
+    patch.write_text("".join(lines))
+    return {"linux": mutant.kernels[0], "patch": patch}
 
 
 def _copy_with(mutant: Mutant, work: Path) -> Path:

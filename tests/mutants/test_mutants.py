@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from planted import Mutant, load_all, run_against
+from planted import Mutant, kernel_options, load_all, run_against
 
 from fuzz.sides import choose_sides
 from harness.judge import Judge
 from harness.program_text import parse
-from reference.sources import KernelChoice, prepare
 
 MUTANTS = load_all()
 SEEDS = (1, 2, 3)
@@ -27,9 +26,10 @@ def _must_find(mutant: Mutant, seed: int, work: Path) -> None:
 
 
 def _must_show(mutant: Mutant, work: Path) -> None:
-    changed = work / "pgtable.c"
-    changed.write_text(mutant.apply(prepare(KernelChoice(mutant.kernels[0])).pgtable.read_text()))
-    left, right = (side.open() for side in choose_sides(mutant.kernels[0], pgtable=changed))
+    options = kernel_options(mutant, work)
+    patches = tuple(Path(path) for option, path in options.items() if option == "patch")
+    pgtable = next((Path(path) for option, path in options.items() if option == "pgtable"), None)
+    left, right = (side.open() for side in choose_sides(mutant.kernels[0], patches, pgtable))
     try:
         assert mutant.shown_by is not None
         verdict = Judge(left, right).check(parse(mutant.shown_by.lstrip()))
@@ -40,7 +40,7 @@ def _must_show(mutant: Mutant, work: Path) -> None:
 
 
 def test_there_are_enough_planted_bugs() -> None:
-    in_model = [mutant for mutant in MUTANTS if mutant.file.startswith("pgtable/")]
+    in_model = [mutant for mutant in MUTANTS if mutant.is_in_model]
     assert len(MUTANTS) - len(in_model) >= 8
     assert len(in_model) >= 3
     assert set(SAMPLE) <= {mutant.name for mutant in MUTANTS}

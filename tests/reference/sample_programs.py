@@ -61,6 +61,17 @@ FAULTS: Final = Program((map_op(0, prot=RW), Op.of("relax_perms", ipa=0, prot=RW
 
 _TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 * PAGE_SIZE), owner_op(1 << 21))
 
+_TLB: Final = (
+    *_TABLES,
+    map_op(0x3000, prot=RWX),
+    Op.of("relax_perms", ipa=0x3000, prot=PROT_BITS["x"]),
+    unmap_op(0, BLOCK),
+    Op.of("tlb_flush_vmid_range", ipa=0x5000, size=67 * PAGE_SIZE),
+    Op.of("flush_cpu_context"),
+    Op.of("flush_vm_context"),
+)
+"""Every way to invalidate."""
+
 SPECIAL: Final = {
     "nothing": Program(()),
     "cut in map": Program(_TABLES, Machine.of(budget=11)),
@@ -83,6 +94,12 @@ SPECIAL: Final = {
     "no range": Program((*_TABLES, unmap_op(0, 1 << 31)), Machine.of(tlb_range=0)),
     "merge without range": Program((*_TABLES, map_op(0, BLOCK)), Machine.of(tlb_range=0)),
     "no hardware flag": Program((*_TABLES, map_op(0x3000, prot=RWX)), Machine.of(hw_af=0)),
+    "one TLB": Program(_TLB),
+    "TLB of VHE": Program(_TLB, Machine.of(kvm_mode=1, vcpu=2, ttl=0)),
+    "TLB of pKVM's host": Program(_TLB, Machine.of(kvm_mode=3, vcpu=2, tlb_range=0, cnp=0, vmid=0xFFFF)),
+    "TLB told twice": Program(_TLB, Machine.of(kvm_mode=2, repeat_tlbi=1)),
+    "TLB of the wrong one": Program(_TLB, Machine.of(vcpu=2)),
+    "cut in a TLB function": Program(_TLB, Machine.of(budget=46)),
     "nothing offered": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0, tlb_range=0, hw_af=0)),
     "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),
     "allocation fails": Program((Op.of("fail_alloc", nth=2), map_op(0), map_op(0), Op.of("fail_alloc", nth=1), INIT)),

@@ -13,6 +13,9 @@ struct s2fuzz_machine {
 	bool fwb;
 	bool tlb_range;
 	bool hw_af;
+	bool ttl;
+	bool cnp;
+	bool repeat_tlbi;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -26,19 +29,33 @@ static __always_inline bool cpus_have_final_cap(int cap)
 		return s2fuzz_machine.tlb_range;
 	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
 		return !s2fuzz_machine.hw_af;
+	case ARM64_HAS_ARMv8_4_TTL:
+		return s2fuzz_machine.ttl;
+	case ARM64_HAS_CNP:
+		return s2fuzz_machine.cnp;
+	case ARM64_WORKAROUND_REPEAT_TLBI:
+		return s2fuzz_machine.repeat_tlbi;
 	default:
 		return false;
 	}
 }
 
-#define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
+#define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
+/* The same in 6.1. */
+#define alternative_has_feature_likely(cap) cpus_have_final_cap(cap)
+#define alternative_has_feature_unlikely(cap) cpus_have_final_cap(cap)
 
 static __always_inline bool system_supports_tlb_range(void)
 {
 	return s2fuzz_machine.tlb_range;
+}
+
+static __always_inline bool system_supports_cnp(void)
+{
+	return s2fuzz_machine.cnp;
 }
 
 static __always_inline bool system_supports_lpa2(void)

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What kvm_pgtable.h takes from kvm_host.h, and the boundary: from here on every PTE store, barrier and TLB call of a
- * hosted file goes through kernel/boundary.c, so that the file itself stays as it is. */
+/* What kvm_pgtable.h and the TLB maintenance take from kvm_host.h, and the boundary: from here on every PTE store and TLB
+ * call of a hosted file goes through kernel/boundary.c, so that the file itself stays as it is. Barriers and TLBIs are
+ * caught as instructions (kernel/instructions.inc). */
 #ifndef S2FUZZ_LINUX_KVM_HOST_H
 #define S2FUZZ_LINUX_KVM_HOST_H
 
 #include <linux/types.h>
 #include <linux/bits.h>
 #include <linux/bug.h>
+#include <linux/percpu.h>
+#include <linux/jump_label.h>
 #include <linux/pfn.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
 #include <asm/barrier.h>
 #include <asm/cmpxchg.h>
 #include <asm/rwonce.h>
+#include <asm/hyp_image.h>
 #include <asm/kvm_arm.h>
 
 typedef u64 kvm_pfn_t;
+typedef u64 gpa_t;
 
 struct kvm_pgtable;
 
@@ -27,30 +32,84 @@ struct kvm_mmu_memory_cache {
 	void *objects[S2FUZZ_MEMORY_CACHE_CAPACITY];
 };
 
-/* VTCR_EL2's value is the VM's in 6.1, and the MMU's own since; both are filled in. */
-struct kvm_arch {
-	u64 vtcr;
+struct kvm_vmid {
+	atomic64_t id;
 };
+
+struct kvm_arch;
 
 struct kvm_s2_mmu {
+	struct kvm_vmid vmid;
+	phys_addr_t pgd_phys;
 	struct kvm_pgtable *pgt;
-	struct kvm_arch *arch;
 	u64 vtcr;
 	struct kvm_mmu_memory_cache split_page_cache;
+	struct kvm_arch *arch;
+	u64 tlb_vttbr;
 };
 
-void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu);
-void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level);
-void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level);
-void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages);
+/* VTCR_EL2's value is the VM's in 6.1, and the MMU's own since; both are filled in. */
+struct kvm_arch {
+	struct kvm_s2_mmu mmu;
+	u64 vtcr;
+};
+
+struct kvm {
+	struct kvm_arch arch;
+	int srcu;
+};
+
+/* Who runs on the CPU, which the TLB maintenance asks for: no vCPU, one of this MMU, or one of another. */
+struct kvm_vcpu {
+	struct {
+		struct kvm_s2_mmu *hw_mmu;
+	} arch;
+};
+
+struct kvm_cpu_context {
+	struct kvm_vcpu *__hyp_running_vcpu;
+};
+
+struct kvm_host_data {
+	struct kvm_cpu_context host_ctxt;
+};
+
+DECLARE_PER_CPU(struct kvm_host_data, kvm_host_data);
+#define host_data_ptr(field) (&this_cpu_ptr(&kvm_host_data)->field)
+
+struct kvm_vcpu *kvm_get_running_vcpu(void);
+
+/* Under both names: the kernel's own, which kernel/boundary.c has, and those of its two implementations. */
+#define S2FUZZ_TLB_FUNCTIONS(prefix)									\
+	void prefix##__kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu);					\
+	void prefix##__kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level);	\
+	void prefix##__kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level);	\
+	void prefix##__kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start,		\
+						unsigned long pages);					\
+	void prefix##__kvm_flush_cpu_context(struct kvm_s2_mmu *mmu);					\
+	void prefix##__kvm_flush_vm_context(void);
+
+S2FUZZ_TLB_FUNCTIONS()
 
 #define kvm_call_hyp(f, ...) f(__VA_ARGS__)
+
+extern unsigned int kvm_arm_vmid_bits;
+
+/* What functions in kvm_mmu.h that nothing here calls are made of. */
+enum { SCTLR_EL1, SCTLR_EL2 };
+enum arm64_hyp_spectre_vector { HYP_VECTOR_DIRECT };
+
+bool vcpu_is_el2(const struct kvm_vcpu *vcpu);
+u64 vcpu_read_sys_reg(const struct kvm_vcpu *vcpu, int reg);
+u64 read_sanitised_ftr_reg(u32 id);
+int srcu_read_lock(int *srcu);
+void srcu_read_unlock(int *srcu, int index);
+int kvm_read_guest(struct kvm *kvm, gpa_t gpa, void *data, unsigned long len);
+int kvm_write_guest(struct kvm *kvm, gpa_t gpa, const void *data, unsigned long len);
 
 enum s2fuzz_store { S2FUZZ_STORE_PLAIN, S2FUZZ_STORE_RELEASE, S2FUZZ_STORE_CMPXCHG };
 
 void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind);
-void s2fuzz_dsb(const char *domain);
-void s2fuzz_isb(void);
 
 #undef WRITE_ONCE
 #define WRITE_ONCE(x, val) do {							\
@@ -72,11 +131,5 @@ void s2fuzz_isb(void);
 				    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);	\
 	__expected;								\
 })
-
-#undef dsb
-#define dsb(domain) s2fuzz_dsb(#domain)
-
-#undef isb
-#define isb() s2fuzz_isb()
 
 #endif

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* How KVM runs, which a program's machine decides. */
+#ifndef S2FUZZ_ASM_VIRT_H
+#define S2FUZZ_ASM_VIRT_H
+
+#include <linux/jump_label.h>
+
+DECLARE_STATIC_KEY_FALSE(kvm_protected_mode_initialized);
+
+#endif
