@@ -127,7 +127,8 @@ def test_every_op_is_generated(version: str) -> None:
     made = Counter(op.name for _ in range(400) for op in decode(mutation.random_input(choice), dialect).ops)
     lived = Counter(op.name for _ in range(400) for op in decode(mutation.life(choice, dialect), dialect).ops)
     assert set(made) == {op.name for op in offer.ops}
-    assert set(lived) == set(made) - {"init", "pte_prot"}
+    assert set(lived) <= set(made)
+    assert set(made) - set(lived) <= {"init", "pte_prot", "flush_cpu_context", "flush_vm_context"}
 
 
 @pytest.mark.parametrize("version", MODELLED)

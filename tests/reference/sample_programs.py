@@ -7,6 +7,7 @@ from typing import Final
 
 from harness.codec import DEFAULT, Dialect, decode
 from harness.machine import MAX_POOL_PAGES, PAGE_SIZE, Machine
+from harness.offer import Offer
 from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import Program
 
@@ -107,6 +108,11 @@ SPECIAL: Final = {
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
 }
 """By what is special about them."""
+
+
+def special_programs(offer: Offer) -> list[Program]:
+    """Those of SPECIAL that ask for no more."""
+    return [program for program in SPECIAL.values() if all(offer.has(op.name) for op in program.ops)]
 
 
 def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:

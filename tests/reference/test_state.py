@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 from altered_tree import IN_MAP, MAP_SIGNATURE, before
-from sample_programs import BUSY, DESTROY, SPECIAL, map_op, random_programs
+from sample_programs import BUSY, DESTROY, map_op, random_programs, special_programs
 
 from harness.codec import dialect_for
 from harness.errors import ToolFailure
@@ -17,7 +17,8 @@ from reference.executor import Reference
 
 COMMON = dialect_for(Model("6.1").offer & Model("6.12").offer)
 """What every packaged kernel can run."""
-PROGRAMS = [*SPECIAL.values(), *random_programs(seed=60, count=60 - len(SPECIAL), dialect=COMMON)]
+SPECIAL = special_programs(COMMON.offer)
+PROGRAMS = [*SPECIAL, *random_programs(seed=60, count=60 - len(SPECIAL), dialect=COMMON)]
 OTHERS = random_programs(seed=61, count=1000, longest=120, dialect=COMMON)
 
 
