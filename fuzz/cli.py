@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +23,8 @@ from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
+from fuzz.line_coverage import measure as measure_lines
+from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
@@ -32,6 +34,7 @@ from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import file_of, load, program_in
+from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Judge, Unconfirmed
 from harness.program import Program
 from harness.program_text import read_text, reformat
@@ -69,6 +72,20 @@ def _tiers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         raise click.BadParameter(f"{error}.") from error
 
 
+def _granules(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Granule, ...]:
+    try:
+        return tuple(dict.fromkeys(granule_named(name.strip()) for name in value.split(",")))
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+_GRANULE: Final = click.option(
+    "--granule",
+    type=click.Choice([one.name for one in GRANULES]),
+    default=GRANULE_4K.name,
+    show_default=True,
+    help="The size of page that the kernel is compiled for.",
+)
 _TIERS: Final = click.option(
     "--tiers",
     callback=_tiers,
@@ -111,7 +128,8 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--flavour",
             type=click.Choice(FLAVOURS),
-            help="How the hosted files are built; ubsan's reports count as WARNs.  [default: plain]",
+            help="How the hosted files are built; ubsan's reports count as WARNs, `lines` is for coverage.  "
+            "[default: plain]",
         ),
     )
     for option in reversed(options):
@@ -127,8 +145,11 @@ def _sides(
     return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain")
 
 
-def _open_both(sides: tuple[Side, Side]) -> tuple[Executor, Executor]:
-    return sides[0].open(_say), sides[1].open(_say)
+def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:
+    """Both executors, with what the programs need built before any of them runs."""
+    granules = [program.machine.granule for program in programs]
+    left, right = (side.open(_say, granules) for side in sides)
+    return left, right
 
 
 def _say_verified_against(left: Executor, right: Executor) -> None:
@@ -194,6 +215,15 @@ def cli() -> None:
     "fewer workers. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
+@click.option(
+    "--granule",
+    "granules",
+    callback=_granules,
+    default=GRANULE_4K.name,
+    show_default=True,
+    metavar="GRANULE,…",
+    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
+)
 @_TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -209,6 +239,7 @@ def smoke(
     workers: int,
     also: tuple[str, ...],
     as_json: bool,
+    granules: tuple[Granule, ...],
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
     **kernel: Any,
@@ -220,11 +251,12 @@ def smoke(
     (from 0) has the seed SEED + n.
     """
     pairs = [_sides(**kernel), *(choose_sides(sides=text, flavour=kernel["flavour"] or "plain") for text in also)]
-    if inputs is not None and max(workers, len(pairs)) > 1:
-        raise BadInput("--inputs is one process's: it needs --workers 1 and no --also")
+    if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
+        raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
-        side.open(_say).close()  # before the clock starts, and where errors are printed as they are
+        side.open(_say, granules).close()  # before the clock starts, and where errors are printed as they are
     _check_places(out, inputs)
+    sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     work = [
@@ -239,11 +271,13 @@ def smoke(
             inputs,
             guidance=guidance,
             tiers=tiers or ALL_TIERS,
+            granule=granule.name,
         )
+        for granule in granules
         for pair in pairs
     ]
     for left, right in pairs:
-        _say(f"{left.name} against {right.name}, seed {chosen_seed}, {seconds:g} s")
+        _say(f"{left.name} against {right.name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
             progress = run_smoke(work, workers, show)
@@ -320,7 +354,7 @@ def run(
     """
     sides = _sides(**kernel)
     loaded = [(path, program_in(path)) for path in programs]
-    left, right = _open_both(sides)
+    left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or ALL_TIERS)
         judge = Judge(left, right, filer.tiers)
@@ -434,7 +468,7 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
         )
         sides = left_side, right_side
     try:
-        left, right = _open_both(sides)
+        left, right = _open_both(sides, [found.program])
     except BadInput as error:
         if sides is not stored:
             raise
@@ -478,8 +512,9 @@ def debug(program: Path, record: int, port: int | None, seconds: float, **kernel
 
 
 @cli.command()
+@_GRANULE
 @kernel_options
-def shell(**kernel: Any) -> int:
+def shell(granule: str, **kernel: Any) -> int:
     """Try ops by hand, one a line, on a table in a running kernel.
 
     A line is an op as in a program (map ipa=0x0 size=2M phys=0x80000000 prot=rw mc=2), `tree` for the table's pages,
@@ -489,7 +524,7 @@ def shell(**kernel: Any) -> int:
     chosen = _sides(**kernel)[1]
     if chosen.kind != "kernel":
         raise BadInput(f"{chosen.name} is not a kernel; choose one with --linux")
-    with closing(Shell(chosen.image(_say), chosen.name)) as opened:
+    with closing(Shell(chosen.image(_say, granule_named(granule)), chosen.name)) as opened:
         if sys.stdin.isatty():
             _say(f"{chosen.name}: `help` lists the ops, Ctrl-D ends")
         outcome = converse(opened, lines(), click.echo, _say)
@@ -499,15 +534,38 @@ def shell(**kernel: Any) -> int:
 
 
 @cli.command()
+@_GRANULE
 @kernel_options
-def build(**kernel: Any) -> int:
+def build(granule: str, **kernel: Any) -> int:
     """Build the kernels of both sides; print their paths and what they are made of."""
     for side in _sides(**kernel):
         if side.kind == "kernel":
-            image = side.image(_say)
+            image = side.image(_say, granule_named(granule))
             click.echo(image.elf)
             for key, value in sorted(image.identity.items()):
                 click.echo(f"  {key}: {value}")
+    return OK
+
+
+@cli.command()
+@click.argument("corpora", nargs=-1, type=_EXISTING, metavar="[FOLDER]...")
+@click.option("--seconds", type=_SECONDS, default=30.0, show_default=True, help="How long to run programs.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the generated programs."
+)
+@kernel_options
+def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any) -> int:
+    """List the lines of a kernel's pgtable.c that no program reaches.
+
+    Runs the programs in the FOLDERs (default: those that come with s2fuzz), then generated ones, on a kernel that
+    counts lines, and prints what llvm-cov makes of it. What needs another machine or kernel is skipped.
+    """
+    if kernel["flavour"] not in (None, "lines"):
+        raise BadInput("coverage builds a flavour of its own; leave out --flavour")
+    with display.counting(seconds) as told:
+        found = measure_lines(_sides(**kernel)[1], corpora or (CORPORA,), seconds, seed, told)
+    for line in report_lines(found):
+        click.echo(line)
     return OK
 
 

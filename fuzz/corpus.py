@@ -21,7 +21,8 @@ def _stamp_of(folder: Path) -> Path:
 
 
 def _stamp(dialect: Dialect) -> str:
-    return " ".join([str(CODEC), *(f"no-{word.replace(' ', '-')}" for word in sorted(dialect.offer.lacks))])
+    lacks = (f"no-{word.replace(' ', '-')}" for word in sorted(dialect.offer.lacks))
+    return " ".join([str(CODEC), dialect.granule.name, *lacks])
 
 
 def check_codec(folder: Path, dialect: Dialect) -> None:

@@ -40,7 +40,7 @@ def debug(
         raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
     if not 0 <= record <= len(program.ops):
         raise BadInput(f"the program has ops 1 to {len(program.ops)} (0 is the implicit init), not {record}")
-    image = side.image(say)
+    image = side.image(say, program.machine.granule)
     chosen = _free_port() if port is None else port
     link = ConsoleLink(image.elf, ("-gdb", f"tcp:127.0.0.1:{chosen}"))
     kernel = Reference(image, side.name, link)

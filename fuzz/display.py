@@ -34,6 +34,26 @@ def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
+@contextmanager
+def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
+    """Yields what to call with the number of programs run and the seconds that took. Writes to stderr."""
+    console = Console(stderr=True)
+    last = 0.0
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+
+        def told(programs: int, passed: float) -> None:
+            nonlocal last
+            text = f"{passed:.0f}/{seconds:g} s: {programs} programs"
+            if console.is_terminal:
+                bar.update(task, description=text)
+            elif passed - last >= _LINE_INTERVAL:
+                last = passed
+                print(text, file=sys.stderr, flush=True)
+
+        yield told
+
+
 def _plain_lines() -> Callable[[Progress], None]:
     last = time.monotonic()
 
@@ -69,6 +89,10 @@ def summary(progress: Progress) -> list[str]:
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
     if tally.get("replayed") or tally.get("skipped"):
         lines.append(f"corpora: {tally['replayed']} programs replayed, {tally['skipped']} skipped")
+    if tally.get("other_granules"):
+        others, ours = tally["other_granules"], tally["granules"]
+        chosen = ",".join([*ours, *others])
+        lines.append(f"corpora: programs for {', '.join(others)} were not run; --granule {chosen} runs them")
     if tally.get("ops"):  # which only a model tells
         trees = tally["trees"]
         lines.append(

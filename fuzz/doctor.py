@@ -40,6 +40,13 @@ def examine() -> Iterator[Check]:
         "building kernels",
         "apt-get install clang-19 lld-19",
     )
+    yield Check(
+        "llvm-cov",
+        shutil.which("llvm-cov-19") or shutil.which("llvm-cov"),
+        "s2fuzz coverage",
+        "apt-get install llvm-19",
+        optional=True,
+    )
     for tool, package in (("git", "git"), ("tar", "tar"), ("xz", "xz-utils"), ("awk", "mawk")):
         yield Check(tool, shutil.which(tool), "preparing kernel sources", f"apt-get install {package}")
     for version in SUPPORTED:

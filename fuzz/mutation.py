@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Final
@@ -17,13 +18,16 @@ from harness.codec import (
     Dialect,
     Parts,
     encode,
+    fitting,
     header_of,
     knob_value,
     read_argument,
+    space_of,
     split,
     write_argument,
 )
-from harness.machine import Machine
+from harness.granule import GRANULE_4K, GRANULES
+from harness.machine import DEFAULTS, Machine
 from harness.offer import Offer
 from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PLANTED_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
@@ -34,19 +38,13 @@ _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
 
-_PAGE: Final = 1 << 12
-_BLOCK: Final = 1 << 21
-_GIB: Final = 1 << 30
 _RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 _RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
 _FAULT: Final = MAP_FLAG_BITS["handle_fault"] | MAP_FLAG_BITS["shared"]
 _FAULT_FLAGS: Final = (0, 0, 0, 0, 0, _FAULT, _FAULT, MAP_FLAG_BITS["handle_fault"], MAP_FLAG_BITS["skip_cmo"])
 """What maps are done with: none, a fault handler's, and others."""
 _MEMORY: Final = 0x8000_0000
-"""Physical minus intermediate address of the memory of the machines below."""
-_NEIGHBOURS: Final = (_PAGE, -_PAGE, _BLOCK, -_BLOCK, _GIB, -_GIB)
-_LEVEL_BITS: Final = 9
-"""Log2 of how much more an entry maps one level up."""
+"""Physical minus intermediate address of the memory of most machines below."""
 
 
 def random_input(choice: Random) -> bytes:
@@ -128,9 +126,10 @@ def _retarget(parts: Parts, choice: Random) -> None:
     (op, index, kind), (other, other_index, _) = choice.sample(places, 2)
     op[index] = other[other_index]
     if choice.random() < 0.3:
-        limit = 1 << parts.machine["ia_bits"]
-        value = read_argument(kind, op[index], limit, 0) + choice.choice(_NEIGHBOURS)
-        op[index] = write_argument(kind, value & U64_MAX, limit, 0)
+        space = space_of(parts.machine)
+        step = choice.choice((space.page, space.block, 1 << space.units[2])) * choice.choice((1, -1))
+        value = read_argument(kind, op[index], space, 0) + step
+        op[index] = write_argument(kind, value & U64_MAX, space, 0)
 
 
 def _rechoose(parts: Parts, choice: Random) -> None:
@@ -148,13 +147,13 @@ def _resize(parts: Parts, choice: Random) -> None:
     if place is None:
         return
     op, index, kind = place
-    limit = 1 << parts.machine["ia_bits"]
-    ipa = read_argument(Kind.IPA, op[1], limit, 0)
-    size = read_argument(kind, op[index], limit, ipa)
-    sizes = [size >> _LEVEL_BITS, size + _PAGE, size - _PAGE, size * 2]
-    if kind is Kind.SIZE and ipa % _BLOCK == 0:  # else a level more, page by page, would only spend the budget
-        sizes.append(size << _LEVEL_BITS)
-    op[index] = write_argument(kind, choice.choice(sizes) & U64_MAX, limit, ipa)
+    space = space_of(parts.machine)
+    ipa = read_argument(Kind.IPA, op[1], space, 0)
+    size = read_argument(kind, op[index], space, ipa)
+    sizes = [size // space.granule.entries, size + space.page, size - space.page, size * 2]
+    if kind is Kind.SIZE and ipa % space.block == 0:  # else a level more, page by page, would only spend the budget
+        sizes.append(size * space.granule.entries)
+    op[index] = write_argument(kind, choice.choice(sizes) & U64_MAX, space, ipa)
 
 
 def _flip_flag(parts: Parts, choice: Random) -> None:
@@ -162,10 +161,11 @@ def _flip_flag(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice, *FLAG_NAMES)
     if place is not None:
         op, index, kind = place
+        space = space_of(parts.machine)
         bits = [bit for bit in FLAG_NAMES[kind].values() if bit & parts.dialect.offer.bits(kind)]
         if bits:
-            value = read_argument(kind, op[index], 1, 0) ^ choice.choice(bits)
-            op[index] = write_argument(kind, value, 1, 0)
+            value = read_argument(kind, op[index], space, 0) ^ choice.choice(bits)
+            op[index] = write_argument(kind, value, space, 0)
 
 
 def _to_an_edge(parts: Parts, choice: Random) -> None:
@@ -185,7 +185,7 @@ def _change_machine(parts: Parts, choice: Random) -> None:
         parts.header = header_of(Machine(), parts.dialect)
         return
     knob = choice.choice(parts.dialect.knobs)
-    machine = parts.machine.replace(knob.name, knob_value(knob, choice.randrange(256)))
+    machine = fitting(parts.machine, knob, knob_value(knob, choice.randrange(256)))
     parts.header = header_of(machine, parts.dialect)
 
 
@@ -212,29 +212,74 @@ _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a scene of a life plays: at `ipa`, in a machine with such sizes of pages and blocks, whose memory lies at
+    `memory` plus the intermediate address. `large` is a block of level 1 where there are such, else a step as far."""
+
+    ipa: int
+    page: int
+    block: int
+    large: int
+    has_large_blocks: bool
+    memory: int
+
+    @property
+    def fits_large(self) -> bool:
+        """Whether a block of level 1 may lie here."""
+        return self.has_large_blocks and self.ipa % self.large == 0
+
+    def next(self, step: int) -> Place:
+        """Another place, so many bytes further."""
+        return replace(self, ipa=self.ipa + step)
+
+
 def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """A virtual machine's life: memory is mapped, handed over and back, logged, split ahead of need, aged, merged
     again, looked at, and torn down; as far as the dialect can say it. Depth then does not depend on luck."""
+    granule = dialect.granule
     scenes, dear_scenes = _on_offer(dialect.offer)
-    base = choice.choice((0, _BLOCK, 3 * _BLOCK, _GIB, 2 * _GIB))
-    ops: list[Op] = _boot(base, choice)
+    knobs = _knobs(choice, dialect)
+    space = space_of(Machine.of(**knobs))
+    large = space.steps[0][1]
+    base = choice.choice((0, space.block, 3 * space.block, large, 2 * large))
+    memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
+    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory)
+    ops: list[Op] = _boot(at, choice)
+    dear = _DEAR * GRANULE_4K.entries / granule.entries
     for _ in range(choice.randint(4, 11)):
-        near = base + choice.choice((0, 0, 0, _BLOCK, _GIB))
-        ops += choice.choice(dear_scenes if choice.random() < _DEAR and dear_scenes else scenes)(near, choice)
+        near = at.next(choice.choice((0, 0, 0, space.block, large)))
+        if choice.random() >= dear or not dear_scenes:
+            ops += choice.choice(scenes)(near, choice)
+            continue
+        ops += choice.choice(dear_scenes)(near, choice)
+        knobs["budget"] = DEFAULTS["budget"] * granule.entries // GRANULE_4K.entries
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
-    knobs = {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")} if choice.random() < 0.4 else {}
+    if choice.random() < 0.05:
+        knobs["idmap"] = 1
+        ops = [_to_itself(op) for op in ops]
+    if choice.random() < 0.25:
+        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
+    known = [op for op in ops if dialect.offer.has(op.name)]
+    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
+
+
+def _knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
+    """Those of a life's machine."""
+    granule = dialect.granule
+    wide = "lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"
+    knobs = {"granule": GRANULES.index(granule)}
+    if choice.random() < 0.4:
+        knobs |= {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")}
     if choice.random() < 0.1:
         knobs["nofwb"] = 1
     if choice.random() < 0.04:
         knobs["force_pte"] = choice.randint(1, 2)
-    if choice.random() < 0.05:
-        knobs["idmap"] = 1
-    if choice.random() < 0.25:
-        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
-        ops = [_to_itself(op) for op in ops]
-    known = [op for op in ops if dialect.offer.has(op.name)]
-    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
+    if choice.random() < _WIDE and dialect.offer.has(wide):
+        knobs[wide] = 1
+        knobs["ia_bits"] = choice.choice((40, 48, 51, 52))
+    return knobs
 
 
 def _to_itself(op: Op) -> Op:
@@ -245,149 +290,158 @@ def _to_itself(op: Op) -> Op:
     return Op.of("map", **{**values, "phys": values["ipa"]})
 
 
-def _page(base: int, choice: Random) -> int:
-    return base + choice.choice((0, 1, 2, 3, 510, 511)) * _PAGE
+def _page(at: Place, choice: Random) -> int:
+    return at.ipa + choice.choice((0, 1, 2, 3, -2, -1)) * at.page % at.block
 
 
-def _map(ipa: int, size: int, prot: int, choice: Random) -> Op:
+def _map(at: Place, ipa: int, size: int, prot: int, choice: Random) -> Op:
     flags = choice.choice(_FAULT_FLAGS)
-    return Op.of("map", ipa=ipa, size=size, phys=ipa + _MEMORY, prot=prot, mc=choice.choice((5, 5, 4, 3)), flags=flags)
+    return Op.of(
+        "map", ipa=ipa, size=size, phys=ipa + at.memory, prot=prot, mc=choice.choice((5, 5, 4, 3)), flags=flags
+    )
 
 
-def _boot(base: int, choice: Random) -> list[Op]:
-    size = choice.choice((_BLOCK, 2 * _BLOCK, _GIB if base % _GIB == 0 else _BLOCK))
-    return [_map(base, size, _RWX, choice)]
+def _boot(at: Place, choice: Random) -> list[Op]:
+    size = choice.choice((at.block, 2 * at.block, at.large if at.fits_large else at.block))
+    return [_map(at, at.ipa, size, _RWX, choice)]
 
 
-def _fault(base: int, choice: Random) -> list[Op]:
+def _fault(at: Place, choice: Random) -> list[Op]:
     prot = choice.choice((_RWX, _RW, _RW | PROT_BITS["device"], PROT_BITS["r"]))
-    return [_map(_page(base, choice), choice.choice((1, 1, 2, 4)) * _PAGE, prot, choice)]
+    return [_map(at, _page(at, choice), choice.choice((1, 1, 2, 4)) * at.page, prot, choice)]
 
 
-def _fault_twice(base: int, choice: Random) -> list[Op]:
+def _fault_twice(at: Place, choice: Random) -> list[Op]:
     """Two vCPUs fault on the same page: the second comes too late, perhaps with more permissions."""
-    page, size = _page(base, choice), choice.choice((1, 1, 3)) * _PAGE
-    return [_map(page, size, _RW, choice), _map(page, size, choice.choice((_RW, _RW, _RWX)), choice)]
+    page, size = _page(at, choice), choice.choice((1, 1, 3)) * at.page
+    return [_map(at, page, size, _RW, choice), _map(at, page, size, choice.choice((_RW, _RW, _RWX)), choice)]
 
 
-def _migrate(base: int, choice: Random) -> list[Op]:
+def _migrate(at: Place, choice: Random) -> list[Op]:
     """The host has moved the memory behind a page or a block, and it faults back in."""
-    size = choice.choice((_PAGE, _PAGE, _BLOCK))
-    ipa = _page(base, choice) if size == _PAGE else base
+    size = choice.choice((at.page, at.page, at.block))
+    ipa = _page(at, choice) if size == at.page else at.ipa
     gone = [Op.of("unmap", ipa=ipa, size=size)] if choice.random() < 0.5 else []
-    return [*gone, Op.of("map", ipa=ipa, size=size, phys=ipa + _MEMORY + _GIB, prot=_RWX, mc=4, flags=0)]
+    return [*gone, Op.of("map", ipa=ipa, size=size, phys=ipa + at.memory + at.large, prot=_RWX, mc=4, flags=0)]
 
 
-def _share(base: int, choice: Random) -> list[Op]:
-    size = choice.choice((1, 2, 3)) * _PAGE
-    return [Op.of("set_owner", ipa=_page(base, choice), size=size, mc=5, owner=1)]
+def _share(at: Place, choice: Random) -> list[Op]:
+    size = choice.choice((1, 2, 3)) * at.page
+    return [Op.of("set_owner", ipa=_page(at, choice), size=size, mc=5, owner=1)]
 
 
-def _reclaim(base: int, choice: Random) -> list[Op]:
-    page = _page(base, choice)
-    return [Op.of("set_owner", ipa=page, size=_PAGE, mc=5, owner=0), _map(page, _PAGE, _RWX, choice)]
+def _reclaim(at: Place, choice: Random) -> list[Op]:
+    page = _page(at, choice)
+    return [Op.of("set_owner", ipa=page, size=at.page, mc=5, owner=0), _map(at, page, at.page, _RWX, choice)]
 
 
-def _log(base: int, choice: Random) -> list[Op]:
+def _log(at: Place, choice: Random) -> list[Op]:
     """Dirty logging splits a block: one page is mapped inside it."""
-    return [_map(base, _BLOCK, _RW, choice), _map(_page(base, choice), _PAGE, _RW, choice)]
+    return [_map(at, at.ipa, at.block, _RW, choice), _map(at, _page(at, choice), at.page, _RW, choice)]
 
 
-def _protect(base: int, choice: Random) -> list[Op]:
+def _protect(at: Place, choice: Random) -> list[Op]:
     """The log is read: everything is write-protected, and some pages are written to again."""
-    size = choice.choice((16 * _PAGE, _BLOCK, 2 * _BLOCK))
-    ops = [Op.of("wrprotect", ipa=base, size=size)]
+    size = choice.choice((16 * at.page, at.block, 2 * at.block))
+    ops = [Op.of("wrprotect", ipa=at.ipa, size=size)]
     if choice.random() < 0.5:
-        ops.append(Op.of("tlb_flush_vmid_range", ipa=base, size=size))
-    return ops + [_relax(base, choice) for _ in range(choice.randint(0, 2))]
+        ops.append(Op.of("tlb_flush_vmid_range", ipa=at.ipa, size=size))
+    return ops + [_relax(at, choice) for _ in range(choice.randint(0, 2))]
 
 
-def _relax(base: int, choice: Random) -> Op:
+def _relax(at: Place, choice: Random) -> Op:
     prot = choice.choice((_RW, _RWX, PROT_BITS["x"] | PROT_BITS["r"]))
-    return Op.of("relax_perms", ipa=_page(base, choice), prot=prot)
+    return Op.of("relax_perms", ipa=_page(at, choice), prot=prot)
 
 
-def _permit(base: int, choice: Random) -> list[Op]:
+def _permit(at: Place, choice: Random) -> list[Op]:
     """A page with few permissions gets more, fault by fault."""
-    page = _page(base, choice)
-    return [_map(page, _PAGE, PROT_BITS["r"], choice), *(_relax(base, choice) for _ in range(2))]
+    page = _page(at, choice)
+    return [_map(at, page, at.page, PROT_BITS["r"], choice), *(_relax(at, choice) for _ in range(2))]
 
 
-def _age(base: int, choice: Random) -> list[Op]:
+def _age(at: Place, choice: Random) -> list[Op]:
     """Memory is looked at for accesses, and accessed."""
-    size = choice.choice((_PAGE, 16 * _PAGE, _BLOCK, 2 * _BLOCK))
-    old = Op.of("test_clear_young", ipa=base, size=size, mkold=int(choice.random() < 0.7))
-    touched = [Op.of("mkyoung", ipa=_page(base, choice)) for _ in range(choice.randint(0, 2))]
-    return [old, *touched, Op.of("test_clear_young", ipa=_page(base, choice), size=_PAGE)]
+    size = choice.choice((at.page, 16 * at.page, at.block, 2 * at.block))
+    old = Op.of("test_clear_young", ipa=at.ipa, size=size, mkold=int(choice.random() < 0.7))
+    touched = [Op.of("mkyoung", ipa=_page(at, choice)) for _ in range(choice.randint(0, 2))]
+    return [old, *touched, Op.of("test_clear_young", ipa=_page(at, choice), size=at.page)]
 
 
-def _age_one(base: int, choice: Random) -> list[Op]:
+def _age_one(at: Place, choice: Random) -> list[Op]:
     """The same page by page."""
-    page = _page(base, choice)
-    ops = [Op.of("mkold", ipa=page), Op.of("mkyoung", ipa=choice.choice((page, _page(base, choice))))]
+    page = _page(at, choice)
+    ops = [Op.of("mkold", ipa=page), Op.of("mkyoung", ipa=choice.choice((page, _page(at, choice))))]
     return [*ops[: choice.randint(1, 2)], Op.of("is_young", ipa=page)]
 
 
-def _split(base: int, choice: Random) -> list[Op]:
+def _split(at: Place, choice: Random) -> list[Op]:
     """Blocks are split before dirty logging asks for it, mostly once they are write-protected."""
-    size = choice.choice((_PAGE, _BLOCK, _BLOCK + _PAGE, 2 * _BLOCK))
-    ops = [Op.of("split", ipa=_page(base, choice), size=size, mc=choice.choice((1, 1, 2, 2, 3)))]
+    size = choice.choice((at.page, at.block, at.block + at.page, 2 * at.block))
+    ops = [Op.of("split", ipa=_page(at, choice), size=size, mc=choice.choice((1, 1, 2, 2, 3)))]
     if choice.random() < 0.5:
-        ops.insert(0, Op.of("wrprotect", ipa=base, size=_BLOCK))
+        ops.insert(0, Op.of("wrprotect", ipa=at.ipa, size=at.block))
     if choice.random() < 0.4:
-        ops.insert(0, _map(base, _BLOCK, choice.choice((_RWX, _RW | PROT_BITS["device"])), choice))
+        ops.insert(0, _map(at, at.ipa, at.block, choice.choice((_RWX, _RW | PROT_BITS["device"])), choice))
     return ops
 
 
-def _detach(base: int, choice: Random) -> list[Op]:
+def _detach(at: Place, choice: Random) -> list[Op]:
     """A table is made apart from the tree, and freed or kept."""
     level = choice.choice((2, 2, 1))
     made = Op.of(
-        "create_unlinked", phys=base + _MEMORY, level=level, prot=_RW, mc=2, force_pte=int(choice.random() < 0.2)
+        "create_unlinked", phys=at.ipa + at.memory, level=level, prot=_RW, mc=2, force_pte=int(choice.random() < 0.2)
     )
     if choice.random() < 0.3:
-        return [made, Op.of("link", ipa=_page(base, choice), table=choice.choice((0, 0, 1)))]
+        return [made, Op.of("link", ipa=_page(at, choice), table=choice.choice((0, 0, 1)))]
     return [made, Op.of("free_unlinked", table=choice.choice((0, 0, 1, 2)))]
 
 
-def _run_out(base: int, choice: Random) -> list[Op]:
+def _run_out(at: Place, choice: Random) -> list[Op]:
     """Memory for a table is not there, though the memcache was topped up. The guest faults again."""
-    far = base + choice.choice((0, _BLOCK, 5 * _BLOCK, _GIB))
-    size = choice.choice((_PAGE, 2 * _BLOCK))
-    failed = [_map(_page(far, choice), size, _RW, choice), Op.of("set_owner", ipa=far, size=_PAGE, mc=4, owner=1)]
-    return [Op.of("fail_alloc", nth=choice.choice((1, 1, 2))), choice.choice(failed), _map(far, _PAGE, _RWX, choice)]
+    far = at.next(choice.choice((0, at.block, 5 * at.block, at.large)))
+    size = choice.choice((at.page, 2 * at.block))
+    failed = [
+        _map(far, _page(far, choice), size, _RW, choice),
+        Op.of("set_owner", ipa=far.ipa, size=at.page, mc=4, owner=1),
+    ]
+    return [
+        Op.of("fail_alloc", nth=choice.choice((1, 1, 2))),
+        choice.choice(failed),
+        _map(far, far.ipa, at.page, _RWX, choice),
+    ]
 
 
-def _tamper(base: int, choice: Random) -> list[Op]:
+def _tamper(at: Place, choice: Random) -> list[Op]:
     """Somebody else writes an entry, before the guest faults there."""
-    level, ipa = choice.choice(((3, _page(base, choice)), (3, _page(base, choice)), (2, base), (1, base)))
+    level, ipa = choice.choice(((3, _page(at, choice)), (3, _page(at, choice)), (2, at.ipa), (1, at.ipa)))
     value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["locked"], PLANTED_NAMES["table"], 0, 4))
-    table = _map(_page(base, choice), _PAGE, _RW, choice)
-    after = choice.choice((_map(ipa, _PAGE, _RWX, choice), Op.of("unmap", ipa=ipa, size=_PAGE)))
+    table = _map(at, _page(at, choice), at.page, _RW, choice)
+    after = choice.choice((_map(at, ipa, at.page, _RWX, choice), Op.of("unmap", ipa=ipa, size=at.page)))
     return [table, Op.of("plant", ipa=ipa, level=level, pte=value), after]
 
 
-def _clean(base: int, choice: Random) -> list[Op]:
-    return [Op.of("flush", ipa=_page(base, choice), size=choice.choice((_PAGE, 4 * _PAGE, _BLOCK)))]
+def _clean(at: Place, choice: Random) -> list[Op]:
+    return [Op.of("flush", ipa=_page(at, choice), size=choice.choice((at.page, 4 * at.page, at.block)))]
 
 
-def _merge(base: int, choice: Random) -> list[Op]:
-    big = base % _GIB == 0 and choice.random() < 0.3
-    return [_map(base, _GIB if big else _BLOCK, _RWX, choice)]
+def _merge(at: Place, choice: Random) -> list[Op]:
+    big = at.fits_large and choice.random() < 0.3
+    return [_map(at, at.ipa, at.large if big else at.block, _RWX, choice)]
 
 
-def _look(base: int, choice: Random) -> list[Op]:
+def _look(at: Place, choice: Random) -> list[Op]:
     flags = choice.choice((1, 3, 5, 6, 7))
-    walk = Op.of("walk", ipa=_page(base, choice), size=choice.choice((1, 4, 16)) * _PAGE, flags=flags)
-    return [walk, Op.of("get_leaf", ipa=_page(base, choice))]
+    walk = Op.of("walk", ipa=_page(at, choice), size=choice.choice((1, 4, 16)) * at.page, flags=flags)
+    return [walk, Op.of("get_leaf", ipa=_page(at, choice))]
 
 
-def _shrink(base: int, choice: Random) -> list[Op]:
-    size = choice.choice((_PAGE, 4 * _PAGE, _BLOCK, 2 * _BLOCK))
-    return [Op.of("unmap", ipa=choice.choice((base, _page(base, choice))), size=size)]
+def _shrink(at: Place, choice: Random) -> list[Op]:
+    size = choice.choice((at.page, 4 * at.page, at.block, 2 * at.block))
+    return [Op.of("unmap", ipa=choice.choice((at.ipa, _page(at, choice))), size=size)]
 
 
-_Scene = Callable[[int, Random], list[Op]]
+_Scene = Callable[[Place, Random], list[Op]]
 
 _SCENES: Final[tuple[_Scene, ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
@@ -404,6 +458,14 @@ _NEEDS: Final[Mapping[_Scene, str]] = {
 }
 """Scenes that are nothing without an op."""
 _DEAR: Final = 0.05
+
+
+_WIDE: Final = 0.1
+"""How many lives are those of machines with 52 bits of address."""
+_ELSEWHERE: Final = 0.2
+"""How many have their memory where its addresses have more bits."""
+_LPA_SHIFT: Final = 16
+"""log2 of the pages that 52 bits need no LPA2 for."""
 
 
 @cache

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,10 @@ from typing import Any, Final
 from fuzz.corpus import first_inputs
 from fuzz.sides import offer_of
 from fuzz.worker import Assignment
-from harness.codec import dialect_for
+from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
+from harness.granule import granule_named
+from harness.program import Program
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
@@ -64,7 +67,7 @@ class FuzzingProcess:
         self._stopping_since: float | None = None
         self._log = bytearray()
         self._said = bytearray()
-        self.dialect = dialect_for(offer_of(assignment.sides))
+        self.dialect = dialect_for(offer_of(assignment.sides), granule_named(assignment.granule))
         first_inputs(self.corpus, assignment.seed, self.dialect)
         self._messages, messages_out = os.pipe()
         control_in, self._control = os.pipe()
@@ -143,6 +146,10 @@ class FuzzingProcess:
         self.stop()
         os.close(self._messages)
         self._output.close()
+
+    def kept_programs(self) -> Iterator[Program]:
+        """What libFuzzer keeps."""
+        return (decode(path.read_bytes(), self.dialect) for path in sorted(self.corpus.iterdir()))
 
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run

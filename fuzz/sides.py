@@ -7,19 +7,20 @@ A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import BadInput
 from harness.executor import Executor
+from harness.granule import GRANULE_4K, Granule
 from harness.model import MODELLED, Model
 from harness.offer import Offer
 from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS, Image, build
 from reference.declared import declared
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 from reference.sources import KernelChoice, prepare, version_of
 
 DEFAULT_LINUX: Final = "6.12"
@@ -42,16 +43,30 @@ class Side:
         """As in `--sides`."""
         return f"{self.kind}:{self.what}"
 
-    def image(self, progress: Callable[[str], None]) -> Image:
-        """The kernel's image, built if need be. Raises BadInput or ToolFailure."""
+    def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
+        """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
-        return build(tree, self.flavour, progress)
+        return build(tree, self.flavour, progress, granule)
 
-    def open(self, progress: Callable[[str], None] = lambda _: None) -> Executor:
-        """The executor. Raises BadInput for a side that cannot be, ToolFailure where the environment fails."""
+    def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
+        """An executor for programs of any granule. A kernel's images for `granules` are built now, others when their
+        first program comes.
+
+        Raises BadInput for a side that cannot be, ToolFailure where the environment fails.
+        """
         if self.kind == "model":
             return Model(self.what)
-        return Reference(self.image(progress), self._full_name)
+        kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
+        for granule in granules:
+            kernel.of(granule)
+        return kernel
+
+    def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
+        """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
+        return Model(self.what) if self.kind == "model" else self._kernel(progress, granule)
+
+    def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
+        return Reference(self.image(progress, granule), self._full_name)
 
     def offer(self) -> Offer:
         """What programs may ask of it. Raises as `open` does."""

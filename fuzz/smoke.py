@@ -18,7 +18,6 @@ from fuzz.model_coverage import model_lines
 from fuzz.process import FuzzingProcess, Report
 from fuzz.sides import model_of
 from fuzz.worker import Assignment, Tally
-from harness.codec import decode
 from harness.errors import ToolFailure
 from harness.model import Model
 from harness.program import Program
@@ -112,8 +111,7 @@ def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progr
 def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:
     """The programs that a process has kept, and the model that runs them."""
     model = Model(model_of(process.assignment.sides))
-    for path in sorted(process.corpus.iterdir()):
-        yield model, decode(path.read_bytes(), process.dialect)
+    return ((model, program) for program in process.kept_programs())
 
 
 class _Run:

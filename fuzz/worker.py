@@ -22,6 +22,7 @@ from fuzz.sides import Side, from_configuration, to_configuration
 from harness.codec import decode, dialect_for
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
+from harness.granule import GRANULE_4K, granule_named
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
 from harness.program import Program
@@ -44,7 +45,7 @@ class Assignment:
 
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared.
+    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs.
     """
 
     sides: tuple[Side, Side]
@@ -60,6 +61,7 @@ class Assignment:
     parent: int | None = None
     guidance: str = "kernel"
     tiers: frozenset[Tier] = ALL_TIERS
+    granule: str = GRANULE_4K.name
 
     def to_json(self) -> str:
         """As one line."""
@@ -68,6 +70,7 @@ class Assignment:
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
             "executions": self.executions,
+            "granule": self.granule,
             "guidance": self.guidance,
             "keep_going": self.keep_going,
             "messages": self.messages,
@@ -99,6 +102,7 @@ class Assignment:
             data["parent"],
             data["guidance"],
             parse_tiers(data["tiers"]),
+            data["granule"],
         )
 
 
@@ -110,6 +114,9 @@ class Tally:
         self.replayed = 0
         self.skipped = 0
         self.unconfirmed = 0
+        self.granules: Counter[str] = Counter()
+        """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
+        self.other_granules: Counter[str] = Counter()
         self.sizes: Counter[int] = Counter()
         self.ops: Counter[str] = Counter()
         self.succeeded: Counter[str] = Counter()
@@ -134,6 +141,7 @@ class Tally:
     def count(self, program: Program, model: Model | None) -> None:
         """Add one generated program and, where the model ran it, what it did."""
         self.executions += 1
+        self.granules[program.machine.granule.name] += 1
         self.sizes[min(len(program.ops), _MAX_COUNTED_OPS)] += 1
         if model is None:
             return
@@ -187,6 +195,7 @@ class Tally:
         return {
             "buckets": dict(sorted(self.buckets.items())),
             "executions": self.executions,
+            "granules": dict(sorted(self.granules.items())),
             "median_ops": self.median_ops(),
             "op": {
                 name: {
@@ -199,6 +208,7 @@ class Tally:
             "ops": total,
             "ops_succeeded": round(good / total, 4) if total else 0.0,
             "masking": self.masking(),
+            "other_granules": sorted(self.other_granules.keys() - self.granules.keys()),
             "over_budget": self.over_budget,
             "replayed": self.replayed,
             "skipped": self.skipped,
@@ -219,10 +229,11 @@ class Worker:
         self.assignment = assignment
         self.tally = Tally()
         self._leave = leave
-        left, right = (side.open() for side in assignment.sides)
+        self.granule = granule_named(assignment.granule)
+        left, right = (side.open_for(self.granule) for side in assignment.sides)
         self.executors = (left, right)
         self.judge = Judge(left, right, assignment.tiers)
-        self.dialect = dialect_for(left.offer & right.offer)
+        self.dialect = dialect_for(left.offer & right.offer, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
@@ -247,16 +258,22 @@ class Worker:
         return [kernel.registration() for kernel in kernels] + [joint.registration() for joint in self.joint]
 
     def replay_corpora(self) -> None:
-        """Run every program of the corpora, in order of their names. One that a side cannot run is skipped."""
+        """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
+        run is skipped."""
         for folder in self.assignment.corpora:
             for path in sorted(folder.rglob("*.s2")):
                 program = read(path)
+                name = program.machine.granule.name
+                if name != self.granule.name:
+                    self.tally.other_granules[name] += 1
+                    continue
                 try:
                     found = self._judge(program)
                 except BadInput:
                     self.tally.skipped += 1
                     continue
                 self.tally.replayed += 1
+                self.tally.granules[name] += 1
                 self._report_progress()
                 if found and not self.assignment.keep_going:
                     self.finish()

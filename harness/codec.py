@@ -5,7 +5,8 @@ Any bytes decode to a program: each byte is a choice, and most choices lead to v
 program has an encoding that decodes to the same machine and ops; comments and `requires` stay with the text form.
 
 Bytes are read in a `Dialect`, which can say what a run's sides offer and nothing else, so that no input is wasted on
-what a kernel lacks.
+what a kernel lacks. The granule is not among the choices either: a fuzzing process stays with one kernel, and so with
+one granule, which is the dialect's. Addresses and sizes come from its geometry.
 
 The form is tied to the tables below and to the op weights: whenever they change in a way that changes what bytes
 mean, CODEC goes up by one, and older corpora are refused (they convert through text, with the version that wrote
@@ -19,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.machine import DEFAULTS, KNOBS, MAX_PA, Knob, Machine
+from harness.granule import GRANULE_4K, GRANULES, Granule
+from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool
 from harness.offer import DEFAULT as DEFAULT_OFFER
 from harness.offer import EVERYTHING, Offer
 from harness.ops import (
@@ -37,42 +39,100 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 5
+CODEC: Final = 6
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
 
+_ONE_KNOB, _TWO_KNOBS, _MANY_KNOBS = 112, 192, 240
+"""From which first byte on so many knobs are changed; for many, the next byte says how many."""
+
 _CHOICES: Final = 192
 """Below this, a flags, memcache or owner byte picks from a short list; from here on, the value is spelt out."""
 
-_GIB_STEPS: Final = (0, 1, 2, 3)
-_MIB_STEPS: Final = (0, 1, 2, 3, 4, 8, 510, 511)
-_PAGE_STEPS: Final = (0, 0, 0, 1, 2, 3, 510, 511)
-"""Coordinates of an address, in 1G, 2M and 4K: few, so that ops overlap; the last ones touch table edges."""
+_TOP_STEPS: Final = (0, 1, 2, 3)
+_BLOCK_STEPS: Final = (0, 1, 2, 3, 4, 8, -2, -1)
+_PAGE_STEPS: Final = (0, 0, 0, 1, 2, 3, -2, -1)
+"""Coordinates of an address, in entries of levels 1 to 3: few, so that ops overlap; the last ones count from the end of
+a table, and touch its edge."""
 
 _PAGE_COUNTS: Final = (1, 1, 2, 3, 4, 5, 8, 16)
-_BLOCK: Final = 1 << 21
-_GIB: Final = 1 << 30
-_NEAR: Final = 16 << 12
+_NEAR: Final = 16
+"""Pages."""
 
-_UNITS: Final = (12, 21, 30, 39)
-_DELTAS: Final = (0x8000_0000, 0, 0x4000_0000, 0x1_0000_0000)
-"""Physical minus intermediate address, for mappings whose blocks line up."""
+_MEMORY: Final = 0x8000_0000
+_PLAIN_PA: Final = 1 << 48
+"""Below it an address is its own encoding in an entry."""
+_DELTAS: Final = {
+    48: (_MEMORY, 0, 0x4000_0000, 0x1_0000_0000),
+    52: (_MEMORY, 0, 0x5_0000_4000_0000, 0xA_0001_0000_0000),
+}
+"""Physical minus intermediate address, by bits of physical address, for mappings whose blocks line up."""
 
-_PHYS_ENDS: Final = (MAX_PA, 1 << 64)
-"""Where physical addresses end, and where numbers do."""
+_ODD_PAGES: Final = (3, 5, 7, 8, 12, 15, 16, 17, 31)
+_ODD_COUNT: Final = len(_ODD_PAGES) + 5
+_HUGE: Final = bytes((_ODD_COUNT << 4 | 15,))
+"""The first byte of a huge size; the next chooses. Rare, for an op that fills or invalidates so much spends the whole
+budget, and the program ends with it."""
+_HUGE_COUNT: Final = 12
 
-_ODD_SIZES: Final = (
-    *(0, 1, 0x1001, 0x3000, 0x5000, 0x7000, 0x8000, 0xC000, 0xF000, 0x1_0000),
-    *(0x1_1000, 0x1_F000, 0x1F_FFFF, 0x20_1000),
-)
-_HUGE_SIZES: Final = (
-    *(0x3F_F000, 0x40_0001, 0x3FFF_F000, 1 << 31, 1 << 33, 1 << 36, 1 << 39, 1 << 40),
-    *(1 << 47, 1 << 63, U64_MAX, U64_MAX - 0xFFF),
-)
-"""Rare, for an op that fills or invalidates so much spends the whole budget, and the program ends with it."""
-_HUGE: Final = bytes((len(_ODD_SIZES) << 4 | 15,))
-"""The first byte of one of them; the next chooses."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """The addresses that the bytes of one program choose from. There is one of a kind: see `space_of`."""
+
+    limit: int
+    """Where intermediate addresses end; phys_end, where physical ones do."""
+    phys_end: int
+    granule: Granule
+    page: int
+    block: int
+    large: int
+    """The largest thing that one op maps without filling tables: a block of level 1, or else several of level 2."""
+    steps: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    """Coordinates in bytes, to be added."""
+    units: tuple[int, ...]
+    """Bits of address that an entry covers, from level 3 up to 0."""
+    odd_sizes: tuple[int, ...]
+    huge_sizes: tuple[int, ...]
+    deltas: tuple[int, ...]
+    phys_ends: tuple[int, int]
+
+
+def space_of(machine: Machine) -> Space:
+    """The space of that machine."""
+    return _space(machine.granule, machine["ia_bits"], machine.phys_bits)
+
+
+@functools.cache
+def _space(granule: Granule, ia_bits: int, phys_bits: int) -> Space:
+    page, block = granule.page, granule.block
+    units = tuple(granule.level_shift(level) for level in (3, 2, 1, 0))
+    top = min(units[2], ia_bits - 2)  # four of them are within the limit
+    large = 1 << units[2] if granule.has_large_blocks else 4 * block
+    last = 1 << units[2]
+    return Space(
+        limit=1 << ia_bits,
+        phys_end=1 << phys_bits,
+        granule=granule,
+        page=page,
+        block=block,
+        large=large,
+        steps=(
+            tuple(step << top for step in _TOP_STEPS),
+            tuple(step % (1 << top - units[1]) << units[1] for step in _BLOCK_STEPS),
+            tuple(step % granule.entries << units[0] for step in _PAGE_STEPS),
+        ),
+        units=units,
+        odd_sizes=(0, 1, page + 1, *(count * page for count in _ODD_PAGES), block - 1, block + page),
+        huge_sizes=(
+            *(2 * block - page, 2 * block + 1, last - page, 1 << 31, 1 << 33, 1 << 36, 1 << 39, 1 << 40),
+            *(1 << 47, 1 << 63, U64_MAX, U64_MAX - page + 1),
+        ),
+        deltas=_DELTAS[phys_bits],
+        phys_ends=(1 << phys_bits, 1 << 64),
+    )
+
 
 _PTE_BITS: Final = (1 << 0, 1 << 6, 1 << 7, 1 << 54, 1 << 55, 1 << 56, 1 << 58, 1 << 2)
 """Valid, readable, writable, not executable, three software bits, and a bit of the memory type (or an owner's id)."""
@@ -114,10 +174,6 @@ _COMMON_NTHS: Final = (1, 1, 1, 1, 2, 2, 3, 4)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
-_Decoder = Callable[["_Bytes", int, int], int]
-"""From bytes to an argument, given the machine's limit and the op's address."""
-
-
 class _Bytes:
     """Input bytes, followed by as many zeros as are asked for."""
 
@@ -136,6 +192,9 @@ class _Bytes:
         return int.from_bytes(bytes(self.byte() for _ in range(8)), "little")
 
 
+_Decoder = Callable[[_Bytes, Space, int], int]
+_Encoder = Callable[[int, Space, int], bytes]
+
 _MAX_SELECTORS: Final = 256
 """A selector is one byte."""
 
@@ -152,14 +211,18 @@ def _selector(offer: Offer) -> tuple[OpDef, ...]:
 
 
 class Dialect:
-    """The binary form of programs that ask for no more than `offer`. Use `dialect_for`: each is made once."""
+    """The binary form of programs for one granule that ask for no more than `offer`. Use `dialect_for`: each is made
+    once."""
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, granule: Granule) -> None:
         self.offer = offer
+        self.granule = granule
         self.selector = _selector(offer)
         assert len(self.selector) <= _MAX_SELECTORS
         self.first_selector = {op.number: self.selector.index(op) for op in offer.ops}
-        self.knobs = tuple(knob for knob in KNOBS if knob.name not in offer.lacks)
+        self.knobs = tuple(knob for knob in KNOBS if knob.name != "granule" and knob.name not in offer.lacks)
+        """Those that bytes choose."""
+        self.bare = DEFAULT_MACHINE.replace("granule", GRANULES.index(granule))
         # By op number: looking a Kind up costs more than decoding an argument.
         self.decoders = {op.number: tuple(_decoder(arg.kind, offer) for arg in op.args) for op in offer.ops}
 
@@ -169,9 +232,9 @@ class Dialect:
 
 
 @functools.cache
-def dialect_for(offer: Offer) -> Dialect:
+def dialect_for(offer: Offer = DEFAULT_OFFER, granule: Granule = GRANULE_4K) -> Dialect:
     """The dialect in which everything on offer can be said, and nothing else."""
-    return Dialect(offer)
+    return Dialect(offer, granule)
 
 
 def decode(data: bytes, dialect: Dialect | None = None) -> Program:
@@ -179,24 +242,25 @@ def decode(data: bytes, dialect: Dialect | None = None) -> Program:
     dialect = dialect or DEFAULT
     source = _Bytes(data)
     machine = _decode_machine(source, dialect)
-    limit = 1 << machine["ia_bits"]
+    space = space_of(machine)
     ops: list[Op] = []
     selector, decoders = dialect.selector, dialect.decoders
     while source.at < len(data) and len(ops) < MAX_OPS:
         definition = selector[source.byte() % len(selector)]
-        ops.append(_decode_op(definition, decoders[definition.number], source, limit))
+        ops.append(_decode_op(definition, decoders[definition.number], source, space))
     return Program(tuple(ops), machine)
 
 
 def encode(program: Program, dialect: Dialect | None = None) -> bytes:
-    """Bytes that decode to a program with the same machine and ops, in a dialect whose offer has what it asks for."""
-    dialect = dialect or DEFAULT
+    """Bytes that decode to a program with the same machine and ops, in a dialect of its granule whose offer has what it
+    asks for."""
+    dialect = dialect or dialect_for(granule=program.machine.granule)
     out = bytearray()
     _encode_machine(program.machine, dialect, out)
-    limit = 1 << program.machine["ia_bits"]
+    space = space_of(program.machine)
     for op in program.ops:
         out.append(dialect.first_selector[op.definition.number])
-        _encode_op(op, out, limit)
+        _encode_op(op, out, space)
     return bytes(out)
 
 
@@ -255,33 +319,58 @@ def knob_value(knob: Knob, byte: int) -> int:
     return _knob_choice(knob, byte)
 
 
-def read_argument(kind: Kind, part: bytes, limit: int, ipa: int) -> int:
-    """What an argument's bytes mean in a machine with addresses below `limit`, in an op whose first argument is
-    `ipa` (0 for the first itself)."""
-    return _DECODERS[kind](_Bytes(part), limit, ipa)
+def read_argument(kind: Kind, part: bytes, space: Space, ipa: int) -> int:
+    """What an argument's bytes mean in a machine with such addresses, in an op whose first argument is `ipa` (0 for the
+    first itself)."""
+    return _DECODERS[kind](_Bytes(part), space, ipa)
 
 
-def write_argument(kind: Kind, value: int, limit: int, ipa: int) -> bytes:
+def write_argument(kind: Kind, value: int, space: Space, ipa: int) -> bytes:
     """Bytes that mean `value` there."""
-    return _ENCODERS[kind](value, limit, ipa)
+    return _ENCODERS[kind](value, space, ipa)
+
+
+def fitting(machine: Machine, knob: Knob, value: int) -> Machine:
+    """The machine with one knob changed to a value that the knob allows; the pool is moved if it must."""
+    return _fitted({**dict(zip(_NAMES, machine.values, strict=True)), knob.name: value})
+
+
+_NAMES: Final = tuple(knob.name for knob in KNOBS)
 
 
 def _decode_machine(source: _Bytes, dialect: Dialect) -> Machine:
-    own = dialect.knobs
     count = source.byte()
-    changes = 0 if count < 112 else 1 if count < 192 else 2 if count < 240 else (count - 240) % (len(own) + 1)
-    knobs = dict(DEFAULTS)
+    if count < _ONE_KNOB:
+        return dialect.bare
+    own = dialect.knobs
+    changes = 1 if count < _TWO_KNOBS else 2
+    if count >= _MANY_KNOBS:
+        changes = source.byte() % (len(own) + 1)
+    knobs = dict(zip(_NAMES, dialect.bare.values, strict=True))
     for _ in range(changes):
         knob = own[source.byte() % len(own)]
         choice = source.byte()
         value = source.literal() if choice == _LITERAL else choice
         knobs[knob.name] = _fit(knob, value) if choice == _LITERAL else _knob_choice(knob, value)
+    return _fitted(knobs)
+
+
+_COUNTS: Final = (b"\0", bytes((_ONE_KNOB,)), bytes((_TWO_KNOBS,)))
+
+
+def _fitted(knobs: dict[str, int]) -> Machine:
+    """The machine of knobs that are each in their range."""
+    granule = GRANULES[knobs["granule"]]
+    highest = highest_pool(knobs)
+    base = knobs["pool_base"]
+    knobs["pool_base"] = (base if base <= highest else base % (highest + 1)) & -granule.page
     return Machine(tuple(knobs.values()))
 
 
 def _encode_machine(machine: Machine, dialect: Dialect, out: bytearray) -> None:
     changed = machine.changed()
-    out.append(240 + len(changed) if changed else 0)
+    changed.pop("granule", None)
+    out += _COUNTS[len(changed)] if len(changed) < len(_COUNTS) else bytes((_MANY_KNOBS, len(changed)))
     for index, knob in enumerate(dialect.knobs):
         if knob.name not in changed:
             continue
@@ -310,47 +399,48 @@ def _fit(knob: Knob, value: int) -> int:
     return wrapped - wrapped % knob.align
 
 
-def _decode_op(definition: OpDef, decoders: Sequence[_Decoder], source: _Bytes, limit: int) -> Op:
+def _decode_op(definition: OpDef, decoders: Sequence[_Decoder], source: _Bytes, space: Space) -> Op:
     values: list[int] = []
     ipa = 0
     for decoder in decoders:
-        values.append(decoder(source, limit, ipa))
+        values.append(decoder(source, space, ipa))
         ipa = values[0]
     return Op(definition, tuple(values))
 
 
-def _encode_op(op: Op, out: bytearray, limit: int) -> None:
+def _encode_op(op: Op, out: bytearray, space: Space) -> None:
     ipa = 0
     for arg, value in zip(op.definition.args, op.args, strict=True):
-        out += _ENCODERS[arg.kind](value, limit, ipa)
+        out += _ENCODERS[arg.kind](value, space, ipa)
         ipa = op.args[0]
 
 
-def _grid(byte: int, steps: int) -> int:
-    """An address from one byte of coordinates; `steps` of them (1G, then 2M, then 4K) are used."""
-    address = _GIB_STEPS[byte >> 6] << 30
+def _grid(byte: int, steps: int, space: Space) -> int:
+    """An address from one byte of coordinates; `steps` of them (of level 1, then 2, then 3) are used."""
+    top, block, page = space.steps
+    address = top[byte >> 6]
     if steps > 1:
-        address += _MIB_STEPS[byte >> 3 & 7] << 21
+        address += block[byte >> 3 & 7]
     if steps > 2:
-        address += _PAGE_STEPS[byte & 7] << 12
+        address += page[byte & 7]
     return address
 
 
-def _decode_ipa(source: _Bytes, limit: int, _ipa: int) -> int:
+def _decode_ipa(source: _Bytes, space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal()
     form, rest = first & 7, first >> 3
     if form < 5:
-        return _grid(source.byte(), (3, 2, 3, 3, 1)[form])
+        return _grid(source.byte(), (3, 2, 3, 3, 1)[form], space)
     if form == 5:
-        return (limit - ((rest & 7) << _UNITS[rest >> 3 & 3])) & U64_MAX
+        return (space.limit - ((rest & 7) << space.units[rest >> 3 & 3])) & U64_MAX
     if form == 6:
-        return (rest << _UNITS[source.byte() & 3]) % limit
-    return _grid(source.byte(), 3) + rest * 0x88
+        return (rest << space.units[source.byte() & 3]) % space.limit
+    return _grid(source.byte(), 3, space) + rest * 0x88
 
 
-def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
+def _decode_size(source: _Bytes, space: Space, ipa: int) -> int:
     """Blocks where the address is aligned to one, else mostly pages: filling a table entry by entry is the dearest
     thing a program can do."""
     first = source.byte()
@@ -358,54 +448,55 @@ def _decode_size(source: _Bytes, limit: int, ipa: int) -> int:
         return source.literal()
     form, rest = first & 15, first >> 4
     if form == 14:
-        return _size_to_an_edge(ipa, limit, rest)
+        return _size_to_an_edge(ipa, space, rest)
     if form == 15:
-        return _ODD_SIZES[rest] if first != _HUGE[0] else _HUGE_SIZES[source.byte() % len(_HUGE_SIZES)]
-    if ipa % _BLOCK and (form or rest):
-        return _PAGE_COUNTS[rest & 7] << 12
+        return space.odd_sizes[rest] if first != _HUGE[0] else space.huge_sizes[source.byte() % _HUGE_COUNT]
+    if ipa % space.block and (form or rest):
+        return _PAGE_COUNTS[rest & 7] * space.page
     if form < 6:
-        return (rest % 3 + 1) << 21
-    if form == 6 and ipa % _GIB == 0:
-        return 1 << 39 if rest > 13 else (rest % 3 + 1) << 30
-    if form == 6 and ipa % _BLOCK == 0:
-        return 1 << 30 if rest == 0 else (rest % 3 + 1) << 21
-    return _PAGE_COUNTS[rest & 7] << 12
+        return (rest % 3 + 1) * space.block
+    if form == 6 and ipa % space.large == 0:
+        return 1 << space.units[3] if rest > 13 else (rest % 3 + 1) * space.large
+    if form == 6 and ipa % space.block == 0:
+        return space.large if rest == 0 else (rest % 3 + 1) * space.block
+    return _PAGE_COUNTS[rest & 7] * space.page
 
 
-def _size_to_an_edge(ipa: int, limit: int, rest: int) -> int:
+def _size_to_an_edge(ipa: int, space: Space, rest: int) -> int:
     """Up to the limit, or to the end of a table, where one is near; give or take a page."""
-    edge = limit if ipa <= limit < ipa + 16 * _BLOCK else ipa - ipa % _BLOCK + _BLOCK
-    if edge != limit and edge - ipa > _NEAR:
-        return _PAGE_COUNTS[rest & 7] << 12 if ipa % _BLOCK else _BLOCK << (rest & 1)
-    return max(0, edge - ipa + ((rest & 3) - 1 << 12))
+    limit, block = space.limit, space.block
+    edge = limit if ipa <= limit < ipa + 16 * block else ipa - ipa % block + block
+    if edge != limit and edge - ipa > _NEAR * space.page:
+        return _PAGE_COUNTS[rest & 7] * space.page if ipa % block else block << (rest & 1)
+    return max(0, edge - ipa + ((rest & 3) - 1) * space.page)
 
 
-def _decode_pagewise_size(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_pagewise_size(source: _Bytes, space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal()
     if first < 240:
-        return _PAGE_COUNTS[first & 7] << 12
-    return _ODD_SIZES[(first - 240) % len(_ODD_SIZES)]
+        return _PAGE_COUNTS[first & 7] * space.page
+    return space.odd_sizes[(first - 240) % _ODD_COUNT]
 
 
-def _decode_phys(source: _Bytes, limit: int, ipa: int) -> int:
+def _decode_phys(source: _Bytes, space: Space, ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal()
     form, rest = first & 7, first >> 3
     if form < 6:
-        return (ipa + _DELTAS[rest & 3]) & U64_MAX
+        return (ipa + space.deltas[rest & 3]) & U64_MAX
     if form == 6:
-        return _PHYS_ENDS[rest >> 4] - ((rest & 7) << _UNITS[rest >> 3 & 1]) & U64_MAX
-    steps = 3 if ipa % _BLOCK or rest >= 24 else 2  # what does not line up is mapped page by page
-    return _DELTAS[0] + _grid(source.byte(), steps) + (rest & 1) * 0x88
+        return space.phys_ends[rest >> 4] - ((rest & 7) << space.units[rest >> 3 & 1]) & U64_MAX
+    steps = 3 if ipa % space.block or rest >= 24 else 2  # what does not line up is mapped page by page
+    return _MEMORY + _grid(source.byte(), steps, space) + (rest & 1) * 0x88
 
 
-def _flags_decoder(kind: Kind) -> Callable[[_Bytes, int, int], int]:
+def _flags_decoder(kind: Kind) -> _Decoder:
     common, bits = _COMMON_FLAGS[kind], tuple(FLAG_NAMES[kind].values())
 
-    def decode_flags(source: _Bytes, _limit: int, _ipa: int) -> int:
+    def decode_flags(source: _Bytes, _space: Space, _ipa: int) -> int:
         first = source.byte()
         if first < _CHOICES:
             return common[first % len(common)]
@@ -415,55 +506,55 @@ def _flags_decoder(kind: Kind) -> Callable[[_Bytes, int, int], int]:
     return decode_flags
 
 
-def _flags_encoder(kind: Kind) -> Callable[[int, int, int], bytes]:
+def _flags_encoder(kind: Kind) -> _Encoder:
     bits = tuple(FLAG_NAMES[kind].values())
 
-    def encode_flags(value: int, _limit: int, _ipa: int) -> bytes:
+    def encode_flags(value: int, _space: Space, _ipa: int) -> bytes:
         mask = sum(1 << index for index, bit in enumerate(bits) if value & bit)
         return bytes((_CHOICES + (mask >> 8), mask & 0xFF))
 
     return encode_flags
 
 
-def _small_decoder(kind: Kind, common: Sequence[int]) -> Callable[[_Bytes, int, int], int]:
+def _small_decoder(kind: Kind, common: Sequence[int]) -> _Decoder:
     """Of a kind whose values all fit behind the common choices."""
     count = LIMITS[kind] + 1
 
-    def decode_small(source: _Bytes, _limit: int, _ipa: int) -> int:
+    def decode_small(source: _Bytes, _space: Space, _ipa: int) -> int:
         first = source.byte()
         return common[first % len(common)] if first < _CHOICES else (first - _CHOICES) % count
 
     return decode_small
 
 
-def _encode_small(value: int, _limit: int, _ipa: int) -> bytes:
+def _encode_small(value: int, _space: Space, _ipa: int) -> bytes:
     return bytes((_CHOICES + value,))
 
 
-def _decode_owner(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_owner(source: _Bytes, _space: Space, _ipa: int) -> int:
     first = source.byte()
     return _COMMON_OWNERS[first % len(_COMMON_OWNERS)] if first < _CHOICES else source.byte()
 
 
-def _encode_owner(value: int, _limit: int, _ipa: int) -> bytes:
+def _encode_owner(value: int, _space: Space, _ipa: int) -> bytes:
     return bytes((_CHOICES, value))
 
 
-def _decode_unlinked(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_unlinked(source: _Bytes, _space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal() % MAX_UNLINKED
     return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
 
 
-def _decode_nth(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_nth(source: _Bytes, _space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
         return source.literal() % (LIMITS[Kind.NTH] + 1)
     return _COMMON_NTHS[first % len(_COMMON_NTHS)] if first < _CHOICES else first - _CHOICES
 
 
-def _decode_planted(source: _Bytes, _limit: int, ipa: int) -> int:
+def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     """Valid entries translate to where maps of `ipa` do, a block or a page on."""
     first = source.byte()
     if first == _LITERAL:
@@ -471,18 +562,19 @@ def _decode_planted(source: _Bytes, _limit: int, ipa: int) -> int:
     entry, shift = _PLANTED[first & 15], first >> 4 & 3
     if entry & 1 == 0 or entry == _TABLE:
         return entry
-    return entry | (ipa + _DELTAS[0] + (shift & 1) * _BLOCK + (shift >> 1 << 12)) & MAX_PA - 1 & -1 << 12
+    phys = ipa + _MEMORY + (shift & 1) * space.block + (shift >> 1) * space.page
+    return entry | phys & _PLAIN_PA - 1 & -space.page
 
 
-def _decode_switch(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_switch(source: _Bytes, _space: Space, _ipa: int) -> int:
     return source.byte() & 1
 
 
-def _encode_switch(value: int, _limit: int, _ipa: int) -> bytes:
+def _encode_switch(value: int, _space: Space, _ipa: int) -> bytes:
     return bytes((value,))
 
 
-def _decode_pte(source: _Bytes, _limit: int, _ipa: int) -> int:
+def _decode_pte(source: _Bytes, _space: Space, _ipa: int) -> int:
     """An entry's bits that say something to software: valid or not, permissions, software bits."""
     first = source.byte()
     if first == _LITERAL:
@@ -494,15 +586,13 @@ def _literal(value: int) -> bytes:
     return bytes((_LITERAL,)) + value.to_bytes(8, "little")
 
 
-def _shortest(
-    decoder: Callable[[_Bytes, int, int], int], candidates: Sequence[bytes]
-) -> Callable[[int, int, int], bytes]:
+def _shortest(decoder: _Decoder, candidates: Sequence[bytes]) -> _Encoder:
     """An encoder that looks for `value` among the candidates' meanings before it spells the value out."""
 
     @functools.lru_cache(maxsize=1 << 14)
-    def encode_value(value: int, limit: int, ipa: int) -> bytes:
+    def encode_value(value: int, space: Space, ipa: int) -> bytes:
         for candidate in candidates:
-            if decoder(_Bytes(candidate), limit, ipa) == value:
+            if decoder(_Bytes(candidate), space, ipa) == value:
                 return candidate
         return _literal(value)
 
@@ -521,14 +611,14 @@ _PHYS_FORMS: Final = (
 
 _SIZE_FORMS: Final = (
     *(form for form in _ONE_BYTE if form != _HUGE),
-    *(_HUGE + bytes((byte,)) for byte in range(len(_HUGE_SIZES))),
+    *(_HUGE + bytes((byte,)) for byte in range(_HUGE_COUNT)),
 )
 
 BOUNDARY_CHOICES: Final = {
     Kind.IPA: tuple(byte for byte in range(_LITERAL) if byte & 7 == 5),
     Kind.SIZE: (
         *(byte for byte in range(_LITERAL) if byte & 15 == 14),
-        *(byte << 4 | 15 for byte in range(len(_ODD_SIZES))),
+        *(byte << 4 | 15 for byte in range(_ODD_COUNT)),
     ),
     Kind.PAGEWISE_SIZE: tuple(range(240, _LITERAL)),
     Kind.PHYS: tuple(byte for byte in range(_LITERAL) if byte & 7 == 6),
@@ -576,7 +666,7 @@ _ENCODERS: Final = {
 
 def _length(kind: Kind, first: int) -> int:
     source = _Bytes(bytes((first,)))
-    _DECODERS[kind](source, 1 << 40, 0)
+    _DECODERS[kind](source, space_of(DEFAULT_MACHINE), 0)
     return source.at
 
 
@@ -592,7 +682,7 @@ def _decoder(kind: Kind, offer: Offer) -> _Decoder:
     bits = offer.bits(kind) if kind in FLAG_NAMES else 0
     if kind not in FLAG_NAMES or bits == LIMITS[kind]:
         return decoder
-    return lambda source, limit, ipa: decoder(source, limit, ipa) & bits
+    return lambda source, space, ipa: decoder(source, space, ipa) & bits
 
 
 FULL: Final = dialect_for(EVERYTHING)

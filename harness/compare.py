@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Final
 
@@ -22,13 +22,12 @@ from harness.events import (
     STORE_KINDS,
     SYSREGS,
     TLB_CALLS,
-    VTTBR_ADDRESS,
     Event,
     events_of,
 )
-from harness.machine import MAX_POOL_PAGES, PAGE_SIZE
+from harness.granule import FIRST_LEVEL, LAST_LEVEL
+from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
-    ENTRIES,
     NO_PAGE,
     POOL_MISUSE,
     UBSAN,
@@ -39,13 +38,9 @@ from harness.observation import (
     Record,
     describe_return,
 )
-from harness.ops import OpDef
+from harness.ops import INIT, OpDef
 
-LAST_LEVEL: Final = 3
 _TABLE: Final = 0b11
-_ADDRESS: Final = ((1 << 48) - 1) & ~0xFFF
-LEVEL_SHIFTS: Final = (39, 30, 21, 12)
-"""How many bits of address one entry of a level covers, 4K granule."""
 
 
 class Tier(enum.IntEnum):
@@ -110,9 +105,65 @@ def is_table_entry(entry: int, level: int) -> bool:
     return level < LAST_LEVEL and entry & _TABLE == _TABLE
 
 
-def entry_address(entry: int) -> int:
-    """The output address of a PTE, 4K granule and 48 bits."""
-    return entry & _ADDRESS
+@dataclass(frozen=True, slots=True)
+class AddressField:
+    """Where PTEs keep output addresses: from bit `low` to below `top` in place, bits 51 down to `top` from bit `at` on,
+    or nowhere."""
+
+    low: int
+    top: int
+    at: int | None
+    bits: int = field(init=False)
+    """Those of a PTE that hold them."""
+    _in_place: int = field(init=False)
+    _high: int = field(init=False)
+    """The mask of the others, moved down to bit 0."""
+
+    def __post_init__(self) -> None:
+        in_place = (1 << self.top) - (1 << self.low)
+        high = 0 if self.at is None else (1 << _MAX_PA_BITS - self.top) - 1
+        for name, value in {"bits": in_place | high << (self.at or 0), "_in_place": in_place, "_high": high}.items():
+            object.__setattr__(self, name, value)
+
+    def address(self, entry: int) -> int:
+        """The output address of a PTE."""
+        return entry & self._in_place | (entry >> (self.at or 0) & self._high) << self.top
+
+    def put(self, entry: int, address: int) -> int:
+        """The PTE with another output address."""
+        return entry & ~self.bits | address & self._in_place | (address >> self.top & self._high) << (self.at or 0)
+
+
+_MAX_PA_BITS: Final = 52
+_FIELDS: Final = {
+    (12, 0): AddressField(12, 48, None),
+    (14, 0): AddressField(14, 48, None),
+    (16, 0): AddressField(16, 48, 12),
+    (12, 1): AddressField(12, 50, 8),
+    (14, 1): AddressField(14, 50, 8),
+    (16, 1): AddressField(16, 50, 8),
+}
+"""By granule and LPA2 (Arm ARM, VMSAv8-64 descriptor formats). LPA2 with 64K pages is no machine that exists, but one
+that the code under test can be told that it runs on."""
+
+
+_ROOT: Final = AddressField(1, 48, None)
+_WIDE_ROOT: Final = AddressField(6, 48, 2)
+
+
+def address_field(machine: Machine = DEFAULT_MACHINE) -> AddressField:
+    """Of the PTEs on that machine."""
+    return _FIELDS[machine.granule.shift, machine["lpa2"]]
+
+
+def root_field(machine: Machine = DEFAULT_MACHINE) -> AddressField:
+    """Of VTTBR_EL2 on that machine: where addresses have 52 bits, bits 51:48 are in 5:2 (Arm ARM, VTTBR_EL2.BADDR)."""
+    return _WIDE_ROOT if machine["lpa2"] or machine["pa_bits_52"] else _ROOT
+
+
+def entry_address(entry: int, machine: Machine = DEFAULT_MACHINE) -> int:
+    """The output address of a PTE on that machine."""
+    return address_field(machine).address(entry)
 
 
 def _last_op(observation: Observation) -> str:
@@ -120,24 +171,25 @@ def _last_op(observation: Observation) -> str:
 
 
 def _results(left: Observation, right: Observation) -> Iterator[Difference]:
+    addresses = address_field(left.machine)
     for index, (mine, theirs) in enumerate(zip_longest(left.records, right.records)):
         if mine is None or theirs is None:
             op = (mine or theirs).definition.name
             yield Difference(Tier.RESULTS, index, op, "ran", *_present(mine, theirs))
             return
-        yield from _result(index, mine, theirs)
+        yield from _result(index, mine, theirs, addresses)
 
 
 def _present(mine: Record | None, theirs: Record | None) -> tuple[str, str]:
     return "not run" if mine is None else "run", "not run" if theirs is None else "run"
 
 
-def _result(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
+def _result(index: int, mine: Record, theirs: Record, addresses: AddressField) -> Iterator[Difference]:
     name = mine.definition.name
     if mine.ret != theirs.ret:
         yield Difference(Tier.RESULTS, index, name, "return", describe_return(mine.ret), describe_return(theirs.ret))
     elif mine.definition.repeats:
-        yield from _visits(index, mine, theirs)
+        yield from _visits(index, mine, theirs, addresses)
     elif mine.outs != theirs.outs:
         for out, a, b in zip_longest(mine.definition.outs, mine.outs, theirs.outs):
             if a != b:
@@ -145,7 +197,7 @@ def _result(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
                 return
 
 
-def _visits(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
+def _visits(index: int, mine: Record, theirs: Record, addresses: AddressField) -> Iterator[Difference]:
     """Visits carry entries, and so the addresses of tables: equal up to a renaming within this op."""
     width = len(mine.definition.outs)
     renamed: dict[int, int] = {}
@@ -157,7 +209,7 @@ def _visits(index: int, mine: Record, theirs: Record) -> Iterator[Difference]:
             )
             return
         same_place = a[:3] == b[:3]
-        if not same_place or not _same_entry(a[3], b[3], a[1], renamed):
+        if not same_place or not _same_entry(a[3], b[3], a[1], renamed, addresses):
             left, right = describe_visit(mine.definition, a), describe_visit(theirs.definition, b)
             yield Difference(
                 Tier.RESULTS, index, mine.definition.name, "visit", f"#{number} {left}", f"#{number} {right}"
@@ -180,12 +232,12 @@ def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
     return f"{names.get(values[0], values[0])} {rest}"
 
 
-def _same_entry(a: int, b: int, level: int, renamed: dict[int, int]) -> bool:
+def _same_entry(a: int, b: int, level: int, renamed: dict[int, int], addresses: AddressField) -> bool:
     if not (is_table_entry(a, level) and is_table_entry(b, level)):
         return a == b
-    if a & ~_ADDRESS != b & ~_ADDRESS:
+    if (a ^ b) & ~addresses.bits:
         return False
-    mine, theirs = entry_address(a), entry_address(b)
+    mine, theirs = addresses.address(a), addresses.address(b)
     if mine not in renamed and theirs in renamed.values():
         return False
     return renamed.setdefault(mine, theirs) == theirs
@@ -197,8 +249,9 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
             Tier.TABLES, None, _last_op(left), "root", f"{left.root_pages} pages", f"{right.root_pages} pages"
         )
         return
+    addresses = address_field(left.machine).bits
     for where, level, a, b in paired_entries(left, right):
-        if a != b and not (is_table_entry(a, level) and is_table_entry(b, level) and not (a ^ b) & ~_ADDRESS):
+        if a != b and not (is_table_entry(a, level) and is_table_entry(b, level) and not (a ^ b) & ~addresses):
             yield Difference(
                 Tier.TABLES, None, _last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
             )
@@ -206,9 +259,10 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
 
 def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
     """Table entries that point to a page in use on one side only."""
+    address = address_field(left.machine).address
     for where, level, a, b in paired_entries(left, right):
         if is_table_entry(a, level) and is_table_entry(b, level):
-            in_use = entry_address(a) in left.pages, entry_address(b) in right.pages
+            in_use = address(a) in left.pages, address(b) in right.pages
             if in_use[0] != in_use[1]:
                 mine, theirs = (f"{where:#x}: table {'in use' if used else 'freed'}" for used in in_use)
                 yield Difference(Tier.TABLES, None, _last_op(left), "dangling table", mine, theirs, level)
@@ -216,16 +270,26 @@ def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
 
 def start_level(observation: Observation) -> int:
     """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
-    outs = observation.records[0].outs
-    return outs[2] if outs and outs[2] <= LAST_LEVEL else 0
+    return level_of(observation.records[0].outs) or 0
+
+
+def level_of(outs: Sequence[int]) -> int | None:
+    """The start level among the out-values of an init; None where there is none, or one that cannot be."""
+    if len(outs) <= _START_LEVEL:
+        return None
+    level = outs[_START_LEVEL] - (outs[_START_LEVEL] >> 63 << 64)
+    return level if FIRST_LEVEL <= level <= LAST_LEVEL else None
+
+
+_START_LEVEL: Final = INIT.outs.index("start_level")
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
     """(ipa, level, left entry, right entry) of the tables that correspond, from the root down, where not both are 0."""
+    level_shift = left.machine.granule.level_shift
     for ipa, level, mine, theirs in paired_tables(left, right):
-        size = 1 << LEVEL_SHIFTS[level]
-        for index in range(ENTRIES):
-            a, b = mine.entries[index], theirs.entries[index]
+        size = 1 << level_shift(level)
+        for index, (a, b) in enumerate(zip(mine.entries, theirs.entries, strict=True)):
             if a or b:
                 yield ipa + index * size, level, a, b
 
@@ -234,11 +298,13 @@ def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, 
     """(ipa, level, left page, right page) of the tables that correspond: both roots, and unlinked tables of the same
     number, as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
     several entries point to it."""
+    granule, address = left.machine.granule, address_field(left.machine).address
     todo = []
     if left.root is not None and right.root is not None:
         level = start_level(left)
+        size = granule.entries << granule.level_shift(level)
         todo = [
-            (page * (ENTRIES << LEVEL_SHIFTS[level]), level, left.root + page * 4096, right.root + page * 4096)
+            (page * size, level, left.root + page * granule.page, right.root + page * granule.page)
             for page in range(left.root_pages)
         ]
     theirs = {table.number: table for table in right.unlinked}
@@ -255,9 +321,10 @@ def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, 
         yield ipa, level, one, other
         if level == LAST_LEVEL:
             continue
+        shift = granule.level_shift(level)
         for index, (x, y) in enumerate(zip(one.entries, other.entries, strict=True)):
             if is_table_entry(x, level) and is_table_entry(y, level):
-                todo.append((ipa + (index << LEVEL_SHIFTS[level]), level + 1, entry_address(x), entry_address(y)))
+                todo.append((ipa + (index << shift), level + 1, address(x), address(y)))
 
 
 def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
@@ -282,7 +349,7 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
                 f"table at {ipa:#x}: {other.refcount}",
                 level,
             )
-    lost = [sorted(map(_held, leaked(side))) for side in (left, right)]
+    lost = [sorted(_held(side, page) for page in leaked(side)) for side in (left, right)]
     if lost[0] != lost[1]:
         yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
     for what, mine, theirs in (
@@ -296,13 +363,14 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
 
 
 def _kept(side: Observation, cache: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
-    return [_held(side.pages[pa]) for pa in cache if pa in side.pages]
+    return [_held(side, side.pages[pa]) for pa in cache if pa in side.pages]
 
 
-def _held(page: Page) -> tuple[int, tuple[int, ...]]:
+def _held(side: Observation, page: Page) -> tuple[int, tuple[int, ...]]:
     """References and entries of a page outside the tree. Which level it had is not known, so whatever may point to a
     table counts without its address."""
-    return page.refcount, tuple(e & ~_ADDRESS if e & _TABLE == _TABLE else e for e in page.entries)
+    kept = ~address_field(side.machine).bits
+    return page.refcount, tuple(e & kept if e & _TABLE == _TABLE else e for e in page.entries)
 
 
 def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
@@ -366,7 +434,7 @@ def _parting(
     left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]]
 ) -> _Parting | None:
     """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more."""
-    renaming = Renaming()
+    renaming = Renaming(left.machine)
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
         if mine.events == theirs.events and renaming.is_trivial:
             continue
@@ -383,7 +451,10 @@ class Renaming:
     Equal addresses are taken to mean the same page until an allocation says otherwise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine = DEFAULT_MACHINE) -> None:
+        self._page = machine.granule.page
+        self._addresses = address_field(machine)
+        self._roots = root_field(machine)
         self._pages: dict[int, int] = {}
         self._back: dict[int, int] = {}
 
@@ -396,15 +467,14 @@ class Renaming:
         """Whether two events are the same but for where pages lie. An allocation on both sides makes a pair."""
         if mine.kind in (ALLOC, ALLOC_EXACT):
             return self._allocated(mine, theirs)
-        if mine.kind in STORE_KINDS and mine.b == theirs.b and mine.b & ~_ADDRESS != _TABLE:
+        if mine.kind in STORE_KINDS and mine.b == theirs.b and mine.b & ~self._addresses.bits != _TABLE:
             return self.renamed(mine)._replace(b=mine.b) == theirs
         return self.renamed(mine) == theirs
 
     def renamed(self, event: Event) -> Event:
         """The left side's event with the right side's addresses."""
         if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
-            root = event.b & VTTBR_ADDRESS
-            return event._replace(b=event.b - root + self._address(root))
+            return event._replace(b=self._roots.put(event.b, self._address(self._roots.address(event.b))))
         definition = EVENTS_BY_NUMBER.get(event.kind)
         if definition is None or not definition.table_address:
             return event
@@ -422,22 +492,23 @@ class Renaming:
         """The pages of two allocations are the same from now on."""
         if NO_PAGE in (mine.a, theirs.a):
             return
-        pages = 1 if mine.kind == ALLOC else -(-mine.b // PAGE_SIZE)
-        for offset in range(0, min(pages, MAX_POOL_PAGES) * PAGE_SIZE, PAGE_SIZE):
+        pages = 1 if mine.kind == ALLOC else -(-mine.b // self._page)
+        for offset in range(0, min(pages, MAX_POOL_PAGES) * self._page, self._page):
             a, b = mine.a + offset, theirs.a + offset
             self._back.pop(self._pages.pop(a, NO_PAGE), None)
             self._pages.pop(self._back.pop(b, NO_PAGE), None)
             self._pages[a], self._back[b] = b, a
 
     def _address(self, address: int) -> int:
-        page = address & -PAGE_SIZE
+        page = address & -self._page
         return self._pages.get(page, page) + address - page
 
     def _entry(self, entry: int) -> int:
         """An entry that may point to a table. Its level is not known: at the last, a leaf has the same type bits."""
-        if entry & _TABLE != _TABLE or entry_address(entry) not in self._pages:
+        if entry & _TABLE != _TABLE:
             return entry
-        return entry - entry_address(entry) + self._pages[entry_address(entry)]
+        address = self._addresses.address(entry)
+        return self._addresses.put(entry, self._pages[address]) if address in self._pages else entry
 
 
 def _complaints(left: Observation, right: Observation, tier: Tier) -> Iterator[Difference]:

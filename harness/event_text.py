@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import LAST_LEVEL, LEVEL_SHIFTS, Renaming, entry_address, is_table_entry
-from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, VTTBR_ADDRESS, Event, events_of
-from harness.machine import PAGE_SIZE
-from harness.observation import ENTRIES, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.compare import Renaming, address_field, is_table_entry, level_of, root_field
+from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
+from harness.machine import DEFAULT_MACHINE, Machine
+from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.tlbi import decode
 from harness.trees import describe_entry
 
@@ -21,7 +21,7 @@ _MOST = 400
 
 def event_lines(observation: Observation, fwb: bool) -> list[list[str]]:
     """Each record's events, one a line."""
-    places = _Places(fwb)
+    places = _Places(fwb, observation.machine)
     return [list(places.lines(record)) for record in observation.records]
 
 
@@ -29,8 +29,10 @@ class _Places:
     """Which entry of the tree each address is, learnt from the events themselves: tables come and go. A table that is
     filled before it is linked has no place yet."""
 
-    def __init__(self, fwb: bool) -> None:
+    def __init__(self, fwb: bool, machine: Machine) -> None:
         self._fwb = fwb
+        self._machine = machine
+        self._granule = machine.granule
         self._tables: dict[int, tuple[int, int]] = {}
         """IPA and level of the page's first entry."""
 
@@ -40,33 +42,34 @@ class _Places:
                 self._tables.pop(event.a, None)
             elif event.kind == ALLOC_EXACT:
                 self._root(event, record.outs)
-            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event)
+            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event, self._machine)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
-        level = outs[2] if len(outs) > 2 else NO_PAGE
-        if event.a == NO_PAGE or level > LAST_LEVEL:
+        granule, level = self._granule, level_of(outs)
+        if event.a == NO_PAGE or level is None:
             return
-        for page in range(min(event.b // PAGE_SIZE, MAX_ROOT_PAGES)):
-            self._tables[event.a + page * PAGE_SIZE] = page * (ENTRIES << LEVEL_SHIFTS[level]), level
+        for page in range(min(event.b // granule.page, MAX_ROOT_PAGES)):
+            first = page * (granule.entries << granule.level_shift(level))
+            self._tables[event.a + page * granule.page] = first, level
 
     def _store(self, event: Event) -> str:
-        page = event.a & -PAGE_SIZE
+        page = event.a & -self._granule.page
         if page not in self._tables:
             return str(event)
         ipa, level = self._tables[page]
-        ipa += (event.a - page) // 8 << LEVEL_SHIFTS[level]
+        ipa += (event.a - page) // 8 << self._granule.level_shift(level)
         if is_table_entry(event.b, level):
-            self._tables[entry_address(event.b)] = ipa, level + 1
-        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb)}"
+            self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb, self._machine)}"
 
 
-def instruction_text(event: Event) -> str:
+def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
     """An event in a line; an instruction that says something in its operand, in words as well."""
     if event.instruction == TLBI:
-        invalidation = decode(event.a, event.b)
+        invalidation = decode(event.a, event.b, bool(machine["lpa2"]))
         return f"{event}" if invalidation is None else f"{event}: {invalidation}"
     if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
-        return f"{event}: VMID {event.b >> 48:#x}, root {event.b & VTTBR_ADDRESS:#x}"
+        return f"{event}: VMID {event.b >> 48:#x}, root {root_field(machine).address(event.b):#x}"
     return str(event)
 
 
@@ -107,7 +110,7 @@ def _equal(count: int) -> list[str]:
 
 def _renamed(left: Observation, right: Observation, record: int) -> list[Event]:
     """The left side's events of a record with the right side's addresses."""
-    renaming = Renaming()
+    renaming = Renaming(left.machine)
     for mine, theirs in zip(left.records[:record], right.records[:record], strict=True):
         for a, b in zip(events_of(mine.events), events_of(theirs.events), strict=False):
             renaming.same(a, b)

@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-PAGE_SIZE: Final = 4096
+from harness.granule import GRANULES, Granule
 
 POOL_BASE: Final = 0x4400_0000
 """Where the reference's page pool lies in guest RAM; another base only changes what the PTEs say."""
 
 MAX_POOL_PAGES: Final = 256
 MAX_BUDGET: Final = 65536
-MAX_PA: Final = 1 << 48
+_PA_BITS: Final = 48
+_MAX_PA_BITS: Final = 52
+_LPA_SHIFT: Final = 16
+"""Of the granule that has 52 bits without LPA2."""
 MAX_VMID: Final = 0xFFFF
 
 
@@ -63,12 +66,12 @@ KNOBS: Final = (
         "pool_base",
         POOL_BASE,
         0,
-        MAX_PA - MAX_POOL_PAGES * PAGE_SIZE,
-        "physical address of the first page that page tables are allocated from",
-        align=PAGE_SIZE,
+        (1 << _MAX_PA_BITS) - MAX_POOL_PAGES * GRANULES[0].page,
+        "physical address of the first page that page tables are allocated from, aligned to the granule",
+        align=GRANULES[0].page,
     ),
     Knob("pool_pages", 32, 1, MAX_POOL_PAGES, "how many pages that pool has"),
-    Knob("ia_bits", 40, 32, 48, "bits of intermediate physical address (IPA)"),
+    Knob("ia_bits", 40, 32, 52, "bits of intermediate physical address (IPA)"),
     _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
     _flag("hw_af", "hardware access flag (VTCR_EL2.HA); off is the Ampere AC03_CPU_38 workaround"),
@@ -97,17 +100,38 @@ KNOBS: Final = (
         "the vCPU that runs where the TLB is invalidated: none, one of this stage 2, or one of another",
     ),
     Knob("vmid", 1, 0, MAX_VMID, "VMID of this stage 2"),
+    _choice("granule", 0, tuple(one.name for one in GRANULES), "size of a page, and of a table; the kernel's own"),
+    _flag("lpa2", "FEAT_LPA2: 52-bit addresses with 4K and 16K pages, in other descriptors", default=0),
+    _flag("pa_bits_52", "CONFIG_ARM64_PA_BITS_52: 52-bit physical addresses with 64K pages", default=0),
+    _choice(
+        "parange",
+        6,
+        ("32", "36", "40", "42", "44", "48", "52"),
+        "bits of physical address that the CPU has (ID_AA64MMFR0_EL1.PARange)",
+    ),
+    _choice("vmid_bits", 1, ("8", "16"), "bits of VMID that the CPU has (ID_AA64MMFR1_EL1.VMIDBits)"),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
 DEFAULTS: Final[Mapping[str, int]] = {knob.name: knob.default for knob in KNOBS}
 
 
+def phys_bits(knobs: Mapping[str, int] | Machine) -> int:
+    """Bits of physical address that the page-table code reckons with on a machine with these knobs: 48 or 52."""
+    is_lpa = knobs["pa_bits_52"] and GRANULES[knobs["granule"]].shift == _LPA_SHIFT
+    return _MAX_PA_BITS if knobs["lpa2"] or is_lpa else _PA_BITS
+
+
+def highest_pool(knobs: Mapping[str, int] | Machine) -> int:
+    """The highest pool_base of a machine with these knobs: memory ends with the physical addresses."""
+    return (1 << phys_bits(knobs)) - MAX_POOL_PAGES * GRANULES[knobs["granule"]].page
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A complete setting of every knob, in `KNOBS` order.
 
-    Raises ValueError for a value outside its knob's range.
+    Raises ValueError for a value outside its knob's range, or a pool that lies where its granule does not allow.
     """
 
     values: tuple[int, ...] = field(default=tuple(DEFAULTS.values()))
@@ -119,6 +143,17 @@ class Machine:
             problem = knob.problem(value)
             if problem:
                 raise ValueError(f"{knob.name}: {problem}, got {value:#x}")
+        problem = self._problem_of_pool()
+        if problem:
+            raise ValueError(f"pool_base: {problem}, got {self['pool_base']:#x}")
+
+    def _problem_of_pool(self) -> str | None:
+        """Entries with the addresses of tables elsewhere would send the code under test astray, both sides alike."""
+        granule = self.granule
+        if self["pool_base"] % granule.page:
+            return f"expected a multiple of {granule.page:#x}, for pages of {granule.name}"
+        highest = highest_pool(self)
+        return None if self["pool_base"] <= highest else f"expected 0x0 to {highest:#x}"
 
     @classmethod
     def of(cls, **knobs: int) -> Machine:
@@ -130,6 +165,16 @@ class Machine:
 
     def __getitem__(self, name: str) -> int:
         return self.values[_INDEX[name]]
+
+    @property
+    def granule(self) -> Granule:
+        """The size of its pages."""
+        return GRANULES[self.values[_GRANULE]]
+
+    @property
+    def phys_bits(self) -> int:
+        """Bits of physical address that the page-table code reckons with: 48 or 52."""
+        return phys_bits(self)
 
     @property
     def forces_write_back(self) -> bool:
@@ -148,4 +193,5 @@ class Machine:
 
 
 _INDEX: Final = {knob.name: index for index, knob in enumerate(KNOBS)}
+_GRANULE: Final = _INDEX["granule"]
 DEFAULT_MACHINE: Final = Machine()

@@ -44,6 +44,7 @@ from harness.events import (
     WARNED,
 )
 from harness.executor import CrashReport, TargetDied
+from harness.granule import GRANULES
 from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -62,11 +63,11 @@ from harness.ops import FLAG_NAMES, INIT, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
-    GRANULE_4K,
     OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
+    Geometry,
     LeafRun,
     LinuxVersion,
     Memcache,
@@ -80,7 +81,7 @@ from pgtable import (
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
-from pgtable.pte import LOCKED, is_counted, is_table, is_valid, table_pte, to_phys
+from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
 from pgtable.tlb import Context, HostTlbMaintenance, Instruction, Mmu, TlbMaintenance, vttbr
 
 MODELLED: Final = tuple(VERSIONS)
@@ -93,6 +94,8 @@ _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lam
 _KEPT_POOLS: Final = 16
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
+_GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
+"""By values of the knob `granule`."""
 _KEPT_CONTEXTS: Final = 64
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
@@ -112,8 +115,8 @@ Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
 """By context (the machine and the root), then by call (its event)."""
 
 
-_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi")
-"""The knobs that are `Features`."""
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
+"""The knobs that are `Features` of the same name, on or off."""
 
 
 class BudgetSpent(Exception):
@@ -157,7 +160,7 @@ class Model:
         self.levels: list[int] = []
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
         self._program: Program | None = None
-        self._pools: dict[tuple[int, int], PagePool] = {}
+        self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
 
     @property
@@ -183,7 +186,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         pieces, notes = self._run()
-        return decode(array("Q", b"".join(pieces)), notes)
+        return decode(array("Q", b"".join(pieces)), notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
@@ -193,11 +196,11 @@ class Model:
 
     def _pool(self, machine: Machine) -> PagePool:
         """A pool for the machine; made once, for that costs as much as running a small program."""
-        key = machine["pool_base"], machine["pool_pages"]
+        key = machine["pool_base"], machine["pool_pages"], machine["granule"]
         if key not in self._pools:
             if len(self._pools) == _KEPT_POOLS:
                 self._pools.clear()
-            self._pools[key] = PagePool(*key)
+            self._pools[key] = PagePool(*key[:2], page_size=machine.granule.page)
         return self._pools[key]
 
     def _run(self) -> tuple[list[memoryview], list[Note]]:
@@ -223,7 +226,8 @@ def _offer(version: LinuxVersion) -> Offer:
     }
     # Linking, which is our own op, needs a table to link.
     ours = {"link"} if "create_unlinked" in version.lacks else set()
-    return Offer(version.lacks | ours | flags)
+    knobs = set() if version.lpa2 else {"lpa2"}
+    return Offer(version.lacks | ours | flags | knobs)
 
 
 def _crash(error: Exception) -> CrashReport:
@@ -233,7 +237,9 @@ def _crash(error: Exception) -> CrashReport:
 
 
 _CONTEXT_KNOBS: Final = tuple(
-    index for index, knob in enumerate(KNOBS) if knob.name in (*_FEATURES, "ia_bits", "kvm_mode", "vcpu", "vmid")
+    index
+    for index, knob in enumerate(KNOBS)
+    if knob.name in (*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits")
 )
 """Places of the knobs that decide what a TLB function does."""
 _CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
@@ -275,20 +281,29 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(**{name: bool(machine[name]) for name in _FEATURES})
+        features = Features(
+            **{name: bool(machine[name]) for name in _FEATURES},
+            parange=machine["parange"],
+            vmid16=bool(machine["vmid_bits"]),
+        )
+        geometry = _GEOMETRIES[machine["granule"]]
         self.program = program
         self._features = features
         self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
+        self._geometry = geometry
         self._calls = calls
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.vtcr = get_vtcr(machine["ia_bits"], features)
+        self.address = AddressFormat(geometry.page_shift, features.lpa2)
+        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
-        self.stage2: Stage2 = make(self.vtcr, self, self, features, version, flags=flags, force_pages=force_pages)
+        self.stage2: Stage2 = make(
+            self.vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages
+        )
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -374,10 +389,10 @@ class _World:
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
-        pool = self.pool
+        pool, page = self.pool, self.program.machine.granule.page
         for index in range(pool.high_water):
             if pool.refcounts[index]:
-                pa = pool.base + index * 4096
+                pa = pool.base + index * page
                 yield memoryview(array("Q", (pa, pool.refcounts[index])))
                 yield pool.table(pa)
 
@@ -390,7 +405,8 @@ class _World:
             assert table.root is not None
             self._load_root(table.root)
             self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
-            self.shape.tables[table.start_level] += 1
+            if table.start_level <= LAST_LEVEL:
+                self.shape.tables[table.start_level] += 1
         return ret
 
     def op_map(self, ipa: int, size: int, phys: int, prot: int, mc: int, flags: int) -> int:
@@ -481,7 +497,7 @@ class _World:
         ret, pa = self.stage2.locate(ipa, level)
         if ret:
             return ret
-        self._write(pa, table_pte(child))
+        self._write(pa, table_pte(self.address.to_pte(child)))
         del self.unlinked[table]
         return 0
 
@@ -517,14 +533,14 @@ class _World:
         """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
         kernel read what is no table. -EFAULT, -ENOMEM."""
         if is_table(new, level):
-            if to_phys(new):
+            if self.address.to_phys(new):
                 return -errno.EFAULT
             self._spend()
             child = self.pool.zalloc_page(None)
             self._events.extend((ALLOC, NO_PAGE if child is None else child, 0))
             if child is None:
                 return -errno.ENOMEM
-            new |= child
+            new |= self.address.to_pte(child)
         self._write(pa, new)
         return 0
 
@@ -710,7 +726,7 @@ class _World:
                 self.warn(where)
 
     def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
-        tlb = self._maintenance(self._features, GRANULE_4K, self._context())
+        tlb = self._maintenance(self._features, self._geometry, self._context())
         functions: dict[int, Callable[..., Iterator[Instruction]]] = {
             TLBI_VMID: tlb.flush_vmid,
             TLBI_VMID_IPA: tlb.flush_vmid_ipa,
@@ -723,10 +739,10 @@ class _World:
 
     def _context(self) -> Context:
         machine = self.program.machine
-        mode, running, vmid, cnp = machine["kvm_mode"], machine["vcpu"], machine["vmid"], bool(machine["cnp"])
-        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, cnp))
-        foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, cnp))
-        host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, cnp)), _PKVM_HOST: mmu}.get(mode)
+        mode, running, vmid, features = machine["kvm_mode"], machine["vcpu"], machine["vmid"], self._features
+        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, features))
+        foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
+        host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(mode)
         return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
 
     def _load_root(self, root: int) -> None:

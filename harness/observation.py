@@ -8,7 +8,7 @@ Both sides lay it out as the same stream of 64-bit words, so that equal executio
     events:     n (kind a b)*             as harness/events.py defines them
     cache:      n pa*                          the memcache, then the split cache
     unlinked:   n (number pa level)*           tables that create_unlinked made, not yet freed
-    page:       pa refcount entry*512          pages in use, in ascending order
+    page:       pa refcount entry*             pages in use, in ascending order; a granule's entries
 
 The reference builds it in `reference/kernel/observe.c`, the model in `harness/model.py`. `ret` is a two's complement
 64-bit value. Without a table, root_pa is NO_PAGE and root_pages 0. After an op that ran over budget, and after an
@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
+from harness.machine import DEFAULT_MACHINE, Machine
 from harness.ops import OPS_BY_NUMBER, OpDef
 
 NO_PAGE: Final = (1 << 64) - 1
 """Stands for the address of a page that is not there."""
-ENTRIES: Final = 512
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
 _MAX_UNLINKED_LEVEL: Final = 2
@@ -115,7 +115,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page in use at the end: its address, reference count and 512 words."""
+    """A page in use at the end: its address, reference count and words."""
 
     pa: int
     refcount: int
@@ -142,7 +142,7 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One execution, decoded. `records[0]` is the implicit init; `cache` is the memcache; `pages` maps addresses to the
-    pages in use."""
+    pages in use; `machine` is the program's."""
 
     words: array[int]
     records: tuple[Record, ...]
@@ -156,6 +156,7 @@ class Observation:
     unlinked: tuple[Unlinked, ...]
     pages: dict[int, Page]
     notes: tuple[Note, ...] = ()
+    machine: Machine = DEFAULT_MACHINE
 
     @property
     def digest(self) -> Digest:
@@ -190,8 +191,8 @@ class _Reader:
         return tuple(Complaint(self.word(), self.word(), self.word()) for _ in range(self.word()))
 
 
-def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
-    """The observation that `words` lay out. Raises ToolFailure when they are not one."""
+def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEFAULT_MACHINE) -> Observation:
+    """The observation that `words` lay out, of a program for `machine`. Raises ToolFailure when they are not one."""
     reader = _Reader(words)
     records = []
     while number := reader.word():
@@ -205,7 +206,7 @@ def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
     unlinked = tuple(_unlinked(reader) for _ in range(reader.word()))
     pages = {}
     for _ in range(reader.word()):
-        page = Page(reader.word(), reader.word(), reader.several(ENTRIES))
+        page = Page(reader.word(), reader.word(), reader.several(machine.granule.entries))
         pages[page.pa] = page
     if reader.at != len(words):
         raise ToolFailure(f"{len(words) - reader.at} words follow the observation's end")
@@ -222,6 +223,7 @@ def decode(words: array[int], notes: Sequence[Note] = ()) -> Observation:
         unlinked,
         pages,
         tuple(notes),
+        machine,
     )
 
 

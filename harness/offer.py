@@ -13,8 +13,8 @@ from harness.machine import KNOBS
 from harness.ops import FLAG_NAMES, LIMITS, OPS, Kind, OpDef
 from harness.program import Program
 
-FEATURES: Final = frozenset({"stage2", "4k"})
-"""What `requires` may name besides operations; every side has them."""
+_FEATURES: Final = frozenset({"stage2"})
+"""What `requires` may name besides operations and the machine's granule; every side has it."""
 
 
 def flag_word(kind: Kind, name: str) -> str:
@@ -73,7 +73,7 @@ class Offer:
         return bool(self._bits or self._knobs) and any(True for _ in self._missing(program))
 
     def _required(self, program: Program) -> list[str]:
-        has = FEATURES | {op.name for op in self.ops}
+        has = _FEATURES | {program.machine.granule.name} | {op.name for op in self.ops}
         return [word for word in program.requires if word not in has]
 
     def _missing(self, program: Program) -> Iterator[str]:

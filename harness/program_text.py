@@ -183,11 +183,19 @@ class _Parser:
             self.number += 1
             raise self._error(1, f"expected the first line `s2 {FORMAT_VERSION}`, got the end of the file")
 
+        try:
+            self.machine = Machine.of(**self.knobs)
+        except ValueError as error:  # each knob is in its range, so it is about how they go together
+            self.number, column = self.pool_base_at
+            raise self._error(column, str(error)) from error
+
     number = 0
+    pool_base_at = (1, 1)
+    """Line and column of the one knob whose value depends on others."""
 
     @property
     def program(self) -> Program:
-        return Program(tuple(self.ops), Machine.of(**self.knobs), self.requires, "\n".join(self.comment))
+        return Program(tuple(self.ops), self.machine, self.requires, "\n".join(self.comment))
 
     def _error(self, column: int, problem: str) -> MalformedProgram:
         return MalformedProgram(self.source, self.number, column, problem)
@@ -236,6 +244,8 @@ class _Parser:
         if len(tokens) > 3:
             raise self._error(tokens[3].column, f"expected the end of the line, got `{tokens[3].text}`")
         self.knobs[name.text] = self._knob(name.text, tokens[2])
+        if name.text == "pool_base":
+            self.pool_base_at = self.number, tokens[2].column
         return f"{name.text} = {format_knob(name.text, self.knobs[name.text])}"
 
     def _knob(self, name: str, token: _Token) -> int:

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 from harness.compare import (
-    LAST_LEVEL,
-    LEVEL_SHIFTS,
     is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
     start_level,
 )
-from harness.observation import ENTRIES, Observation
-from pgtable import GRANULE_4K
-from pgtable.pte import describe
+from harness.granule import LAST_LEVEL
+from harness.machine import DEFAULT_MACHINE, Machine
+from harness.observation import Observation
+from pgtable import Geometry
+from pgtable.pte import AddressFormat, describe
 from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
 
 
-def describe_entry(entry: int, level: int, fwb: bool) -> str:
+def describe_entry(entry: int, level: int, fwb: bool, machine: Machine = DEFAULT_MACHINE) -> str:
     """An entry in words, as in a tree."""
-    return describe(entry, level, fwb)
+    return describe(entry, level, fwb, _format(machine))
+
+
+def _format(machine: Machine) -> AddressFormat:
+    return AddressFormat(machine.granule.shift, bool(machine["lpa2"]))
 
 
 def tree(observation: Observation, fwb: bool) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
     lines: list[str] = []
-    read = _reader(observation)
+    read, granule = _reader(observation), observation.machine.granule
+    geometry, address = Geometry(granule.shift), _format(observation.machine)
     if observation.root is None:
         lines.append("no table")
     else:
         level = start_level(observation)
         for number in range(observation.root_pages):
-            ipa = number * (ENTRIES << LEVEL_SHIFTS[level])
-            pa = observation.root + number * 4096
+            ipa = number * (granule.entries << granule.level_shift(level))
+            pa = observation.root + number * granule.page
             if pa in observation.pages:
-                lines += table_lines(pa, level, ipa, read, GRANULE_4K, fwb=fwb)
+                lines += table_lines(pa, level, ipa, read, geometry, address, fwb=fwb)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        lines += table_lines(table.pa, table.level + 1, 0, read, GRANULE_4K, fwb=fwb, depth=1)
+        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, fwb=fwb, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -71,14 +76,17 @@ def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[
             rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
         equal = 0
 
+    def say(entry: int, level: int) -> str:
+        return describe_entry(entry, level, fwb, left.machine)
+
     for ipa, level, a, b in paired_entries(left, right):
         if _alike(a, b, level):
             equal += 1
             continue
         flush()
         differing += 1
-        rows.append(_row("!", str(level), f"{ipa:#x}", describe(a, level, fwb), describe(b, level, fwb)))
-        if describe(a, level, fwb) == describe(b, level, fwb):
+        rows.append(_row("!", str(level), f"{ipa:#x}", say(a, level), say(b, level)))
+        if say(a, level) == say(b, level):
             rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
     flush()
     for ipa, level, mine, theirs in paired_tables(left, right):

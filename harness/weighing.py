@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.compare import LEVEL_SHIFTS, entry_address, is_table_entry, paired_entries, paired_tables
+from harness.compare import address_field, is_table_entry, paired_entries, paired_tables
 from harness.events import DCACHE, ICACHE, STORES, TLBI_KINDS, events_of
 from harness.executor import Executor
 from harness.observation import Observation, describe_return
@@ -87,14 +87,15 @@ def _parts(seen: Observation) -> Iterator[Part]:
 
 
 def _leaves(seen: Observation) -> Iterator[Part]:
+    level_shift, addresses = seen.machine.granule.level_shift, address_field(seen.machine)
     for ipa, level, entry, _ in paired_entries(seen, seen):
-        end = ipa + (1 << LEVEL_SHIFTS[level])
+        end = ipa + (1 << level_shift(level))
         if not entry & _VALID:
             if entry != _LOCKED:
                 yield Part(ipa, end, owned=True)
         elif not is_table_entry(entry, level):
-            phys = entry_address(entry)
-            yield Part(ipa, end, owned=False, offset=phys - ipa, attributes=entry & ~(phys | _TYPE))
+            offset = addresses.address(entry) - ipa
+            yield Part(ipa, end, owned=False, offset=offset, attributes=entry & ~(addresses.bits | _TYPE))
 
 
 def outcome_table(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:

@@ -13,11 +13,11 @@ through `MmOps`, in the kernel's order.
 """
 
 from pgtable.features import Features
-from pgtable.geometry import GRANULE_4K, Geometry
+from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
-from pgtable.pte import Prot, describe, leaf_prot
+from pgtable.pte import AddressFormat, Prot, describe, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.versions import LINUX_6_1, LINUX_6_12, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
@@ -25,11 +25,14 @@ from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
     "GRANULE_4K",
+    "GRANULE_16K",
+    "GRANULE_64K",
     "LINUX_6_1",
     "LINUX_6_12",
     "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
+    "AddressFormat",
     "Entries",
     "Features",
     "ForcePages",

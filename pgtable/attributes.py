@@ -18,13 +18,21 @@ class AttributeChanger:
     set_bits, clear_bits: bits of `pte.ATTR_LO` and `pte.ATTR_HI`, in place.
     """
 
-    __slots__ = ("_absent", "_clear", "_entry", "_mm_ops", "_set", "level", "old")
+    __slots__ = ("_absent", "_address", "_clear", "_entry", "_mm_ops", "_set", "level", "old")
 
     def __init__(
-        self, entry: EntryWriter, mm_ops: MmOps, absent: int, *, set_bits: int = 0, clear_bits: int = 0
+        self,
+        entry: EntryWriter,
+        mm_ops: MmOps,
+        address: pte.AddressFormat,
+        absent: int,
+        *,
+        set_bits: int = 0,
+        clear_bits: int = 0,
     ) -> None:
         self._absent = absent
         self._entry = entry
+        self._address = address
         self._mm_ops = mm_ops
         self._set = set_bits
         self._clear = clear_bits
@@ -44,7 +52,7 @@ class AttributeChanger:
             return 0
         if pte.is_executable(new) and not pte.is_executable(old):
             # Before the guest can fetch from the page, not after.
-            phys = pte.to_phys(new)
+            phys = self._address.to_phys(new)
             self._mm_ops.follow(phys)
             self._mm_ops.icache_inval_pou(phys, walk.size)
         return 0 if self._entry.try_set(walk, new) else -EAGAIN
@@ -75,15 +83,16 @@ class Ager:
 class Flusher:
     """Cleans and invalidates the data cache of cacheable memory, as seen without FWB."""
 
-    __slots__ = ("_mm_ops",)
+    __slots__ = ("_address", "_mm_ops")
 
-    def __init__(self, mm_ops: MmOps) -> None:
+    def __init__(self, mm_ops: MmOps, address: pte.AddressFormat) -> None:
         self._mm_ops = mm_ops
+        self._address = address
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF; always 0. A block is flushed whole."""
         if pte.is_cacheable(walk.old, fwb=False):
-            phys = pte.to_phys(walk.old)
+            phys = self._address.to_phys(walk.old)
             self._mm_ops.follow(phys)
             self._mm_ops.dcache_clean_inval_poc(phys, walk.size)
         return 0

@@ -24,14 +24,14 @@ class ClearingMapper(Mapper):
             return -ENOMEM
         if pte.is_counted(walk.old):
             self._clear(walk)
-        self._write(walk, pte.table_pte(child))
+        self._write(walk, pte.table_pte(self._format.to_pte(child)))
         return 0
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits: all of the VMID's translations go before it."""
         if not self._fits(walk):
             return 0
-        child = pte.to_phys(walk.old)
+        child = self._format.to_phys(walk.old)
         self._mm_ops.follow(child)
         self._entry.store(walk, 0, "plain")
         self._hooks.tlbi_vmid()
@@ -46,7 +46,7 @@ class ClearingMapper(Mapper):
     def _give_up(self, walk: Walk, visit: int) -> int:
         """The visitor of a table taken out: references go from below to above."""
         if visit == TABLE_POST:
-            child = pte.to_phys(walk.old)
+            child = self._format.to_phys(walk.old)
             self._mm_ops.follow(child)
             self._mm_ops.put_page(child)
             self._mm_ops.put_page(walk.pa)

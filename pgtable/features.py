@@ -14,6 +14,11 @@ class Features:
     ttl: FEAT_TTL. TLB invalidation by address may hint the entry's level.
     cnp: FEAT_TTCNP. VTTBR_EL2 may say that all CPUs share the tables.
     repeat_tlbi: a CPU that completes a TLB invalidation only when another follows (ARM64_WORKAROUND_REPEAT_TLBI).
+    lpa2: FEAT_LPA2, as the kernel uses it: 52-bit addresses with 4K and 16K pages, in descriptors of another format.
+        There is none for 64K pages; asked for it, the page-table code would take it all the same.
+    pa_bits_52: CONFIG_ARM64_PA_BITS_52: with 64K pages, physical addresses of 52 bits.
+    parange: ID_AA64MMFR0_EL1.PARange, 0 to 6: 32, 36, 40, 42, 44, 48 and 52 bits of physical address.
+    vmid16: VMIDs of 16 bits, else 8.
     """
 
     fwb: bool = True
@@ -22,3 +27,7 @@ class Features:
     ttl: bool = True
     cnp: bool = True
     repeat_tlbi: bool = False
+    lpa2: bool = False
+    pa_bits_52: bool = False
+    parange: int = 6
+    vmid16: bool = True

@@ -100,3 +100,5 @@ class Geometry:
 
 
 GRANULE_4K: Final = Geometry(12)
+GRANULE_16K: Final = Geometry(14)
+GRANULE_64K: Final = Geometry(16)

@@ -18,7 +18,7 @@ _LONG_RUN: Final = 16
 class Mapper:
     """Gives every entry of a range its leaf.
 
-    phys: physical address of the range's start. At or beyond 2^48 it is no address: leaves become
+    phys: physical address of the range's start. At or beyond phys_end it is no address: leaves become
     invalid entries that record owner_id. A range that only grows into such addresses changes over
     on the way.
     attrs: of the leaves (`pte.leaf_attrs`). cache: where table pages come from.
@@ -34,12 +34,15 @@ class Mapper:
         "_cleans",
         "_entry",
         "_first_level",
+        "_format",
         "_hooks",
         "_invalidates",
         "_mm_ops",
         "_owner",
         "_page",
         "_phys",
+        "_phys_end",
+        "_plain_end",
     )
 
     def __init__(
@@ -48,8 +51,10 @@ class Mapper:
         mm_ops: MmOps,
         hooks: Hooks,
         geometry: Geometry,
+        address: pte.AddressFormat,
         *,
         fwb: bool,
+        phys_end: int,
         cache: Memcache | None,
         phys: int,
         attrs: int = 0,
@@ -60,7 +65,11 @@ class Mapper:
         self._mm_ops = mm_ops
         self._hooks = hooks
         self._cache = cache
+        self._format = address
         self._phys = phys
+        self._phys_end = phys_end
+        # Up to there an address is its own encoding.
+        self._plain_end = min(phys_end, 1 << address.in_place.bit_length())
         self._owner = pte.owner_pte(owner_id)
         self._first_level = LAST_LEVEL if force_pages else geometry.min_block_level
         # The leaves of one range differ only in their addresses, so the rest is worked out once. So
@@ -95,12 +104,12 @@ class Mapper:
         if not self._entry.try_break(walk):
             self._mm_ops.put_page(child)
             return -EAGAIN
-        self._entry.make(walk, pte.table_pte(child))
+        self._entry.make(walk, pte.table_pte(self._format.to_pte(child)))
         return 0
 
     def _merge(self, walk: Walk) -> int:
         """Replace a whole table by one block, where that fits."""
-        child = pte.to_phys(walk.old)
+        child = self._format.to_phys(walk.old)
         self._mm_ops.follow(child)
         if not self._fits(walk):
             return 0
@@ -118,13 +127,14 @@ class Mapper:
         if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
             return False
         phys = self._phys + addr - walk.start
-        return phys >= pte.PHYS_END or not phys & (size - 1)
+        return phys >= self._phys_end or not phys & (size - 1)
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
         phys = self._phys + walk.addr - walk.start
-        if phys < pte.PHYS_END:
-            return self._put(walk, phys | (self._page if walk.level == LAST_LEVEL else self._block), phys)
+        if phys < self._phys_end:
+            attrs = self._page if walk.level == LAST_LEVEL else self._block
+            return self._put(walk, self._format.to_pte(phys) | attrs, phys)
         return self._put(walk, self._owner, None)
 
     def _put(self, walk: Walk, new: int, phys: int | None) -> int:
@@ -153,7 +163,7 @@ class Mapper:
         """
         index, stop, size, flags = walk.index, walk.stop, walk.size, walk.flags
         phys = self._phys + walk.addr - walk.start
-        count = min(stop - index, (walk.end - walk.addr) // size, (pte.PHYS_END - phys) // size)
+        count = min(stop - index, (walk.end - walk.addr) // size, (self._plain_end - phys) // size)
         if count < _LONG_RUN:
             return False
         count = min(count, next_used(walk.entries, index, stop) - index)

@@ -140,8 +140,7 @@ class _OwnershipMapper(Mapper):
         phys = self._phys_at(walk)
         if not self._is_page(phys):
             return self._put(walk, self._owner, None)
-        phys &= pte.ADDR_MASK
-        new = phys | (self._page if walk.level == LAST_LEVEL else self._block)
+        new = self._format.to_pte(phys) | (self._page if walk.level == LAST_LEVEL else self._block)
         # An entry of PROT_NONE is all that a leaf is, but for being valid.
         return self._put(walk, new & ~pte.VALID, None) if self.records else self._put(walk, new, phys)
 
@@ -154,7 +153,7 @@ class _OwnershipMapper(Mapper):
     def _is_page(self, phys: int) -> bool:
         """Whether it is the address of memory, as far as this way can tell."""
         if self.ownership.tells is Tells.ADDRESS:
-            return phys < pte.PHYS_END
+            return phys < self._phys_end
         return self.ownership.tells is Tells.PROT or not self.records
 
 

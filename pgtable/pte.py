@@ -1,10 +1,11 @@
-"""Stage-2 entries: every encoding, for 4K pages and 48-bit physical addresses.
+"""Stage-2 entries: every encoding, for every granule and 48- or 52-bit physical addresses.
 
 Valid entries follow the Arm ARM ("VMSAv8-64 translation table format descriptors"); what KVM keeps
 in invalid ones is its own (kvm_pgtable.h). MEMATTR values are memory.h's MT_S2_*.
 """
 
 import enum
+from dataclasses import dataclass, field
 from typing import Final
 
 from pgtable.errnos import EINVAL
@@ -13,7 +14,6 @@ from pgtable.geometry import LAST_LEVEL, U64
 VALID: Final = 1 << 0
 TYPE: Final = 1 << 1
 """Set in tables and in pages, clear in blocks."""
-ADDR_MASK: Final = ((1 << 48) - 1) & ~0xFFF
 
 ATTR_LO: Final = 0xFFC
 ATTR_HI: Final = U64 & ~((1 << 50) - 1)
@@ -42,8 +42,6 @@ OWNER_MASK: Final = 0xFF << OWNER_SHIFT
 LOCKED: Final = 1 << 10
 """In an invalid entry: somebody is between break and make."""
 
-PHYS_END: Final = 1 << 48
-"""Physical addresses end here."""
 PHYS_INVALID: Final = U64
 """A physical address that no machine has: "no page, record an owner" (seed 000)."""
 
@@ -63,6 +61,57 @@ class Prot(enum.IntFlag):
     SW1 = 1 << 56
     SW2 = 1 << 57
     SW3 = 1 << 58
+
+
+_MAX_PA_BITS: Final = 52
+_LPA2_HIGH: Final = 50
+_LPA2_HIGH_AT: Final = 8
+_LPA_HIGH: Final = 48
+_LPA_HIGH_AT: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFormat:
+    """Where an entry keeps its output address (Arm ARM, the descriptor formats of each granule).
+
+    Up to bit 47 in place. Beyond that: nothing with 4K and 16K pages; with 64K pages bits 51:48 in
+    15:12, which no address of a 64K page uses; with LPA2 (4K and 16K) bits 49:48 in place and 51:50
+    in 9:8, where the shareability is otherwise. What lies beyond is dropped.
+    """
+
+    page_shift: int
+    lpa2: bool = False
+    mask: int = field(init=False)
+    """The bits of an entry that the address takes."""
+    in_place: int = field(init=False)
+    """Those at their own place: an address within is its own encoding."""
+
+    _high: int = field(init=False, repr=False, compare=False)
+    """The mask of the others, at their place in the entry; _up is how far from there they belong."""
+    _up: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        top, at = _LPA_HIGH, _LPA_HIGH
+        if self.lpa2:
+            top, at = _LPA2_HIGH, _LPA2_HIGH_AT
+        elif self.page_shift == _LPA_HIGH_AT + 4:
+            at = _LPA_HIGH_AT
+        in_place = (1 << top) - (1 << self.page_shift)
+        high = 0 if at == top else (1 << at + _MAX_PA_BITS - top) - (1 << at)
+        for name, value in {"mask": in_place | high, "in_place": in_place, "_high": high, "_up": top - at}.items():
+            object.__setattr__(self, name, value)
+
+    def to_phys(self, pte: int) -> int:
+        """The physical address in a valid entry."""
+        return pte & self.in_place | (pte & self._high) << self._up
+
+    def to_pte(self, phys: int) -> int:
+        """The bits of an entry that hold this address."""
+        return phys & self.in_place | phys >> self._up & self._high
+
+
+FORMAT_4K: Final = AddressFormat(12)
+"""4K pages without LPA2."""
 
 
 # Enum members are slow to combine, and these are used for every entry.
@@ -105,20 +154,16 @@ def normal_memattr(fwb: bool) -> int:
     return MEMATTR_NORMAL_FWB if fwb else MEMATTR_NORMAL
 
 
-def to_phys(pte: int) -> int:
-    """The physical address in a valid entry."""
-    return pte & ADDR_MASK
+def table_pte(address: int) -> int:
+    """An entry that points to a table page; address as `AddressFormat.to_pte` gives it."""
+    return address | TYPE | VALID
 
 
-def table_pte(phys: int) -> int:
-    """An entry that points to the table page at phys."""
-    return phys & ADDR_MASK | TYPE | VALID
-
-
-def leaf_pte(phys: int, attrs: int, level: int) -> int:
-    """A block or page entry; bits of phys and attrs outside their fields are dropped."""
+def leaf_pte(address: int, attrs: int, level: int) -> int:
+    """A block or page entry; address as `AddressFormat.to_pte` gives it. Bits of attrs outside their fields are
+    dropped."""
     kind = TYPE if level == LAST_LEVEL else 0
-    return phys & ADDR_MASK | attrs & (ATTR_LO | ATTR_HI) | kind | VALID
+    return address | attrs & (ATTR_LO | ATTR_HI) | kind | VALID
 
 
 def owner_pte(owner_id: int) -> int:
@@ -126,9 +171,10 @@ def owner_pte(owner_id: int) -> int:
     return owner_id << OWNER_SHIFT & OWNER_MASK
 
 
-def leaf_attrs(prot: int, fwb: bool) -> int:
+def leaf_attrs(prot: int, fwb: bool, lpa2: bool = False) -> int:
     """The attributes of a leaf with these Prot bits; unknown bits are ignored.
 
+    With LPA2 shareability is VTCR's, for the address needs its bits.
     -EINVAL for two memory types at once and for executable memory that is not normal cacheable.
     """
     kind = prot & (_DEVICE | _NORMAL_NC)
@@ -146,7 +192,7 @@ def leaf_attrs(prot: int, fwb: bool) -> int:
         attrs |= S2AP_R
     if prot & _W:
         attrs |= S2AP_W
-    return attrs | SH_INNER | AF | prot & SW
+    return attrs | (0 if lpa2 else SH_INNER) | AF | prot & SW
 
 
 def relaxing(prot: int) -> tuple[int, int]:
@@ -171,7 +217,7 @@ def leaf_prot(pte: int) -> int:
     return prot if pte & XN else prot | _X
 
 
-def describe(pte: int, level: int, fwb: bool = True) -> str:
+def describe(pte: int, level: int, fwb: bool = True, address: AddressFormat = FORMAT_4K) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
     Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
@@ -180,10 +226,17 @@ def describe(pte: int, level: int, fwb: bool = True) -> str:
     if not is_valid(pte):
         return _describe_invalid(pte)
     if is_table(pte, level):
-        return f"table -> {to_phys(pte):#x}" + _rest(pte & ~(ADDR_MASK | TYPE | VALID))
-    if level < 1 or (level == LAST_LEVEL and not pte & TYPE):
+        return f"table -> {address.to_phys(pte):#x}" + _rest(pte & ~(address.mask | TYPE | VALID))
+    if level < _first_block_level(address) or (level == LAST_LEVEL and not pte & TYPE):
         return f"reserved {pte:#x}"
-    return _describe_leaf(pte, level, fwb)
+    return _describe_leaf(pte, level, fwb, address)
+
+
+def _first_block_level(address: AddressFormat) -> int:
+    """The architecture's, not KVM's: large physical addresses bring larger blocks."""
+    if address.page_shift == FORMAT_4K.page_shift:
+        return 0 if address.lpa2 else 1
+    return 1 if address.lpa2 or address.page_shift == _LPA_HIGH_AT + 4 else 2
 
 
 def _describe_invalid(pte: int) -> str:
@@ -194,7 +247,7 @@ def _describe_invalid(pte: int) -> str:
     return "locked" if pte == LOCKED else f"invalid {pte:#x}"
 
 
-def _describe_leaf(pte: int, level: int, fwb: bool) -> str:
+def _describe_leaf(pte: int, level: int, fwb: bool, address: AddressFormat) -> str:
     memory = {
         normal_memattr(fwb): "normal",
         MEMATTR_NORMAL_NC: "normal-nc",
@@ -202,18 +255,18 @@ def _describe_leaf(pte: int, level: int, fwb: bool) -> str:
     }
     memattr = pte & MEMATTR
     text = "page  " if level == LAST_LEVEL else "block "
-    text += f"pa={to_phys(pte):#x} "
+    text += f"pa={address.to_phys(pte):#x} "
     text += "R" if pte & S2AP_R else "-"
     text += "W" if pte & S2AP_W else "-"
     text += "-" if pte & XN else "X"
     text += " " + memory.get(memattr, f"memattr={memattr >> 2:#x}")
     if pte & AF:
         text += " AF"
-    if pte & SH != SH_INNER:
+    if not address.lpa2 and pte & SH != SH_INNER:
         text += f" sh={(pte & SH) >> 8}"
     if pte & SW:
         text += f" sw={(pte & SW) >> SW_SHIFT}"
-    known = VALID | ADDR_MASK | MEMATTR | PERMS | SH | AF | SW
+    known = VALID | address.mask | MEMATTR | PERMS | SH | AF | SW
     return text + _rest(pte & ~(known | (TYPE if level == LAST_LEVEL else 0)))
 
 

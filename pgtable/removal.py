@@ -16,13 +16,14 @@ class Unmapper:
     table_tlbi_level: what is hinted for these.
     """
 
-    __slots__ = ("_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops", "_table_tlbi_level")
+    __slots__ = ("_address", "_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops", "_table_tlbi_level")
 
     def __init__(
         self,
         entry: EntryWriter,
         mm_ops: MmOps,
         hooks: Hooks,
+        address: pte.AddressFormat,
         *,
         fwb: bool,
         defer_tlbi: bool,
@@ -31,6 +32,7 @@ class Unmapper:
         self._entry = entry
         self._mm_ops = mm_ops
         self._hooks = hooks
+        self._address = address
         self._fwb = fwb
         self._defer_tlbi = defer_tlbi
         self._table_tlbi_level = table_tlbi_level
@@ -39,7 +41,7 @@ class Unmapper:
         """The visitor; always 0."""
         old = walk.old
         if pte.is_table(old, walk.level):
-            self._table(walk, pte.to_phys(old))
+            self._table(walk, self._address.to_phys(old))
         elif pte.is_valid(old):
             self._leaf(walk)
         elif pte.is_counted(old):
@@ -65,17 +67,19 @@ class Unmapper:
         self._mm_ops.put_page(walk.pa)
         # Without FWB the guest may have used the page uncached, and left stale lines behind.
         if not self._fwb and pte.is_cacheable(old, fwb=False):
-            self._mm_ops.follow(pte.to_phys(old))
-            self._mm_ops.dcache_clean_inval_poc(pte.to_phys(old), walk.size)
+            phys = self._address.to_phys(old)
+            self._mm_ops.follow(phys)
+            self._mm_ops.dcache_clean_inval_poc(phys, walk.size)
 
 
 class Releaser:
     """Gives up the references of a table that no hardware walks any more; entries stay as is."""
 
-    __slots__ = ("_mm_ops",)
+    __slots__ = ("_address", "_mm_ops")
 
-    def __init__(self, mm_ops: MmOps) -> None:
+    def __init__(self, mm_ops: MmOps, address: pte.AddressFormat) -> None:
         self._mm_ops = mm_ops
+        self._address = address
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF and TABLE_POST; always 0."""
@@ -83,7 +87,7 @@ class Releaser:
         if pte.is_counted(old):
             self._mm_ops.put_page(walk.pa)
             if pte.is_table(old, walk.level):
-                child = pte.to_phys(old)
+                child = self._address.to_phys(old)
                 self._mm_ops.follow(child)
                 self._mm_ops.put_page(child)
         return 0

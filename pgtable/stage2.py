@@ -9,7 +9,7 @@ from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOENT, ENOMEM
 from pgtable.features import Features
-from pgtable.geometry import ENTRY_SIZE, GRANULE_4K, U64, Geometry
+from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool, WildAccess
@@ -17,7 +17,7 @@ from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
 from pgtable.tree import TablePage, table_lines
 from pgtable.versions import LINUX_6_12, LinuxVersion
-from pgtable.vtcr import ia_bits_of, start_level_of
+from pgtable.vtcr import ia_bits_of, phys_bits, start_level_of
 from pgtable.walker import (
     HANDLE_FAULT,
     LEAF,
@@ -31,6 +31,7 @@ from pgtable.walker import (
 )
 
 _MAX_U8 = 0xFF
+_MAX_U32 = 0xFFFF_FFFF
 _NO_HOOKS = NullHooks()
 _ANY_CPU = Features()
 
@@ -57,14 +58,15 @@ class Stage2:
     successful `init` even address 0 is out of range. ValueError for an operation or walk flag that
     the version lacks.
 
-    vtcr: the table's shape, from `get_vtcr`. mm_ops: where tables live, for example a `PagePool`. hooks hear of every
-    store, barrier and TLB invalidation. flags and force_pages are what KVM hands over with init. Nothing is allocated
-    before `init`. Raises ValueError for a geometry other than 4K, so far.
+    vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
+    example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
+    hands over with init. Nothing is allocated before `init`.
 
     As text it is the tree, a line per table and per run of alike entries.
     """
 
     __slots__ = (
+        "_address",
         "_defer_tlbi",
         "_entry",
         "_force_pages",
@@ -73,8 +75,10 @@ class Stage2:
         "_hooks",
         "_identity",
         "_implied_flags",
+        "_lpa2",
         "_make_mapper",
         "_mm_ops",
+        "_phys_end",
         "_releaser",
         "_unmapper",
         "_version",
@@ -101,8 +105,6 @@ class Stage2:
         flags: int = 0,
         force_pages: ForcePages | None = None,
     ) -> None:
-        if geometry != GRANULE_4K:
-            raise ValueError("only the 4K granule is supported")
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until `init` has succeeded."""
         self.start_level = 0
@@ -113,6 +115,9 @@ class Stage2:
         self._hooks = hooks
         self._version = version
         self._geometry = geometry
+        self._lpa2 = features.lpa2
+        self._address = address = pte.AddressFormat(geometry.page_shift, features.lpa2)
+        self._phys_end = 1 << phys_bits(features, geometry)
         self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages
@@ -124,6 +129,7 @@ class Stage2:
             self._entry,
             mm_ops,
             hooks,
+            address,
             fwb=fwb,
             defer_tlbi=self._defer_tlbi,
             table_tlbi_level=version.table_tlbi_level,
@@ -134,7 +140,7 @@ class Stage2:
         self._walk_flags = int(version.walk_flags)
         # What ends a walk where nobody can say whether -EAGAIN should.
         self._implied_flags = HANDLE_FAULT & ~self._walk_flags
-        self._releaser = Releaser(mm_ops)
+        self._releaser = Releaser(mm_ops, address)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
 
@@ -142,10 +148,11 @@ class Stage2:
         if self.root is None:
             return "no table"
         lines = [f"{self.ia_bits} bits of ipa"]
+        level = self.start_level if self.start_level <= LAST_LEVEL else FIRST_LEVEL
         for page in range(self.root_pages):
             pa = self.root + page * self._geometry.page_size
-            ipa = page * self._geometry.entries * self._geometry.level_size(self.start_level)
-            lines += table_lines(pa, self.start_level, ipa, self._read, self._geometry, fwb=self._fwb)
+            ipa = page * self._geometry.entries * self._geometry.level_size(level)
+            lines += table_lines(pa, level, ipa, self._read, self._geometry, self._address, fwb=self._fwb)
         return "\n".join(lines)
 
     def _read(self, pa: int) -> TablePage | None:
@@ -166,7 +173,7 @@ class Stage2:
         if self.root is None:
             return -ENOMEM
         self.ia_bits = ia_bits
-        self.start_level = start_level
+        self.start_level = start_level if self._version.lpa2 else start_level & _MAX_U32
         self.root_pages = root_pages
         self._hooks.dsb("ishst")
         return 0
@@ -175,7 +182,8 @@ class Stage2:
         """Map size bytes at addr to phys, in the largest blocks that fit.
 
         prot: `pte.Prot` bits. cache: where table pages come from. flags: further `WalkFlags`.
-        phys at or beyond 2^48 is no page: the range is cleared instead.
+        phys beyond the physical addresses that the machine has (2^48 or 2^52: `vtcr.phys_bits`) is no page: the
+        range is cleared instead.
 
         -EINVAL for an illegal prot, and with a warning where IDMAP wants addr and phys, to the byte,
         to be the same; -ENOMEM when a table is needed and cache is None or empty (what
@@ -187,7 +195,7 @@ class Stage2:
         if self._identity and (addr ^ phys) & U64:
             self._hooks.warn("kvm_pgtable_stage2_map")
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb)
+        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
@@ -295,7 +303,7 @@ class Stage2:
         """
         if self._fwb:
             return 0
-        return self._run(Flusher(self._mm_ops).visit, LEAF, addr, size, skip_empty=True)
+        return self._run(Flusher(self._mm_ops, self._address).visit, LEAF, addr, size, skip_empty=True)
 
     def tlb_flush_range(self, addr: int, size: int) -> None:
         """Invalidate the TLB for a range, taken as it is: it may lie beyond the limit, or wrap.
@@ -320,7 +328,7 @@ class Stage2:
             entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
             if not pte.is_table(entry, above):
                 return -ENOENT, 0
-            table = pte.to_phys(entry)
+            table = self._address.to_phys(entry)
         return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
 
     def get_leaf(self, addr: int) -> tuple[int, int, int]:
@@ -367,7 +375,13 @@ class Stage2:
         """
         self._version.require("split")
         splitter = Splitter(
-            self._entry, self._geometry, cache, self.create_unlinked, self.free_unlinked, self._warn_once
+            self._entry,
+            self._geometry,
+            self._address,
+            cache,
+            self.create_unlinked,
+            self.free_unlinked,
+            self._warn_once,
         )
         ret = self._run(splitter.visit, LEAF, addr, size, skip_empty=True)
         self._hooks.dsb("ishst")
@@ -387,7 +401,7 @@ class Stage2:
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb)
+        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)
@@ -420,7 +434,9 @@ class Stage2:
             self._mm_ops,
             self._hooks,
             self._geometry,
+            self._address,
             fwb=self._fwb,
+            phys_end=self._phys_end,
             cache=cache,
             phys=phys,
             attrs=attrs,
@@ -430,7 +446,9 @@ class Stage2:
 
     def _changer(self, *, set_bits: int = 0, clear_bits: int = 0) -> AttributeChanger:
         absent = self._version.absent_leaf
-        return AttributeChanger(self._entry, self._mm_ops, absent, set_bits=set_bits, clear_bits=clear_bits)
+        return AttributeChanger(
+            self._entry, self._mm_ops, self._address, absent, set_bits=set_bits, clear_bits=clear_bits
+        )
 
     def _check_flags(self, flags: int) -> None:
         if flags & ~self._walk_flags:
@@ -442,7 +460,9 @@ class Stage2:
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
         flags = flags & self._walk_flags | self._implied_flags
-        return Walk(self._geometry, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty)
+        return Walk(
+            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
+        )
 
     def _warn_once(self, where: str) -> None:
         if where not in self._warned:

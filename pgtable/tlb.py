@@ -20,6 +20,8 @@ HCR_HOST_VHE: Final = HCR_RW | HCR_TGE | HCR_E2H
 
 VTTBR_CNP: Final = 1
 VTTBR_VMID_SHIFT: Final = 48
+_VTTBR_HIGH_SHIFT: Final = 46
+_VTTBR_WIDE_MASK: Final = (1 << 48) - (1 << 2)
 
 ADDRESS_SHIFT: Final = 12
 """An operand by address leaves these bits out, whatever the granule."""
@@ -61,9 +63,13 @@ class Mmu(NamedTuple):
 NO_MMU: Final = Mmu(0, 0)
 
 
-def vttbr(root: int, vmid: int, cnp: bool) -> int:
-    """VTTBR_EL2 for a root table, below 2^48, and a VMID of 16 bits (kvm_get_vttbr)."""
-    return root | (vmid & 0xFFFF) << VTTBR_VMID_SHIFT | (VTTBR_CNP if cnp else 0)
+def vttbr(root: int, vmid: int, features: Features) -> int:
+    """VTTBR_EL2 for a root table and a VMID (kvm_get_vttbr). Where addresses have 52 bits, bits 51:48 of the root's go
+    into 5:2."""
+    if features.lpa2 or features.pa_bits_52:
+        root = (root | root >> _VTTBR_HIGH_SHIFT) & _VTTBR_WIDE_MASK
+    vmid &= 0xFFFF if features.vmid16 else 0xFF
+    return root | vmid << VTTBR_VMID_SHIFT | (VTTBR_CNP if features.cnp else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class TlbMaintenance:
         self._ttl = features.ttl
         self._ranges = features.tlb_range
         self._repeat = features.repeat_tlbi
-        self._lpa2 = False
+        self._lpa2 = features.lpa2
 
     def flush_vmid(self) -> Iterator[Instruction]:
         """__kvm_tlb_flush_vmid: both stages of everything."""

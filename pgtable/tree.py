@@ -27,7 +27,15 @@ class _Run(NamedTuple):
 
 
 def table_lines(
-    pa: int, level: int, ipa: int, read: ReadTable, geometry: Geometry, *, fwb: bool, depth: int = 0
+    pa: int,
+    level: int,
+    ipa: int,
+    read: ReadTable,
+    geometry: Geometry,
+    address: pte.AddressFormat,
+    *,
+    fwb: bool,
+    depth: int = 0,
 ) -> Iterator[str]:
     """The table of this level at pa, whose first entry translates ipa, and all below it, indented by depth.
 
@@ -38,18 +46,18 @@ def table_lines(
         return
     indent = "  " * depth
     yield f"{indent}level {level} table {pa:#x} from ipa {ipa:#x}{page.remark}"
-    for run in _runs(page.entries, ipa, level, geometry.level_size(level)):
+    for run in _runs(page.entries, ipa, level, geometry.level_size(level), address):
         times = f"  x{run.length}" if run.length > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {pte.describe(run.entry, level, fwb)}{times}"
+        yield f"{indent}  {run.ipa:#014x} {pte.describe(run.entry, level, fwb, address)}{times}"
         if pte.is_table(run.entry, level):
-            child = pte.to_phys(run.entry)
-            yield from table_lines(child, level + 1, run.ipa, read, geometry, fwb=fwb, depth=depth + 2)
+            child = address.to_phys(run.entry)
+            yield from table_lines(child, level + 1, run.ipa, read, geometry, address, fwb=fwb, depth=depth + 2)
 
 
-def _runs(entries: Iterable[int], ipa: int, level: int, size: int) -> Iterator[_Run]:
+def _runs(entries: Iterable[int], ipa: int, level: int, size: int, address: pte.AddressFormat) -> Iterator[_Run]:
     run: _Run | None = None
     for index, entry in enumerate(entries):
-        if run and entry and not pte.is_table(entry, level) and entry == _continued(run, size):
+        if run and entry and not pte.is_table(entry, level) and entry == _continued(run, size, address):
             run = run._replace(length=run.length + 1)
             continue
         if run:
@@ -59,6 +67,8 @@ def _runs(entries: Iterable[int], ipa: int, level: int, size: int) -> Iterator[_
         yield run
 
 
-def _continued(run: _Run, size: int) -> int:
+def _continued(run: _Run, size: int, address: pte.AddressFormat) -> int:
     """What the entry after a run must be to belong to it: the adjacent address, or for an invalid entry the same."""
-    return run.entry + run.length * size if pte.is_valid(run.entry) else run.entry
+    if not pte.is_valid(run.entry):
+        return run.entry
+    return run.entry & ~address.mask | address.to_pte(address.to_phys(run.entry) + run.length * size)

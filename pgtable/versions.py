@@ -22,6 +22,8 @@ class LinuxVersion:
         file of the same version may behave differently.
     lacks: operations that other versions have, as kvm_pgtable.h calls them without the prefix.
     never: calls of `Hooks` and `MmOps`, and kinds of store, that it never makes though others do.
+    lpa2: whether it knows FEAT_LPA2's descriptors, and with them level -1. Otherwise levels are unsigned,
+        and -1 is beyond the last.
     prots: the bits of enum kvm_pgtable_prot. Others are ignored.
     walk_flags: those of enum kvm_pgtable_walk_flags. A version without HANDLE_FAULT ends its walks
         with any error of a visitor; one without SHARED has no need to compare and exchange.
@@ -44,6 +46,7 @@ class LinuxVersion:
     pgtable_sha256: str
     lacks: frozenset[str]
     never: frozenset[str]
+    lpa2: bool
     prots: Prot
     walk_flags: WalkFlags
     max_owner_id: int
@@ -66,6 +69,7 @@ LINUX_6_1: Final = LinuxVersion(
     pgtable_sha256="6c69f60b0c3ffdf3ab1c1547bcf91bc8d7d9781cc2635701ff6a20d77b9d8240",
     lacks=frozenset({"create_unlinked", "free_unlinked", "split", "test_clear_young", "tlb_flush_vmid_range"}),
     never=frozenset({"cmpxchg", "free_unlinked_table", "tlbi_vmid_ipa_nsh", "tlbi_vmid_range"}),
+    lpa2=False,
     prots=~Prot.NORMAL_NC,
     walk_flags=WalkFlags.LEAF | WalkFlags.TABLE_PRE | WalkFlags.TABLE_POST,
     max_owner_id=1,
@@ -83,6 +87,7 @@ LINUX_6_12: Final = LinuxVersion(
     pgtable_sha256="502777920ac90618ee53c4de4e031b81bc6a1f4bfb75b5f8f0b061a181284b25",
     lacks=frozenset({"is_young", "mkold"}),
     never=frozenset(),
+    lpa2=True,
     prots=~Prot(0),
     walk_flags=~WalkFlags(0),
     max_owner_id=1,

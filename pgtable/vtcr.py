@@ -6,7 +6,7 @@ Fields as in kvm_arm.h and the Arm ARM's description of the register.
 from typing import Final
 
 from pgtable.features import Features
-from pgtable.geometry import GRANULE_4K, Geometry
+from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
 
 T0SZ_MASK: Final = 0x3F
 SL0_SHIFT: Final = 6
@@ -14,38 +14,48 @@ SL0_MASK: Final = 3 << SL0_SHIFT
 IRGN0_WBWA: Final = 1 << 8
 ORGN0_WBWA: Final = 1 << 10
 SH0_INNER: Final = 3 << 12
-TG0_4K: Final = 0 << 14
+TG0: Final = {GRANULE_4K.page_shift: 0 << 14, GRANULE_16K.page_shift: 2 << 14, GRANULE_64K.page_shift: 1 << 14}
+"""By page_shift."""
 PS_SHIFT: Final = 16
 VS_16BIT: Final = 1 << 19
 HA: Final = 1 << 21
 RES1: Final = 1 << 31
+DS: Final = 1 << 32
+"""Descriptors as FEAT_LPA2 has them."""
 
-FLAGS: Final = SH0_INNER | ORGN0_WBWA | IRGN0_WBWA | RES1 | TG0_4K
-"""The constant part with 4K pages (VTCR_EL2_FLAGS)."""
+FLAGS: Final = SH0_INNER | ORGN0_WBWA | IRGN0_WBWA | RES1
+"""The constant part (VTCR_EL2_FLAGS, but for the granule)."""
 
 _MIN_IA_BITS: Final = 32
-_MAX_IA_BITS: Final = 48
-_PARANGE_48: Final = 5
+_MAX_IA_BITS: Final = 52
+_PARANGE: Final = {48: 5, 52: 6}
 _PARANGE_MAX: Final = 15
 _ANY_CPU: Final = Features()
 
 
-def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, mmfr0_parange: int = _PARANGE_48, vmid16: bool = True) -> int:
-    """The value KVM gives a VM with ia_bits of guest address (32..48) and 4K pages.
+def phys_bits(features: Features, geometry: Geometry) -> int:
+    """Bits of physical address that the code reckons with, whatever the CPU has: 48 or 52 (kvm_get_parange_max)."""
+    return 52 if features.lpa2 or (features.pa_bits_52 and geometry == GRANULE_64K) else 48
 
-    mmfr0_parange is ID_AA64MMFR0_EL1.PARange, 0..15; more than 48 bits counts as 48.
-    Built like kvm_get_vtcr with CONFIG_ARM64_HW_AFDBM=y and without LPA2.
-    Raises ValueError out of these ranges.
+
+def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:
+    """The value KVM gives a VM with ia_bits of guest address, 32..52 (kvm_get_vtcr).
+
+    More than 48 bits are not refused where neither CPU nor granule has them: that is the caller's to check.
+    Raises ValueError out of this range, or for a features.parange that is not 0..15.
     """
     if not _MIN_IA_BITS <= ia_bits <= _MAX_IA_BITS:
         raise ValueError(f"ia_bits must be {_MIN_IA_BITS}..{_MAX_IA_BITS}, not {ia_bits}")
-    if not 0 <= mmfr0_parange <= _PARANGE_MAX:
-        raise ValueError(f"mmfr0_parange must be 0..{_PARANGE_MAX}, not {mmfr0_parange}")
-    vtcr = FLAGS | min(mmfr0_parange, _PARANGE_48) << PS_SHIFT | 64 - ia_bits
-    vtcr |= _sl0_base(GRANULE_4K) - GRANULE_4K.start_level(ia_bits) << SL0_SHIFT
+    if not 0 <= features.parange <= _PARANGE_MAX:
+        raise ValueError(f"parange must be 0..{_PARANGE_MAX}, not {features.parange}")
+    parange = min(features.parange, _PARANGE[phys_bits(features, geometry)])
+    vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - ia_bits
+    vtcr |= _sl0_base(geometry) - geometry.start_level(ia_bits) << SL0_SHIFT
     if features.hw_af:
         vtcr |= HA
-    if vmid16:
+    if features.lpa2:
+        vtcr |= DS
+    if features.vmid16:
         vtcr |= VS_16BIT
     return vtcr
 

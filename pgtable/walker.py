@@ -11,7 +11,7 @@ from typing import Final
 from pgtable.errnos import EAGAIN, EINVAL, ERANGE
 from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, LAST_LEVEL, U64, Geometry
 from pgtable.memory import Entries, MmOps
-from pgtable.pte import is_table, to_phys
+from pgtable.pte import AddressFormat, is_table
 
 
 class WalkFlags(enum.IntFlag):
@@ -65,6 +65,7 @@ class Walk:
     """
 
     __slots__ = (
+        "_address",
         "_cursor",
         "_forgiven",
         "_geometry",
@@ -104,6 +105,7 @@ class Walk:
     def __init__(
         self,
         geometry: Geometry,
+        address: AddressFormat,
         mm_ops: MmOps,
         warn_once: Callable[[str], None],
         visitor: Visitor,
@@ -113,6 +115,7 @@ class Walk:
         skip_empty: bool = False,
     ) -> None:
         self._geometry = geometry
+        self._address = address
         self._mm_ops = mm_ops
         self._warn_once = warn_once
         self._visitor = visitor
@@ -190,15 +193,16 @@ class Walk:
 
     def explore(self, table_pa: int, visitor: Visitor, flags: int) -> int:
         """Walk, with another visitor, a table that the entry visited has pointed to, past entries that are 0."""
+        start = self.addr & -self.size
         walk = Walk(
-            self._geometry, self._mm_ops, self._warn_once, visitor, flags, self.addr & -self.size, self.size, True
+            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, start, self.size, True
         )
         return walk.descend(table_pa, self.level + 1)
 
     def _below(self, entries: Entries, index: int, pa: int, addr: int, old: int) -> int:
         """Walk the table that the entry points to, then show the entry once more."""
         level, size = self.level, self.size
-        child = to_phys(old)
+        child = self._address.to_phys(old)
         self._mm_ops.follow(child)
         self._cursor = addr
         ret = self.descend(child, level + 1)

@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.granule import GRANULE_4K, Granule
 from harness.offer import Offer
 from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
-FLAVOURS: Final = ("plain", "ubsan")
-"""How the hosted files are compiled: as they are, or with UBSan, whose reports become WARN-class events."""
+FLAVOURS: Final = ("plain", "ubsan", "lines")
+"""How the hosted files are compiled: as they are, with UBSan, whose reports become WARN-class events, or with clang's
+source-based counters, which `reference/lines.py` reads."""
 
-PAGE_SHIFT: Final = 12
 _OURS: Final = Path(__file__).parent / "kernel"
 _SHIM: Final = Path(__file__).parent / "shim"
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(_SHIM)) for path in _SHIM.rglob("*.h"))
@@ -98,13 +99,22 @@ _HOSTED_FLAGS: Final = (
     "-D__KERNEL__",
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
-    f"-DS2FUZZ_PAGE_SHIFT={PAGE_SHIFT}",
 )
 _HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
-_UBSAN_FLAGS: Final = ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size")
+_LINES_FLAGS: Final = (
+    "-fprofile-instr-generate",
+    "-fcoverage-mapping",
+    "-mllvm",
+    "-enable-name-compression=false",
+)
+_FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "plain": (),
+    "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
+    "lines": _LINES_FLAGS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +137,14 @@ class Image:
     sha256: str
     offer: Offer
     """What programs may ask of it."""
+    granule: Granule = GRANULE_4K
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {
             "compiler": self.compiler,
             "flavour": self.flavour,
+            "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
             "pgtable_sha256": self.tree.pgtable_sha256,
@@ -150,21 +162,34 @@ def find_toolchain() -> Toolchain:
     raise ToolFailure("no clang with ld.lld was found; run `make setup`, or install clang-19 and lld-19")
 
 
-def build(tree: KernelTree, flavour: str = "plain", progress: Callable[[str], None] = lambda _: None) -> Image:
-    """The test kernel that hosts `tree`'s pgtable.c.
+def build(
+    tree: KernelTree,
+    flavour: str = "plain",
+    progress: Callable[[str], None] = lambda _: None,
+    granule: Granule = GRANULE_4K,
+) -> Image:
+    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return _Build(tree, flavour, find_toolchain(), progress).image()
+    return _Build(tree, flavour, find_toolchain(), progress, granule).image()
 
 
 class _Build:
-    def __init__(self, tree: KernelTree, flavour: str, toolchain: Toolchain, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tree: KernelTree,
+        flavour: str,
+        toolchain: Toolchain,
+        progress: Callable[[str], None],
+        granule: Granule,
+    ) -> None:
         self.tree = tree
         self.flavour = flavour
         self.toolchain = toolchain
         self.progress = progress
+        self.granule = granule
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
@@ -179,9 +204,9 @@ class _Build:
         objects.append(self._hosted("pgtable", self.tree.pgtable))
         objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        return Image(
-            elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.declared.offer
-        )
+        digest = _sha256(elf.read_bytes())
+        offer = self.declared.offer
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, offer, self.granule)
 
     def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
         """A folder with these files."""
@@ -191,8 +216,18 @@ class _Build:
             _replace(directory / file, text.encode())
         return directory
 
+    @property
+    def _page_shift(self) -> str:
+        return f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}"
+
     def _own(self, name: str) -> Path:
-        flags = (*_OWN_FLAGS, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
+        flags = (
+            *_OWN_FLAGS,
+            self._page_shift,
+            *self._inlining(name),
+            f"-I{_OURS}",
+            f"-I{self.generated}",
+        )
         return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
 
     @staticmethod
@@ -209,7 +244,7 @@ class _Build:
 
     def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
         # `-x c`: the user's file may have any name.
-        flags = (*self._tree_flags(), *flags, *(_UBSAN_FLAGS if self.flavour == "ubsan" else ()), "-x", "c")
+        flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS[self.flavour], "-x", "c")
         return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
@@ -231,7 +266,13 @@ class _Build:
         )
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
-        return (*_HOSTED_FLAGS, "-nostdinc", *includes, *(word for path in forced for word in ("-include", str(path))))
+        return (
+            *_HOSTED_FLAGS,
+            self._page_shift,
+            "-nostdinc",
+            *includes,
+            *(word for path in forced for word in ("-include", str(path))),
+        )
 
     def _object(
         self,

@@ -39,6 +39,7 @@ _FLAG_PREFIXES: Final[Mapping[Kind, str]] = {
     Kind.VISIT_FLAGS: "KVM_PGTABLE_WALK_",
 }
 _ENUMERATORS: Final[Mapping[str, str]] = {
+    "lpa2": "kvm_lpa2_is_enabled",
     flag_word(Kind.PROT, "nc"): "KVM_PGTABLE_PROT_NORMAL_NC",
     **{
         flag_word(kind, name): prefix + name.upper()
@@ -46,7 +47,7 @@ _ENUMERATORS: Final[Mapping[str, str]] = {
         for name in FLAG_NAMES[kind]
     },
 }
-"""What a flag needs."""
+"""What a setting or flag needs."""
 
 _FORMS: Final[Mapping[str, str]] = {
     "VISIT_CTX": r"struct kvm_pgtable_visit_ctx\b",

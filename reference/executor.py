@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from harness.errors import ToolFailure
+from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
+from harness.granule import GRANULE_4K, Granule
+from harness.machine import DEFAULT_MACHINE
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.offer import Offer
 from harness.program import Program
@@ -52,6 +54,7 @@ class Reference:
         self._seq = 0
         self._request: Message | None = None
         self._early_failure: Exception | None = None
+        self._machine = DEFAULT_MACHINE
 
     @property
     def name(self) -> str:
@@ -74,10 +77,11 @@ class Reference:
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
         words, notes = decode_full(self._complete("F").payload)
-        return decode(words, [self._note(note) for note in notes])
+        return decode(words, [self._note(note) for note in notes], program.machine)
 
     def stop_at(self, program: Program, record: int) -> None:
         """Run `program` up to its record `record` (0 is the implicit init), and leave it there for a debugger."""
+        self._machine = program.machine
         self._begin("G", encode_varint(record) + self._payload(program))
 
     def wait(self, timeout: float) -> Observation | None:
@@ -93,7 +97,7 @@ class Reference:
         if message.type != "F":
             raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
         words, notes = decode_full(message.payload)
-        return decode(words, [self._note(note) for note in notes])
+        return decode(words, [self._note(note) for note in notes], self._machine)
 
     def misbehave(self, how: str) -> None:
         """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,
@@ -109,6 +113,12 @@ class Reference:
         self.refresh()
 
     def _payload(self, program: Program) -> bytes:
+        granule = self.image.granule
+        if program.machine.granule is not granule:
+            raise BadInput(
+                f"{self.name}, built for pages of {granule.name}, cannot run this program: its granule is "
+                f"{program.machine.granule.name}"
+            )
         self.offer.check(program, self.name)
         return encode_program(program)
 
@@ -192,6 +202,52 @@ class Reference:
         if raw.kind == UBSAN:
             return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
         return Note(raw.record, f"WARN{place}")
+
+
+class ByGranule:
+    """A kernel for programs of every granule: `make` makes the Reference for one when its first program comes."""
+
+    def __init__(self, make: Callable[[Granule], Reference], name: str) -> None:
+        self._make = make
+        self._name = name
+        self._made: dict[Granule, Reference] = {}
+        self._current: Reference | None = None
+
+    def of(self, granule: Granule) -> Reference:
+        """The kernel for that granule, from now on the one that `identity` tells of. Raises BadInput, ToolFailure."""
+        if granule not in self._made:
+            self._made[granule] = self._make(granule)
+        self._current = self._made[granule]
+        return self._current
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return (self._current or self.of(GRANULE_4K)).identity
+
+    @property
+    def offer(self) -> Offer:
+        return (self._current or self.of(GRANULE_4K)).offer
+
+    def start(self, program: Program) -> None:
+        self.of(program.machine.granule).start(program)
+
+    def finish(self) -> Digest:
+        assert self._current is not None, "start a program first"
+        return self._current.finish()
+
+    def observe(self, program: Program) -> Observation:
+        return self.of(program.machine.granule).observe(program)
+
+    def refresh(self) -> None:
+        for kernel in self._made.values():
+            kernel.refresh()
+
+    def close(self) -> None:
+        self.refresh()
 
 
 _EXCEPTION_CLASSES: Final = {

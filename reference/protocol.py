@@ -131,12 +131,19 @@ def _arg_description(arg: Arg) -> str:
 
 
 def _knob_description(knob: Knob) -> str:
-    return _setting(knob.name, knob.default, knob.low, knob.high, U64_MAX, knob.align, required=False)
+    if knob.name == "granule":  # the image's own, and no other
+        own = "S2FUZZ_GRANULE"
+        return _setting(knob.name, own, own, own, U64_MAX, 1, required=False)
+    align = "POOL_PAGE_SIZE" if knob.name == "pool_base" else knob.align
+    return _setting(knob.name, knob.default, knob.low, knob.high, U64_MAX, align, required=False)
 
 
-def _setting(name: str, initial: int, low: int, high: int, mask: int, align: int, required: bool) -> str:
-    """An initialiser of `struct setting` (kernel/shell.c)."""
-    numbers = ", ".join(f"{number:#x}ul" for number in (initial, low, high, mask, align))
+def _setting(
+    name: str, initial: int | str, low: int | str, high: int | str, mask: int, align: int | str, required: bool
+) -> str:
+    """An initialiser of `struct setting` (kernel/shell.c); a number that only the image knows is a macro's name."""
+    values = (initial, low, high, mask, align)
+    numbers = ", ".join(value if isinstance(value, str) else f"{value:#x}ul" for value in values)
     return f"{{ {_c_string(name)}, {numbers}, {int(required)} }}"
 
 

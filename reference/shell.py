@@ -14,7 +14,7 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import TargetDied
-from harness.machine import Machine
+from harness.granule import GRANULE_4K, Granule
 from harness.observation import describe_return
 from harness.offer import EVERYTHING, Offer
 from harness.ops import OPS_BY_NAME
@@ -35,14 +35,17 @@ _PLACE: Final = re.compile(r" at (0x[0-9a-f]+)")
 _RESULT: Final = re.compile(r"^(\w+) (-\d+)")
 
 
-def translate(line: str, offer: Offer = EVERYTHING) -> str:
-    """The line that the kernel understands; empty for a blank or a comment. Raises BadInput, also for more than is on
-    offer."""
+def translate(line: str, granule: Granule = GRANULE_4K, offer: Offer = EVERYTHING) -> str:
+    """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput, also for
+    more than is on offer."""
     text = line.partition("#")[0].strip()
     head, *words = text.split() or [""]
     if head == "reset":
-        settings = "\n".join(word.replace("=", " = ", 1) for word in words)
-        machine = Machine() if not words else _parsed(settings, offer).machine
+        if not any(word.startswith("granule=") for word in words):
+            words.insert(0, f"granule={granule.name}")
+        machine = _parsed("\n".join(word.replace("=", " = ", 1) for word in words), offer).machine
+        if machine.granule is not granule:
+            raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
     if head in OPS_BY_NAME:
         (op,) = _parsed(text, offer).ops
@@ -99,7 +102,7 @@ class Shell(Reference):
         Raises BadInput for a line that cannot be meant, TargetDied when the kernel crashes or hangs: the next line
         has a fresh one, with an empty table.
         """
-        request = translate(line, self.offer)
+        request = translate(line, self.image.granule, self.offer)
         if not request:
             return
         if not self._running:

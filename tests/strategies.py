@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from harness.machine import KNOBS, Knob, Machine
+from harness.granule import GRANULES
+from harness.machine import KNOBS, Knob, Machine, highest_pool
 from harness.offer import DEFAULT
 from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
 from harness.program import Program
@@ -31,7 +32,15 @@ def _knob_values(knob: Knob) -> st.SearchStrategy[int]:
     )
 
 
-machines = st.tuples(*map(_knob_values, KNOBS)).map(Machine)
+def _machine_of(values: tuple[int, ...]) -> Machine:
+    """The machine of knobs that are each in their range; its pool where its granule allows."""
+    knobs = {knob.name: value for knob, value in zip(KNOBS, values, strict=True)}
+    granule = GRANULES[knobs["granule"]]
+    knobs["pool_base"] = min(knobs["pool_base"] & -granule.page, highest_pool(knobs))
+    return Machine.of(**knobs)
+
+
+machines = st.tuples(*map(_knob_values, KNOBS)).map(_machine_of)
 
 
 def _arg_values(arg: Arg) -> st.SearchStrategy[int]:

@@ -39,7 +39,7 @@ void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
 enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
 
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid);
+struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits);
 bool context_is_vhe(void);
 extern u64 s2fuzz_sysreg_hcr_el2;
 

@@ -10,7 +10,11 @@ static_assert(sizeof(phys_addr_t) == 8, "CONFIG_PHYS_ADDR_T_64BIT is missing");
 static_assert(sizeof(kvm_pte_t) == 8 && sizeof(long) == 8 && sizeof(size_t) == 8, "LP64 with 64-bit PTEs");
 static_assert(PAGE_SHIFT == S2FUZZ_PAGE_SHIFT, "the granule the build asked for");
 static_assert(PAGE_SIZE == 1ul << S2FUZZ_PAGE_SHIFT && PTRS_PER_PTE == PAGE_SIZE / 8, "one page is one table");
-static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12), "granule and configuration agree");
+static_assert(S2FUZZ_PAGE_SHIFT == 12 || S2FUZZ_PAGE_SHIFT == 14 || S2FUZZ_PAGE_SHIFT == 16, "there are three granules");
+static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12) &&
+	      IS_ENABLED(CONFIG_ARM64_16K_PAGES) == (S2FUZZ_PAGE_SHIFT == 14) &&
+	      IS_ENABLED(CONFIG_ARM64_64K_PAGES) == (S2FUZZ_PAGE_SHIFT == 16), "granule and configuration agree");
+static_assert(!__builtin_constant_p(IS_ENABLED(CONFIG_ARM64_PA_BITS_52)), "the program's machine says it");
 static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "VTCR_EL2.HA is what the hw_af knob decides");
 static_assert(ARM64_HW_PGTABLE_LEVEL_SHIFT(3) == PAGE_SHIFT, "levels count towards 3");
 static_assert(sizeof(struct kvm_pgtable_mm_ops) == (10 + S2FUZZ_HAS_FREE_UNLINKED_TABLE) * sizeof(void *),

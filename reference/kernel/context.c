@@ -28,7 +28,7 @@ bool context_is_vhe(void)
 }
 
 #ifdef S2FUZZ_CALLS_ONLY
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid)
+struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
 {
 	memset(&guest, 0, sizeof(guest));
 	return &guest.mmu;
@@ -56,12 +56,12 @@ static void make(struct kvm_arch *arch, phys_addr_t root, u64 vmid)
 }
 
 /* The MMU under test, without a table yet. */
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid)
+struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
 {
 	struct kvm_s2_mmu *mmu = mode == PKVM_HOST ? &host_mmu.arch.mmu : &guest.mmu;
 
 	vhe = mode == VHE;
-	kvm_arm_vmid_bits = 16;
+	kvm_arm_vmid_bits = vmid_bits;
 	kvm_protected_mode_initialized.enabled = mode == PKVM_GUEST || mode == PKVM_HOST;
 	make(&guest, 0, vmid);
 	make(&host_mmu.arch, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);

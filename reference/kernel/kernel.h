@@ -18,8 +18,9 @@ typedef _Bool bool;
 #include "generated.h"
 
 #define noreturn __attribute__((noreturn))
-#define WORDS_PER_PAGE 512ul
-#define POOL_PAGE_SIZE 4096ul
+#define POOL_PAGE_SIZE (1ul << S2FUZZ_PAGE_SHIFT) /* the granule; our own tables have pages of 4K throughout */
+#define WORDS_PER_PAGE (POOL_PAGE_SIZE / 8)
+#define S2FUZZ_GRANULE ((S2FUZZ_PAGE_SHIFT - 12) / 2ul) /* as the knob has it */
 
 /* lib.c: what the compiler may call, and little else. */
 void *memset(void *to, int byte, unsigned long size);

@@ -32,7 +32,7 @@
 extern char text_start[], text_end[], rodata_start[], rodata_end[], data_start[], data_end[];
 extern char stack_start[], stack_end[], emergency_stack_start[], emergency_stack_end[];
 
-#define TABLES 24
+#define TABLES 64
 static u64 tables[TABLES][512] __attribute__((aligned(4096)));
 static int tables_used = 1; /* tables[0] is the root */
 
@@ -64,7 +64,7 @@ void mmu_enable(void)
 	map((u64)data_start, (u64)data_end, PERM_DATA);
 	map((u64)stack_start, (u64)stack_end, PERM_DATA);
 	map((u64)emergency_stack_start, (u64)emergency_stack_end, PERM_DATA);
-	map(POOL_MEMORY, POOL_MEMORY + POOL_MAX_PAGES * 4096ul, PERM_DATA);
+	map(POOL_MEMORY, POOL_MEMORY + POOL_MAX_PAGES * POOL_PAGE_SIZE, PERM_DATA);
 	map(MAILBOX, MAILBOX + MAILBOX_SIZE, PERM_DATA);
 	map(0x08000000, 0x08001000, PERM_DEVICE); /* GIC distributor */
 	map(0x08010000, 0x08011000, PERM_DEVICE); /* GIC CPU interface */
@@ -89,12 +89,16 @@ void mmu_enable(void)
 /* Maps just the first `pages` pages of the pool: an access beyond what the program's machine has is an abort. */
 void pool_window(u64 pages)
 {
-	for (u64 i = 0; i < POOL_MAX_PAGES; i++) {
-		u64 at = POOL_MEMORY + i * POOL_PAGE_SIZE;
+	static u64 mapped = POOL_MEMORY + POOL_MAX_PAGES * POOL_PAGE_SIZE;
+	u64 end = POOL_MEMORY + pages * POOL_PAGE_SIZE;
+	u64 stop = end > mapped ? end : mapped;
+
+	for (u64 at = end < mapped ? end : mapped; at < stop; at += 4096) {
 		u64 *level2 = next_level(&tables[0][(at >> 30) & 511]);
 		u64 *level3 = next_level(&level2[(at >> 21) & 511]);
 
-		level3[(at >> 12) & 511] = i < pages ? at | PERM_DATA | DESC_PAGE : 0;
+		level3[(at >> 12) & 511] = at < end ? at | PERM_DATA | DESC_PAGE : 0;
 	}
+	mapped = end;
 	asm volatile("dsb ishst\n\ttlbi alle2\n\tdsb ish\n\tisb" ::: "memory");
 }

@@ -3,7 +3,7 @@
  * (length and CRC-32) or in full, with notes (where a WARN came from) that are for people and are not compared. */
 #include "kernel.h"
 
-#define MAX_WORDS (1ul << 20)
+#define MAX_WORDS ((1ul << 20) + POOL_MAX_PAGES * WORDS_PER_PAGE)
 #define MAX_OUTS (4ul * 65536)
 #define MAX_COMPLAINTS 16 /* per op; more are dropped, on both sides */
 #define MAX_NOTES 256

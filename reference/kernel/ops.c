@@ -45,14 +45,23 @@ static u64 root_size(void)
 #endif
 }
 
+/* An ID register with another value in one of its fields. */
+static u64 with_field(u64 id, int shift, u64 value)
+{
+	return (id & ~(0xful << shift)) | value << shift;
+}
+
 static s64 op_init(const struct args_init *args)
 {
 	enum kvm_pgtable_stage2_flags flags;
 	u64 mmfr0, mmfr1;
 	int ret;
 
+	/* The CPU's own, but for what the machine says. */
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
+	mmfr0 = with_field(mmfr0, ID_AA64MMFR0_EL1_PARANGE_SHIFT, config.parange);
+	mmfr1 = with_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT, config.vmid_bits ? 2 : 0);
 	mmu->vtcr = mmu->arch->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
 	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
@@ -411,7 +420,7 @@ static void reset(void)
 {
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
-	mmu = context_reset(config.kvm_mode, config.vcpu, config.vmid);
+	mmu = context_reset(config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8);
 	memset(&memcache, 0, sizeof(memcache));
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
@@ -420,6 +429,8 @@ static void reset(void)
 	s2fuzz_machine.ttl = config.ttl;
 	s2fuzz_machine.cnp = config.cnp;
 	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
+	s2fuzz_machine.lpa2 = config.lpa2;
+	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 	faults_reset();
@@ -434,7 +445,8 @@ static bool read_config(struct reader *reader)
 	given >>= 1;
 	S2FUZZ_KNOBS(READ)
 	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET &&
-	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]);
+	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]) &&
+	       config.granule == S2FUZZ_GRANULE;
 }
 
 /* `s2fuzz debug` stops here: gdb sets the variable to go on. */

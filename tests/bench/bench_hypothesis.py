@@ -15,6 +15,7 @@ from bench import rules
 from bench.figure import Bench, Figure, middle
 from fuzz.sides import choose_sides
 from harness.executor import Executor, TargetDied
+from harness.granule import GRANULE_4K
 from harness.judge import Judge
 from harness.program import Program
 
@@ -134,7 +135,8 @@ def _rates(bench: Bench, left: Executor, right: Executor) -> tuple[dict[str, Any
 
 def _races(bench: Bench, steps: int) -> tuple[list[Race], list[str]]:
     """Every planted bug of the kernel's side, seed by seed while there is time; and those left out."""
-    bugs = [bug for bug in planted.load_all() if bug.file == "pgtable.c" and "6.12" in bug.kernels]
+    in_kernel = [bug for bug in planted.load_all() if bug.file == "pgtable.c" and "6.12" in bug.kernels]
+    bugs = [bug for bug in in_kernel if bug.granule == GRANULE_4K.name]  # what the rules generate for
     random.Random(1).shuffle(bugs)
     todo = [(bug, seed) for seed in range(1, bench.scale.bug_seeds + 1) for bug in bugs]
     total = bench.scale.bugs_total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 from pathlib import Path
 
@@ -215,6 +216,7 @@ COMMANDS = {
     "replay": ["replay", "p.s2"],
     "debug": ["debug", "p.s2"],
     "build": ["build"],
+    "coverage": ["coverage"],
     "doctor": ["doctor"],
     "fmt": ["fmt", "p.s2"],
     "check": ["check", "p.s2"],
@@ -319,3 +321,16 @@ def test_a_malformed_program_among_the_corpora_is_bad_input(tmp_path: Path) -> N
     result = s2fuzz("smoke", "--corpora", "mine", "--seconds", "5", cwd=tmp_path)
     assert result.returncode == 2
     assert "bad.s2:2:1" in result.stderr
+
+
+def test_coverage_lists_unreached_lines(tmp_path: Path) -> None:
+    result = s2fuzz("coverage", "--seconds", "2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    first, _, rest = result.stdout.partition("\n")
+    assert re.fullmatch(r"\d+ of \d+ lines of pgtable\.c reached \(\d\d\.\d%\)", first)
+    assert all(re.match(r" *\d+  |$", line) for line in rest.splitlines())
+
+
+def test_coverage_refuses_a_model_and_other_flavours(tmp_path: Path) -> None:
+    assert s2fuzz("coverage", "--sides", "kernel:6.12,model:6.12", cwd=tmp_path).returncode == 2
+    assert s2fuzz("coverage", "--flavour", "ubsan", cwd=tmp_path).returncode == 2

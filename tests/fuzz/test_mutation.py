@@ -9,10 +9,13 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import machines
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, split
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
+from harness.granule import GRANULES, Granule
+from harness.machine import Machine
 from harness.model import MODELLED, Model
 from harness.ops import Kind
 from harness.program_text import parse
@@ -27,29 +30,30 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     program = decode(data)
     assert parts.machine == program.machine
     assert [parts.definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
-    limit = 1 << program.machine["ia_bits"]
+    space = space_of(program.machine)
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
         ipa = 0
         for arg, part, value in zip(decoded.definition.args, op[1:], decoded.args, strict=True):
-            assert read_argument(arg.kind, part, limit, ipa) == value
+            assert read_argument(arg.kind, part, space, ipa) == value
             ipa = decoded.args[0]
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@given(first=st.binary(min_size=9, max_size=9), limit_bits=st.integers(32, 48), ipa=st.integers(0, 1 << 48))
+@given(first=st.binary(min_size=9, max_size=9), machine=machines, ipa=st.integers(0, 1 << 52))
 def test_the_size_of_an_argument_depends_on_its_first_byte_only(
-    kind: Kind, first: bytes, limit_bits: int, ipa: int
+    kind: Kind, first: bytes, machine: Machine, ipa: int
 ) -> None:
-    size = codec._LENGTHS[kind][first[0]]
-    assert read_argument(kind, first[:size], 1 << limit_bits, ipa) == read_argument(kind, first, 1 << limit_bits, ipa)
+    size, space = codec._LENGTHS[kind][first[0]], space_of(machine)
+    assert read_argument(kind, first[:size], space, ipa) == read_argument(kind, first, space, ipa)
 
 
-@given(st.binary(max_size=120), st.integers(0, 1 << 32))
-def test_changes_are_deterministic_and_decode(data: bytes, seed: int) -> None:
-    changed = mutation.mutate(data, Random(seed))
-    assert changed == mutation.mutate(data, Random(seed))
-    decode(changed)
+@given(st.binary(max_size=120), st.integers(0, 1 << 32), st.sampled_from(GRANULES))
+def test_changes_are_deterministic_and_decode(data: bytes, seed: int, granule: Granule) -> None:
+    dialect = dialect_for(granule=granule)
+    changed = mutation.mutate(data, Random(seed), dialect)
+    assert changed == mutation.mutate(data, Random(seed), dialect)
+    decode(changed, dialect)
 
 
 @given(st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
@@ -100,11 +104,12 @@ def test_sizes_grow_and_shrink_by_levels() -> None:
 
 
 @pytest.mark.parametrize("version", MODELLED)
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_life_is_mostly_sensible(version: str, seed: int) -> None:
+def test_a_life_is_mostly_sensible(seed: int, granule: Granule, version: str) -> None:
     """Most of its ops succeed, and among a few lives there are splits and merges."""
     model = Model(version)
-    dialect = dialect_for(model.offer)
+    dialect = dialect_for(model.offer, granule)
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
@@ -142,9 +147,24 @@ def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) 
         offer.check(decode(one, dialect), version)
 
 
-def test_a_life_survives_encoding() -> None:
-    program = decode(mutation.life(Random(3)))
-    assert decode(encode(program)).ops == program.ops
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_a_life_survives_encoding(granule: Granule) -> None:
+    dialect = dialect_for(granule=granule)
+    program = decode(mutation.life(Random(3), dialect), dialect)
+    assert decode(encode(program), dialect) == program
+
+
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_lives_use_what_the_granule_has(granule: Granule) -> None:
+    """Blocks of its size, and memory beyond 48 bits where there is such; nothing but whole pages."""
+    choice, dialect = Random(7), dialect_for(granule=granule)
+    lives = [decode(mutation.life(choice, dialect), dialect) for _ in range(150)]
+    maps = [op for life in lives for op in life.ops if op.name == "map"]
+    assert {op.args[1] for op in maps} >= {granule.page, granule.block}
+    assert all(op.args[0] % granule.page == 0 == op.args[1] % granule.page for op in maps)
+    assert any(op.args[2] >> 48 for op in maps)
+    assert {life.machine.phys_bits for life in lives} == {48, 52}
+    assert max(life.machine["ia_bits"] for life in lives) == 52
 
 
 def test_boundary_choices_are_whole_arguments() -> None:

@@ -16,7 +16,7 @@ from harness.model import Model
 from harness.observation import Observation
 from harness.program import Program
 from harness.program_text import parse, read
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 
 PROGRAMS = {
     "split, merge, unmap and destroy": """
@@ -110,8 +110,8 @@ def test_every_cut_is_the_kernel_s(text: str, kernel: Reference) -> None:
 
 
 @pytest.mark.parametrize(("path", "linux"), runnable(), indirect=["linux"])
-def test_every_seed_cut_early_is_the_kernel_s(path: Path, linux: str, each_kernel: Reference) -> None:
-    judge = Judge(Model(linux), each_kernel)
+def test_every_seed_cut_early_is_the_kernel_s(path: Path, linux: str, every_kernel: ByGranule) -> None:
+    judge = Judge(Model(linux), every_kernel)
     seed = read(path)
     for budget in range(1, 41):
         program = with_budget(seed, budget)

@@ -365,4 +365,6 @@ def test_a_table_that_points_to_itself_is_shown_once() -> None:
 def test_the_root_s_level_is_known_or_taken_for_0() -> None:
     assert start_level(SEEN) == 1
     assert start_level(observe("", budget=1)) == 0
-    assert start_level(with_record(SEEN, 0, outs=(0, 40, (1 << 64) - 1, 2))) == 0
+    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 1, 2))) == -1
+    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 2, 2))) == 0
+    assert start_level(with_record(SEEN, 0, outs=(0, 40, 4, 2))) == 0

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 from seeds import SEEDS, refusal
 
-from harness.codec import FULL, decode, encode
+from harness.codec import decode, dialect_for, encode
 from harness.compare import Tier, leaked
 from harness.judge import Judge
 from harness.machine import KNOBS_BY_NAME
 from harness.model import MODELLED, Model
 from harness.observation import Observation
+from harness.offer import EVERYTHING
 from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
 from pgtable.pte import LOCKED
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 
 CORPORA = Path(__file__).parents[2] / "corpora"
 every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
@@ -69,16 +70,17 @@ def test_form(path: Path) -> None:
 def test_round_trips(path: Path) -> None:
     program = read(path)
     assert parse(format_program(program)) == program
-    assert decode(encode(program, FULL), FULL) == Program(program.ops, program.machine)
+    dialect = dialect_for(EVERYTHING, program.machine.granule)
+    assert decode(encode(program, dialect), dialect) == Program(program.ops, program.machine)
 
 
 @every_seed
-def test_both_sides_agree(path: Path, linux: str, each_kernel: Reference) -> None:
+def test_both_sides_agree(path: Path, linux: str, every_kernel: ByGranule) -> None:
     program, model = read(path), Model(linux)
     if refused := refusal(model, program):
-        assert refusal(each_kernel, program) == refused.replace("model:", "kernel:")
+        assert refusal(every_kernel, program) == refused.replace("model:", "kernel:")
         return
-    judge = Judge(model, each_kernel)
+    judge = Judge(model, every_kernel)
     assert judge.check(program) is None
     assert judge.agree(program), "they agree only up to renaming"
 

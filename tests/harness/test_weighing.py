@@ -21,7 +21,7 @@ from harness.program import Program
 from harness.program_text import parse, read
 from harness.weighing import Part, outcome_table, weigh
 from pgtable import OWNERSHIPS
-from reference.executor import Reference
+from reference.executor import ByGranule, Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "ownership.md"
@@ -96,8 +96,8 @@ def test_linux_as_a_way_is_the_model(program: Program) -> None:
 
 
 @pytest.mark.parametrize(("seed", "linux"), runnable("6.12"), indirect=["linux"])
-def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, each_kernel: Reference) -> None:
-    assert Judge(Model(f"{linux}+linux"), each_kernel).agree(read(seed))
+def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, every_kernel: ByGranule) -> None:
+    assert Judge(Model(f"{linux}+linux"), every_kernel).agree(read(seed))
 
 
 @pytest.mark.parametrize("way", sorted(set(OWNERSHIPS) - {"linux"}))

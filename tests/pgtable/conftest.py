@@ -4,11 +4,21 @@ from collections.abc import Callable
 
 import pytest
 
-from pgtable import LINUX_6_12, Features, LinuxVersion, Memcache, PagePool, Stage2, get_vtcr
-from pgtable.pte import is_table, to_phys
+from pgtable import (
+    GRANULE_4K,
+    LINUX_6_12,
+    AddressFormat,
+    Features,
+    Geometry,
+    LinuxVersion,
+    Memcache,
+    PagePool,
+    Stage2,
+    get_vtcr,
+)
+from pgtable.pte import is_table
 
 BASE = 0x4400_0000
-PAGE = 4096
 
 
 class BudgetReached(Exception):
@@ -21,16 +31,25 @@ class World:
     BudgetReached = BudgetReached
 
     def __init__(
-        self, ia_bits: int = 40, features: Features | None = None, pages: int = 64, version: LinuxVersion = LINUX_6_12
+        self,
+        ia_bits: int = 40,
+        features: Features | None = None,
+        pages: int = 64,
+        geometry: Geometry = GRANULE_4K,
+        base: int = BASE,
+        version: LinuxVersion = LINUX_6_12,
     ) -> None:
         self.features = features or Features()
+        self.geometry = geometry
+        self.address = AddressFormat(geometry.page_shift, self.features.lpa2)
         self.complaints: list[tuple[str, int]] = []
         self.log: list[tuple] = []
         self.budget = 1 << 62
         self.on_store: Callable[[int], None] | None = None
-        self.pool = PagePool(BASE, pages, lambda what, pa: self.complaints.append((what, pa)))
+        self.pool = PagePool(base, pages, lambda what, pa: self.complaints.append((what, pa)), geometry.page_size)
         self.cache = Memcache()
-        self.s2 = Stage2(get_vtcr(ia_bits, self.features), self, self, self.features, version)
+        vtcr = get_vtcr(ia_bits, self.features, geometry)
+        self.s2 = Stage2(vtcr, self, self, self.features, version, geometry)
         self.pool.free_unlinked = self.s2.free_unlinked
 
     @classmethod
@@ -125,9 +144,9 @@ class World:
     # Checks
     def tables(self) -> list[tuple[int, int]]:
         """Every table page of the tree, root pages first: (pa, level)."""
-        found = [(self.s2.root + i * PAGE, self.s2.start_level) for i in range(self.s2.root_pages)]
+        found = [(self.s2.root + i * self.geometry.page_size, self.s2.start_level) for i in range(self.s2.root_pages)]
         for pa, level in found:
-            found += [(to_phys(e), level + 1) for e in self.table(pa) if is_table(e, level)]
+            found += [(self.address.to_phys(e), level + 1) for e in self.table(pa) if is_table(e, level)]
         return found
 
     def check_refcounts(self) -> None:
@@ -142,7 +161,8 @@ class World:
 
 @pytest.fixture(scope="session")
 def make_world() -> Callable[..., World]:
-    """World.ready(ia_bits=40, features=None, pages=64, cached=8): initialised, with a memcache."""
+    """World.ready(ia_bits=40, features=None, pages=64, geometry=GRANULE_4K, base=BASE, cached=8): initialised, with a
+    memcache."""
     return World.ready
 
 

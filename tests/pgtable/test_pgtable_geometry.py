@@ -104,10 +104,9 @@ def test_unknown_granule():
 
 
 def test_vtcr_of_a_40_bit_guest():
-    old = Features(hw_af=False)
-    assert get_vtcr(40, old, mmfr0_parange=2, vmid16=False) == 0x8002_3558
-    assert get_vtcr(40, Features(), mmfr0_parange=2) == 0x8002_3558 | 1 << 21 | 1 << 19
-    assert get_vtcr(48, Features()) == get_vtcr(48, Features(), mmfr0_parange=6) == 0x802D_3590
+    assert get_vtcr(40, Features(hw_af=False, parange=2, vmid16=False)) == 0x8002_3558
+    assert get_vtcr(40, Features(parange=2)) == 0x8002_3558 | 1 << 21 | 1 << 19
+    assert get_vtcr(48, Features(parange=5)) == get_vtcr(48, Features()) == 0x802D_3590
 
 
 @pytest.mark.parametrize(("ia_bits", "expected"), ROOTS_4K.items())
@@ -116,10 +115,10 @@ def test_vtcr_tells_the_shape(ia_bits, expected):
     assert (ia_bits_of(vtcr), start_level_of(vtcr, GRANULE_4K)) == (ia_bits, expected[0])
 
 
-@pytest.mark.parametrize(("ia_bits", "parange"), [(31, 5), (49, 5), (40, 16), (40, -1)])
+@pytest.mark.parametrize(("ia_bits", "parange"), [(31, 5), (53, 5), (40, 16), (40, -1)])
 def test_vtcr_out_of_range(ia_bits, parange):
     with pytest.raises(ValueError, match="must be"):
-        get_vtcr(ia_bits, Features(), parange)
+        get_vtcr(ia_bits, Features(parange=parange))
 
 
 def attrs(prot, fwb=True):

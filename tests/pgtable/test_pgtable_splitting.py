@@ -3,7 +3,7 @@
 import pytest
 
 from pgtable import Prot
-from pgtable.pte import LOCKED, is_table, leaf_attrs, leaf_pte, table_pte, to_phys
+from pgtable.pte import FORMAT_4K, LOCKED, is_table, leaf_attrs, leaf_pte, table_pte
 
 PAGE, BLOCK, GIB = 1 << 12, 1 << 21, 1 << 30
 PA = 0x8000_0000
@@ -37,7 +37,7 @@ def test_an_unlinked_tree_of_pages(make_world):
     world.cache.pages = [world.pool.zalloc_page(None) for _ in range(513)]
     table = world.s2.create_unlinked(PA, 1, int(RW), world.cache, True)
     assert world.cache.pages == []
-    lowest = [world.table(to_phys(entry))[511] for entry in world.table(table)]
+    lowest = [world.table(FORMAT_4K.to_phys(entry))[511] for entry in world.table(table)]
     assert lowest == [leaf(PA + (i + 1) * BLOCK - PAGE, RW, 3) for i in range(512)]
     world.s2.free_unlinked(table, 1)
     world.check_refcounts()

@@ -3,7 +3,7 @@
 import pytest
 
 from pgtable import Prot, Walk, WalkFlags
-from pgtable.pte import table_pte
+from pgtable.pte import FORMAT_4K, table_pte
 
 LEAF, PRE, POST = WalkFlags.LEAF, WalkFlags.TABLE_PRE, WalkFlags.TABLE_POST
 PAGE, BLOCK, GIB = 1 << 12, 1 << 21, 1 << 30
@@ -219,7 +219,7 @@ def test_passing_over_empty_entries_shows_all_others(make_world):
             seen.append((visit, walk.level, walk.addr, walk.old, walk.pa))
             return 0
 
-        walk = Walk(world.s2._geometry, world, world.warn, visitor, LEAF | PRE | POST, addr, size, skip)
+        walk = Walk(world.s2._geometry, FORMAT_4K, world, world.warn, visitor, LEAF | PRE | POST, addr, size, skip)
         assert walk.run(world.s2.root, world.s2.ia_bits, world.s2.start_level) == 0
         return seen
 
@@ -239,7 +239,7 @@ def test_a_visitor_may_go_further_in_a_table_of_pages(make_world):
         walk.index = min(walk.index + 3, walk.stop - 1)
         return 0
 
-    walk = Walk(world.s2._geometry, world, world.warn, visitor, LEAF, BLOCK - 6 * PAGE, 8 * PAGE)
+    walk = Walk(world.s2._geometry, FORMAT_4K, world, world.warn, visitor, LEAF, BLOCK - 6 * PAGE, 8 * PAGE)
     assert walk.run(world.s2.root, world.s2.ia_bits, world.s2.start_level) == 0
     assert seen == [(3, BLOCK - 6 * PAGE, 506, 512), (3, BLOCK - 2 * PAGE, 510, 512), (3, BLOCK, 0, 2)]
 

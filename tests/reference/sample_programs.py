@@ -6,13 +6,15 @@ import random
 from typing import Final
 
 from harness.codec import DEFAULT, Dialect, decode
-from harness.machine import MAX_POOL_PAGES, PAGE_SIZE, Machine
+from harness.granule import GRANULE_4K
+from harness.machine import MAX_POOL_PAGES, Machine
 from harness.offer import Offer
 from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import Program
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
+PAGE_SIZE: Final = GRANULE_4K.page
 BLOCK: Final = 1 << 21
 PHYS: Final = 0x8000_0000
 

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from sample_programs import ONE_PAGE
 
 from harness.errors import BadInput, ToolFailure
+from harness.granule import GRANULE_4K, GRANULES, Granule
 from reference import build as build_module
 from reference.build import FLAVOURS, Image, build, find_toolchain
 from reference.executor import Reference
@@ -47,7 +48,16 @@ def test_identity_says_what_runs(kernel: Reference) -> None:
     assert "linux-source-6.12" in identity["source"]
     assert "clang version" in identity["compiler"]
     assert identity["qemu"].startswith("QEMU emulator version")
-    assert set(identity) == {"compiler", "flavour", "image_sha256", "linux", "pgtable_sha256", "qemu", "source"}
+    assert set(identity) == {
+        "compiler",
+        "flavour",
+        "granule",
+        "image_sha256",
+        "linux",
+        "pgtable_sha256",
+        "qemu",
+        "source",
+    }
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -158,13 +168,14 @@ def test_no_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # The static assertions of checks.c guard the shim: mistakes that would compile.
 
 
-def compile_checks(image: Image) -> None:
+def compile_checks(image: Image, granule: Granule = GRANULE_4K) -> None:
     """Compile checks.c alone. Raises BadInput."""
-    build_module._Build(image.tree, "plain", find_toolchain(), lambda _: None)._bridge("checks.c")
+    build_module._Build(image.tree, "plain", find_toolchain(), lambda _: None, granule)._bridge("checks.c")
 
 
-def test_the_checks_hold(image: Image, scratch_cache: Path) -> None:
-    compile_checks(image)
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_the_checks_hold(image: Image, scratch_cache: Path, granule: Granule) -> None:
+    compile_checks(image, granule)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +184,7 @@ def test_the_checks_hold(image: Image, scratch_cache: Path) -> None:
         ("#define CONFIG_PHYS_ADDR_T_64BIT 1", "CONFIG_PHYS_ADDR_T_64BIT is missing"),
         ("#define CONFIG_ARM64_HW_AFDBM 1", "VTCR_EL2.HA is what the hw_af knob decides"),
         ("#define CONFIG_ARM64_4K_PAGES 1", "granule and configuration agree"),
+        ("#define CONFIG_ARM64_PA_BITS_52_MODULE s2fuzz_switch", "the program's machine says it"),
     ],
 )
 def test_a_missing_option_does_not_compile(
@@ -186,12 +198,9 @@ def test_a_missing_option_does_not_compile(
         compile_checks(image)
 
 
-def test_another_granule_does_not_compile(image: Image, scratch_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = tuple(flag.replace("PAGE_SHIFT=12", "PAGE_SHIFT=14") for flag in build_module._HOSTED_FLAGS)
-    assert flags != build_module._HOSTED_FLAGS
-    monkeypatch.setattr(build_module, "_HOSTED_FLAGS", flags)
-    with pytest.raises(BadInput, match=r"static assertion failed.*granule and configuration agree"):
-        compile_checks(image)
+def test_an_unknown_granule_does_not_compile(image: Image, scratch_cache: Path) -> None:
+    with pytest.raises(BadInput, match="there are three granules"):
+        compile_checks(image, Granule("32k", 15))
 
 
 def test_a_callback_that_we_do_not_know(user_tree: Path, scratch_cache: Path) -> None:

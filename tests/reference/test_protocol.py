@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strategies import machines
 
 from harness.errors import ToolFailure
 from harness.machine import KNOBS, Machine
@@ -151,13 +152,7 @@ def _union(bits: list[int]) -> int:
     return mask
 
 
-KNOB_VALUES = [
-    st.just(knob.default)
-    | st.integers(knob.low // knob.align, knob.high // knob.align).map(lambda v, k=knob: v * k.align)
-    for knob in KNOBS
-]
-MACHINES = st.tuples(*KNOB_VALUES).map(Machine)
-PROGRAMS = st.builds(Program, st.lists(st.sampled_from(OPS).flatmap(values_of), max_size=8).map(tuple), MACHINES)
+PROGRAMS = st.builds(Program, st.lists(st.sampled_from(OPS).flatmap(values_of), max_size=8).map(tuple), machines)
 
 
 class Decoder:

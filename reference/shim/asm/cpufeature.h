@@ -16,9 +16,17 @@ struct s2fuzz_machine {
 	bool ttl;
 	bool cnp;
 	bool repeat_tlbi;
+	bool lpa2;
+	bool pa_bits_52;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
+
+/* Where this is not an expression of IS_ENABLED() (6.1). Kconfig has CONFIG_ARM64_PA_BITS_52 with 64K pages only. */
+#undef ID_AA64MMFR0_EL1_PARANGE_MAX
+#define ID_AA64MMFR0_EL1_PARANGE_MAX						\
+	(s2fuzz_machine.pa_bits_52 && S2FUZZ_PAGE_SHIFT == 16 ?			\
+		 ID_AA64MMFR0_EL1_PARANGE_52 : ID_AA64MMFR0_EL1_PARANGE_48)
 
 static __always_inline bool cpus_have_final_cap(int cap)
 {
@@ -60,7 +68,7 @@ static __always_inline bool system_supports_cnp(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return false;
+	return s2fuzz_machine.lpa2;
 }
 
 static __always_inline bool system_supports_bti_kernel(void)

@@ -15,7 +15,17 @@
 #define CONFIG_ARM64_CONT_PTE_SHIFT 4
 #define CONFIG_ARM64_CONT_PMD_SHIFT 4
 #define CONFIG_PGTABLE_LEVELS 4
+#if S2FUZZ_PAGE_SHIFT == 12
 #define CONFIG_ARM64_4K_PAGES 1
+#elif S2FUZZ_PAGE_SHIFT == 14
+#define CONFIG_ARM64_16K_PAGES 1
+#elif S2FUZZ_PAGE_SHIFT == 16
+#define CONFIG_ARM64_64K_PAGES 1
+#endif
+/* A program's machine says whether CONFIG_ARM64_PA_BITS_52 is set, so IS_ENABLED() of it must be an expression. Of a
+ * module, linux/kconfig.h takes what follows the comma here. */
+#define CONFIG_ARM64_PA_BITS_52_MODULE s2fuzz_switch
+#define __ARG_PLACEHOLDER_s2fuzz_switch 0, s2fuzz_machine.pa_bits_52 &
 #define CONFIG_CC_IS_CLANG 1
 #define CONFIG_AS_HAS_LSE_ATOMICS 1
 #define CONFIG_NR_CPUS 1

@@ -17,11 +17,11 @@
 #include <asm/tlbflush.h>
 
 /* How TTBRs and VTTBR hold a table's address: bits 51:48 in 5:2 where there are 52 (Arm ARM, VTTBR_EL2.BADDR). */
-#ifdef CONFIG_ARM64_PA_BITS_52
-#define phys_to_ttbr(addr) (((addr) | ((addr) >> 46)) & TTBR_BADDR_MASK_52)
-#else
-#define phys_to_ttbr(addr) (addr)
-#endif
+#define phys_to_ttbr(addr) ({							\
+	u64 __addr = (addr);							\
+	s2fuzz_machine.pa_bits_52 || s2fuzz_machine.lpa2 ?			\
+		(__addr | __addr >> 46) & GENMASK_ULL(47, 2) : __addr;		\
+})
 
 #define PTRS_PER_PTE (1 << (PAGE_SHIFT - 3))
 #define PAGE_ALIGN(addr) ALIGN(addr, PAGE_SIZE) /* linux/mm.h has it, with everything else */

@@ -1,0 +1,91 @@
+"""How much of a kernel's pgtable.c programs reach, line by line, as llvm-cov judges it.
+
+The programs are those of the corpora and, for a while, generated ones. They run on the kernel alone: this asks what is
+reached at all, not whether the sides agree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain, groupby
+from pathlib import Path
+from random import Random
+
+from fuzz.mutation import life, mutate, random_input
+from fuzz.sides import Side
+from harness.codec import Dialect, decode, dialect_for
+from harness.errors import BadInput
+from harness.executor import TargetDied
+from harness.granule import GRANULES, Granule
+from harness.program import Program
+from harness.program_text import read
+from reference.executor import Reference
+from reference.lines import FileLines, LineCounters, judge, sum_of
+
+Told = Callable[[int, float], None]
+
+
+def measure(
+    side: Side, corpora: Iterable[Path], seconds: float, seed: int, told: Told, granules: Sequence[Granule] = GRANULES
+) -> FileLines:
+    """Run the corpora's programs and `seconds` of generated ones on a kernel for each granule in turn, and say what
+    they reached in any.
+
+    `told` hears now and then how many programs ran, in how many seconds. Raises BadInput for a side that is not a
+    kernel or a program that is refused, ToolFailure where the environment fails.
+    """
+    if side.kind != "kernel":
+        raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
+    programs = [read(path) for folder in corpora for path in sorted(folder.rglob("*.s2"))]
+    started = time.monotonic()
+    reached: list[FileLines] = []
+    ran = 0
+    for number, granule in enumerate(granules, start=1):
+        kernel = replace(side, flavour="lines").open_for(granule)
+        assert isinstance(kernel, Reference)
+        with closing(kernel):
+            for program in chain(
+                programs,
+                _generated(
+                    dialect_for(kernel.offer, granule), Random(seed), started + seconds * number / len(granules)
+                ),
+            ):
+                _run(kernel, program)
+                ran += 1
+                told(ran, time.monotonic() - started)
+            image = kernel.image
+            profile = LineCounters(kernel).profile()
+            reached.append(judge(image.elf, [profile], image.tree.pgtable, image.compiler))
+    return sum_of(reached)
+
+
+def _run(kernel: Reference, program: Program) -> None:
+    try:
+        kernel.start(program)
+        kernel.finish()
+    except BadInput:
+        return  # for another kernel or granule: it asks for what this one does not provide
+    except TargetDied as error:
+        raise BadInput(f"the kernel died ({error.report.headline}), and its counters with it; fuzz it first") from error
+
+
+def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Program]:
+    while time.monotonic() < until:
+        data = life(choice, dialect) if choice.random() < 0.5 else random_input(choice)
+        yield decode(data, dialect)
+        yield decode(mutate(data, choice, dialect), dialect)
+
+
+def report(found: FileLines) -> Iterator[str]:
+    """What was reached, and every line that was not, with its text, in runs."""
+    total, reached = len(found.lines), found.reached
+    yield f"{reached} of {total} lines of {found.path.name} reached ({reached / total:.1%})"
+    text = found.path.read_text(errors="replace").splitlines()
+    missed = found.unreached()
+    for _, run in groupby(enumerate(missed), key=lambda pair: pair[1] - pair[0]):
+        yield ""
+        for _, line in run:
+            yield f"{line:5}  {text[line - 1].expandtabs(8)}"
