@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -26,7 +25,7 @@ from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
@@ -41,6 +40,7 @@ from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
 from harness.weighing import outcome_table
 from harness.weighing import weigh as weigh_program
+from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS
 from reference.shell import Shell
 from reference.sources import SUPPORTED
@@ -128,8 +128,8 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--flavour",
             type=click.Choice(FLAVOURS),
-            help="How the hosted files are built; ubsan's reports count as WARNs, `lines` is for coverage.  "
-            "[default: plain]",
+            help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
+            "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
         ),
     )
     for option in reversed(options):
@@ -409,7 +409,12 @@ def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     return OK
 
 
-@cli.command()
+_WAYS: Final = "\n".join(
+    ["\b", "Ways to record owners:", *(f"  {name:<20} {way.what}" for name, way in OWNERSHIPS.items())]
+)
+
+
+@cli.command(epilog=_WAYS)
 @click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
 @click.option(
     "--ways",
@@ -421,7 +426,7 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
     """Weigh sides that are meant to differ: what a program comes to on each, and what that takes.
 
     Memory mapped and recorded as somebody else's in the end, and whether it is as on the first side; tables; events.
-    model:6.12+flag is the model with another way to record owners; docs/ownership.md describes them.
+    model:6.12+flag is the model with another way to record owners; docs/ownership.md tells what comes of each.
     """
     if ways is not None and sides is not None:
         raise BadInput("--ways and --sides exclude each other")
@@ -462,11 +467,7 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     else:
         sides = stored
     if kernel["flavour"]:
-        left_side, right_side = (
-            dataclasses.replace(side, flavour=kernel["flavour"] or "plain") if side.kind == "kernel" else side
-            for side in sides
-        )
-        sides = left_side, right_side
+        sides = with_flavour(sides[0], kernel["flavour"]), with_flavour(sides[1], kernel["flavour"])
     try:
         left, right = _open_both(sides, [found.program])
     except BadInput as error:

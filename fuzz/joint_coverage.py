@@ -19,12 +19,16 @@ _RETURNS: Final = {
 """Return codes that count apart (None: the budget ran out); all others are one."""
 _RETURN_COUNT: Final = len(_RETURNS) + 1
 _LEVEL_SETS: Final = 1 << 5
+_KIND_SETS: Final = 61
+"""Sets of event kinds share so many counters; few ops come near."""
 _OP_NUMBERS: Final = max(OPS_BY_NUMBER) + 1
-_SIZE: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
+_KINDS_FROM: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
+_SIZE: Final = _KINDS_FROM + _OP_NUMBERS * _KIND_SETS
 
 
 class JointCoverage:
-    """A counter for every combination of op, return code and the set of levels at which entries were written.
+    """A counter for every combination of op, return code and the set of levels at which entries were written, and for
+    every combination of op and the set of kinds of its events.
 
     Taken from the model, and only when the sides agree: then it stands for both. libFuzzer clears the counters.
     """
@@ -44,9 +48,14 @@ class JointCoverage:
 
     def note(self, program: Program) -> None:
         """Count what the model has just done with `program`."""
-        view, model = self._view, self._model
-        for op, ret, levels in zip(program.ops, model.returns[1:], model.levels[1:], strict=False):
-            outcome = _RETURNS.get(ret, len(_RETURNS))
-            index = (op.definition.number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels
-            if view[index] < LOOP:
-                view[index] += 1
+        model = self._model
+        for op, ret, levels, kinds in zip(
+            program.ops, model.returns[1:], model.levels[1:], model.kinds[1:], strict=False
+        ):
+            number, outcome = op.definition.number, _RETURNS.get(ret, len(_RETURNS))
+            self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
+            self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
+
+    def _count(self, index: int) -> None:
+        if self._view[index] < LOOP:
+            self._view[index] += 1

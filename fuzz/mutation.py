@@ -421,6 +421,19 @@ def _tamper(at: Place, choice: Random) -> list[Op]:
     return [table, Op.of("plant", ipa=ipa, level=level, pte=value), after]
 
 
+def _race(at: Place, choice: Random) -> list[Op]:
+    """Two vCPUs fault on the same page at once; the other is the faster one."""
+    page = _page(at, choice)
+    ipa, size = choice.choice(((page, at.page), (page, 2 * at.page), (at.ipa, at.block)))
+    value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["table"], PLANTED_NAMES["table"], 0, 4))
+    flags = choice.choice((_FAULT, MAP_FLAG_BITS["shared"], MAP_FLAG_BITS["shared"]))
+    phys = ipa + at.memory + choice.choice((0, at.large))
+    raced = Op.of("map", ipa=ipa, size=size, phys=phys, prot=_RW, mc=5, flags=flags)
+    other = Op.of("relax_perms", ipa=ipa, prot=_RWX)
+    race = Op.of("race", nth=choice.choice((1, 1, 1, 2, 3)), pte=value)
+    return [race, other if choice.random() < 0.2 else raced, _map(at, ipa, at.page, _RW, choice)]
+
+
 def _clean(at: Place, choice: Random) -> list[Op]:
     return [Op.of("flush", ipa=_page(at, choice), size=choice.choice((at.page, 4 * at.page, at.block)))]
 
@@ -432,7 +445,9 @@ def _merge(at: Place, choice: Random) -> list[Op]:
 
 def _look(at: Place, choice: Random) -> list[Op]:
     flags = choice.choice((1, 3, 5, 6, 7))
-    walk = Op.of("walk", ipa=_page(at, choice), size=choice.choice((1, 4, 16)) * at.page, flags=flags)
+    visitor = choice.randrange(1, 32) if choice.random() < 0.2 else 0
+    size = choice.choice((1, 4, 16)) * at.page
+    walk = Op.of("walk", ipa=_page(at, choice), size=size, flags=flags, visitor=visitor)
     return [walk, Op.of("get_leaf", ipa=_page(at, choice))]
 
 
@@ -446,7 +461,7 @@ _Scene = Callable[[Place, Random], list[Op]]
 _SCENES: Final[tuple[_Scene, ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean, _run_out, _tamper),
+    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean, _run_out, _tamper, _race),
 )
 _DEAR_SCENES: Final[tuple[_Scene, ...]] = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
@@ -455,6 +470,7 @@ _NEEDS: Final[Mapping[_Scene, str]] = {
     _age_one: "mkold",
     _split: "split",
     _detach: "link",
+    _race: "race",
 }
 """Scenes that are nothing without an op."""
 _DEAR: Final = 0.05

@@ -18,7 +18,7 @@ from harness.granule import GRANULE_4K, Granule
 from harness.model import MODELLED, Model
 from harness.offer import Offer
 from pgtable import OWNERSHIPS
-from reference.build import FLAVOURS, Image, build
+from reference.build import CALLS, FLAVOURS, Image, build
 from reference.declared import declared
 from reference.executor import ByGranule, Reference
 from reference.sources import KernelChoice, prepare, version_of
@@ -30,7 +30,8 @@ MODEL_VERSION: Final = "6.12"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's."""
+    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's, but for the
+    flavour `calls`, which is both sides' or neither's."""
 
     kind: str
     what: str
@@ -55,7 +56,7 @@ class Side:
         Raises BadInput for a side that cannot be, ToolFailure where the environment fails.
         """
         if self.kind == "model":
-            return Model(self.what)
+            return self._model()
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
         for granule in granules:
             kernel.of(granule)
@@ -63,7 +64,7 @@ class Side:
 
     def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
-        return Model(self.what) if self.kind == "model" else self._kernel(progress, granule)
+        return self._model() if self.kind == "model" else self._kernel(progress, granule)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
@@ -71,8 +72,11 @@ class Side:
     def offer(self) -> Offer:
         """What programs may ask of it. Raises as `open` does."""
         if self.kind == "model":
-            return Model(self.what).offer
+            return self._model().offer
         return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root).offer
+
+    def _model(self) -> Model:
+        return Model(self.what, calls_only=self.flavour == CALLS)
 
     @property
     def _full_name(self) -> str:
@@ -80,6 +84,11 @@ class Side:
         if self.flavour != "plain":
             extras.append(self.flavour)
         return "+".join([self.name, *extras])
+
+
+def with_flavour(side: Side, flavour: str) -> Side:
+    """The side as a run with `--flavour` has it."""
+    return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
 def parse_side(text: str) -> Side:
@@ -144,8 +153,7 @@ def choose_sides(
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
-    for index in kernels:
-        chosen[index] = replace(chosen[index], flavour=flavour)
+    chosen = [with_flavour(side, flavour) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:

@@ -39,7 +39,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 6
+CODEC: Final = 7
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -554,6 +554,13 @@ def _decode_nth(source: _Bytes, _space: Space, _ipa: int) -> int:
     return _COMMON_NTHS[first % len(_COMMON_NTHS)] if first < _CHOICES else first - _CHOICES
 
 
+def _decode_visitor(source: _Bytes, _space: Space, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.VISITOR] + 1)
+    return 0 if first < _CHOICES else first - _CHOICES
+
+
 def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     """Valid entries translate to where maps of `ipa` do, a block or a page on."""
     first = source.byte()
@@ -643,6 +650,7 @@ _DECODERS: Final = {
     Kind.PTE: _decode_pte,
     Kind.NTH: _decode_nth,
     Kind.PLANTED: _decode_planted,
+    Kind.VISITOR: _decode_visitor,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -661,6 +669,7 @@ _ENCODERS: Final = {
     Kind.PTE: _shortest(_decode_pte, _ONE_BYTE),
     Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
     Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
+    Kind.VISITOR: _shortest(_decode_visitor, _ONE_BYTE),
 }
 
 

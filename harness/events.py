@@ -6,8 +6,8 @@ turn, instruction by instruction, follows the event of their call. In the observ
 kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
 kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
-What the program itself does to an entry (`plant`, `link`) is recorded as `planted`, after the allocation of a fresh
-table where it takes one.
+What the program itself does to an entry (`plant`, `link`, `race`, the visitor of `walk`) is recorded as `planted`,
+after the allocation of a fresh table where it takes one.
 
 An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
 of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the

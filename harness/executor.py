@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.invalidation import Call
 from harness.observation import Digest, Observation
 from harness.offer import Offer
 from harness.program import Program
@@ -57,6 +58,10 @@ class Executor(Protocol):
 
     def observe(self, program: Program) -> Observation:
         """Run `program` and return its whole observation."""
+
+    def new_calls(self) -> Sequence[Call] | None:
+        """Calls of TLB functions in what ran last that were not told before for a machine and a root like these; None
+        from an executor that cannot tell without an observation."""
 
     def refresh(self) -> None:
         """Go on with a fresh target, as after a crash."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from harness.compare import ALL_TIERS, Difference, Tier, differences
 from harness.executor import CrashReport, Executor, TargetDied
+from harness.invalidation import Problem, calls_of, first_problem, problem
 from harness.observation import Digest, Observation
 from harness.program import Program
 
@@ -19,9 +21,10 @@ from harness.program import Program
 class Verdict:
     """What is wrong with one program.
 
-    `kind` is `divergence`, `crash` or `hang`. `record` is the record (0: the implicit init) after which the sides
-    first differ. Of the observations, that of a side that died is missing; those kept are of the program up to
-    `record`, where everything is smallest.
+    `kind` is `divergence`, `crash`, `hang`, or `invalidation`: a TLB function does not do what it was called for, even
+    if the sides agree on that, and `problem` says what. `record` is the record (0: the implicit init) after which the
+    sides first differ, or of that call. Of the observations, that of a side that died is missing; those kept are of the
+    program up to `record`, where everything is smallest.
     """
 
     kind: str
@@ -32,6 +35,16 @@ class Verdict:
     right: Observation | None
     died: CrashReport | None = None
     died_side: str | None = None
+    problem: Problem | None = None
+
+
+_UNSEEN: Final = 64
+"""Programs between two of which the TLB functions are looked at, where no side tells them."""
+
+
+def _invalidation_bucket(program: Program, found: Problem) -> str:
+    op = program.ops[found.call.record - 1].name if found.call.record else "init"
+    return f"invalidation-{op}-{found.call.event.name}-{found.what}"
 
 
 class Unconfirmed(Exception):
@@ -45,6 +58,7 @@ class Judge:
         self.left = left
         self.right = right
         self.tiers = tiers
+        self._unseen = 0
 
     def check(self, program: Program) -> Verdict | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
@@ -56,7 +70,7 @@ class Judge:
         None when the sides agree."""
         try:
             if self.agree(program):
-                return None
+                return self._suspect_invalidation(program)
             left, right = self.left.observe(program), self.right.observe(program)
             if left.words == right.words:
                 return "the digests differed once, the observations did not"
@@ -67,6 +81,22 @@ class Judge:
             return (differences(left, right, self.tiers) or found)[0].bucket
         except TargetDied as error:
             return f"{error.report.kind}: {error.report.headline}"
+
+    def _suspect_invalidation(self, program: Program) -> str | None:
+        """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
+        asked now and then."""
+        if Tier.INSTRUCTIONS not in self.tiers:
+            return None
+        told = [calls for side in (self.left, self.right) if (calls := side.new_calls()) is not None]
+        calls = [call for of_side in told for call in of_side]
+        if not told:
+            self._unseen += 1
+            if self._unseen < _UNSEEN:
+                return None
+            self._unseen = 0
+            calls = list(calls_of(self.left.observe(program)))
+        found = next((one for call in calls if (one := problem(call, program.machine)) is not None), None)
+        return None if found is None else _invalidation_bucket(program, found)
 
     def _parting(self, program: Program) -> int:
         """How many ops it takes for the sides to part, taking them to stay apart from there on."""
@@ -112,7 +142,20 @@ class Judge:
             verdict = self._judge(beginning, length)
             if verdict is not None:
                 return verdict
-        return None
+        return self._misdirected(program)
+
+    def _misdirected(self, program: Program) -> Verdict | None:
+        """The verdict on a program on which the sides agree, but for what its TLB functions are to do."""
+        if Tier.INSTRUCTIONS not in self.tiers:
+            return None
+        left, right = self.left.observe(program), self.right.observe(program)
+        found = first_problem(left, program.machine) or first_problem(right, program.machine)
+        if found is None:
+            return None
+        record, bucket = found.call.record, _invalidation_bucket(program, found)
+        beginning = program.prefix(record)
+        left, right = self.left.observe(beginning), self.right.observe(beginning)
+        return Verdict("invalidation", bucket, record, None, left, right, problem=found)
 
     def _judge(self, program: Program, record: int) -> Verdict | None:
         observed: list[Observation | None] = []

@@ -74,7 +74,7 @@ KNOBS: Final = (
     Knob("ia_bits", 40, 32, 52, "bits of intermediate physical address (IPA)"),
     _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
-    _flag("hw_af", "hardware access flag (VTCR_EL2.HA); off is the Ampere AC03_CPU_38 workaround"),
+    _flag("hw_af", "CONFIG_ARM64_HW_AFDBM: the hardware sets the access flag (VTCR_EL2.HA)"),
     Knob("budget", 4096, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
     _flag("nofwb", "KVM_PGTABLE_S2_NOFWB: this stage 2 does without FEAT_S2FWB, even where the CPU has it", default=0),
     _flag("idmap", "KVM_PGTABLE_S2_IDMAP: this stage 2 maps addresses to themselves only", default=0),
@@ -110,6 +110,13 @@ KNOBS: Final = (
         "bits of physical address that the CPU has (ID_AA64MMFR0_EL1.PARange)",
     ),
     _choice("vmid_bits", 1, ("8", "16"), "bits of VMID that the CPU has (ID_AA64MMFR1_EL1.VMIDBits)"),
+    _flag("ac03_cpu_38", "the workaround ARM64_WORKAROUND_AMPERE_AC03_CPU_38: hw_af has no effect", default=0),
+    _choice(
+        "cmos",
+        0,
+        ("both", "dcache", "icache", "none"),
+        "the cache maintenance that mm_ops has: of data, of instructions; those of pKVM's own tables have none",
+    ),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}

@@ -9,9 +9,10 @@ import errno
 import traceback
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Final
 
 from harness.errors import BadInput
@@ -42,9 +43,11 @@ from harness.events import (
     TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
     WARNED,
+    events_of,
 )
 from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULES
+from harness.invalidation import Call, group
 from harness.machine import KNOBS, Machine
 from harness.observation import (
     EVENT_WORDS,
@@ -59,7 +62,17 @@ from harness.observation import (
     decode,
 )
 from harness.offer import Offer, flag_word
-from harness.ops import FLAG_NAMES, INIT, PROT_BITS, U64_MAX, Kind, Op
+from harness.ops import (
+    FLAG_NAMES,
+    INIT,
+    PLANTED_NAMES,
+    PROT_BITS,
+    U64_MAX,
+    VISITOR_BITS,
+    VISITORS,
+    Kind,
+    Op,
+)
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
@@ -76,13 +89,16 @@ from pgtable import (
     PagePool,
     Stage2,
     Stage2Flags,
+    Walk,
+    WalkFlags,
     WildAccess,
     get_vtcr,
     leaf_prot,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
-from pgtable.pte import LOCKED, AddressFormat, is_counted, is_table, is_valid, table_pte
-from pgtable.tlb import Context, HostTlbMaintenance, Instruction, Mmu, TlbMaintenance, vttbr
+from pgtable.memory import CacheMaintenance
+from pgtable.pte import LOCKED, address_format, is_counted, is_table, is_valid, table_pte
+from pgtable.tlb import NO_MMU, Context, HostTlbMaintenance, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -91,12 +107,19 @@ _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
 _FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
 """Values of the knob `force_pte`."""
+_VISITOR_ENTRIES: Final = {"clear": 0, "lock": PLANTED_NAMES["locked"], "table": PLANTED_NAMES["table"]}
+_VISITOR_ERRORS: Final = {
+    "eagain": errno.EAGAIN,
+    "enomem": errno.ENOMEM,
+    "einval": errno.EINVAL,
+    "e2big": errno.E2BIG,
+}
 _KEPT_POOLS: Final = 16
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
-_KEPT_CONTEXTS: Final = 64
+_KEPT_CONTEXTS: Final = 256
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
 _VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
@@ -111,11 +134,11 @@ _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 """What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
-Calls = dict[tuple[int, ...], dict[tuple[int, int, int], Pieces]]
-"""By context (the machine and the root), then by call (its event)."""
 
 
-_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
+_WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
+"""Values of the knob `cmos`."""
+_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
 """The knobs that are `Features` of the same name, on or off."""
 
 
@@ -137,11 +160,11 @@ class Shape:
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
-    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). Raises BadInput for
-    what is not modelled.
+    `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). With `calls_only` TLB
+    functions are known by their calls alone, as in a kernel of that flavour. Raises BadInput for what is not modelled.
     """
 
-    def __init__(self, version: str = "6.12") -> None:
+    def __init__(self, version: str = "6.12", calls_only: bool = False) -> None:
         number, plus, ownership = version.partition("+")
         if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
@@ -153,15 +176,20 @@ class Model:
         self.offer = _offer(self.version)
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
+        self._calls_only = calls_only
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
         """Each record's result, None for one that ran over budget."""
         self.levels: list[int] = []
         """The levels at which each record's op wrote entries: bit n + 1 for level n."""
+        self.kinds: list[frozenset[int]] = []
+        """The kinds of each record's events."""
         self._program: Program | None = None
+        self._platform = lru_cache(maxsize=1024)(_platform)
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
+        self._fresh: list[tuple[int, Sequence[int]]] = []
 
     @property
     def name(self) -> str:
@@ -188,6 +216,9 @@ class Model:
         pieces, notes = self._run()
         return decode(array("Q", b"".join(pieces)), notes, program.machine)
 
+    def new_calls(self) -> Sequence[Call] | None:
+        return [call for record, events in self._fresh for call in group(record, events_of(events))]
+
     def refresh(self) -> None:
         self._program = None
 
@@ -208,8 +239,10 @@ class Model:
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
         pool = self._pool(self._program.machine)
-        world = _World(self._program, self.version, pool, self._calls, self.ownership)
-        self.shape, self.returns, self.levels = world.shape, world.returns, world.levels
+        calls = None if self._calls_only else self._calls
+        world = _World(self._program, self.version, self._platform(self._program.machine), pool, calls, self.ownership)
+        self._fresh = world.fresh_calls
+        self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
             return world.run()
         except (WildAccess, RecursionError) as error:
@@ -224,8 +257,9 @@ def _offer(version: LinuxVersion) -> Offer:
         for name, bit in FLAG_NAMES[kind].items()
         if not bit & bits
     }
-    # Linking, which is our own op, needs a table to link.
-    ours = {"link"} if "create_unlinked" in version.lacks else set()
+    # Two of our own ops need something to work on.
+    needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
+    ours = {name for name, met in needed.items() if not met}
     knobs = set() if version.lpa2 else {"lpa2"}
     return Offer(version.lacks | ours | flags | knobs)
 
@@ -242,7 +276,6 @@ _CONTEXT_KNOBS: Final = tuple(
     if knob.name in (*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits")
 )
 """Places of the knobs that decide what a TLB function does."""
-_CALLS_WITH_ARGS: Final = frozenset((TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE))
 _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
     "dsb": (DSB, DSB_DOMAINS.__getitem__),
     "isb": (ISB, lambda _: 0),
@@ -252,7 +285,44 @@ _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
 }
 
 
-def _pieces(instructions: Iterator[Instruction]) -> Pieces:
+class _Flushes:
+    """What TLB functions do in one context, kept by call (its event): the same ones come again and again."""
+
+    __slots__ = ("_frames", "_functions", "kept", "told")
+
+    def __init__(self, tlb: TlbMaintenance) -> None:
+        self.kept: dict[tuple[int, int, int], Pieces] = {}
+        self.told: set[tuple[int, int]] = set()
+        """Kind and second argument of the calls that `Model.new_calls` told."""
+        self._frames: dict[int, tuple[Pieces, tuple[int, ...], tuple[int, ...]]] = {}
+        self._functions: dict[int, Callable[[int, int], Issue]] = {
+            TLBI_VMID: lambda *_: tlb.flush_vmid(),
+            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
+            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
+            TLBI_VMID_RANGE: tlb.flush_vmid_range,
+            FLUSH_CPU_CONTEXT: lambda *_: tlb.flush_cpu_context(),
+            FLUSH_VM_CONTEXT: lambda *_: tlb.flush_vm_context(),
+        }
+
+    def keep(self, kind: int, a: int, b: int) -> Pieces:
+        """What a call does that is not among `kept` yet."""
+        issue = self._functions[kind](a, b)
+        frame = self._frames.get(kind)
+        if frame is None:
+            *warned, (head, _) = _pieces(issue.before)
+            ((tail, _),) = _pieces(issue.after)
+            frame = self._frames[kind] = tuple(warned), head, tail
+        warned_before, head, tail = frame
+        ((own, _),) = _pieces(issue.own)
+        pieces = self.kept[kind, a, b] = (*warned_before, (head + own + tail, None))
+        return pieces
+
+
+Calls = dict[tuple[int, ...], _Flushes]
+"""By context: the machine and the root."""
+
+
+def _pieces(instructions: Sequence[Instruction]) -> Pieces:
     pieces: list[tuple[tuple[int, ...], str | None]] = []
     words: list[int] = []
     for name, what, operand in instructions:
@@ -263,6 +333,24 @@ def _pieces(instructions: Iterator[Instruction]) -> Pieces:
         kind, number = _WHATS[name]
         words += (kind | IN_CALL, number(what), operand)
     return (*pieces, (tuple(words), None))
+
+
+_NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), _GEOMETRIES[0], Context(NO_MMU)))
+"""Until there is a table."""
+
+
+Platform = tuple[Features, Geometry, int]
+
+
+def _platform(machine: Machine) -> Platform:
+    """What a machine's knobs say to the page table: features, geometry and VTCR_EL2."""
+    features = Features(
+        **{name: bool(machine[name]) for name in _FEATURES},
+        parange=machine["parange"],
+        vmid16=bool(machine["vmid_bits"]),
+    )
+    geometry = _GEOMETRIES[machine["granule"]]
+    return features, geometry, get_vtcr(machine["ia_bits"], features, geometry)
 
 
 class _World:
@@ -276,28 +364,24 @@ class _World:
         self,
         program: Program,
         version: LinuxVersion,
+        platform: Platform,
         pool: PagePool,
-        calls: Calls,
+        calls: Calls | None,
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features = Features(
-            **{name: bool(machine[name]) for name in _FEATURES},
-            parange=machine["parange"],
-            vmid16=bool(machine["vmid_bits"]),
-        )
-        geometry = _GEOMETRIES[machine["granule"]]
+        features, geometry, self.vtcr = platform
         self.program = program
         self._features = features
         self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
         self._geometry = geometry
+        self._cmos = machine["cmos"]
         self._calls = calls
         self.pool = pool
         pool.reset()
         pool.complain = self._misuse
         self.table = self.pool.table
-        self.address = AddressFormat(geometry.page_shift, features.lpa2)
-        self.vtcr = get_vtcr(machine["ia_bits"], features, geometry)
+        self.address = address_format(geometry.page_shift, features.lpa2)
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
@@ -309,12 +393,15 @@ class _World:
         self.unlinked: dict[int, tuple[int, int]] = {}
         """Address and level of the unlinked tables that were not freed, by number."""
         self.unlinked_made = 0
+        self.race = (0, 0)
+        """The compare-and-exchange before which an entry changes, counted as that, and what the entry becomes."""
         self.allocs_to_failure = 0
         """The allocation that fails, counted from the next one; 0 for none."""
         self.left = machine["budget"]
         self.shape = Shape()
         self.returns: list[int | None] = []
         self.levels: list[int] = []
+        self.kinds: list[frozenset[int]] = []
         self.words: list[int] = []
         self.notes: list[Note] = []
         self._outs: list[int] = []
@@ -324,9 +411,12 @@ class _World:
         """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
         self._event_pieces: list[array[int]] = []
         self._broken = _NONE
+        self._kinds: set[int] = set()
+        """Of the events in them."""
         self._levels = 0
-        self._root = 0
-        self._kept: dict[tuple[int, int, int], Pieces] = {}
+        self._flushes = _NO_FLUSHES
+        self.fresh_calls: list[tuple[int, Sequence[int]]] = []
+        """Record and events of each call of which nothing like it was told in its context."""
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
         """The observation's words in pieces, good until the pool is used again, and its notes."""
@@ -371,6 +461,11 @@ class _World:
             self._pieces += (array("Q", self.words), *many)
             self.words.clear()
         self.words += self._events
+        kinds = frozenset(self._events[::EVENT_WORDS])
+        if many:
+            kinds |= self._kinds
+            self._kinds.clear()
+        self.kinds.append(kinds)
 
     def _observe_state(self) -> None:
         pool, words = self.pool, self.words
@@ -424,14 +519,24 @@ class _World:
             self._outs += (entry, level & U64_MAX)
         return ret
 
-    def op_walk(self, ipa: int, size: int, flags: int) -> int:
+    def op_walk(self, ipa: int, size: int, flags: int, visitor: int) -> int:
         outs, spend = self._outs, self._spend
+        action, nth = visitor & (1 << VISITOR_BITS) - 1, visitor >> VISITOR_BITS
+        visits = 0
 
         def record(visit: int, level: int, addr: int, entry: int) -> int:
             spend()
             outs.extend((visit, level & U64_MAX, addr, entry))
             return 0
 
+        def record_and_act(walk: Walk, visit: int) -> int:
+            nonlocal visits
+            record(visit, walk.level, walk.addr, walk.old)
+            visits += 1
+            return 0 if nth and nth != visits else self._act(action, walk.level, walk.pa)
+
+        if action:
+            return self.stage2.visit(ipa, size, flags, record_and_act)
         return self.stage2.walk(ipa, size, flags, record)
 
     def op_destroy(self) -> int:
@@ -490,6 +595,15 @@ class _World:
         ret, pa = self.stage2.locate(ipa, level)
         return ret or self._plant(pa, level, pte)
 
+    def op_race(self, nth: int, pte: int) -> int:
+        self.race = nth, pte
+        # As an attribute, so that programs without a race have no price to pay at each store.
+        if nth:
+            self.__dict__["pte_store"] = self._raced_store
+        else:
+            self.__dict__.pop("pte_store", None)
+        return 0
+
     def op_link(self, ipa: int, table: int) -> int:
         if table not in self.unlinked:
             return -errno.EBADF
@@ -528,6 +642,27 @@ class _World:
         return self.cache.topup(self.pool, mc - 1) if mc else 0
 
     # What others do to the table.
+
+    def _raced_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
+        """In the place of `pte_store`: somebody is faster than the n-th compare-and-exchange."""
+        _World.pte_store(self, pa, level, old, new, kind)
+        if kind != "cmpxchg":
+            return
+        nth, pte = self.race
+        if nth > 1:
+            self.race = nth - 1, pte
+            return
+        self.op_race(0, 0)
+        self._plant(pa, level, pte)
+
+    def _act(self, action: int, level: int, pa: int) -> int:
+        """What a visitor does, standing on the entry of that level for addr; and what it returns."""
+        name = VISITORS[action]
+        if name in _VISITOR_ERRORS:
+            return -_VISITOR_ERRORS[name]
+        if name != "table" or level != LAST_LEVEL:
+            self._plant(pa, level, _VISITOR_ENTRIES[name])
+        return 0
 
     def _plant(self, pa: int, level: int, new: int) -> int:
         """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
@@ -629,13 +764,21 @@ class _World:
             raise BudgetSpent
         self.left -= 1
 
-    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
+    @property
+    def dcache_clean_inval_poc(self) -> CacheMaintenance | None:
+        return self._dcache if self._cmos in _WITH_DCACHE else None
+
+    @property
+    def icache_inval_pou(self) -> CacheMaintenance | None:
+        return self._icache if self._cmos in _WITH_ICACHE else None
+
+    def _dcache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((DCACHE, pa, size))
 
-    def icache_inval_pou(self, pa: int, size: int) -> None:
+    def _icache(self, pa: int, size: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
@@ -654,12 +797,13 @@ class _World:
                 self._broken = pa, old
 
     def fill(self, run: LeafRun) -> int:
-        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds."""
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None
+        while a race may come in between."""
         lock = [] if run.lock is None else [STORES[run.lock], 0, LOCKED]
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
         spent_each = 2 + bool(lock) + 2 * len(maintenance)  # a maintenance is announced by `follow`
         count = min(run.length, self.left // spent_each)
-        if not count or not self.pool.page_count(run.pa):
+        if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
             return 0
         self.left -= count * spent_each
         self.pool.get_page(run.pa, count)
@@ -678,6 +822,7 @@ class _World:
             at = len(lock) + EVENT_WORDS * index + 1
             events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
         self._event_pieces += (array("Q", self._events), events)
+        self._kinds.update(self._events[::EVENT_WORDS], leaf[::EVENT_WORDS])
         self._events.clear()
         self._levels |= 2 << run.level
         if run.level < LAST_LEVEL:
@@ -712,9 +857,16 @@ class _World:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((kind, a, b & U64_MAX))
-        pieces = self._kept.get((kind, a, b))
+        if self._calls is None:
+            return
+        flushes = self._flushes
+        pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
-            pieces = self._kept[kind, a, b] = _pieces(self._instructions(kind, a, b))
+            pieces = flushes.keep(kind, a, b)
+            if (kind, b) not in flushes.told:
+                flushes.told.add((kind, b))
+                events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
+                self.fresh_calls.append((len(self.returns), events))
         for words, where in pieces:
             if len(words) > EVENT_WORDS * self.left:
                 self._events.extend(words[: EVENT_WORDS * self.left])
@@ -725,33 +877,26 @@ class _World:
             if where is not None:
                 self.warn(where)
 
-    def _instructions(self, kind: int, a: int, b: int) -> Iterator[Instruction]:
-        tlb = self._maintenance(self._features, self._geometry, self._context())
-        functions: dict[int, Callable[..., Iterator[Instruction]]] = {
-            TLBI_VMID: tlb.flush_vmid,
-            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
-            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
-            TLBI_VMID_RANGE: tlb.flush_vmid_range,
-            FLUSH_CPU_CONTEXT: tlb.flush_cpu_context,
-            FLUSH_VM_CONTEXT: tlb.flush_vm_context,
-        }
-        return functions[kind](a, b) if kind in _CALLS_WITH_ARGS else functions[kind]()
-
-    def _context(self) -> Context:
+    def _context(self, root: int) -> Context:
         machine = self.program.machine
         mode, running, vmid, features = machine["kvm_mode"], machine["vcpu"], machine["vmid"], self._features
-        mmu = Mmu(self.vtcr, vttbr(self._root, vmid, features))
+        mmu = Mmu(self.vtcr, vttbr(root, vmid, features))
         foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
         host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(mode)
         return Context(mmu, mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(running, foreign), host)
 
     def _load_root(self, root: int) -> None:
         """TLB functions find the table that init made last, even after it was destroyed."""
-        self._root = root
+        if self._calls is None:
+            return
         values = self.program.machine.values
-        self._kept = self._calls.setdefault((root, *[values[index] for index in _CONTEXT_KNOBS]), {})
-        if len(self._kept) > _KEPT_CALLS:
-            self._kept.clear()
+        key = (root, *[values[index] for index in _CONTEXT_KNOBS])
+        flushes = self._calls.get(key)
+        if flushes is None or len(flushes.kept) > _KEPT_CALLS:
+            flushes = self._calls[key] = _Flushes(
+                self._maintenance(self._features, self._geometry, self._context(root))
+            )
+        self._flushes = flushes
 
     def dsb(self, domain: str) -> None:
         self._spend()

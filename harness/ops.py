@@ -43,6 +43,7 @@ class Kind(enum.Enum):
     PTE = "page-table entry"
     NTH = "which one, counted from 1"
     PLANTED = "what an entry becomes"
+    VISITOR = "what a walk's visitor does"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -78,6 +79,12 @@ PLANTED_NAMES: Final[Mapping[str, int]] = {"locked": 1 << 10, "table": 0b11}
 table. What reads as a table must not say where that is: it is always a fresh page of the pool. At level 3 the same
 bits are a page, at any address."""
 
+VISITORS: Final = ("look", "clear", "lock", "table", "eagain", "enomem", "einval", "e2big")
+"""What a walk's visitor does besides recording: nothing, write the entry (as `plant` does), or return an error. A value
+of Kind.VISITOR is the index of one of them in its lowest VISITOR_BITS bits; above these, the number of the visit that
+it is done at, from 1; 0 is every visit."""
+VISITOR_BITS: Final = 3
+
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
     Kind.PROT: PROT_BITS,
     Kind.MAP_FLAGS: MAP_FLAG_BITS,
@@ -95,6 +102,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.UNLINKED: MAX_UNLINKED - 1,
     Kind.SWITCH: 1,
     Kind.NTH: 0xFFF,
+    Kind.VISITOR: 0x7FFF,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -175,8 +183,8 @@ OPS: Final = (
     OpDef(
         6,
         "walk",
-        (_IPA, _SIZE, Arg("flags", Kind.VISIT_FLAGS)),
-        "walk the range, recording each visit",
+        (_IPA, _SIZE, Arg("flags", Kind.VISIT_FLAGS), Arg("visitor", Kind.VISITOR, default=0)),
+        "walk the range, recording each visit; at one of them, or at all, the visitor does something",
         weight=18,
         outs=("visit", "level", "ipa", "pte"),
         repeats=True,
@@ -253,9 +261,16 @@ OPS: Final = (
     ),
     OpDef(21, "flush_cpu_context", (), "invalidate this CPU's TLB and instruction cache for the VMID", weight=1),
     OpDef(22, "flush_vm_context", (), "invalidate the TLB for all VMIDs, as when they run out", weight=1),
-    OpDef(23, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
-        24, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+        23,
+        "race",
+        (Arg("nth", Kind.NTH), Arg("pte", Kind.PLANTED)),
+        "before the n-th cmpxchg from here on, in whatever op that is, the entry becomes pte; 0 takes it back",
+        weight=3,
+    ),
+    OpDef(24, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        25, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
     ),
 )
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from harness.errors import BadInput
 from harness.machine import KNOBS_BY_NAME, Machine
-from harness.ops import FLAG_NAMES, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, Arg, Kind, Op
+from harness.ops import FLAG_NAMES, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, VISITOR_BITS, VISITORS, Arg, Kind, Op
 from harness.program import MAX_OPS, Program
 
 FORMAT_VERSION: Final = 1
@@ -132,6 +132,9 @@ def format_value(kind: Kind, value: int) -> str:
         return str(value)
     if kind is Kind.SWITCH:
         return _SWITCH[value]
+    if kind is Kind.VISITOR:
+        nth = value >> VISITOR_BITS
+        return VISITORS[value & (1 << VISITOR_BITS) - 1] + (f"@{nth}" if nth else "")
     if kind is Kind.PLANTED and value in _PLANTED_BY_VALUE:
         return _PLANTED_BY_VALUE[value]
     return format_size(value) if kind in (Kind.SIZE, Kind.PAGEWISE_SIZE) else f"{value:#x}"
@@ -299,6 +302,8 @@ class _Parser:
             return self._flags(arg.kind, token)
         if arg.kind is Kind.SWITCH:
             return self._named(arg.name, _SWITCH, token)
+        if arg.kind is Kind.VISITOR:
+            return self._visitor(arg, token)
         if arg.kind is Kind.SPLIT_CACHE and token.text == "none":
             raise self._error(token.column, "expected pages: without a cache, Linux would read NULL")
         if arg.kind is Kind.CACHE:
@@ -308,6 +313,18 @@ class _Parser:
         else:
             value = self._number(token)
         if not arg.allows(value):
+            raise self._error(token.column, f"`{token.text}` is out of range for {arg.name}")
+        return value
+
+    def _visitor(self, arg: Arg, token: _Token) -> int:
+        name, at, nth = token.text.partition("@")
+        if name not in VISITORS:
+            raise self._error(
+                token.column, f"expected {_one_of(VISITORS)}, and at which visit (@1), got `{token.text}`"
+            )
+        number = self._number(_Token(nth, token.column + len(name) + 1)) if at else 0
+        value = number << VISITOR_BITS | VISITORS.index(name)
+        if not arg.allows(value) or (at and not number):
             raise self._error(token.column, f"`{token.text}` is out of range for {arg.name}")
         return value
 

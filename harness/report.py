@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.compare import describe_visit
-from harness.event_text import aligned_events, event_lines
+from harness.event_text import aligned_events, event_lines, instruction_text
 from harness.events import events_of
 from harness.judge import Verdict
 from harness.observation import Observation, Record, describe_return
@@ -27,6 +27,10 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         width = max(map(len, names))
         lines.append(f"    {names[0]:<{width}}  {verdict.difference.left}")
         lines.append(f"    {names[1]:<{width}}  {verdict.difference.right}")
+    if verdict.problem is not None:
+        call = verdict.problem.call
+        lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
+        lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
     if verdict.died is not None:
         lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]

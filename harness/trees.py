@@ -13,7 +13,7 @@ from harness.granule import LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import Observation
 from pgtable import Geometry
-from pgtable.pte import AddressFormat, describe
+from pgtable.pte import AddressFormat, address_format, describe
 from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
@@ -25,7 +25,7 @@ def describe_entry(entry: int, level: int, fwb: bool, machine: Machine = DEFAULT
 
 
 def _format(machine: Machine) -> AddressFormat:
-    return AddressFormat(machine.granule.shift, bool(machine["lpa2"]))
+    return address_format(machine.granule.shift, bool(machine["lpa2"]))
 
 
 def tree(observation: Observation, fwb: bool) -> list[str]:

@@ -50,11 +50,12 @@ class AttributeChanger:
         new = old & ~self._clear | self._set
         if new == old:
             return 0
-        if pte.is_executable(new) and not pte.is_executable(old):
+        executable = pte.is_executable(new) and not pte.is_executable(old)
+        if executable and (invalidate := self._mm_ops.icache_inval_pou):
             # Before the guest can fetch from the page, not after.
             phys = self._address.to_phys(new)
             self._mm_ops.follow(phys)
-            self._mm_ops.icache_inval_pou(phys, walk.size)
+            invalidate(phys, walk.size)
         return 0 if self._entry.try_set(walk, new) else -EAGAIN
 
 
@@ -91,8 +92,8 @@ class Flusher:
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF; always 0. A block is flushed whole."""
-        if pte.is_cacheable(walk.old, fwb=False):
+        if pte.is_cacheable(walk.old, fwb=False) and (clean := self._mm_ops.dcache_clean_inval_poc):
             phys = self._address.to_phys(walk.old)
             self._mm_ops.follow(phys)
-            self._mm_ops.dcache_clean_inval_poc(phys, walk.size)
+            clean(phys, walk.size)
         return 0

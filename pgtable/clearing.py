@@ -61,7 +61,8 @@ class ClearingMapper(Mapper):
                 return -EAGAIN
             self._clear(walk)
         # An invalid entry looks executable: the first page of memory is maintained for it.
-        for maintain in (self._mm_ops.icache_inval_pou,) if phys is None else self._cache_maintenance:
+        invalidate = self._mm_ops.icache_inval_pou
+        for maintain in self._cache_maintenance if phys is not None else (invalidate,) if invalidate else ():
             self._mm_ops.follow(phys or 0)
             maintain(phys or 0, walk.size)
         self._write(walk, new)

@@ -9,8 +9,8 @@ class Features:
 
     fwb: FEAT_S2FWB. Stage 2 forces memory types: other MEMATTR values, no cache cleaning on unmap.
     tlb_range: FEAT_TLBIRANGE. TLB invalidation by range of pages.
-    hw_af: hardware sets the access flag (VTCR_EL2.HA); False on a CPU with the workaround
-        ARM64_WORKAROUND_AMPERE_AC03_CPU_38.
+    hw_af: hardware may set the access flag (CONFIG_ARM64_HW_AFDBM; VTCR_EL2.HA, which a CPU without it ignores).
+    ac03_cpu_38: a CPU on which it must not (ARM64_WORKAROUND_AMPERE_AC03_CPU_38).
     ttl: FEAT_TTL. TLB invalidation by address may hint the entry's level.
     cnp: FEAT_TTCNP. VTTBR_EL2 may say that all CPUs share the tables.
     repeat_tlbi: a CPU that completes a TLB invalidation only when another follows (ARM64_WORKAROUND_REPEAT_TLBI).
@@ -24,6 +24,7 @@ class Features:
     fwb: bool = True
     tlb_range: bool = True
     hw_af: bool = True
+    ac03_cpu_38: bool = False
     ttl: bool = True
     cnp: bool = True
     repeat_tlbi: bool = False

@@ -1,6 +1,5 @@
 """The visitor that maps memory and records owners: the two differ only in what a leaf becomes."""
 
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 from pgtable import pte
@@ -76,12 +75,10 @@ class Mapper:
         # is what makes memory and instruction fetches agree before the guest can reach a page.
         self._page = page = pte.leaf_pte(0, attrs, LAST_LEVEL)
         self._block = pte.leaf_pte(0, attrs, geometry.min_block_level)
-        self._cleans, self._invalidates = pte.is_cacheable(page, fwb), pte.is_executable(page)
-        self._cache_maintenance: list[Callable[[int, int], None]] = []
-        if self._cleans:
-            self._cache_maintenance.append(mm_ops.dcache_clean_inval_poc)
-        if self._invalidates:
-            self._cache_maintenance.append(mm_ops.icache_inval_pou)
+        clean = mm_ops.dcache_clean_inval_poc if pte.is_cacheable(page, fwb) else None
+        invalidate = mm_ops.icache_inval_pou if pte.is_executable(page) else None
+        self._cleans, self._invalidates = clean is not None, invalidate is not None
+        self._cache_maintenance = [act for act in (clean, invalidate) if act is not None]
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF and TABLE_PRE; anything else is -EINVAL."""

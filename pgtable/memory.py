@@ -13,6 +13,10 @@ POISON: Final = 0x5B
 Complain = Callable[[str, int], None]
 
 
+CacheMaintenance = Callable[[int, int], None]
+"""Called with a physical address and a size in bytes."""
+
+
 class WildAccess(Exception):
     """A pointer led outside the pool. `pa` is where to."""
 
@@ -66,11 +70,13 @@ class MmOps(Protocol):
     def page_count(self, pa: int) -> int:
         """The references to a page."""
 
-    def dcache_clean_inval_poc(self, pa: int, size: int) -> None:
-        """Clean and invalidate the data cache to the Point of Coherency."""
+    @property
+    def dcache_clean_inval_poc(self) -> "CacheMaintenance | None":
+        """Clean and invalidate the data cache to the Point of Coherency; None where there is no need to."""
 
-    def icache_inval_pou(self, pa: int, size: int) -> None:
-        """Invalidate the instruction cache to the Point of Unification."""
+    @property
+    def icache_inval_pou(self) -> "CacheMaintenance | None":
+        """Invalidate the instruction cache to the Point of Unification; None where there is no need to."""
 
     def follow(self, pa: int) -> None:
         """The kernel converts the address in an entry (phys_to_virt). Nothing happens, but it is announced: a walk

@@ -142,7 +142,9 @@ class _OwnershipMapper(Mapper):
             return self._put(walk, self._owner, None)
         new = self._format.to_pte(phys) | (self._page if walk.level == LAST_LEVEL else self._block)
         # An entry of PROT_NONE is all that a leaf is, but for being valid.
-        return self._put(walk, new & ~pte.VALID, None) if self.records else self._put(walk, new, phys)
+        return (
+            self._put(walk, new & ~pte.VALID, None) if self.records else self._put(walk, new, self._format.to_phys(new))
+        )
 
     def _phys_at(self, walk: Walk) -> int:
         """Of the leaf to come, real or not."""

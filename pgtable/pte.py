@@ -5,6 +5,7 @@ in invalid ones is its own (kvm_pgtable.h). MEMATTR values are memory.h's MT_S2_
 """
 
 import enum
+import functools
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -110,7 +111,13 @@ class AddressFormat:
         return phys & self.in_place | phys >> self._up & self._high
 
 
-FORMAT_4K: Final = AddressFormat(12)
+@functools.cache
+def address_format(page_shift: int, lpa2: bool = False) -> AddressFormat:
+    """The format of that granule; one object each."""
+    return AddressFormat(page_shift, lpa2)
+
+
+FORMAT_4K: Final = address_format(12)
 """4K pages without LPA2."""
 
 

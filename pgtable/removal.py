@@ -66,10 +66,10 @@ class Unmapper:
             self._hooks.tlbi_vmid_ipa(walk.addr, walk.level)
         self._mm_ops.put_page(walk.pa)
         # Without FWB the guest may have used the page uncached, and left stale lines behind.
-        if not self._fwb and pte.is_cacheable(old, fwb=False):
+        if not self._fwb and pte.is_cacheable(old, fwb=False) and (clean := self._mm_ops.dcache_clean_inval_poc):
             phys = self._address.to_phys(old)
             self._mm_ops.follow(phys)
-            self._mm_ops.dcache_clean_inval_poc(phys, walk.size)
+            clean(phys, walk.size)
 
 
 class Releaser:

@@ -20,6 +20,7 @@ from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, phys_bits, start_level_of
 from pgtable.walker import (
     HANDLE_FAULT,
+    KEEPS_TABLES,
     LEAF,
     SHARED,
     SKIP_BBM_TLBI,
@@ -116,7 +117,7 @@ class Stage2:
         self._version = version
         self._geometry = geometry
         self._lpa2 = features.lpa2
-        self._address = address = pte.AddressFormat(geometry.page_shift, features.lpa2)
+        self._address = address = pte.address_format(geometry.page_shift, features.lpa2)
         self._phys_end = 1 << phys_bits(features, geometry)
         self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)
@@ -354,8 +355,14 @@ class Stage2:
         flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
         that the call is for.
         """
+        return self.visit(addr, size, flags, lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0)
+
+    def visit(self, addr: int, size: int, flags: int, visitor: Visitor) -> int:
+        """The same with a visitor of Linux's kind, which is given the walk and may change the entry."""
         self._check_flags(flags)
-        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0, flags, addr, size)
+        if not self._version.rereads_tables:
+            flags |= KEEPS_TABLES
+        return self._run(visitor, flags, addr, size)
 
     def destroy(self) -> None:
         """Free everything. No TLB is invalidated: the hardware must not use the table any more.
@@ -459,7 +466,7 @@ class Stage2:
         return walk.run(self.root, self.ia_bits, self.start_level)
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
-        flags = flags & self._walk_flags | self._implied_flags
+        flags = flags & (self._walk_flags | KEEPS_TABLES) | self._implied_flags
         return Walk(
             self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
         )

@@ -86,12 +86,26 @@ class Context:
     host: Mmu | None = None
 
 
+class Issue(NamedTuple):
+    """What a TLB function issues. `before` and `after` are the same for every call of it in a context, and the same
+    objects."""
+
+    before: tuple[Instruction, ...]
+    own: tuple[Instruction, ...]
+    after: tuple[Instruction, ...]
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """All, in order."""
+        return self.before + self.own + self.after
+
+
 class TlbMaintenance:
-    """What each of KVM's TLB functions issues, in order."""
+    """What each of KVM's TLB functions issues."""
 
     highest_hint: ClassVar = 0
     """The highest level that TTL tells; 3 is the lowest."""
-    __slots__ = ("_context", "_geometry", "_lpa2", "_ranges", "_repeat", "_ttl")
+    __slots__ = ("_by_ipa", "_by_ipa_nsh", "_context", "_geometry", "_lpa2", "_ranges", "_repeat", "_ttl", "_whole")
 
     def __init__(self, features: Features, geometry: Geometry, context: Context) -> None:
         self._context = context
@@ -100,53 +114,44 @@ class TlbMaintenance:
         self._ranges = features.tlb_range
         self._repeat = features.repeat_tlbi
         self._lpa2 = features.lpa2
+        nsh, leave = Instruction("dsb", "nsh"), tuple(self._leave())
+        self._whole = tuple(self._enter("ish")), (*self._synchronise(), ISB, *leave)
+        self._by_ipa = self._whole[0], (*self._stage_1_everywhere(), *leave)
+        self._by_ipa_nsh = tuple(self._enter("nsh")), (nsh, Instruction("tlbi", "vmalle1"), nsh, ISB, *leave)
 
-    def flush_vmid(self) -> Iterator[Instruction]:
+    def flush_vmid(self) -> Issue:
         """__kvm_tlb_flush_vmid: both stages of everything."""
-        yield from self._enter("ish")
-        yield Instruction("tlbi", "vmalls12e1is")
-        yield from self._synchronise()
-        yield ISB
-        yield from self._leave()
+        before, after = self._whole
+        return Issue(before, (Instruction("tlbi", "vmalls12e1is"),), after)
 
-    def flush_vmid_ipa(self, ipa: int, level: int) -> Iterator[Instruction]:
+    def flush_vmid_ipa(self, ipa: int, level: int) -> Issue:
         """__kvm_tlb_flush_vmid_ipa: the entry of this level for ipa, everywhere."""
-        yield from self._enter("ish")
-        yield Instruction("tlbi", "ipas2e1is", self._hinted(ipa >> ADDRESS_SHIFT, level))
-        yield from self._stage_1_everywhere()
-        yield from self._leave()
+        before, after = self._by_ipa
+        return Issue(before, (Instruction("tlbi", "ipas2e1is", self._hinted(ipa >> ADDRESS_SHIFT, level)),), after)
 
-    def flush_vmid_ipa_nsh(self, ipa: int, level: int) -> Iterator[Instruction]:
+    def flush_vmid_ipa_nsh(self, ipa: int, level: int) -> Issue:
         """__kvm_tlb_flush_vmid_ipa_nsh: the same on this CPU only."""
-        nsh = Instruction("dsb", "nsh")
-        yield from self._enter("nsh")
-        yield Instruction("tlbi", "ipas2e1", self._hinted(ipa >> ADDRESS_SHIFT, level))
-        yield from (nsh, Instruction("tlbi", "vmalle1"), nsh, ISB)
-        yield from self._leave()
+        before, after = self._by_ipa_nsh
+        return Issue(before, (Instruction("tlbi", "ipas2e1", self._hinted(ipa >> ADDRESS_SHIFT, level)),), after)
 
-    def flush_vmid_range(self, start: int, pages: int) -> Iterator[Instruction]:
+    def flush_vmid_range(self, start: int, pages: int) -> Issue:
         """__kvm_tlb_flush_vmid_range: pages 1..2^21 (what four instructions can say), of whatever level."""
-        yield from self._enter("ish")
-        yield from self._range(start & -self._geometry.page_size, pages)
-        yield from self._stage_1_everywhere()
-        yield from self._leave()
+        before, after = self._by_ipa
+        return Issue(before, tuple(self._range(start & -self._geometry.page_size, pages)), after)
 
-    def flush_cpu_context(self) -> Iterator[Instruction]:
+    def flush_cpu_context(self) -> Issue:
         """__kvm_flush_cpu_context: stage 1 and the instruction cache of this CPU, for another vCPU is to run.
 
         No table has changed, so a VHE kernel waits for no store.
         """
-        yield from self._enter("ish", changed=False)
-        yield from (Instruction("tlbi", "vmalle1"), Instruction("ic", "iallu"), Instruction("dsb", "nsh"), ISB)
-        yield from self._leave()
+        own = (Instruction("tlbi", "vmalle1"), Instruction("ic", "iallu"), Instruction("dsb", "nsh"), ISB)
+        return Issue(tuple(self._enter("ish", changed=False)), own, tuple(self._leave()))
 
-    def flush_vm_context(self) -> Iterator[Instruction]:
+    def flush_vm_context(self) -> Issue:
         """__kvm_flush_vm_context: every VMID, so that none needs to be switched to."""
-        yield self._stores_waited_for("ish")
-        yield Instruction("tlbi", "alle1is")
-        yield from self._synchronise()
-        if self._context.vhe:
-            yield ISB
+        before = (self._stores_waited_for("ish"),)
+        after = (*self._synchronise(), *((ISB,) if self._context.vhe else ()))
+        return Issue(before, (Instruction("tlbi", "alle1is"),), after)
 
     def _enter(self, domain: str, changed: bool = True) -> Iterator[Instruction]:
         """See to it that stores to a changed table are visible, then be in the MMU's context."""

@@ -27,6 +27,8 @@ class LinuxVersion:
     prots: the bits of enum kvm_pgtable_prot. Others are ignored.
     walk_flags: those of enum kvm_pgtable_walk_flags. A version without HANDLE_FAULT ends its walks
         with any error of a visitor; one without SHARED has no need to compare and exchange.
+    rereads_tables: whether a walk reads an entry again after its TABLE_PRE visit, as after that of a
+        leaf. Otherwise it goes into the table as it was, and shows the entry afterwards as it then is.
     max_owner_id: the highest owner id that `set_owner` accepts (KVM_MAX_OWNER_ID, kvm_pgtable.h).
     range_tlbi: whether the code invalidates by range where the CPU can; only then does unmap put
         off the invalidation of leaves until its walk is over.
@@ -49,6 +51,7 @@ class LinuxVersion:
     lpa2: bool
     prots: Prot
     walk_flags: WalkFlags
+    rereads_tables: bool
     max_owner_id: int
     range_tlbi: bool
     locks_entries: bool
@@ -72,6 +75,7 @@ LINUX_6_1: Final = LinuxVersion(
     lpa2=False,
     prots=~Prot.NORMAL_NC,
     walk_flags=WalkFlags.LEAF | WalkFlags.TABLE_PRE | WalkFlags.TABLE_POST,
+    rereads_tables=False,
     max_owner_id=1,
     range_tlbi=False,
     locks_entries=False,
@@ -90,6 +94,7 @@ LINUX_6_12: Final = LinuxVersion(
     lpa2=True,
     prots=~Prot(0),
     walk_flags=~WalkFlags(0),
+    rereads_tables=True,
     max_owner_id=1,
     range_tlbi=True,
     locks_entries=True,

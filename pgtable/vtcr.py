@@ -35,7 +35,7 @@ _ANY_CPU: Final = Features()
 
 def phys_bits(features: Features, geometry: Geometry) -> int:
     """Bits of physical address that the code reckons with, whatever the CPU has: 48 or 52 (kvm_get_parange_max)."""
-    return 52 if features.lpa2 or (features.pa_bits_52 and geometry == GRANULE_64K) else 48
+    return 52 if features.lpa2 or (features.pa_bits_52 and geometry.page_shift == GRANULE_64K.page_shift) else 48
 
 
 def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:
@@ -51,7 +51,7 @@ def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = G
     parange = min(features.parange, _PARANGE[phys_bits(features, geometry)])
     vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - ia_bits
     vtcr |= _sl0_base(geometry) - geometry.start_level(ia_bits) << SL0_SHIFT
-    if features.hw_af:
+    if features.hw_af and not features.ac03_cpu_38:
         vtcr |= HA
     if features.lpa2:
         vtcr |= DS
@@ -72,4 +72,4 @@ def start_level_of(vtcr: int, geometry: Geometry) -> int:
 
 def _sl0_base(geometry: Geometry) -> int:
     # SL0 counts up from the lowest level that the granule can start at.
-    return 2 if geometry == GRANULE_4K else 3
+    return 2 if geometry.page_shift == GRANULE_4K.page_shift else 3

@@ -28,9 +28,11 @@ from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
-FLAVOURS: Final = ("plain", "ubsan", "lines")
-"""How the hosted files are compiled: as they are, with UBSan, whose reports become WARN-class events, or with clang's
-source-based counters, which `reference/lines.py` reads."""
+CALLS: Final = "calls"
+FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
+"""How the hosted files are compiled: as they are; with UBSan, whose reports become WARN-class events; with clang's
+source-based counters, which `reference/lines.py` reads; or without the tree's TLB maintenance, so that its functions
+are known by their calls alone."""
 
 _OURS: Final = Path(__file__).parent / "kernel"
 _SHIM: Final = Path(__file__).parent / "shim"
@@ -73,6 +75,15 @@ _TLB_FUNCTIONS: Final = (
 )
 """What both files define."""
 
+_TLB_SHIM: Final = ("tlb.c", "context.c")
+"""Files that only TLB maintenance needs."""
+
+_MISSING: Final = re.compile(
+    r"(?:undefined symbol: |undeclared (?:identifier|function) '|unknown type name '|no member named '"
+    r"|has no number here: ')([^'\s]+(?: [^'\s]+)?)"
+)
+"""What a compiler or linker says that there is not."""
+
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
     "-O2",
@@ -114,6 +125,7 @@ _FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (),
     "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
     "lines": _LINES_FLAGS,
+    CALLS: (),
 }
 
 
@@ -202,7 +214,8 @@ class _Build:
         objects = [self._own(name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
         objects.append(self._hosted("pgtable", self.tree.pgtable))
-        objects += [self._tlb(name) for name in _TLB_FILES]
+        if self.flavour != CALLS:
+            objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
         digest = _sha256(elf.read_bytes())
         offer = self.declared.offer
@@ -239,18 +252,27 @@ class _Build:
             *self._tree_flags(),
             *self._inlining(name),
             *(f"-I{path}" for path in (_OURS, self.generated, self.generated_for_tree)),
+            *(("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()),
         )
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
-    def _hosted(self, name: str, source: Path, flags: tuple[str, ...] = _COVERAGE_FLAGS, label: str = "") -> Path:
+    def _hosted(
+        self,
+        name: str,
+        source: Path,
+        flags: tuple[str, ...] = _COVERAGE_FLAGS,
+        label: str = "",
+        failure: Callable[[Path, str], Exception] | None = None,
+    ) -> Path:
         # `-x c`: the user's file may have any name.
         flags = (*self._tree_flags(), *flags, *_FLAVOUR_FLAGS[self.flavour], "-x", "c")
-        return self._object(f"hosted_{name}", source, flags, self._bad_source, is_hosted=True, label=label)
+        return self._object(f"hosted_{name}", source, flags, failure or self._bad_source, is_hosted=True, label=label)
 
     def _tlb(self, name: str) -> Path:
         source, prefix, mode = _TLB_FILES[name]
         renames = (f"-D{function}={prefix}{function}" for function in _TLB_FUNCTIONS)
-        return self._hosted(name, self.tree.root / source, (mode, *renames), f"{source.parent.name}/{source.name}")
+        label = f"{source.parent.name}/{source.name}"
+        return self._hosted(name, self.tree.root / source, (mode, *renames), label, self._misfit)
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -348,12 +370,13 @@ class _Build:
         return BadInput(f"{source} does not compile:\n{message.rstrip()}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
-        symbols = sorted(
-            set(re.findall(r"undefined symbol: (\S+)|undeclared (?:identifier|function) '(\w+)'", message))
-        )
-        missing = ", ".join(first or second for first, second in symbols)
+        missing = ", ".join(sorted(set(_MISSING.findall(message))))
         named = f" (missing: {missing})" if missing else ""
-        return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}")
+        hint = ""
+        is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
+        if is_tlb and self.flavour != CALLS:
+            hint = "\n--flavour calls does without the tree's TLB maintenance, and records the calls of it alone"
+        return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}{hint}")
 
 
 def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:

@@ -30,6 +30,7 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
     "tlb_flush_vmid_range": "kvm_tlb_flush_vmid_range",
     "flush_cpu_context": "__kvm_flush_cpu_context",
     "flush_vm_context": "__kvm_flush_vm_context",
+    "race": "KVM_PGTABLE_WALK_SHARED",
     "link": "kvm_pgtable_stage2_create_unlinked",
 }
 """What carries out an operation, where it is not called kvm_pgtable_stage2_OP."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULE_4K, Granule
+from harness.invalidation import Call
 from harness.machine import DEFAULT_MACHINE
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.offer import Offer
@@ -104,6 +105,9 @@ class Reference:
         `h`ang, `b`abble. Always raises what follows from it."""
         self._begin("M", how.encode())
         self._complete("M")
+
+    def new_calls(self) -> Sequence[Call] | None:
+        return None
 
     def refresh(self) -> None:
         self.link.close()
@@ -241,6 +245,9 @@ class ByGranule:
 
     def observe(self, program: Program) -> Observation:
         return self.of(program.machine.granule).observe(program)
+
+    def new_calls(self) -> Sequence[Call] | None:
+        return None
 
     def refresh(self) -> None:
         for kernel in self._made.values():

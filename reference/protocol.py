@@ -37,7 +37,7 @@ from harness.errors import ToolFailure
 from harness.events import DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
-from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, Arg, OpDef
+from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, VISITOR_BITS, VISITORS, Arg, OpDef
 from harness.program import Program
 from harness.tlbi import OPERATIONS
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
@@ -91,6 +91,8 @@ def generated_header() -> str:
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
+        f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
+        "#define S2FUZZ_VISITORS(X) " + " ".join(f"X({name}, {number})" for number, name in enumerate(VISITORS)),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]

@@ -10,7 +10,8 @@
 struct s2fuzz_machine s2fuzz_machine;
 int s2fuzz_rcu_depth;
 struct op_exit op_exit;
-u64 last_exact_size;
+/* What the last zalloc_pages_exact() was asked for: that is init's. */
+static u64 last_exact_size;
 
 static u64 budget_left;
 
@@ -57,6 +58,8 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	};
 
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
+	if (kind == S2FUZZ_STORE_CMPXCHG)
+		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
 
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */
@@ -131,6 +134,15 @@ void __kvm_flush_vm_context(void)
 {
 	event(event_flush_vm_context, 0, 0);
 	CARRY_OUT(__kvm_flush_vm_context);
+}
+
+u64 root_size(const struct kvm_s2_mmu *mmu)
+{
+#if S2FUZZ_HAS_PGD_SIZE
+	return kvm_pgtable_stage2_pgd_size(mmu->vtcr);
+#else
+	return last_exact_size;
+#endif
 }
 
 static u64 phys_or_no_page(void *addr)
@@ -245,3 +257,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.dcache_clean_inval_poc = dcache_clean_inval_poc,
 	.icache_inval_pou = icache_inval_pou,
 };
+
+void boundary_offer(bool dcache, bool icache)
+{
+	mm_ops.dcache_clean_inval_poc = dcache ? dcache_clean_inval_poc : NULL;
+	mm_ops.icache_inval_pou = icache ? icache_inval_pou : NULL;
+}

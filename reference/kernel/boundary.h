@@ -9,6 +9,9 @@
 #ifndef KVM_PGTABLE_LAST_LEVEL
 #define KVM_PGTABLE_LAST_LEVEL 3
 #endif
+#ifndef KVM_INVALID_PTE_LOCKED
+#define KVM_INVALID_PTE_LOCKED BIT(10)
+#endif
 #if !S2FUZZ_HAS_PHYS_TO_PTE
 static inline kvm_pte_t kvm_phys_to_pte(u64 pa)
 {
@@ -20,8 +23,11 @@ static inline kvm_pte_t kvm_phys_to_pte(u64 pa)
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
-/* What the last zalloc_pages_exact() was asked for: init's is the size of the root. */
-extern u64 last_exact_size;
+/* Bytes of the root that init made last. */
+u64 root_size(const struct kvm_s2_mmu *mmu);
+
+/* Which of the optional callbacks mm_ops has. */
+void boundary_offer(bool dcache, bool icache);
 
 /* Counts against the budget, then records. */
 void event(enum event kind, u64 a, u64 b);
@@ -33,6 +39,8 @@ bool fault_fails_now(void);
 bool fault_is_table(kvm_pte_t pte, s8 level);
 s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **ptep);
 s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
+void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte);
+void fault_before_cmpxchg(kvm_pte_t *ptep);
 void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 
 /* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */

@@ -15,7 +15,7 @@ static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12) &&
 	      IS_ENABLED(CONFIG_ARM64_16K_PAGES) == (S2FUZZ_PAGE_SHIFT == 14) &&
 	      IS_ENABLED(CONFIG_ARM64_64K_PAGES) == (S2FUZZ_PAGE_SHIFT == 16), "granule and configuration agree");
 static_assert(!__builtin_constant_p(IS_ENABLED(CONFIG_ARM64_PA_BITS_52)), "the program's machine says it");
-static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "VTCR_EL2.HA is what the hw_af knob decides");
+static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "hw_af decides about VTCR_EL2.HA");
 static_assert(ARM64_HW_PGTABLE_LEVEL_SHIFT(3) == PAGE_SHIFT, "levels count towards 3");
 static_assert(sizeof(struct kvm_pgtable_mm_ops) == (10 + S2FUZZ_HAS_FREE_UNLINKED_TABLE) * sizeof(void *),
 	      "boundary.c fills in every callback");

@@ -2,7 +2,7 @@
 /* What the tree's TLB maintenance finds on the CPU: the MMU under test, the host's and another guest's, and which vCPU
  * runs, if any. */
 #define S2FUZZ_HOSTED_SIDE
-#include <linux/kvm_host.h>
+#include <asm/kvm_pgtable.h>
 #include <asm/kvm_arm.h>
 #ifndef S2FUZZ_CALLS_ONLY
 #include <asm/kvm_mmu.h>

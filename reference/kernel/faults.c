@@ -8,9 +8,17 @@
 
 static u64 allocs_to_failure; /* counted from the next one; 0: none fails */
 
+/* What somebody else does to an entry before a cmpxchg of it, counted as above. */
+static struct {
+	const struct kvm_pgtable *pgt;
+	u64 nth;
+	kvm_pte_t pte;
+} race;
+
 void faults_reset(void)
 {
 	allocs_to_failure = 0;
+	race.nth = 0;
 }
 
 void fault_fail_alloc(u64 nth)
@@ -84,4 +92,39 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 	}
 	fault_write(ptep, pte);
 	return 0;
+}
+
+void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte)
+{
+	race.pgt = pgt;
+	race.nth = nth;
+	race.pte = pte;
+}
+
+#define NO_LEVEL ((s8)(KVM_PGTABLE_LAST_LEVEL + 1))
+
+/* The level of the entry at `ptep`, which is somewhere below a run of table pages; it is all that a cmpxchg knows. */
+static s8 level_below(const kvm_pte_t *table, u64 entries, s8 level, const kvm_pte_t *ptep)
+{
+	s8 found = NO_LEVEL;
+
+	if (ptep >= table && ptep < table + entries)
+		return level;
+	for (u64 i = 0; i < entries && found == NO_LEVEL; i++)
+		if (fault_is_table(table[i], level) && pool_has(kvm_pte_to_phys(table[i])))
+			found = level_below(pool_to_virt(kvm_pte_to_phys(table[i])), PTRS_PER_PTE, level + 1, ptep);
+	return found;
+}
+
+void fault_before_cmpxchg(kvm_pte_t *ptep)
+{
+	u64 root_entries;
+	s8 level;
+
+	if (!race.nth || --race.nth)
+		return;
+	root_entries = root_size(race.pgt->mmu) / sizeof(*ptep);
+	level = level_below((kvm_pte_t *)race.pgt->pgd, root_entries, race.pgt->start_level, ptep);
+	if (level != NO_LEVEL)
+		fault_plant(ptep, level, race.pte);
 }

@@ -36,15 +36,6 @@ static bool force_unless_rwx(u64 addr, u64 end, enum kvm_pgtable_prot prot)
 /* By the value of the knob `force_pte`. */
 static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, force_unless_rwx };
 
-static u64 root_size(void)
-{
-#if S2FUZZ_HAS_PGD_SIZE
-	return kvm_pgtable_stage2_pgd_size(mmu->vtcr);
-#else
-	return last_exact_size;
-#endif
-}
-
 /* An ID register with another value in one of its fields. */
 static u64 with_field(u64 id, int shift, u64 value)
 {
@@ -72,7 +63,7 @@ static s64 op_init(const struct args_init *args)
 	op_out(mmu->vtcr);
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
-	op_out(root_size() / PAGE_SIZE);
+	op_out(root_size(mmu) / PAGE_SIZE);
 	return 0;
 }
 
@@ -137,31 +128,72 @@ static s64 op_get_leaf(const struct args_get_leaf *args)
 	return 0;
 }
 
-static int record_visit(u64 visit, s64 level, u64 addr, kvm_pte_t pte)
+#define VISITOR(name, number) visitor_##name = number,
+enum visitor_action { S2FUZZ_VISITORS(VISITOR) };
+
+struct visitor {
+	enum visitor_action action;
+	u64 nth, visits;
+};
+
+/* What a walk's visitor does besides recording the visit. */
+static int act(kvm_pte_t *ptep, s8 level, enum visitor_action action)
+{
+	switch (action) {
+	case visitor_clear:
+		fault_plant(ptep, level, 0);
+		break;
+	case visitor_lock:
+		fault_plant(ptep, level, KVM_INVALID_PTE_LOCKED);
+		break;
+	case visitor_table:
+		if (level != KVM_PGTABLE_LAST_LEVEL)
+			fault_plant(ptep, level, 3);
+		break;
+	case visitor_eagain:
+		return -EAGAIN;
+	case visitor_enomem:
+		return -ENOMEM;
+	case visitor_einval:
+		return -EINVAL;
+	case visitor_e2big:
+		return -E2BIG;
+	case visitor_look:
+		break;
+	}
+	return 0;
+}
+
+static int record_visit(struct visitor *visitor, u64 visit, s8 level, u64 addr, kvm_pte_t *ptep, kvm_pte_t pte)
 {
 	boundary();
 	op_out(visit);
 	op_out(level);
 	op_out(addr);
 	op_out(pte);
-	return 0;
+	visitor->visits++;
+	return visitor->nth && visitor->nth != visitor->visits ? 0 : act(ptep, level, visitor->action);
 }
 
 #if S2FUZZ_HAS_VISIT_CTX
-static int visitor(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+static int visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags flag)
 {
-	return record_visit(visit, ctx->level, ctx->addr, ctx->old);
+	return record_visit(ctx->arg, flag, ctx->level, ctx->addr, ctx->ptep, ctx->old);
 }
 #else
-static int visitor(u64 addr, u64 end, u32 level, kvm_pte_t *ptep, enum kvm_pgtable_walk_flags visit, void *const arg)
+static int visit(u64 addr, u64 end, u32 level, kvm_pte_t *ptep, enum kvm_pgtable_walk_flags flag, void *const arg)
 {
-	return record_visit(visit, level, addr, *ptep);
+	return record_visit(arg, flag, level, addr, ptep, *ptep);
 }
 #endif
 
 static s64 op_walk(const struct args_walk *args)
 {
-	struct kvm_pgtable_walker walker = { .cb = visitor, .flags = args->flags };
+	struct visitor visitor = {
+		.action = args->visitor & ((1 << S2FUZZ_VISITOR_BITS) - 1),
+		.nth = args->visitor >> S2FUZZ_VISITOR_BITS,
+	};
+	struct kvm_pgtable_walker walker = { .cb = visit, .flags = args->flags, .arg = &visitor };
 
 	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
 }
@@ -303,6 +335,14 @@ static s64 op_plant(const struct args_plant *args)
 	return fault_locate(&pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
 }
 
+#if S2FUZZ_HAS_race
+static s64 op_race(const struct args_race *args)
+{
+	fault_race(&pgt, args->nth, args->pte);
+	return 0;
+}
+#endif
+
 #if S2FUZZ_HAS_link
 static s64 op_link(const struct args_link *args)
 {
@@ -401,7 +441,7 @@ static void observe_state(void)
 	pool_check_poison();
 	observe_complaints();
 	observe_word(pgt.pgd ? pool_to_phys((void *)pgt.pgd) : NO_PAGE);
-	observe_word(pgt.pgd ? root_size() / PAGE_SIZE : 0);
+	observe_word(pgt.pgd ? root_size(mmu) / PAGE_SIZE : 0);
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);
@@ -426,6 +466,7 @@ static void reset(void)
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
 	s2fuzz_machine.hw_af = config.hw_af;
+	s2fuzz_machine.ac03_cpu_38 = config.ac03_cpu_38;
 	s2fuzz_machine.ttl = config.ttl;
 	s2fuzz_machine.cnp = config.cnp;
 	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
@@ -433,6 +474,7 @@ static void reset(void)
 	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
+	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2);
 	faults_reset();
 }
 

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from typing import Any, Final
 
 from bench.figure import Bench, Figure, endlessly, middle, run_for
+from harness.codec import decode
+from harness.granule import GRANULES
 from harness.judge import Judge
 from harness.machine import KNOBS_BY_NAME, MAX_BUDGET, MAX_POOL_PAGES, Machine
 from harness.model import Model
 from harness.ops import Op
 from harness.program import Program
-from reference.executor import Reference
+from reference.build import build
+from reference.executor import ByGranule, Reference
 
 NAME: Final = "the largest step: growth of the time per execution over growth of what it is for"
 TARGET: Final = 2.0
 SIZES: Final = (1, 5, 20, 100)
 _OPS: Final = 20
 _PROGRAMS: Final = 40
+_INPUTS: Final = 1000
+"""Recorded inputs that are decoded for each granule."""
 
 _IA_BITS: Final = tuple(range(KNOBS_BY_NAME["ia_bits"].low, KNOBS_BY_NAME["ia_bits"].high + 1, 4))
+_PROPORTIONAL: Final = frozenset({"ops", "granule"})
+"""Axes along which an execution may take longer in proportion: more is done, or larger tables are compared."""
 _POOL_PAGES: Final = tuple(pages for pages in (16, 64, 128, 256) if pages <= MAX_POOL_PAGES)
 
 Point = tuple[str, int]
 
 
 def measure(bench: Bench) -> Figure:
-    points = dict(_points(bench.programs))
+    points = dict(_points(bench))
     rates: dict[Point, list[float]] = {point: [] for point in points}
-    with closing(Reference(bench.image, "kernel:6.12")) as kernel:
+    images = ByGranule(
+        lambda granule: Reference(build(bench.image.tree, progress=bench.say, granule=granule), "kernel:6.12"),
+        "kernel:6.12",
+    )
+    with closing(images) as kernel:
         judge = Judge(Model(), kernel)
         for programs in points.values():
             judge.agree(programs[0])  # pools, counters and symbols that are made once
@@ -43,7 +54,7 @@ def measure(bench: Bench) -> Figure:
     curves: dict[str, dict[int, float]] = {}
     for (axis, value), several in rates.items():
         curves.setdefault(axis, {})[value] = middle(several)
-    steps = {axis: _steepest(curve, proportional=axis == "ops") for axis, curve in curves.items()}
+    steps = {axis: _steepest(curve, proportional=axis in _PROPORTIONAL) for axis, curve in curves.items()}
     worst = max(steps, key=lambda axis: steps[axis][0])
     return Figure(
         7,
@@ -55,23 +66,33 @@ def measure(bench: Bench) -> Figure:
             "exec_per_s": {axis: {str(at): rate for at, rate in curve.items()} for axis, curve in curves.items()},
             "in_words": _sentence(curves, steps),
         },
-        f"Judge with both executors on ops of recorded programs, regrouped; ia_bits and pool_pages with {_OPS} ops a "
-        f"program, and the largest budget throughout. {bench.scale.growth_rounds} slices of "
-        f"{bench.scale.growth_slice:g} s per point, in turn. A step of ops: time per execution grows by this factor "
-        "for one of program length; of ia_bits and pool_pages: time per execution grows by this factor.",
+        f"Judge with both executors on ops of recorded programs, regrouped; ia_bits, pool_pages and granule with "
+        f"{_OPS} ops a program, and the largest budget throughout; other granules' ops are what the recorded inputs "
+        f"mean there. {bench.scale.growth_rounds} slices of "
+        f"{bench.scale.growth_slice:g} s per point, in turn. A step of ops or granule: time per execution grows by "
+        "this factor for one of program length or page size; of ia_bits and pool_pages: it grows by this factor.",
         {"curves": curves},
     )
 
 
-def _points(recorded: list[Program]) -> Iterator[tuple[Point, list[Program]]]:
+def _points(bench: Bench) -> Iterator[tuple[Point, list[Program]]]:
     """What is measured: an axis and a place on it, and the programs there."""
-    ops = [op for program in recorded for op in program.ops if op.name not in ("init", "destroy")]
+    ops = _ops(bench.programs)
     for size in SIZES:
         yield ("ops", size), _regrouped(ops, size, Machine.of(budget=MAX_BUDGET))
     for bits in _IA_BITS:
         yield ("ia_bits", bits), _regrouped(ops, _OPS, Machine.of(budget=MAX_BUDGET, ia_bits=bits))
     for pages in _POOL_PAGES:
         yield ("pool_pages", pages), _regrouped(ops, _OPS, Machine.of(budget=MAX_BUDGET, pool_pages=pages))
+    for number, granule in enumerate(GRANULES):
+        inputs = bench.inputs[:: max(1, len(bench.inputs) // _INPUTS)]
+        there = _ops([decode(data, granule) for data in inputs])
+        machine = Machine.of(budget=MAX_BUDGET, granule=number)
+        yield ("granule", granule.page >> 10), _regrouped(there, _OPS, machine)
+
+
+def _ops(programs: Iterable[Program]) -> list[Op]:
+    return [op for program in programs for op in program.ops if op.name not in ("init", "destroy")]
 
 
 def _regrouped(ops: list[Op], size: int, machine: Machine) -> list[Program]:
@@ -98,7 +119,8 @@ def _sentence(curves: dict[str, dict[int, float]], steps: dict[str, Any]) -> str
     ]
     for axis, (factor, before, after) in steps.items():
         if axis != "ops":
-            parts.append(f"along {axis} the steepest step, {before} to {after}, multiplies the time by {factor:.2f}")
+            what = "the time for a page's size" if axis in _PROPORTIONAL else "the time"
+            parts.append(f"along {axis} the steepest step, {before} to {after}, multiplies {what} by {factor:.2f}")
     worst = max(step[0] for step in steps.values())
     parts.append(f"{'no cliff' if worst <= TARGET else 'a cliff'}: the largest step ratio is {worst:.2f}")
     return "; ".join(parts) + "."

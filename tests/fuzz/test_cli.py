@@ -15,6 +15,7 @@ from processes import COMMAND, s2fuzz
 from fuzz import cli
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
+from pgtable import OWNERSHIPS
 from reference.sources import KernelChoice, prepare
 
 PROGRAM = """\
@@ -65,6 +66,8 @@ def test_weigh_compares_any_number_of_sides(program: Path, tmp_path: Path) -> No
         "side",
         "model:6.12",
     ] * 2
+    explained = s2fuzz("weigh", "--help", cwd=tmp_path).stdout
+    assert all(f"{name} " in explained and way.what in explained for name, way in OWNERSHIPS.items())
     for wrong in (("--ways", "none"), ("--ways", "flag", "--sides", "model:6.12"), ("--sides", "model")):
         assert s2fuzz("weigh", program, *wrong, cwd=tmp_path).returncode == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["split.s2"]

@@ -77,7 +77,7 @@ def test_a_corpus_belongs_to_its_dialect(tmp_path: Path) -> None:
     check_codec(tmp_path / "corpus", old)
     (tmp_path / "corpus" / "input").write_bytes(b"\0")
     check_codec(tmp_path / "corpus", old)
-    with pytest.raises(BadInput, match=f"written by codec {CODEC} no-create_unlinked"):
+    with pytest.raises(BadInput, match=f"written by codec {CODEC} 4k no-create_unlinked"):
         check_codec(tmp_path / "corpus", new)
 
 

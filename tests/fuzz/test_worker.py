@@ -74,6 +74,30 @@ def test_what_diverges_does_not_steer(worker: Worker) -> None:
     assert hash(data) in worker.diverging
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4", "map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=1"),
+        ("map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4", "map ipa=0x0 size=2M phys=0x80000000 prot=rw mc=4"),
+        ("map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4", "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=4"),
+        (
+            "map ipa=0x200000 size=2M phys=0x80001000 prot=rw mc=4",
+            "map ipa=0x200000 size=2M phys=0x80001000 prot=r+device mc=4",
+        ),
+    ],
+    ids=["another result", "another level", "another kind of event", "the same in a long run"],
+)
+def test_what_the_sides_do_together_counts(worker: Worker, one: str, other: str) -> None:
+    """Another result, other levels or other events are something new, whatever lines they took."""
+    (joint,) = worker.joint
+    worker.run_one(encode(parse(f"s2 1\n{one}\n")))
+    before = bytes(joint._view)
+    worker.run_one(encode(parse(f"s2 1\n{one}\n")))
+    assert [a > 0 for a in joint._view] == [a > 0 for a in before]
+    worker.run_one(encode(parse(f"s2 1\n{other}\n")))
+    assert [a > 0 for a in joint._view] != [a > 0 for a in before]
+
+
 def test_counters_are_levelled(worker: Worker) -> None:
     """A program that does the same a hundred times looks like one that does it eight times."""
     (kernel,) = worker.coverage

@@ -25,11 +25,11 @@ GAP = "…"
 
 @dataclass(frozen=True)
 class Section:
-    """A quirk: its heading, its text, the name of its program, and the lines that the program is said to print."""
+    """A quirk: its heading, its text, its program, and the lines that the program is said to print."""
 
     title: str
     text: str
-    program: str
+    program: Path
     quoted: tuple[str, ...]
 
 
@@ -37,11 +37,11 @@ def sections() -> Iterator[Section]:
     for part in PAGE.read_text().split("\n### ")[1:]:
         title, _, text = part.partition("\n")
         text = text.partition("\n## ")[0]
-        program = re.search(r"^Program: `(\w+)`$", text, re.MULTILINE)
+        program = re.search(r"^Program: `(?:(\w+)/)?(\w+)`$", text, re.MULTILINE)
         assert program, f"{title}: names no program"
         _, _, shown = text.partition("\nShown as:\n\n")
         quoted = tuple(line[4:] for line in shown.rstrip("\n").splitlines())
-        yield Section(title, text, program[1], quoted)
+        yield Section(title, text, ROOT / "corpora" / (program[1] or "seeds") / f"{program[2]}.s2", quoted)
 
 
 SECTIONS = list(sections())
@@ -63,9 +63,9 @@ def missing(quoted: tuple[str, ...], shown: list[str]) -> str | None:
     return None
 
 
-def shown_by(executor: Executor, name: str) -> list[str]:
+def shown_by(executor: Executor, path: Path) -> list[str]:
     """What `s2fuzz show --events` prints, without indentation and the numbers of ops."""
-    program = read(ROOT / "corpora" / "seeds" / f"{name}.s2")
+    program = read(path)
     text = observation_text(program, executor.observe(program), events=True)
     return [re.sub(r"^ *(\d{1,3} (?=[a-z]))?", "", line) for line in text.splitlines()]
 
@@ -75,7 +75,7 @@ def test_section_has_its_parts(section: Section) -> None:
     for part in ("- Expected: ", "- What happens: ", "- Who should care: "):
         assert section.text.count(part) == 1
     assert len([line for line in section.quoted if line != GAP]) >= 2
-    assert (ROOT / "corpora" / "seeds" / f"{section.program}.s2").is_file()
+    assert section.program.is_file()
 
 
 @each_section

@@ -8,7 +8,7 @@ import pytest
 from observations import observe
 
 from harness.compare import leaked
-from harness.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, Event, events_of
+from harness.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, STORE_KINDS, Event, events_of
 from harness.judge import Judge
 from harness.model import Model
 from harness.observation import Observation
@@ -168,3 +168,117 @@ def test_planting_costs_budget(kernel: Reference) -> None:
         seen = observe(text, budget=budget)
         assert seen.records[-1].ret == (0 if budget == spent else None)
         assert Judge(Model(), kernel).agree(parse(f"s2 1\nbudget = {budget}\n{text}"))
+
+
+SHARED = "map ipa=0x1000 size={size} phys=0x80001000 prot=rw mc=6 flags=shared{more}\n"
+
+
+def shared(size: str = "4K", more: str = "") -> str:
+    return SHARED.format(size=size, more=more)
+
+
+def stores(observation: Observation, record: int = -1) -> list[str]:
+    """Events that concern entries, by name."""
+    return [event.name for event in events_of(observation.records[record].events) if event.kind in STORE_KINDS]
+
+
+def test_a_race_comes_between_the_cmpxchg_and_its_announcement() -> None:
+    seen = observe(f"{MAP}race nth=1 pte=0x0\nmkyoung ipa=0x1000\n")
+    assert stores(seen) == [], "the leaf is young already"
+    seen = observe(f"{MAP}race nth=1 pte=0x0\nrelax_perms ipa=0x1000 prot=rwx\nget_leaf ipa=0x1000\n")
+    assert stores(seen, -2) == ["store_cmpxchg", "planted"]
+    assert returns(seen)[-2:] == [-errno.EAGAIN, 0]
+    assert seen.records[-1].outs == (0, 3)
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_whichever_cmpxchg_is_raced(nth: int, kernel: Reference) -> None:
+    """Two tables and three pages: for each, the loser gives back what it took, and goes on or stops as it was asked."""
+    for more, ret in (("", 0), ("+handle_fault", -errno.EAGAIN)):
+        text = f"race nth={nth} pte=locked\n{shared('12K', more)}"
+        seen = observe(text)
+        assert seen.records[-1].ret == ret
+        assert leaked(seen) == []
+        entries = [entry for page in seen.pages.values() for entry in page.entries if entry]
+        assert entries.count(LOCKED) == 1
+        assert len(entries) == (nth if ret or nth < 3 else 5)
+        assert Judge(Model(), kernel).agree(parse(f"s2 1\n{text}"))
+
+
+def test_a_race_in_a_long_run_of_leaves(kernel: Reference) -> None:
+    """Which the model otherwise writes all at once."""
+    text = f"budget = 10000\nforce_pte = always\nrace nth=40 pte=locked\n{shared('2M')}get_leaf ipa=0x26000\n"
+    assert observe(text).records[-1].outs == (LOCKED, 3)
+    assert Judge(Model(), kernel).agree(parse(f"s2 1\n{text}"))
+
+
+def test_a_raced_table_is_walked_into() -> None:
+    """The walker reads the entry again after its visitor lost."""
+    seen = observe(f"race nth=1 pte=table\n{shared()}get_leaf ipa=0x1000\n")
+    assert returns(seen) == [0, 0, 0]
+    assert seen.records[-1].outs == (LEAF, 3)
+    assert (leaked(seen), seen.frees) == ([], 1)
+
+
+def test_what_would_be_no_table_is_not_raced(kernel: Reference) -> None:
+    text = f"race nth=1 pte=0x80000003\n{shared()}get_leaf ipa=0x1000\n"
+    seen = observe(text)
+    assert (stores(seen, -2).count("planted"), seen.records[-1].outs) == (0, (LEAF, 3))
+    assert Judge(Model(), kernel).agree(parse(f"s2 1\n{text}"))
+    assert observe(f"race nth=3 pte=0x80000003\n{shared()}").records[-1].ret == 0, "at level 3 it is a page"
+
+
+def test_a_race_waits_for_its_cmpxchg_and_comes_once() -> None:
+    seen = observe(f"race nth=1 pte=locked\n{MAP}unmap ipa=0x0 size=2M\n{shared(more='+handle_fault')}{MAP}")
+    assert returns(seen) == [0, 0, 0, -errno.EAGAIN, 0]
+    assert returns(observe(f"race nth=1 pte=locked\nrace nth=0 pte=0x0\n{shared(more='+handle_fault')}")) == [0, 0, 0]
+
+
+def test_the_race_does_not_outlive_its_program(kernel: Reference) -> None:
+    kernel.observe(parse("s2 1\nrace nth=1 pte=locked\n"))
+    assert kernel.observe(parse(f"s2 1\n{shared(more='+handle_fault')}")).records[-1].ret == 0
+
+
+def test_a_race_costs_budget(kernel: Reference) -> None:
+    text = f"race nth=1 pte=table\n{shared()}"
+    spent = next(n for n in range(1, 200) if observe(text, budget=n).records[-1].ret == 0)
+    for budget in range(1, spent):
+        assert Judge(Model(), kernel).agree(parse(f"s2 1\nbudget = {budget}\n{text}"))
+
+
+def walked(flags: str, visitor: str) -> tuple[int | None, int]:
+    """The result and the visits of a walk of four pages, three of which are mapped."""
+    seen = observe(
+        f"map ipa=0x0 size=12K phys=0x0 prot=rw mc=4\nwalk ipa=0x0 size=16K flags={flags} visitor={visitor}\n"
+    )
+    return seen.records[-1].ret, len(seen.records[-1].outs) // 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "visitor", "ret", "visits"),
+    [
+        ("leaf", "einval", -errno.EINVAL, 1),
+        ("leaf", "einval@3", -errno.EINVAL, 3),
+        ("leaf", "einval@5", 0, 4),
+        ("table_post", "enomem@2", -errno.ENOMEM, 2),
+        ("table_pre", "e2big@2", -errno.E2BIG, 2),
+        ("leaf+table_pre+table_post", "eagain", 0, 8),
+        ("leaf+table_pre+table_post+shared", "eagain", 0, 8),
+        ("leaf+handle_fault", "eagain@2", -errno.EAGAIN, 2),
+        ("table_post+handle_fault+shared", "eagain", -errno.EAGAIN, 1),
+        ("leaf", "look@2", 0, 4),
+        ("table_pre+leaf", "clear@1", 0, 1),
+        ("table_pre+leaf", "lock@2", 0, 2),
+        ("table_pre+leaf", "table@1", 0, 2),
+        ("table_pre+leaf", "table@2", 0, 6),
+    ],
+)
+def test_a_visitor_acts(flags: str, visitor: str, ret: int, visits: int) -> None:
+    assert walked(flags, visitor) == (ret, visits)
+
+
+def test_a_visitor_that_installs_tables_is_led_into_them() -> None:
+    seen = observe("walk ipa=0x0 size=8K flags=leaf visitor=table\n")
+    visits = [tuple(seen.records[-1].outs[at + 1 : at + 4]) for at in range(0, len(seen.records[-1].outs), 4)]
+    assert visits == [(1, 0, 0), (2, 0, 0), (3, 0, 0), (3, 0x1000, 0)], "at level 3 there are none to install"
+    assert [page.refcount for page in seen.pages.values()] == [2, 1, 2, 1]

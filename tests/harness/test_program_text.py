@@ -128,6 +128,8 @@ def test_sizes_in_canonical_form(value: int, text: str) -> None:
         (Kind.PLANTED, 3, "table"),
         (Kind.PLANTED, 0x404, "0x404"),
         (Kind.PTE, 0x400, "0x400"),
+        (Kind.VISITOR, 0, "look"),
+        (Kind.VISITOR, 3 | 12 << 3, "table@12"),
     ],
 )
 def test_values_in_canonical_form(kind: Kind, value: int, text: str) -> None:
@@ -150,6 +152,14 @@ MALFORMED = [
     ("s2 1\nmpa ipa=0\n", 2, 1, f"expected an op ({OP_NAMES}), got `mpa`"),
     ("s2 1\ns2 1\n", 2, 1, f"expected an op ({OP_NAMES}), got `s2`"),
     ("s2 1\nplant ipa=0 level=3 pte=x\n", 2, 25, "expected a number (0x…, or decimal, with K, M, G or T), got `x`"),
+    ("s2 1\nwalk ipa=0 size=4K flags=leaf visitor=table@0\n", 2, 39, "`table@0` is out of range for visitor"),
+    ("s2 1\nwalk ipa=0 size=4K flags=leaf visitor=look@4096\n", 2, 39, "`look@4096` is out of range for visitor"),
+    (
+        "s2 1\nwalk ipa=0 size=4K flags=leaf visitor=see@1\n",
+        2,
+        39,
+        "expected look, clear, lock, table, eagain, enomem, einval, e2big, and at which visit (@1), got `see@1`",
+    ),
     ("s2 1\nfail_alloc nth=4096\n", 2, 16, "`4096` is out of range for nth"),
     ("s2 1\nsplit ipa=0 size=4K mc=none\n", 2, 24, "expected pages: without a cache, Linux would read NULL"),
     ("s2 1\nunmap ipa=0x0\n", 2, 14, "expected size=… for unmap"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.tlbi import BY_NAME, OPERATIONS, Invalidation, Target, decode
 from pgtable import GRANULE_4K, Features
 from pgtable.geometry import Geometry
-from pgtable.tlb import Context, Instruction, Mmu, TlbMaintenance
+from pgtable.tlb import Context, Issue, Mmu, TlbMaintenance
 from reference.build import find_toolchain
 
 U64 = (1 << 64) - 1
@@ -83,8 +83,8 @@ def test_any_words_can_be_decoded(number: int, operand: int) -> None:
 # What the model builds, taken apart again
 
 
-def tlbis(instructions: list[Instruction]) -> list[Invalidation]:
-    return [decoded(one.what, one.operand) for one in instructions if one.name == "tlbi"]
+def tlbis(issue: Issue, lpa2: bool = False) -> list[Invalidation]:
+    return [decoded(one.what, one.operand, lpa2) for one in issue.instructions if one.name == "tlbi"]
 
 
 def maintenance(geometry: Geometry, **features: bool) -> TlbMaintenance:
@@ -93,22 +93,24 @@ def maintenance(geometry: Geometry, **features: bool) -> TlbMaintenance:
 
 @given(st.sampled_from(GRANULES), st.integers(0, (1 << 48) - 1), st.integers(-1, 4), st.booleans())
 def test_an_address_and_its_level(geometry: Geometry, ipa: int, level: int, ttl: bool) -> None:
-    first = tlbis(list(maintenance(geometry, ttl=ttl).flush_vmid_ipa(ipa, level)))[0]
+    first = tlbis(maintenance(geometry, ttl=ttl).flush_vmid_ipa(ipa, level))[0]
     assert (first.operation.target, first.start) == (Target.STAGE_2, ipa & ~0xFFF)
     # Without LPA2 there are no leaves above these levels to hint.
     hinted = ttl and geometry.min_block_level - (geometry.page_shift == 16) <= level <= 3
     assert (first.level, first.page_shift) == ((level, geometry.page_shift) if hinted else (None, None))
 
 
-@given(st.sampled_from(GRANULES), st.integers(0, 1 << 36), st.integers(1, 1 << 21), st.booleans())
+@given(st.sampled_from(GRANULES), st.integers(0, 1 << 36), st.integers(1, 1 << 21), st.booleans(), st.booleans())
 def test_a_range_is_covered_page_by_page_and_no_further(
-    geometry: Geometry, first: int, pages: int, tlb_range: bool
+    geometry: Geometry, first: int, pages: int, tlb_range: bool, lpa2: bool
 ) -> None:
     pages = pages if tlb_range else pages & 0x3FF or 1
     size = geometry.page_size
     start = first % (1 << 47 - geometry.page_shift) * size
     at = start
-    for one in tlbis(list(maintenance(geometry, tlb_range=tlb_range).flush_vmid_range(start + 0x123, pages))):
+    for one in tlbis(
+        maintenance(geometry, tlb_range=tlb_range, lpa2=lpa2).flush_vmid_range(start + 0x123, pages), lpa2
+    ):
         if one.operation.target is Target.STAGE_2:
             assert (one.start, one.level, one.flaw) == (at, None, None)
             assert one.page_shift == (geometry.page_shift if one.operation.is_range else None)
@@ -118,5 +120,5 @@ def test_a_range_is_covered_page_by_page_and_no_further(
 
 def test_few_instructions_do_for_any_range() -> None:
     for pages in (1, 2, 63, 64, 65, 2048, (1 << 21) - 1, 1 << 21):
-        issued = tlbis(list(maintenance(GRANULE_4K).flush_vmid_range(0, pages)))
+        issued = tlbis(maintenance(GRANULE_4K).flush_vmid_range(0, pages))
         assert sum(one.start is not None for one in issued) <= 5

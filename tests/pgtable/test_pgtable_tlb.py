@@ -12,7 +12,7 @@ OWN, HOST, FOREIGN = (Mmu(number, vttbr(number << 12, number, Features())) for n
 
 def issued(context: Context, **features: bool) -> list[str]:
     tlb = TlbMaintenance(Features(**features), GRANULE_4K, context)
-    return [_text(one) for one in tlb.flush_vmid_ipa(0x1000, 3)]
+    return [_text(one) for one in tlb.flush_vmid_ipa(0x1000, 3).instructions]
 
 
 def _text(one: Instruction) -> str:
@@ -63,7 +63,7 @@ def test_some_cpus_are_told_twice() -> None:
 
 def test_no_level_is_no_hint() -> None:
     tlb = TlbMaintenance(Features(), GRANULE_4K, Context(OWN, running=OWN))
-    assert Instruction("tlbi", "ipas2e1", 1) in list(tlb.flush_vmid_ipa_nsh(0x1000, TLBI_TTL_UNKNOWN))
+    assert Instruction("tlbi", "ipas2e1", 1) in tlb.flush_vmid_ipa_nsh(0x1000, TLBI_TTL_UNKNOWN).own
 
 
 def test_vmids_have_16_bits() -> None:

@@ -9,7 +9,7 @@ from harness.codec import DEFAULT, Dialect, decode
 from harness.granule import GRANULE_4K
 from harness.machine import MAX_POOL_PAGES, Machine
 from harness.offer import Offer
-from harness.ops import PROT_BITS, U64_MAX, Op
+from harness.ops import MAP_FLAG_BITS, PROT_BITS, U64_MAX, Op
 from harness.program import Program
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
@@ -31,8 +31,14 @@ def owner_op(ipa: int, size: int = PAGE_SIZE, owner: int = 1) -> Op:
     return Op.of("set_owner", ipa=ipa, size=size, mc=5, owner=owner)
 
 
-def walk_op(ipa: int, size: int, flags: int = 7) -> Op:
-    return Op.of("walk", ipa=ipa, size=size, flags=flags)
+def walk_op(ipa: int, size: int, flags: int = 7, visitor: int = 0) -> Op:
+    return Op.of("walk", ipa=ipa, size=size, flags=flags, visitor=visitor)
+
+
+def shared_op(ipa: int) -> Op:
+    """A map that others may race with."""
+    flags = MAP_FLAG_BITS["shared"]
+    return Op.of("map", ipa=ipa, size=PAGE_SIZE, phys=PHYS + ipa, prot=RW, mc=5, flags=flags)
 
 
 def leaf_op(ipa: int) -> Op:
@@ -107,6 +113,10 @@ SPECIAL: Final = {
     "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),
     "allocation fails": Program((Op.of("fail_alloc", nth=2), map_op(0), map_op(0), Op.of("fail_alloc", nth=1), INIT)),
     "tampered with": Program((map_op(0), Op.of("plant", ipa=0, level=3, pte=1 << 10), map_op(0), unmap_op(0, BLOCK))),
+    "raced": Program(
+        (Op.of("race", nth=1, pte=3), shared_op(0), Op.of("race", nth=2, pte=1 << 10), shared_op(1 << 30))
+    ),
+    "visited": Program((walk_op(0, BLOCK, visitor=3), walk_op(0, BLOCK, 17, visitor=4 | 2 << 3))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
 }
 """By what is special about them."""

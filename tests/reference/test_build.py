@@ -11,10 +11,13 @@ import pytest
 from altered_tree import MAP_SIGNATURE, with_changes, with_pgtable
 from elftools.elf.constants import P_FLAGS
 from elftools.elf.elffile import ELFFile
-from sample_programs import ONE_PAGE
+from sample_programs import ONE_PAGE, SPECIAL
 
 from harness.errors import BadInput, ToolFailure
+from harness.events import WARNED, events_of
 from harness.granule import GRANULE_4K, GRANULES, Granule
+from harness.model import Model
+from harness.program import Program
 from reference import build as build_module
 from reference.build import FLAVOURS, Image, build, find_toolchain
 from reference.executor import Reference
@@ -27,8 +30,9 @@ HEADER = "arch/arm64/include/asm/kvm_pgtable.h"
 def user_tree(image: Image, tmp_path: Path) -> Path:
     """A kernel tree that its user may edit: what tests edit is copied, the rest is linked."""
     root = tmp_path / "linux"
-    shutil.copytree(image.tree.root / "arch/arm64/include", root / "arch/arm64/include")
-    for part in ("Makefile", "include", "arch/arm64/kvm", "arch/arm64/tools"):
+    for part in ("arch/arm64/include", "arch/arm64/kvm"):
+        shutil.copytree(image.tree.root / part, root / part)
+    for part in ("Makefile", "include", "arch/arm64/tools"):
         (root / part).symlink_to(image.tree.root / part)
     return root
 
@@ -182,7 +186,7 @@ def test_the_checks_hold(image: Image, scratch_cache: Path, granule: Granule) ->
     ("line", "message"),
     [
         ("#define CONFIG_PHYS_ADDR_T_64BIT 1", "CONFIG_PHYS_ADDR_T_64BIT is missing"),
-        ("#define CONFIG_ARM64_HW_AFDBM 1", "VTCR_EL2.HA is what the hw_af knob decides"),
+        ("#define CONFIG_ARM64_HW_AFDBM 1", "hw_af decides about VTCR_EL2.HA"),
         ("#define CONFIG_ARM64_4K_PAGES 1", "granule and configuration agree"),
         ("#define CONFIG_ARM64_PA_BITS_52_MODULE s2fuzz_switch", "the program's machine says it"),
     ],
@@ -201,6 +205,55 @@ def test_a_missing_option_does_not_compile(
 def test_an_unknown_granule_does_not_compile(image: Image, scratch_cache: Path) -> None:
     with pytest.raises(BadInput, match="there are three granules"):
         compile_checks(image, Granule("32k", 15))
+
+
+TLB = "arch/arm64/kvm/hyp/nvhe/tlb.c"
+MEM_PROTECT = "arch/arm64/kvm/hyp/include/nvhe/mem_protect.h"
+FOREIGN = 2
+"""A value of the knob `vcpu`."""
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "missing"),
+    [
+        (TLB, "\t__tlbi(vmalls12e1is);", "\t__tlbi(vmalls12e1is); s2fuzz_absent(mmu);", "s2fuzz_absent"),
+        (TLB, "\t__tlbi(vmalls12e1is);", "\t__tlbi(vmalls12e9is);", "tlbi vmalls12e9is"),
+        (TLB, "\t__tlbi(vmalls12e1is);", "\twrite_sysreg(0, tpidr_el2);", "msr tpidr_el2"),
+        (TLB, "\t__tlbi(vmalls12e1is);", "\tmmu->vtcr = read_sysreg(vtcr_el2);", "s2fuzz_sysreg_vtcr_el2"),
+        (TLB, "\t__tlbi(vmalls12e1is);", "\tmmu->s2fuzz_new = 0;", "s2fuzz_new"),
+        (MEM_PROTECT, "struct host_mmu {", "struct host_mmu {\ns2fuzz_new_t new;", "s2fuzz_new_t"),
+    ],
+)
+def test_tlb_maintenance_that_does_not_fit(
+    user_tree: Path, scratch_cache: Path, path: str, old: str, new: str, missing: str
+) -> None:
+    """What there is not is named; without the tree's TLB maintenance the rest can be tested all the same."""
+    edit(user_tree / path, old, new)
+    tree = prepare(KernelChoice(str(user_tree)))
+    with pytest.raises(BadInput) as caught:
+        build(tree)
+    assert f"does not fit the test kernel (missing: {missing})" in str(caught.value)
+    assert "--flavour calls" in str(caught.value)
+    image = build(tree, "calls")
+    with closing(Reference(image, "kernel:calls")) as kernel:
+        seen, expected = kernel.observe(ONE_PAGE), Model(calls_only=True).observe(ONE_PAGE)
+    assert seen.words == expected.words
+
+
+def test_calls_alone(image: Image) -> None:
+    """Both sides without what TLB functions do; in all else they are the same as with it."""
+    programs = [Program(one.ops, one.machine.replace("budget", 65536)) for one in SPECIAL.values()]
+    with closing(Reference(build(image.tree, "calls"), "kernel:calls")) as kernel:
+        for program in programs:
+            seen, full = kernel.observe(program), Model().observe(program)
+            assert seen.words == Model(calls_only=True).observe(program).words
+            for mine, theirs in zip(seen.records, full.records, strict=False):
+                if theirs.ret is None:  # the budget lasts longer where instructions do not count
+                    break
+                # An MMU that must not be invalidated for is not known then, either.
+                events = [event for event in events_of(theirs.events) if not event.is_in_call]
+                warns = program.machine["vcpu"] != FOREIGN
+                assert events_of(mine.events) == [one for one in events if one.kind != WARNED or warns]
 
 
 def test_a_callback_that_we_do_not_know(user_tree: Path, scratch_cache: Path) -> None:

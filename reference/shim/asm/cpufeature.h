@@ -13,6 +13,7 @@ struct s2fuzz_machine {
 	bool fwb;
 	bool tlb_range;
 	bool hw_af;
+	bool ac03_cpu_38;
 	bool ttl;
 	bool cnp;
 	bool repeat_tlbi;
@@ -36,7 +37,7 @@ static __always_inline bool cpus_have_final_cap(int cap)
 	case ARM64_HAS_TLB_RANGE:
 		return s2fuzz_machine.tlb_range;
 	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
-		return !s2fuzz_machine.hw_af;
+		return s2fuzz_machine.ac03_cpu_38;
 	case ARM64_HAS_ARMv8_4_TTL:
 		return s2fuzz_machine.ttl;
 	case ARM64_HAS_CNP:

@@ -19,6 +19,11 @@
 #include <asm/hyp_image.h>
 #include <asm/kvm_arm.h>
 
+/* CONFIG_ARM64_HW_AFDBM is a program's choice: without it Linux does not compile the line that sets the bit, which a bit
+ * of no value comes to as well. */
+#undef VTCR_EL2_HA
+#define VTCR_EL2_HA (s2fuzz_machine.hw_af ? 1 << 21 : 0)
+
 typedef u64 kvm_pfn_t;
 typedef u64 gpa_t;
 
