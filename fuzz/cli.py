@@ -214,6 +214,11 @@ def cli() -> None:
     help="Two more sides to compare, written as for --sides. Rotates by worker, or by slices of time where there are "
     "fewer workers. May be repeated.",
 )
+@click.option(
+    "--stage",
+    type=click.Choice(("1", "2")),
+    help="Generate programs for hyp's stage 1 or a guest's stage 2 only.  [default: some for stage 1]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
 @click.option(
     "--granule",
@@ -238,6 +243,7 @@ def smoke(
     guidance: str,
     workers: int,
     also: tuple[str, ...],
+    stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...],
     tiers: frozenset[Tier] | None,
@@ -272,6 +278,7 @@ def smoke(
             guidance=guidance,
             tiers=tiers or ALL_TIERS,
             granule=granule.name,
+            stages=() if stage is None else (int(stage),),
         )
         for granule in granules
         for pair in pairs

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -34,9 +34,12 @@ from harness.program import Program
 
 FRESH_SIZES: Final = (40, 136)
 """Bytes of an input made of random choices: about 5 to 18 ops."""
+_HYP_SHARE: Final = 0.15
+"""Of inputs from nothing, those for stage 1: it has less code than stage 2."""
 _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
+
 
 _RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 _RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -47,9 +50,20 @@ _MEMORY: Final = 0x8000_0000
 """Physical minus intermediate address of the memory of most machines below."""
 
 
-def random_input(choice: Random) -> bytes:
-    """Random choices all the way."""
-    return choice.randbytes(choice.randint(*FRESH_SIZES))
+def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()) -> bytes:
+    """An input from nothing, for one of these stages or any."""
+    stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
+    if not dialect.offer.has("stage"):
+        stage = 2
+    if choice.random() < 0.5:
+        return hyp_life(choice, dialect) if stage == 1 else life(choice, dialect)
+    return random_input(choice, dialect, stage)
+
+
+def random_input(choice: Random, dialect: Dialect = DEFAULT, stage: int = 2) -> bytes:
+    """Random choices all the way, mostly for that stage."""
+    data = choice.randbytes(choice.randint(*FRESH_SIZES))
+    return data if stage == 2 else header_of(Machine.of(stage=1), dialect) + data
 
 
 def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
@@ -62,8 +76,10 @@ def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
 
 def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
-    The machine is the first's."""
+    The machine is the first's. Programs of different stages have nothing to exchange: then the first is changed."""
     parts, other = split(first, dialect), split(second, dialect)
+    if parts.stage != other.stage:
+        return mutate(first, choice, dialect)
     if choice.random() < 0.5:
         parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
     else:
@@ -85,7 +101,7 @@ def _run(parts: Parts, choice: Random) -> slice:
 
 def _insert(parts: Parts, choice: Random) -> None:
     at = _place(parts, choice)
-    parts.ops[at:at] = split(b"\0" + choice.randbytes(16), parts.dialect).ops[:1]
+    parts.ops[at:at] = split(parts.header + choice.randbytes(16), parts.dialect).ops[:1]
 
 
 def _drop(parts: Parts, choice: Random) -> None:
@@ -108,7 +124,7 @@ def _move(parts: Parts, choice: Random) -> None:
 def _arguments(parts: Parts, *kinds: Kind) -> Iterator[tuple[list[bytes], int, Kind]]:
     """Every argument of these kinds (of any, where none is named): the op, its part's number there, the kind."""
     for op in parts.ops:
-        for index, arg in enumerate(parts.definition_of(op).args, start=1):
+        for index, arg in enumerate(parts.definition(op).args, start=1):
             if not kinds or arg.kind in kinds:
                 yield op, index, arg.kind
 
@@ -137,7 +153,7 @@ def _rechoose(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice)
     if place is not None:
         op, index, _ = place
-        fresh = split(b"\0" + op[0] + choice.randbytes(64), parts.dialect).ops[0]
+        fresh = split(parts.header + op[0] + choice.randbytes(64), parts.dialect).ops[0]
         op[index] = fresh[index]
 
 
@@ -173,18 +189,19 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
     if not parts.ops:
         return
     op = choice.choice(parts.ops)
-    for index, arg in enumerate(parts.definition_of(op).args, start=1):
+    for index, arg in enumerate(parts.definition(op).args, start=1):
         edges = BOUNDARY_CHOICES.get(arg.kind)
         if edges and choice.random() < 0.5:
             op[index] = bytes((choice.choice(edges),))
 
 
 def _change_machine(parts: Parts, choice: Random) -> None:
-    """Choose one knob anew, or go back to the default machine."""
+    """Choose one knob anew, or go back to the default machine; of the same stage, for the other has other ops."""
     if choice.random() < 0.3:
-        parts.header = header_of(Machine(), parts.dialect)
+        granule = GRANULES.index(parts.dialect.granule)
+        parts.header = header_of(Machine.of(stage=parts.stage, granule=granule), parts.dialect)
         return
-    knob = choice.choice(parts.dialect.knobs)
+    knob = choice.choice([knob for knob in parts.dialect.knobs if knob.name != "stage"])
     machine = fitting(parts.machine, knob, knob_value(knob, choice.randrange(256)))
     parts.header = header_of(machine, parts.dialect)
 
@@ -482,6 +499,81 @@ _ELSEWHERE: Final = 0.2
 """How many have their memory where its addresses have more bits."""
 _LPA_SHIFT: Final = 16
 """log2 of the pages that 52 bits need no LPA2 for."""
+
+
+Mapped = list[tuple[int, int]]
+"""Addresses and sizes."""
+_HYP_PROTS: Final = (_RW, _RW, PROT_BITS["r"] | PROT_BITS["x"], PROT_BITS["r"], _RW | PROT_BITS["device"])
+_HYP_BITS: Final = {12: (32, 39, 40, 47, 49, 52, 57), 14: (36, 37, 47, 48, 52, 58), 16: (29, 42, 43, 48, 52, 55)}
+"""Of virtual address, by log2 of the page: on either side of where a level is added."""
+
+
+def hyp_life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """Hyp's life: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
+    granule, offer = dialect.granule, dialect.offer
+    knobs = {"granule": GRANULES.index(granule), "stage": 1}
+    if choice.random() < 0.4:
+        switches = {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe", "repeat_tlbi")}
+        knobs |= {name: on for name, on in switches.items() if offer.has(name)}
+    if choice.random() < 0.2:
+        knobs["va_bits"] = choice.choice(_HYP_BITS[granule.shift])
+    wide = "lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"
+    if choice.random() < _WIDE and offer.has(wide):
+        knobs[wide] = 1
+    space = space_of(Machine.of(**knobs))
+    large = space.steps[0][1]
+    base = choice.choice((0, space.block, large, 2 * large))
+    memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
+    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory)
+    mapped: Mapped = []
+    ops: list[Op] = []
+    for _ in range(choice.randint(5, 14)):
+        near = at.next(choice.choice((0, 0, 0, space.block, large)))
+        ops += choice.choice(_HYP_SCENES)(near, mapped, choice)
+    if choice.random() < 0.3:
+        ops.append(Op.of("destroy"))
+    return encode(Program(tuple(ops), Machine.of(**knobs)), dialect)
+
+
+def _hyp_op(at: Place, va: int, size: int, prot: int) -> Op:
+    return Op.of("hyp_map", va=va, size=size, phys=va + at.memory, prot=prot)
+
+
+def _hyp_map(at: Place, mapped: Mapped, choice: Random) -> list[Op]:
+    if at.fits_large and choice.random() < 0.1:
+        place = at.ipa, at.large
+    elif choice.random() < 0.4:
+        place = at.ipa, choice.choice((1, 1, 2)) * at.block
+    else:
+        place = _page(at, choice), choice.choice((1, 1, 2, 4)) * at.page
+    mapped.append(place)
+    return [_hyp_op(at, *place, choice.choice(_HYP_PROTS))]
+
+
+def _hyp_unmap(at: Place, mapped: Mapped, choice: Random) -> list[Op]:
+    """What was mapped, or less or more of it."""
+    if not mapped:
+        return []
+    va, size = mapped.pop(choice.randrange(len(mapped)))
+    size = choice.choice((size, size, size, size, at.page, size + at.page, 2 * size))
+    return [Op.of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, at.page)), size=size)]
+
+
+def _hyp_again(at: Place, mapped: Mapped, choice: Random) -> list[Op]:
+    """pKVM changes the state of a page: its software bits. Whatever else would change is refused."""
+    if not mapped:
+        return []
+    va, size = choice.choice(mapped)
+    state = choice.choice((0, PROT_BITS["sw0"], PROT_BITS["sw1"], PROT_BITS["sw0"] | PROT_BITS["sw3"]))
+    prot = choice.choice((_RW, choice.choice(_HYP_PROTS)))
+    return [_hyp_op(at, va, choice.choice((size, size, at.page)), prot | state)]
+
+
+def _hyp_look(at: Place, mapped: Mapped, choice: Random) -> list[Op]:
+    return _look(at, choice)
+
+
+_HYP_SCENES: Final = (_hyp_map, _hyp_map, _hyp_map, _hyp_unmap, _hyp_unmap, _hyp_again, _hyp_again, _hyp_look)
 
 
 @cache

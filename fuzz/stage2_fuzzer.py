@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -35,9 +36,9 @@ from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import Registration  # noqa: E402
 
 
-def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect) -> bytes:
+def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:
     """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
-    does not stay with its first finds. Deterministic by `seed`."""
+    does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
     if kind < 0.45:
@@ -45,12 +46,7 @@ def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect) -> bytes:
     if kind < 0.5:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
-    return fresh(choice, dialect)[:max_size]
-
-
-def fresh(choice: Random, dialect: Dialect) -> bytes:
-    """An input from nothing."""
-    return mutation.life(choice, dialect) if choice.random() < 0.5 else mutation.random_input(choice)
+    return mutation.fresh(choice, dialect, stages)[:max_size]
 
 
 def register(at: Registration) -> None:
@@ -109,8 +105,8 @@ def main(arguments: list[str]) -> None:
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
-            return fresh(Random(seed), worker.dialect)[:max_size]
-        return mutate(data, max_size, seed, worker.dialect)
+            return mutation.fresh(Random(seed), worker.dialect, work.stages)[:max_size]
+        return mutate(data, max_size, seed, worker.dialect, work.stages)
 
     def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
         """The beginning of one input and the end of another."""

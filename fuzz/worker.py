@@ -45,7 +45,8 @@ class Assignment:
 
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs.
+    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
+    `stages` are those whose programs are run, all where it is empty.
     """
 
     sides: tuple[Side, Side]
@@ -62,6 +63,7 @@ class Assignment:
     guidance: str = "kernel"
     tiers: frozenset[Tier] = ALL_TIERS
     granule: str = GRANULE_4K.name
+    stages: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """As one line."""
@@ -78,6 +80,7 @@ class Assignment:
             "parent": self.parent,
             "seconds": self.seconds,
             "seed": self.seed,
+            "stages": self.stages,
             "sides": [to_configuration(side) for side in self.sides],
             "tiers": format_tiers(self.tiers),
         }
@@ -103,6 +106,7 @@ class Assignment:
             data["guidance"],
             parse_tiers(data["tiers"]),
             data["granule"],
+            tuple(data["stages"]),
         )
 
 
@@ -122,7 +126,7 @@ class Tally:
         self.succeeded: Counter[str] = Counter()
         self.programs_succeeded: Counter[str] = Counter()
         self.over_budget = 0
-        self.tables = [0] * 4
+        self.tables = [0] * 5
         self.blocks = 0
         self.splits = 0
         self.merges = 0
@@ -283,6 +287,8 @@ class Worker:
         if self._started is None:
             self._started = time.monotonic()
         program = decode(data, self.dialect)
+        if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
+            return
         try:
             found = self._judge(program)
             self.tally.count(program, self._model)

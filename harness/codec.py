@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.granule import GRANULE_4K, GRANULES, Granule
-from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool
+from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool, highest_va_bits
 from harness.offer import DEFAULT as DEFAULT_OFFER
 from harness.offer import EVERYTHING, Offer
 from harness.ops import (
@@ -39,7 +39,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 7
+CODEC: Final = 9
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -101,18 +101,18 @@ class Space:
 
 def space_of(machine: Machine) -> Space:
     """The space of that machine."""
-    return _space(machine.granule, machine["ia_bits"], machine.phys_bits)
+    return _space(machine.granule, machine["va_bits" if machine["stage"] == 1 else "ia_bits"], machine.phys_bits)
 
 
 @functools.cache
-def _space(granule: Granule, ia_bits: int, phys_bits: int) -> Space:
+def _space(granule: Granule, bits: int, phys_bits: int) -> Space:
     page, block = granule.page, granule.block
     units = tuple(granule.level_shift(level) for level in (3, 2, 1, 0))
-    top = min(units[2], ia_bits - 2)  # four of them are within the limit
+    top = max(min(units[2], bits - 2), units[1])  # four of them are within the limit, where there is room
     large = 1 << units[2] if granule.has_large_blocks else 4 * block
     last = 1 << units[2]
     return Space(
-        limit=1 << ia_bits,
+        limit=1 << bits,
         phys_end=1 << phys_bits,
         granule=granule,
         page=page,
@@ -162,6 +162,15 @@ _COMMON_FLAGS: Final = {
         _R | _W | PROT_BITS["nc"],
         _R | _W | PROT_BITS["sw0"],
     ),
+    Kind.HYP_PROT: (
+        _R | _W,
+        _R | _X,
+        _R | _W,
+        _R,
+        _R | _W | PROT_BITS["sw0"],
+        _R | _X | PROT_BITS["sw1"],
+        _R | _W | PROT_BITS["device"],
+    ),
     Kind.MAP_FLAGS: (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED),
     Kind.VISIT_FLAGS: (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED),
 }
@@ -199,14 +208,15 @@ _MAX_SELECTORS: Final = 256
 """A selector is one byte."""
 
 
-def _selector(offer: Offer) -> tuple[OpDef, ...]:
+def _selector(offer: Offer, stage: int) -> tuple[OpDef, ...]:
     """The op that each byte chooses, modulo their number. Padding and mutation are fond of 0 and 255, so the two
     commonest ops have the ends."""
-    total = sum(op.weight for op in offer.ops)
-    weights = {op.number: op.weight for op in offer.ops}
+    ops = [op for op in offer.ops if stage in op.stages]
+    total = sum(op.weight for op in ops)
+    weights = {op.number: op.weight for op in ops}
     if total > _MAX_SELECTORS:
         weights = {number: max(1, weight * _MAX_SELECTORS // total) for number, weight in weights.items()}
-    first, last, *others = sorted(offer.ops, key=lambda op: -op.weight)
+    first, last, *others = sorted(ops, key=lambda op: -op.weight)
     return tuple(op for op in (first, *others, last) for _ in range(weights[op.number]))
 
 
@@ -217,18 +227,22 @@ class Dialect:
     def __init__(self, offer: Offer, granule: Granule) -> None:
         self.offer = offer
         self.granule = granule
-        self.selector = _selector(offer)
-        assert len(self.selector) <= _MAX_SELECTORS
-        self.first_selector = {op.number: self.selector.index(op) for op in offer.ops}
+        self.selectors = {stage: _selector(offer, stage) for stage in (1, 2)}
+        """By stage, which ops the bytes mean."""
+        assert max(map(len, self.selectors.values())) <= _MAX_SELECTORS
+        self.first_selectors = {
+            stage: {op.number: selector.index(op) for op in selector} for stage, selector in self.selectors.items()
+        }
         self.knobs = tuple(knob for knob in KNOBS if knob.name != "granule" and knob.name not in offer.lacks)
         """Those that bytes choose."""
         self.bare = DEFAULT_MACHINE.replace("granule", GRANULES.index(granule))
         # By op number: looking a Kind up costs more than decoding an argument.
         self.decoders = {op.number: tuple(_decoder(arg.kind, offer) for arg in op.args) for op in offer.ops}
 
-    def chosen(self, selector: int) -> OpDef:
+    def chosen(self, stage: int, byte: int) -> OpDef:
         """The op that a byte chooses."""
-        return self.selector[selector % len(self.selector)]
+        selector = self.selectors[stage]
+        return selector[byte % len(selector)]
 
 
 @functools.cache
@@ -242,9 +256,8 @@ def decode(data: bytes, dialect: Dialect | None = None) -> Program:
     dialect = dialect or DEFAULT
     source = _Bytes(data)
     machine = _decode_machine(source, dialect)
-    space = space_of(machine)
+    space, selector, decoders = space_of(machine), dialect.selectors[machine["stage"]], dialect.decoders
     ops: list[Op] = []
-    selector, decoders = dialect.selector, dialect.decoders
     while source.at < len(data) and len(ops) < MAX_OPS:
         definition = selector[source.byte() % len(selector)]
         ops.append(_decode_op(definition, decoders[definition.number], source, space))
@@ -257,9 +270,9 @@ def encode(program: Program, dialect: Dialect | None = None) -> bytes:
     dialect = dialect or dialect_for(granule=program.machine.granule)
     out = bytearray()
     _encode_machine(program.machine, dialect, out)
-    space = space_of(program.machine)
+    space, selectors = space_of(program.machine), dialect.first_selectors[program.machine["stage"]]
     for op in program.ops:
-        out.append(dialect.first_selector[op.definition.number])
+        out.append(selectors[op.definition.number])
         _encode_op(op, out, space)
     return bytes(out)
 
@@ -268,9 +281,11 @@ def encode(program: Program, dialect: Dialect | None = None) -> bytes:
 class Parts:
     """An input, cut where it may be joined anew. `header` is the machine's bytes; each op is a list of its selector
     and its arguments, as bytes. What an argument's bytes mean may depend on the op's address, how many they are does
-    not, so any argument of the same kind may stand in its place."""
+    not, so any argument of the same kind may stand in its place. Which op a selector is depends on the `stage`, which
+    is the header's: ops may join those of the same stage only."""
 
     header: bytes
+    stage: int
     ops: list[list[bytes]]
     dialect: Dialect
 
@@ -283,28 +298,28 @@ class Parts:
         """What the header says."""
         return _decode_machine(_Bytes(self.header), self.dialect)
 
-    def definition_of(self, op: list[bytes]) -> OpDef:
+    def definition(self, op: list[bytes]) -> OpDef:
         """Which op one of `ops` is."""
-        return self.dialect.chosen(op[0][0])
+        return self.dialect.chosen(self.stage, op[0][0])
 
 
 def split(data: bytes, dialect: Dialect | None = None) -> Parts:
     """The parts of an input; what is missing of its last op is filled up with zeros. Never raises."""
     dialect = dialect or DEFAULT
     source = _Bytes(data)
-    _decode_machine(source, dialect)
+    stage = _decode_machine(source, dialect)["stage"]
     at = source.at
     header = data[:at].ljust(at, b"\0")
     ops: list[list[bytes]] = []
     while at < len(data) and len(ops) < MAX_OPS:
         op = [data[at : at + 1]]
         at += 1
-        for lengths in _ARG_LENGTHS[dialect.chosen(op[0][0]).number]:
+        for lengths in _ARG_LENGTHS[dialect.chosen(stage, op[0][0]).number]:
             size = lengths[data[at] if at < len(data) else 0]
             op.append(data[at : at + size].ljust(size, b"\0"))
             at += size
         ops.append(op)
-    return Parts(header, ops, dialect)
+    return Parts(header, stage, ops, dialect)
 
 
 def header_of(machine: Machine, dialect: Dialect | None = None) -> bytes:
@@ -364,6 +379,7 @@ def _fitted(knobs: dict[str, int]) -> Machine:
     highest = highest_pool(knobs)
     base = knobs["pool_base"]
     knobs["pool_base"] = (base if base <= highest else base % (highest + 1)) & -granule.page
+    knobs["va_bits"] = min(knobs["va_bits"], highest_va_bits(knobs))
     return Machine(tuple(knobs.values()))
 
 
@@ -573,6 +589,26 @@ def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     return entry | phys & _PLAIN_PA - 1 & -space.page
 
 
+def _decode_id_register(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """Its two lowest fields: PARange of MMFR0 and VMIDBits of MMFR1 are the ones that are looked at."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else first
+
+
+def _decode_phys_shift(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """What a VM may have, 32 to 52; sometimes fewer or more than any."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.PHYS_SHIFT] + 1)
+    return 32 + first % 21 if first < _CHOICES else first - _CHOICES + 4
+
+
+def _decode_vtcr(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """T0SZ and SL0, in any combination."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else 12 + (first & 31) | (first >> 5 & 3) << 6
+
+
 def _decode_switch(source: _Bytes, _space: Space, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -639,6 +675,7 @@ _DECODERS: Final = {
     Kind.PAGEWISE_SIZE: _decode_pagewise_size,
     Kind.PHYS: _decode_phys,
     Kind.PROT: _flags_decoder(Kind.PROT),
+    Kind.HYP_PROT: _flags_decoder(Kind.HYP_PROT),
     Kind.MAP_FLAGS: _flags_decoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _small_decoder(Kind.CACHE, _COMMON_CACHES),
@@ -651,6 +688,9 @@ _DECODERS: Final = {
     Kind.NTH: _decode_nth,
     Kind.PLANTED: _decode_planted,
     Kind.VISITOR: _decode_visitor,
+    Kind.ID_REGISTER: _decode_id_register,
+    Kind.PHYS_SHIFT: _decode_phys_shift,
+    Kind.VTCR: _decode_vtcr,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -658,6 +698,7 @@ _ENCODERS: Final = {
     Kind.PAGEWISE_SIZE: _shortest(_decode_pagewise_size, _ONE_BYTE),
     Kind.PHYS: _shortest(_decode_phys, _PHYS_FORMS),
     Kind.PROT: _flags_encoder(Kind.PROT),
+    Kind.HYP_PROT: _flags_encoder(Kind.HYP_PROT),
     Kind.MAP_FLAGS: _flags_encoder(Kind.MAP_FLAGS),
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_small,
@@ -670,6 +711,9 @@ _ENCODERS: Final = {
     Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
     Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
     Kind.VISITOR: _shortest(_decode_visitor, _ONE_BYTE),
+    Kind.ID_REGISTER: _shortest(_decode_id_register, _ONE_BYTE),
+    Kind.PHYS_SHIFT: _shortest(_decode_phys_shift, _ONE_BYTE),
+    Kind.VTCR: _shortest(_decode_vtcr, _ONE_BYTE),
 }
 
 

@@ -37,6 +37,7 @@ from harness.observation import (
     Page,
     Record,
     describe_return,
+    signed,
 )
 from harness.ops import INIT, OpDef
 
@@ -228,12 +229,17 @@ def _count(record: Record, width: int) -> str:
 def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
     """One visit in words: `leaf level=3 ipa=0x1000 pte=0x…`."""
     names = {1: "leaf", 2: "table_pre", 4: "table_post"}
-    rest = " ".join(f"{name}={value:#x}" for name, value in zip(definition.outs[1:], values[1:], strict=True))
+    rest = " ".join(map(describe_out, definition.outs[1:], values[1:]))
     return f"{names.get(values[0], values[0])} {rest}"
 
 
+def describe_out(name: str, value: int) -> str:
+    """An out-value with its name; levels may be negative."""
+    return f"{name}={signed(value) if name in ('level', 'start_level') else value:#x}"
+
+
 def _same_entry(a: int, b: int, level: int, renamed: dict[int, int], addresses: AddressField) -> bool:
-    if not (is_table_entry(a, level) and is_table_entry(b, level)):
+    if not (is_table_entry(a, signed(level)) and is_table_entry(b, signed(level))):
         return a == b
     if (a ^ b) & ~addresses.bits:
         return False
@@ -277,7 +283,7 @@ def level_of(outs: Sequence[int]) -> int | None:
     """The start level among the out-values of an init; None where there is none, or one that cannot be."""
     if len(outs) <= _START_LEVEL:
         return None
-    level = outs[_START_LEVEL] - (outs[_START_LEVEL] >> 63 << 64)
+    level = signed(outs[_START_LEVEL])
     return level if FIRST_LEVEL <= level <= LAST_LEVEL else None
 
 

@@ -10,6 +10,7 @@ from harness.compare import Renaming, address_field, is_table_entry, level_of, r
 from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.ops import INIT
 from harness.tlbi import decode
 from harness.trees import describe_entry
 
@@ -19,9 +20,9 @@ _MOST = 400
 """Events of a side that are aligned, from the first that differs on: aligning is quadratic."""
 
 
-def event_lines(observation: Observation, fwb: bool) -> list[list[str]]:
+def event_lines(observation: Observation, machine: Machine) -> list[list[str]]:
     """Each record's events, one a line."""
-    places = _Places(fwb, observation.machine)
+    places = _Places(machine)
     return [list(places.lines(record)) for record in observation.records]
 
 
@@ -29,8 +30,7 @@ class _Places:
     """Which entry of the tree each address is, learnt from the events themselves: tables come and go. A table that is
     filled before it is linked has no place yet."""
 
-    def __init__(self, fwb: bool, machine: Machine) -> None:
-        self._fwb = fwb
+    def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._granule = machine.granule
         self._tables: dict[int, tuple[int, int]] = {}
@@ -38,17 +38,17 @@ class _Places:
 
     def lines(self, record: Record) -> Iterator[str]:
         for event in events_of(record.events):
-            if event.kind == ALLOC:
-                self._tables.pop(event.a, None)
-            elif event.kind == ALLOC_EXACT:
+            if event.kind == ALLOC_EXACT or (event.kind == ALLOC and record.definition is INIT):
                 self._root(event, record.outs)
+            elif event.kind == ALLOC:
+                self._tables.pop(event.a, None)
             yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event, self._machine)
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
         granule, level = self._granule, level_of(outs)
         if event.a == NO_PAGE or level is None:
             return
-        for page in range(min(event.b // granule.page, MAX_ROOT_PAGES)):
+        for page in range(min(max(event.b // granule.page, 1), MAX_ROOT_PAGES)):
             first = page * (granule.entries << granule.level_shift(level))
             self._tables[event.a + page * granule.page] = first, level
 
@@ -60,7 +60,7 @@ class _Places:
         ipa += (event.a - page) // 8 << self._granule.level_shift(level)
         if is_table_entry(event.b, level):
             self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
-        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._fwb, self._machine)}"
+        return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._machine)}"
 
 
 def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
@@ -73,7 +73,9 @@ def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
     return str(event)
 
 
-def aligned_events(left: Observation, right: Observation, record: int, fwb: bool, names: tuple[str, str]) -> list[str]:
+def aligned_events(
+    left: Observation, right: Observation, record: int, machine: Machine, names: tuple[str, str]
+) -> list[str]:
     """Both sides' events of a record like a diff, with some that agree around those that do not. Empty when they
     agree, up to where pages lie."""
     if record >= min(len(left.records), len(right.records)):
@@ -83,7 +85,7 @@ def aligned_events(left: Observation, right: Observation, record: int, fwb: bool
     first = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(renamed, theirs, strict=False)))
     if first == len(renamed) == len(theirs):
         return []
-    texts = [event_lines(side, fwb)[record] for side in (left, right)]
+    texts = [event_lines(side, machine)[record] for side in (left, right)]
     start = max(first - CONTEXT, 0)
     stop = first + _MOST
     matcher = SequenceMatcher(None, renamed[start:stop], theirs[start:stop], autojunk=False)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from harness.observation import EVENT_WORDS, NO_PAGE
+from harness.observation import EVENT_WORDS, NO_PAGE, signed
 from harness.tlbi import BY_NUMBER as TLBI_OPERATIONS
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
@@ -164,7 +164,7 @@ class Event(NamedTuple):
         """The table level that the event names, if it names one."""
         definition = EVENTS_BY_NUMBER.get(self.kind)
         has_level = definition is not None and definition.args[1:] == ("level",)
-        return _signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
+        return signed(self.b) if has_level and self.b != TLBI_TTL_UNKNOWN else None
 
     def __str__(self) -> str:
         """`tlbi_vmid_ipa ipa=0x1000 level=3`, `store release 0x44001008 = 0x44002003`, `tlbi vale2is, 0x1000`.
@@ -199,11 +199,7 @@ def events_of(words: Sequence[int]) -> list[Event]:
 
 def _describe_arg(name: str, value: int) -> str:
     if name == "level":
-        return "unknown" if value == TLBI_TTL_UNKNOWN else str(_signed(value))
+        return "unknown" if value == TLBI_TTL_UNKNOWN else str(signed(value))
     if name == "pages":
         return str(value)
     return "none" if name == "pa" and value == NO_PAGE else f"{value:#x}"
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value

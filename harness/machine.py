@@ -22,6 +22,7 @@ _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
 """Of the granule that has 52 bits without LPA2."""
 MAX_VMID: Final = 0xFFFF
+_VA_BITS: Final = {12: 64, 14: 58, 16: 55}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,10 @@ KNOBS: Final = (
         ("both", "dcache", "icache", "none"),
         "the cache maintenance that mm_ops has: of data, of instructions; those of pKVM's own tables have none",
     ),
+    Knob("stage", 2, 1, 2, "of the table under test: a guest's stage 2 or hyp's stage 1, which has ops of its own"),
+    Knob("va_bits", 48, 0, 64, "bits of hyp's virtual address, in stage 1; init takes those of 1 to 5 levels"),
+    _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
+    _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
@@ -134,11 +139,17 @@ def highest_pool(knobs: Mapping[str, int] | Machine) -> int:
     return (1 << phys_bits(knobs)) - MAX_POOL_PAGES * GRANULES[knobs["granule"]].page
 
 
+def highest_va_bits(knobs: Mapping[str, int] | Machine) -> int:
+    """The highest va_bits of a machine with these knobs. For more, C would shift by more than 63; init refuses them
+    with 4K pages."""
+    return _VA_BITS[GRANULES[knobs["granule"]].shift]
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A complete setting of every knob, in `KNOBS` order.
 
-    Raises ValueError for a value outside its knob's range, or a pool that lies where its granule does not allow.
+    Raises ValueError for a value outside its knob's range, or a pool or va_bits that the granule does not allow.
     """
 
     values: tuple[int, ...] = field(default=tuple(DEFAULTS.values()))
@@ -153,6 +164,8 @@ class Machine:
         problem = self._problem_of_pool()
         if problem:
             raise ValueError(f"pool_base: {problem}, got {self['pool_base']:#x}")
+        if self["va_bits"] > highest_va_bits(self):
+            raise ValueError(f"va_bits: {self._problem_of_va_bits()}, got {self['va_bits']}")
 
     def _problem_of_pool(self) -> str | None:
         """Entries with the addresses of tables elsewhere would send the code under test astray, both sides alike."""
@@ -161,6 +174,9 @@ class Machine:
             return f"expected a multiple of {granule.page:#x}, for pages of {granule.name}"
         highest = highest_pool(self)
         return None if self["pool_base"] <= highest else f"expected 0x0 to {highest:#x}"
+
+    def _problem_of_va_bits(self) -> str:
+        return f"expected 0 to {highest_va_bits(self)}, for pages of {self.granule.name}: beyond, C shifts out of range"
 
     @classmethod
     def of(cls, **knobs: int) -> Machine:

@@ -81,19 +81,24 @@ from pgtable import (
     Features,
     ForcePages,
     Geometry,
+    HypStage1,
     LeafRun,
     LinuxVersion,
     Memcache,
     Ownership,
     OwnershipStage2,
     PagePool,
+    PageTable,
     Stage2,
     Stage2Flags,
     Walk,
     WalkFlags,
     WildAccess,
     get_vtcr,
+    hyp_leaf_prot,
     leaf_prot,
+    root_size,
+    vtcr_for,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance
@@ -138,7 +143,9 @@ Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
 
 _WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
 """Values of the knob `cmos`."""
-_FEATURES: Final = ("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52")
+_FEATURES: Final = (
+    *("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "ttl", "cnp", "repeat_tlbi", "lpa2", "pa_bits_52", "bti", "hvhe"),
+)
 """The knobs that are `Features` of the same name, on or off."""
 
 
@@ -148,10 +155,10 @@ class BudgetSpent(Exception):
 
 @dataclass(slots=True)
 class Shape:
-    """What a program did to the tree, counted while it ran: tables by level, blocks, and how often a block became a
-    table (split) or a table a block (merge)."""
+    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
+    block became a table (split) or a table a block (merge)."""
 
-    tables: list[int] = field(default_factory=lambda: [0] * 4)
+    tables: list[int] = field(default_factory=lambda: [0] * 5)
     blocks: int = 0
     splits: int = 0
     merges: int = 0
@@ -250,17 +257,18 @@ class Model:
 
 
 def _offer(version: LinuxVersion) -> Offer:
-    known = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    bits = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
     flags = {
         flag_word(kind, name)
-        for kind, bits in known.items()
+        for kind, known in bits.items()
         for name, bit in FLAG_NAMES[kind].items()
-        if not bit & bits
+        if not bit & known
     }
     # Two of our own ops need something to work on.
     needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
     ours = {name for name, met in needed.items() if not met}
-    knobs = set() if version.lpa2 else {"lpa2"}
+    settings = {"lpa2": version.lpa2, "vcpu": version.tlb_asks_who_runs, "hvhe": version.hyp_modes}
+    knobs = {name for name, met in settings.items() if not met}
     return Offer(version.lacks | ours | flags | knobs)
 
 
@@ -370,7 +378,7 @@ class _World:
         ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
-        features, geometry, self.vtcr = platform
+        features, geometry, vtcr = platform
         self.program = program
         self._features = features
         self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
@@ -382,12 +390,12 @@ class _World:
         pool.complain = self._misuse
         self.table = self.pool.table
         self.address = address_format(geometry.page_shift, features.lpa2)
-        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
-        force_pages = _FORCE_PAGES[machine["force_pte"]]
-        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
-        self.stage2: Stage2 = make(
-            self.vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages
-        )
+        self.hvhe = features.hvhe
+        self.vtcr = 0
+        self.pgt: PageTable
+        """The table under test; with the operations of its stage, one of those below, which is the only one."""
+        self.stage2: Stage2
+        self._make_table(vtcr, version, ownership)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -417,6 +425,18 @@ class _World:
         self._flushes = _NO_FLUSHES
         self.fresh_calls: list[tuple[int, Sequence[int]]] = []
         """Record and events of each call of which nothing like it was told in its context."""
+
+    def _make_table(self, vtcr: int, version: LinuxVersion, ownership: Ownership | None) -> None:
+        machine, features, geometry = self.program.machine, self._features, self._geometry
+        if machine["stage"] == 1:
+            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features, geometry, version)
+            return
+        self.vtcr = vtcr
+        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+        force_pages = _FORCE_PAGES[machine["force_pte"]]
+        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+        self.stage2 = make(vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages)
+        self.pgt = self.stage2
 
     def run(self) -> tuple[list[memoryview], list[Note]]:
         """The observation's words in pieces, good until the pool is used again, and its notes."""
@@ -473,9 +493,9 @@ class _World:
         self._complaints.clear()
         pool.check_poison()
         self._observe_complaints()
-        root = self.stage2.root
+        root = self.pgt.root
         words.append(NO_PAGE if root is None else root)
-        words.append(0 if root is None else self.stage2.root_pages)
+        words.append(0 if root is None else self.pgt.root_pages)
         words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
         words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
         for number, (table, level) in self.unlinked.items():
@@ -494,11 +514,11 @@ class _World:
     # The operations, one method each.
 
     def op_init(self) -> int:
-        ret = self.stage2.init()
+        table = self.pgt
+        ret = table.init()
         if ret == 0:
-            table = self.stage2
-            assert table.root is not None
-            self._load_root(table.root)
+            if table.root is not None and self.vtcr:
+                self._load_root(table.root)
             self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
             if table.start_level <= LAST_LEVEL:
                 self.shape.tables[table.start_level] += 1
@@ -514,7 +534,7 @@ class _World:
         return self._fill_cache(mc) or self.stage2.set_owner(ipa, size, self._cache(mc), owner)
 
     def op_get_leaf(self, ipa: int) -> int:
-        ret, entry, level = self.stage2.get_leaf(ipa)
+        ret, entry, level = self.pgt.get_leaf(ipa)
         if ret == 0:
             self._outs += (entry, level & U64_MAX)
         return ret
@@ -536,11 +556,11 @@ class _World:
             return 0 if nth and nth != visits else self._act(action, walk.level, walk.pa)
 
         if action:
-            return self.stage2.visit(ipa, size, flags, record_and_act)
-        return self.stage2.walk(ipa, size, flags, record)
+            return self.pgt.visit(ipa, size, flags, record_and_act)
+        return self.pgt.walk(ipa, size, flags, record)
 
     def op_destroy(self) -> int:
-        self.stage2.destroy()
+        self.pgt.destroy()
         return 0
 
     def op_wrprotect(self, ipa: int, size: int) -> int:
@@ -592,7 +612,7 @@ class _World:
         return 0
 
     def op_plant(self, ipa: int, level: int, pte: int) -> int:
-        ret, pa = self.stage2.locate(ipa, level)
+        ret, pa = self.pgt.locate(ipa, level)
         return ret or self._plant(pa, level, pte)
 
     def op_race(self, nth: int, pte: int) -> int:
@@ -608,7 +628,7 @@ class _World:
         if table not in self.unlinked:
             return -errno.EBADF
         child, level = self.unlinked[table]
-        ret, pa = self.stage2.locate(ipa, level)
+        ret, pa = self.pgt.locate(ipa, level)
         if ret:
             return ret
         self._write(pa, table_pte(self.address.to_pte(child)))
@@ -632,6 +652,28 @@ class _World:
 
     def op_pte_prot(self, pte: int) -> int:
         self._outs.append(leaf_prot(pte))
+        return 0
+
+    def op_hyp_map(self, va: int, size: int, phys: int, prot: int) -> int:
+        return self.hyp.map(va, size, phys, prot)
+
+    def op_hyp_unmap(self, va: int, size: int) -> int:
+        self._outs.append(self.hyp.unmap(va, size))
+        return 0
+
+    def op_hyp_pte_prot(self, pte: int) -> int:
+        self._outs.append(hyp_leaf_prot(pte, self.hvhe))
+        return 0
+
+    def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
+        self._outs.append(vtcr_for(mmfr0, mmfr1, phys_shift, self._features, self._geometry))
+        return 0
+
+    def op_pgd_size(self, vtcr: int) -> int:
+        size = root_size(vtcr, self._geometry)
+        if size is None:
+            return -errno.EINVAL
+        self._outs.append(size)
         return 0
 
     def _cache(self, mc: int) -> Memcache | None:
@@ -789,10 +831,10 @@ class _World:
             raise BudgetSpent
         self.left -= 1
         self._events.extend((STORES[kind], pa, new))
-        self._levels |= 2 << level
+        self._levels |= 1 << level + 1
         if level < 3:
             if kind == "release":
-                self._count_shape(pa, level, new)
+                self._count_shape(pa, level, old, new)
             else:
                 self._broken = pa, old
 
@@ -810,34 +852,34 @@ class _World:
         leaf = lock.copy()
         for kind in maintenance:
             leaf += (kind, 0, run.size)
-        leaf += (GET, 0, 0, STORES["release"], 0, 0) if lock else (STORES["release"], 0, 0, GET, 0, 0)
+        leaf += (GET, 0, 0, STORES["release"], 0, 0) if run.counts_first else (STORES["release"], 0, 0, GET, 0, 0)
         events = array("Q", leaf) * count
         where = array("Q", range(run.pa, run.pa + count * ENTRY_SIZE, ENTRY_SIZE))
         stride = len(leaf)
         if lock:
             events[1::stride] = where
         events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
-        events[stride - (1 if lock else 4) :: stride] = run.leaves(count)
+        events[stride - (1 if run.counts_first else 4) :: stride] = run.leaves(count)
         for index in range(len(maintenance)):
             at = len(lock) + EVENT_WORDS * index + 1
             events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
         self._event_pieces += (array("Q", self._events), events)
         self._kinds.update(self._events[::EVENT_WORDS], leaf[::EVENT_WORDS])
         self._events.clear()
-        self._levels |= 2 << run.level
+        self._levels |= 1 << run.level + 1
         if run.level < LAST_LEVEL:
             self.shape.blocks += count
         return count
 
-    def _count_shape(self, pa: int, level: int, new: int) -> None:
+    def _count_shape(self, pa: int, level: int, old: int, new: int) -> None:
         broken_at, broken = self._broken
-        old = broken if broken_at == pa else 0
+        replaced = broken if broken_at == pa else old
         if is_table(new, level):
             self.shape.tables[level + 1] += 1
-            self.shape.splits += is_valid(old) and not is_table(old, level)
+            self.shape.splits += is_valid(replaced) and not is_table(replaced, level)
         elif is_valid(new):
             self.shape.blocks += 1
-            self.shape.merges += is_table(old, level)
+            self.shape.merges += is_table(replaced, level)
 
     def tlbi_vmid(self) -> None:
         self._call(TLBI_VMID, 0, 0)
@@ -901,6 +943,12 @@ class _World:
     def dsb(self, domain: str) -> None:
         self._spend()
         self._events.extend((DSB, DSB_DOMAINS[domain], 0))
+
+    def instruction(self, instruction: Instruction) -> None:
+        self._spend()
+        name, what, operand = instruction
+        kind, number = _WHATS[name]
+        self._events.extend((kind, number(what), operand))
 
 
 _RUNNERS: Final[Mapping[str, Callable[..., int]]] = {

@@ -163,6 +163,11 @@ class Observation:
         return Digest.of(self.words)
 
 
+def signed(word: int) -> int:
+    """A word as two's complement: results, and levels."""
+    return word - (1 << 64) if word >> 63 else word
+
+
 def describe_return(ret: int | None) -> str:
     """A record's result for people: `0`, `-EINVAL`, `budget`."""
     if ret is None:
@@ -243,7 +248,6 @@ def _record(reader: _Reader, number: int) -> Record:
     width = len(definition.outs)
     if outs and (not width or len(outs) % width or (len(outs) != width and not definition.repeats)):
         raise ToolFailure(f"the observation has {len(outs)} out-values of {definition.name}")
-    signed = ret - (1 << 64) if ret >> 63 else ret
     complaints = reader.complaints()
     events = reader.several(EVENT_WORDS * reader.word())
-    return Record(definition, None if over_budget else signed, outs, complaints, events)
+    return Record(definition, None if over_budget else signed(ret), outs, complaints, events)

@@ -13,8 +13,8 @@ from harness.machine import KNOBS
 from harness.ops import FLAG_NAMES, LIMITS, OPS, Kind, OpDef
 from harness.program import Program
 
-_FEATURES: Final = frozenset({"stage2"})
-"""What `requires` may name besides operations and the machine's granule; every side has it."""
+_FEATURES: Final = frozenset({"stage1", "stage2"})
+"""What `requires` may name besides operations and the machine's granule; every side has them."""
 
 
 def flag_word(kind: Kind, name: str) -> str:

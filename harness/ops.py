@@ -32,6 +32,7 @@ class Kind(enum.Enum):
     PAGEWISE_SIZE = "size of what is done page by page"
     PHYS = "phys"
     PROT = "prot"
+    HYP_PROT = "prot of hyp"
     MAP_FLAGS = "map flags"
     VISIT_FLAGS = "visit flags"
     CACHE = "memcache"
@@ -44,6 +45,9 @@ class Kind(enum.Enum):
     NTH = "which one, counted from 1"
     PLANTED = "what an entry becomes"
     VISITOR = "what a walk's visitor does"
+    ID_REGISTER = "ID register of the CPU"
+    PHYS_SHIFT = "bits of address"
+    VTCR = "VTCR_EL2"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -87,12 +91,14 @@ VISITOR_BITS: Final = 3
 
 FLAG_NAMES: Final[Mapping[Kind, Mapping[str, int]]] = {
     Kind.PROT: PROT_BITS,
+    Kind.HYP_PROT: PROT_BITS,
     Kind.MAP_FLAGS: MAP_FLAG_BITS,
     Kind.VISIT_FLAGS: VISIT_FLAG_BITS,
 }
 
 LIMITS: Final[Mapping[Kind, int]] = {
     Kind.PROT: sum(PROT_BITS.values()),
+    Kind.HYP_PROT: sum(PROT_BITS.values()),
     Kind.MAP_FLAGS: sum(MAP_FLAG_BITS.values()),
     Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
     Kind.CACHE: CACHE_CAPACITY + 1,
@@ -103,6 +109,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.SWITCH: 1,
     Kind.NTH: 0xFFF,
     Kind.VISITOR: 0x7FFF,
+    Kind.PHYS_SHIFT: 0xFFFF_FFFF,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -131,7 +138,8 @@ class Arg:
 @dataclass(frozen=True, slots=True)
 class OpDef:
     """One operation: `outs` names the values it yields besides its return code, `repeats` says that they come as
-    any number of such groups (a walk's visits). `weight` is how often the fuzzer chooses it, out of all weights."""
+    any number of such groups (a walk's visits). `stages` are those whose tables have it; `weight` is how often the
+    fuzzer chooses it, out of all weights of a stage."""
 
     number: int
     name: str
@@ -140,10 +148,14 @@ class OpDef:
     weight: int
     outs: tuple[str, ...] = ()
     repeats: bool = False
+    stages: tuple[int, ...] = (2,)
 
 
+_BOTH: Final = (1, 2)
+_HYP: Final = (1,)
 _IPA = Arg("ipa", Kind.IPA)
 _SIZE = Arg("size", Kind.SIZE)
+_VA = Arg("va", Kind.IPA)
 _CACHE = Arg("mc", Kind.CACHE, default=0)
 
 OPS: Final = (
@@ -151,9 +163,10 @@ OPS: Final = (
         1,
         "init",
         (),
-        "allocate an empty stage 2 for the header's ia_bits (every program begins with one)",
+        "allocate an empty table for the header's ia_bits, or va_bits in stage 1 (every program begins with one)",
         weight=3,
         outs=("vtcr", "ia_bits", "start_level", "root_pages"),
+        stages=_BOTH,
     ),
     OpDef(
         2,
@@ -178,7 +191,13 @@ OPS: Final = (
         weight=30,
     ),
     OpDef(
-        5, "get_leaf", (_IPA,), "the entry that ends the walk of ipa, and its level", weight=16, outs=("pte", "level")
+        5,
+        "get_leaf",
+        (_IPA,),
+        "the entry that ends the walk of ipa, and its level",
+        weight=16,
+        outs=("pte", "level"),
+        stages=_BOTH,
     ),
     OpDef(
         6,
@@ -188,8 +207,9 @@ OPS: Final = (
         weight=18,
         outs=("visit", "level", "ipa", "pte"),
         repeats=True,
+        stages=_BOTH,
     ),
-    OpDef(7, "destroy", (), "tear the stage 2 down and free its pages", weight=3),
+    OpDef(7, "destroy", (), "tear the table down and free its pages", weight=3, stages=_BOTH),
     OpDef(8, "wrprotect", (_IPA, _SIZE), "take write permission from the range, leaving the TLB alone", weight=12),
     OpDef(9, "mkyoung", (_IPA,), "set the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
@@ -244,6 +264,7 @@ OPS: Final = (
         (Arg("nth", Kind.NTH),),
         "let the n-th page allocation from here on fail, in whatever op that is; 0 takes it back",
         weight=2,
+        stages=_BOTH,
     ),
     OpDef(
         19,
@@ -251,6 +272,7 @@ OPS: Final = (
         (_IPA, Arg("level", Kind.LEVEL), Arg("pte", Kind.PLANTED)),
         "write an entry of the tree as somebody else would, with its page's references",
         weight=2,
+        stages=_BOTH,
     ),
     OpDef(
         20,
@@ -268,9 +290,51 @@ OPS: Final = (
         "before the n-th cmpxchg from here on, in whatever op that is, the entry becomes pte; 0 takes it back",
         weight=3,
     ),
-    OpDef(24, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
     OpDef(
-        25, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+        24,
+        "hyp_map",
+        (_VA, _SIZE, Arg("phys", Kind.PHYS), Arg("prot", Kind.HYP_PROT)),
+        "map [va, va+size) to phys in hyp's stage 1",
+        weight=110,
+        stages=_HYP,
+    ),
+    OpDef(
+        25,
+        "hyp_unmap",
+        (_VA, _SIZE),
+        "unmap the range from hyp's stage 1, up to what is not mapped",
+        weight=60,
+        outs=("unmapped",),
+        stages=_HYP,
+    ),
+    OpDef(
+        26,
+        "hyp_pte_prot",
+        (Arg("pte", Kind.PTE),),
+        "the permissions in a stage-1 entry's bits",
+        weight=6,
+        outs=("prot",),
+        stages=_HYP,
+    ),
+    OpDef(
+        27,
+        "get_vtcr",
+        (Arg("mmfr0", Kind.ID_REGISTER), Arg("mmfr1", Kind.ID_REGISTER), Arg("phys_shift", Kind.PHYS_SHIFT)),
+        "the VTCR_EL2 of a VM with such an address space, on a CPU with such ID_AA64MMFR{0,1}_EL1",
+        weight=1,
+        outs=("vtcr",),
+    ),
+    OpDef(
+        28,
+        "pgd_size",
+        (Arg("vtcr", Kind.VTCR),),
+        "the bytes of a root that is shaped like this",
+        weight=1,
+        outs=("size",),
+    ),
+    OpDef(29, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        30, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
     ),
 )
 

@@ -17,7 +17,7 @@ class Program:
     """What one execution runs. An implicit `init` comes before `ops`.
 
     `requires` names what the kernel must offer (`harness.offer`); `comment` is the leading comment of the file, without
-    the marks. Raises ValueError above MAX_OPS operations.
+    the marks. Raises ValueError above MAX_OPS operations, and for one that the machine's stage does not have.
     """
 
     ops: tuple[Op, ...]
@@ -28,6 +28,10 @@ class Program:
     def __post_init__(self) -> None:
         if len(self.ops) > MAX_OPS:
             raise ValueError(f"a program has at most {MAX_OPS} ops, got {len(self.ops)}")
+        stage = self.machine["stage"]
+        for op in self.ops:
+            if stage not in op.definition.stages:
+                raise ValueError(f"stage {stage} has no {op.name}")
 
     def prefix(self, length: int) -> Program:
         """The same program cut after its first `length` operations."""

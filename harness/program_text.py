@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput
-from harness.machine import KNOBS_BY_NAME, Machine
-from harness.ops import FLAG_NAMES, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, VISITOR_BITS, VISITORS, Arg, Kind, Op
+from harness.machine import DEFAULTS, KNOBS_BY_NAME, Machine
+from harness.ops import FLAG_NAMES, OPS, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, VISITOR_BITS, VISITORS, Arg, Kind, Op
 from harness.program import MAX_OPS, Program
 
 FORMAT_VERSION: Final = 1
@@ -34,7 +34,8 @@ _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
 _SHORT_PROT: Final = "rwx"
-_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH})
+_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH, Kind.PHYS_SHIFT})
+_PROTS: Final = frozenset({Kind.PROT, Kind.HYP_PROT})
 _SWITCH: Final = ("off", "on")
 _PLANTED_BY_VALUE: Final = {value: name for name, value in PLANTED_NAMES.items()}
 
@@ -150,7 +151,7 @@ def format_size(value: int) -> str:
 
 def _format_flags(kind: Kind, value: int) -> str:
     names = [name for name, bit in FLAG_NAMES[kind].items() if value & bit]
-    if kind is Kind.PROT:
+    if kind in _PROTS:
         letters = "".join(name for name in names if name in _SHORT_PROT)
         names = [letters, *(name for name in names if name not in _SHORT_PROT)] if letters else names
     return "+".join(names) or "-"
@@ -175,6 +176,8 @@ class _Parser:
         self.source = source
         self.lines: list[_Line] = []
         self.knobs: dict[str, int] = {}
+        self.knobs_at: dict[str, tuple[int, int]] = {}
+        """Line and column of their values."""
         self.requires: tuple[str, ...] = ()
         self.ops: list[Op] = []
         self.seen_version = False
@@ -189,12 +192,10 @@ class _Parser:
         try:
             self.machine = Machine.of(**self.knobs)
         except ValueError as error:  # each knob is in its range, so it is about how they go together
-            self.number, column = self.pool_base_at
+            self.number, column = self.knobs_at.get(str(error).partition(":")[0], (1, 1))
             raise self._error(column, str(error)) from error
 
     number = 0
-    pool_base_at = (1, 1)
-    """Line and column of the one knob whose value depends on others."""
 
     @property
     def program(self) -> Program:
@@ -247,8 +248,7 @@ class _Parser:
         if len(tokens) > 3:
             raise self._error(tokens[3].column, f"expected the end of the line, got `{tokens[3].text}`")
         self.knobs[name.text] = self._knob(name.text, tokens[2])
-        if name.text == "pool_base":
-            self.pool_base_at = self.number, tokens[2].column
+        self.knobs_at[name.text] = self.number, tokens[2].column
         return f"{name.text} = {format_knob(name.text, self.knobs[name.text])}"
 
     def _knob(self, name: str, token: _Token) -> int:
@@ -274,6 +274,10 @@ class _Parser:
             raise self._error(head.column, f"expected spaces around `=`: `{name} = …`, got `{head.text}`")
         if definition is None:
             raise self._error(head.column, f"expected an op ({_one_of(OPS_BY_NAME)}), got `{head.text}`")
+        stage = self.knobs.get("stage", DEFAULTS["stage"])
+        if stage not in definition.stages:
+            names = _one_of(op.name for op in OPS if stage in op.stages)
+            raise self._error(head.column, f"expected an op of stage {stage} ({names}), got `{head.text}`")
         if len(self.ops) == MAX_OPS:
             raise self._error(head.column, f"expected the end of the file: a program has at most {MAX_OPS} ops")
         values = self._args({arg.name: arg for arg in definition.args}, head.text, tokens[1:])
@@ -332,7 +336,7 @@ class _Parser:
         names = FLAG_NAMES[kind]
         value, column = 0, token.column
         for part in [] if token.text == "-" else token.text.split("+"):
-            if kind is Kind.PROT and part and set(part) <= set(_SHORT_PROT):
+            if kind in _PROTS and part and set(part) <= set(_SHORT_PROT):
                 bits = [names[letter] for letter in part]
             elif part in names:
                 bits = [names[part]]

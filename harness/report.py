@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.compare import describe_visit
+from harness.compare import describe_out, describe_visit
 from harness.event_text import aligned_events, event_lines, instruction_text
 from harness.events import events_of
 from harness.judge import Verdict
@@ -36,10 +36,10 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
     lines += _notes(verdict, names)
     if verdict.left is not None and verdict.right is not None:
-        rows = side_by_side(verdict.left, verdict.right, program.machine.forces_write_back, names)
+        rows = side_by_side(verdict.left, verdict.right, program.machine, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
-        rows = aligned_events(verdict.left, verdict.right, verdict.record, bool(program.machine["fwb"]), names)
+        rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
         if rows:
             lines += ["", "Events of that op:", *_cut(rows)]
     lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
@@ -85,7 +85,7 @@ def describe_record(record: Record) -> str:
     if record.definition.repeats:
         words.append(f"{len(record.outs) // len(record.definition.outs)} visits")
     else:
-        words += [f"{name}={value:#x}" for name, value in zip(record.definition.outs, record.outs, strict=False)]
+        words += map(describe_out, record.definition.outs, record.outs)
     words += [f"[{complaint}]" for complaint in record.complaints]
     return " ".join(words)
 
@@ -113,7 +113,7 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
 def event_report(program: Program, observation: Observation) -> list[str]:
     """Every op with its boundary events, in order; those that TLB functions cause in turn are not counted."""
     lines = []
-    for index, events in enumerate(event_lines(observation, bool(program.machine["fwb"]))):
+    for index, events in enumerate(event_lines(observation, program.machine)):
         count = sum(not event.is_in_call for event in events_of(observation.records[index].events))
         lines.append(f"{index:>3} {_op_text(program, index)}: {count} events")
         lines += [f"      {event}" for event in events]
@@ -123,7 +123,7 @@ def event_report(program: Program, observation: Observation) -> list[str]:
 def observation_text(program: Program, observation: Observation, events: bool = False) -> str:
     """A whole observation for people: results, tree, accounting; with `events`, all boundary events as well."""
     lines = [*run_report(program, observation, visits=True), ""]
-    lines += tree(observation, program.machine.forces_write_back)
+    lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
     if events:
         lines += ["", *event_report(program, observation)]

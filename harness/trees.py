@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from harness.compare import (
     is_table_entry,
     leaked,
@@ -10,29 +12,32 @@ from harness.compare import (
     start_level,
 )
 from harness.granule import LAST_LEVEL
-from harness.machine import DEFAULT_MACHINE, Machine
+from harness.machine import Machine
 from harness.observation import Observation
 from pgtable import Geometry
-from pgtable.pte import AddressFormat, address_format, describe
+from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
 from pgtable.tree import ReadTable, TablePage, table_lines
 
 _LEFT_WIDTH = 46
 
 
-def describe_entry(entry: int, level: int, fwb: bool, machine: Machine = DEFAULT_MACHINE) -> str:
+def describe_entry(entry: int, level: int, machine: Machine) -> str:
     """An entry in words, as in a tree."""
-    return describe(entry, level, fwb, _format(machine))
+    if machine["stage"] == 1:
+        return describe_hyp(entry, level, bool(machine["hvhe"]), _format(machine))
+    return describe(entry, level, machine.forces_write_back, _format(machine))
 
 
 def _format(machine: Machine) -> AddressFormat:
     return address_format(machine.granule.shift, bool(machine["lpa2"]))
 
 
-def tree(observation: Observation, fwb: bool) -> list[str]:
+def tree(observation: Observation, machine: Machine) -> list[str]:
     """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
     lines: list[str] = []
-    read, granule = _reader(observation), observation.machine.granule
-    geometry, address = Geometry(granule.shift), _format(observation.machine)
+    read, granule = _reader(observation), machine.granule
+    geometry, address = Geometry(granule.shift), _format(machine)
+    entry_text = partial(describe_entry, machine=machine)
     if observation.root is None:
         lines.append("no table")
     else:
@@ -41,12 +46,12 @@ def tree(observation: Observation, fwb: bool) -> list[str]:
             ipa = number * (granule.entries << granule.level_shift(level))
             pa = observation.root + number * granule.page
             if pa in observation.pages:
-                lines += table_lines(pa, level, ipa, read, geometry, address, fwb=fwb)
+                lines += table_lines(pa, level, ipa, read, geometry, address, entry_text)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
     for table in observation.unlinked:
         lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, fwb=fwb, depth=1)
+        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, entry_text, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
@@ -65,7 +70,7 @@ def _reader(observation: Observation) -> ReadTable:
     return read
 
 
-def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[str, str]) -> list[str]:
+def side_by_side(left: Observation, right: Observation, machine: Machine, names: tuple[str, str]) -> list[str]:
     """Both trees, only the rows that differ; rows that agree are counted. Empty when the trees agree."""
     rows: list[str] = []
     differing = equal = 0
@@ -77,7 +82,7 @@ def side_by_side(left: Observation, right: Observation, fwb: bool, names: tuple[
         equal = 0
 
     def say(entry: int, level: int) -> str:
-        return describe_entry(entry, level, fwb, left.machine)
+        return describe_entry(entry, level, machine)
 
     for ipa, level, a, b in paired_entries(left, right):
         if _alike(a, b, level):

@@ -1,4 +1,4 @@
-"""Linux's KVM/arm64 stage-2 page tables, in Python: an executable specification.
+"""Linux's KVM/arm64 page tables, a guest's stage 2 and hyp's stage 1, in Python: an executable specification.
 
 Depends on nothing. Every store, TLB invalidation and reference is announced to `Hooks` or done
 through `MmOps`, in the kernel's order.
@@ -15,12 +15,14 @@ through `MmOps`, in the kernel's order.
 from pgtable.features import Features
 from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
+from pgtable.hyp import HypStage1
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
 from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
-from pgtable.pte import AddressFormat, Prot, describe, leaf_prot
+from pgtable.pte import AddressFormat, Prot, describe, describe_hyp, hyp_leaf_prot, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
+from pgtable.table import PageTable
 from pgtable.versions import LINUX_6_1, LINUX_6_12, VERSIONS, LinuxVersion
-from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
+from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "ForcePages",
     "Geometry",
     "Hooks",
+    "HypStage1",
     "LeafRun",
     "LinuxVersion",
     "Memcache",
@@ -46,6 +49,7 @@ __all__ = [
     "Ownership",
     "OwnershipStage2",
     "PagePool",
+    "PageTable",
     "Prot",
     "Stage2",
     "Stage2Flags",
@@ -53,8 +57,12 @@ __all__ = [
     "WalkFlags",
     "WildAccess",
     "describe",
+    "describe_hyp",
     "get_vtcr",
+    "hyp_leaf_prot",
     "ia_bits_of",
     "leaf_prot",
+    "root_size",
     "start_level_of",
+    "vtcr_for",
 ]

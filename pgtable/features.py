@@ -19,6 +19,8 @@ class Features:
     pa_bits_52: CONFIG_ARM64_PA_BITS_52: with 64K pages, physical addresses of 52 bits.
     parange: ID_AA64MMFR0_EL1.PARange, 0 to 6: 32, 36, 40, 42, 44, 48 and 52 bits of physical address.
     vmid16: VMIDs of 16 bits, else 8.
+    bti: FEAT_BTI, and a kernel built to use it: hyp's executable pages are guarded.
+    hvhe: hyp runs with HCR_EL2.E2H set, so that its stage 1 has the permissions of an EL2&0 regime.
     """
 
     fwb: bool = True
@@ -32,3 +34,5 @@ class Features:
     pa_bits_52: bool = False
     parange: int = 6
     vmid16: bool = True
+    bti: bool = True
+    hvhe: bool = False

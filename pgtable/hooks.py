@@ -3,6 +3,8 @@
 from array import array
 from typing import Final, NamedTuple, Protocol
 
+from pgtable.tlb import Instruction
+
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level in `tlbi_vmid_ipa` when the entry's level must not be hinted (tlbflush.h: INT_MAX)."""
 
@@ -13,7 +15,8 @@ class LeafRun(NamedTuple):
     pa: physical address of the first entry; level: of all; lock: the kind of the store that locks
     each (`Hooks.pte_store`), None where nothing is locked; first: the value of the first leaf, each
     further one is `size` more; phys: what the first one maps, `size` bytes each; length: how many.
-    dcache, icache: whether the memory of each is maintained so.
+    dcache, icache: whether the memory of each is maintained so. counts_first: whether the reference
+    of an entry is taken before it is stored.
     """
 
     pa: int
@@ -25,6 +28,7 @@ class LeafRun(NamedTuple):
     length: int
     dcache: bool
     icache: bool
+    counts_first: bool
 
     def leaves(self, count: int) -> "array[int]":
         """The entries of the first `count` leaves."""
@@ -50,8 +54,9 @@ class Hooks(Protocol):
         """A chance to take many leaves in one go: how many of the run, from its first on, were announced and their
         references taken. The page table writes those, and goes on entry by entry; 0 is always right.
 
-        For each leaf that is: a store of pte.LOCKED, for each maintenance `follow` and the maintenance, one
-        get_page, and the release store. Without a lock, the release store comes before the get_page.
+        For each leaf that is: a store of pte.LOCKED if lock names one, for each maintenance `follow`
+        and the maintenance, one get_page, and the release store; these two the other way round unless
+        counts_first.
         """
 
     def tlbi_vmid(self) -> None:
@@ -68,6 +73,9 @@ class Hooks(Protocol):
 
     def dsb(self, domain: str) -> None:
         """A data synchronisation barrier, for example "ishst"."""
+
+    def instruction(self, instruction: Instruction) -> None:
+        """Hyp itself issues an instruction, for the TLB of its own stage 1."""
 
     def warn(self, where: str) -> None:
         """A WARN fires in the kernel function of that name."""
@@ -92,5 +100,7 @@ class NullHooks:
     def tlbi_vmid_range(self, ipa: int, pages: int) -> None: ...
 
     def dsb(self, domain: str) -> None: ...
+
+    def instruction(self, instruction: Instruction) -> None: ...
 
     def warn(self, where: str) -> None: ...

@@ -117,14 +117,7 @@ class Mapper:
         return ret
 
     def _fits(self, walk: Walk) -> bool:
-        """Whether a leaf of this level lies within the range and is aligned on both sides. A page always does."""
-        if walk.level == LAST_LEVEL:
-            return True
-        size, addr = walk.size, walk.addr
-        if walk.level < self._first_level or size > walk.end - addr or addr & (size - 1):
-            return False
-        phys = self._phys + addr - walk.start
-        return phys >= self._phys_end or not phys & (size - 1)
+        return walk.admits_leaf(self._phys + walk.addr - walk.start, self._first_level, self._phys_end)
 
     def _replace(self, walk: Walk) -> int:
         """Make the entry a leaf, whatever it was. -EAGAIN if it had better wait."""
@@ -158,23 +151,13 @@ class Mapper:
 
         What happens to each entry, and in which order, is the same as in `_replace`.
         """
-        index, stop, size, flags = walk.index, walk.stop, walk.size, walk.flags
-        phys = self._phys + walk.addr - walk.start
-        count = min(stop - index, (walk.end - walk.addr) // size, (self._plain_end - phys) // size)
-        if count < _LONG_RUN:
-            return False
-        count = min(count, next_used(walk.entries, index, stop) - index)
-        first = phys | (self._page if walk.level == LAST_LEVEL else self._block)
-        lock = ("cmpxchg" if flags & SHARED else "plain") if self.locks else None
-        maintain = not flags & SKIP_CMO
+        leaf = self._page if walk.level == LAST_LEVEL else self._block
+        lock = ("cmpxchg" if walk.flags & SHARED else "plain") if self.locks else None
+        maintain = not walk.flags & SKIP_CMO
         clean, invalidate = maintain and self._cleans, maintain and self._invalidates
-        run = LeafRun(walk.pa, walk.level, lock, first, phys, size, count, clean, invalidate)
-        done = self._hooks.fill(run)
-        if not done:
-            return False
-        walk.entries[index : index + done] = run.leaves(done)
-        walk.index = index + done - 1
-        return True
+        phys = self._phys + walk.addr - walk.start
+        counts_first = self.locks
+        return fill(self._hooks, walk, phys, self._plain_end, leaf, lock, clean, invalidate, counts_first)
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""
@@ -184,3 +167,33 @@ class Mapper:
         elif not counted and pte.is_counted(new):
             self._mm_ops.get_page(walk.pa)
         self._entry.try_set(walk, new)
+
+
+def fill(
+    hooks: Hooks,
+    walk: Walk,
+    phys: int,
+    plain_end: int,
+    leaf: int,
+    lock: str | None = None,
+    clean: bool = False,
+    invalidate: bool = False,
+    counts_first: bool = True,
+) -> bool:
+    """Whether the hooks took a long run of empty entries, from the one visited on, all at once; they are written then.
+
+    phys: where the first of them maps to; addresses below plain_end are their own encoding; leaf: the entries without
+    their addresses; the rest as in `LeafRun`.
+    """
+    index, stop, size = walk.index, walk.stop, walk.size
+    count = min(stop - index, (walk.end - walk.addr) // size, (plain_end - phys) // size)
+    if count < _LONG_RUN:
+        return False
+    count = min(count, next_used(walk.entries, index, stop) - index)
+    run = LeafRun(walk.pa, walk.level, lock, phys | leaf, phys, size, count, clean, invalidate, counts_first)
+    done = hooks.fill(run)
+    if not done:
+        return False
+    walk.entries[index : index + done] = run.leaves(done)
+    walk.index = index + done - 1
+    return True

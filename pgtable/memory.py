@@ -10,6 +10,9 @@ from pgtable.geometry import ENTRY_SIZE
 POISON: Final = 0x5B
 """Every byte of a free page. Read as an entry it points to a table far outside any pool."""
 
+NO_PAGE: Final = (1 << 64) - 1
+"""What `put_page` is given for C's NULL."""
+
 Complain = Callable[[str, int], None]
 
 

@@ -1,4 +1,6 @@
-"""Stage-2 entries: every encoding, for every granule and 48- or 52-bit physical addresses.
+"""Entries: every encoding, for every granule and 48- or 52-bit physical addresses.
+
+What is not named S1 or hyp is stage 2's; validity, type, address, AF, SH, XN and software bits are the same in both.
 
 Valid entries follow the Arm ARM ("VMSAv8-64 translation table format descriptors"); what KVM keeps
 in invalid ones is its own (kvm_pgtable.h). MEMATTR values are memory.h's MT_S2_*.
@@ -36,6 +38,14 @@ MEMATTR_NORMAL_FWB: Final = 0x6 << 2
 MEMATTR_NORMAL_NC: Final = 0x5 << 2
 """The same with and without FWB, as is the next."""
 MEMATTR_DEVICE_NGNRE: Final = 0x1 << 2
+
+S1_ATTRIDX: Final = 0x7 << 2
+S1_NORMAL: Final = 0 << 2
+"""Indices into MAIR_EL2, in place, as memory.h has them (MT_NORMAL, MT_DEVICE_nGnRE)."""
+S1_DEVICE_NGNRE: Final = 4 << 2
+S1_AP: Final = 3 << 6
+S1_GP: Final = 1 << 50
+"""Guarded page (FEAT_BTI)."""
 
 OWNER_SHIFT: Final = 2
 OWNER_MASK: Final = 0xFF << OWNER_SHIFT
@@ -224,19 +234,70 @@ def leaf_prot(pte: int) -> int:
     return prot if pte & XN else prot | _X
 
 
+def hyp_ap(writable: bool, hvhe: bool) -> int:
+    """AP, in place, of what hyp may read and perhaps write.
+
+    With hVHE the translation regime has two privilege levels, and bit 6 lets EL0 in; without, the bit is RES1.
+    """
+    return (0 if writable else 2 << 6) | (0 if hvhe else 1 << 6)
+
+
+def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool, lpa2: bool = False) -> int:
+    """The attributes of a stage-1 leaf with these Prot bits; unknown bits and NORMAL_NC are ignored.
+
+    With LPA2 shareability is TCR's, for the address needs its bits.
+
+    -EINVAL for what cannot be read, and for what is executable and writable or a device.
+    """
+    if not prot & _R or (prot & _X and prot & (_W | _DEVICE)):
+        return -EINVAL
+    attrs = S1_DEVICE_NGNRE if prot & _DEVICE else S1_NORMAL
+    if not prot & _X:
+        attrs |= XN
+    elif bti:
+        attrs |= S1_GP
+    return attrs | hyp_ap(prot & _W != 0, hvhe) | (0 if lpa2 else SH_INNER) | AF | prot & SW
+
+
+def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
+    """The permissions and software bits of a stage-1 entry, as `leaf_prot` gives them.
+
+    Permissions that hyp never uses in this mode are none at all, but for execution.
+    """
+    prot = pte & SW
+    if not is_valid(pte):
+        return prot
+    if not pte & XN:
+        prot |= _X
+    ap = pte & S1_AP
+    if ap == hyp_ap(False, hvhe):
+        return prot | _R
+    return prot | _R | _W if ap == hyp_ap(True, hvhe) else prot
+
+
 def describe(pte: int, level: int, fwb: bool = True, address: AddressFormat = FORMAT_4K) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
     Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
     gives no meaning at this level.
     """
+    return _describe_other(pte, level, address) or _describe_leaf(pte, level, fwb, address)
+
+
+def describe_hyp(pte: int, level: int, hvhe: bool = False, address: AddressFormat = FORMAT_4K) -> str:
+    """A stage-1 entry in words, like `describe`."""
+    return _describe_other(pte, level, address) or _describe_hyp_leaf(pte, level, hvhe, address)
+
+
+def _describe_other(pte: int, level: int, address: AddressFormat) -> str | None:
+    """What is no leaf."""
     if not is_valid(pte):
         return _describe_invalid(pte)
     if is_table(pte, level):
         return f"table -> {address.to_phys(pte):#x}" + _rest(pte & ~(address.mask | TYPE | VALID))
     if level < _first_block_level(address) or (level == LAST_LEVEL and not pte & TYPE):
         return f"reserved {pte:#x}"
-    return _describe_leaf(pte, level, fwb, address)
+    return None
 
 
 def _first_block_level(address: AddressFormat) -> int:
@@ -261,19 +322,36 @@ def _describe_leaf(pte: int, level: int, fwb: bool, address: AddressFormat) -> s
         MEMATTR_DEVICE_NGNRE: "device",
     }
     memattr = pte & MEMATTR
-    text = "page  " if level == LAST_LEVEL else "block "
-    text += f"pa={address.to_phys(pte):#x} "
-    text += "R" if pte & S2AP_R else "-"
+    text = "R" if pte & S2AP_R else "-"
     text += "W" if pte & S2AP_W else "-"
     text += "-" if pte & XN else "X"
     text += " " + memory.get(memattr, f"memattr={memattr >> 2:#x}")
+    return _leaf_text(pte, level, address, text, MEMATTR | PERMS)
+
+
+def _describe_hyp_leaf(pte: int, level: int, hvhe: bool, address: AddressFormat) -> str:
+    memory = {S1_NORMAL: "normal", S1_DEVICE_NGNRE: "device"}
+    prot, ap, attridx = hyp_leaf_prot(pte, hvhe), pte & S1_AP, pte & S1_ATTRIDX
+    text = ("R" if prot & _R else "-") + ("W" if prot & _W else "-") + ("X" if prot & _X else "-")
+    text += " " + memory.get(attridx, f"attridx={attridx >> 2}")
+    if not prot & _R:
+        text += f" ap={ap >> 6}"
+    if pte & S1_GP:
+        text += " GP"
+    return _leaf_text(pte, level, address, text, S1_ATTRIDX | S1_AP | S1_GP | XN)
+
+
+def _leaf_text(pte: int, level: int, address: AddressFormat, attrs: str, known: int) -> str:
+    """A leaf whose attributes that depend on the stage are in words already; `known` are their bits."""
+    text = "page  " if level == LAST_LEVEL else "block "
+    text += f"pa={address.to_phys(pte):#x} {attrs}"
     if pte & AF:
         text += " AF"
     if not address.lpa2 and pte & SH != SH_INNER:
         text += f" sh={(pte & SH) >> 8}"
     if pte & SW:
         text += f" sw={(pte & SW) >> SW_SHIFT}"
-    known = VALID | address.mask | MEMATTR | PERMS | SH | AF | SW
+    known |= VALID | address.mask | SH | AF | SW
     return text + _rest(pte & ~(known | (TYPE if level == LAST_LEVEL else 0)))
 
 

@@ -1,5 +1,7 @@
 """The visitors that take mappings away: one from a live table, one from a table nobody walks."""
 
+from collections.abc import Callable
+
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.hooks import Hooks
@@ -73,18 +75,24 @@ class Unmapper:
 
 
 class Releaser:
-    """Gives up the references of a table that no hardware walks any more; entries stay as is."""
+    """Gives up the references of a table that no hardware walks any more; entries stay as is.
 
-    __slots__ = ("_address", "_mm_ops")
+    is_counted: which entries hold one.
+    """
 
-    def __init__(self, mm_ops: MmOps, address: pte.AddressFormat) -> None:
+    __slots__ = ("_address", "_is_counted", "_mm_ops")
+
+    def __init__(
+        self, mm_ops: MmOps, address: pte.AddressFormat, is_counted: Callable[[int], bool] = pte.is_counted
+    ) -> None:
         self._mm_ops = mm_ops
         self._address = address
+        self._is_counted = is_counted
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor, for LEAF and TABLE_POST; always 0."""
         old = walk.old
-        if pte.is_counted(old):
+        if self._is_counted(old):
             self._mm_ops.put_page(walk.pa)
             if pte.is_table(old, walk.level):
                 child = self._address.to_phys(old)

@@ -7,32 +7,28 @@ from pgtable import pte
 from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
-from pgtable.errnos import EAGAIN, EINVAL, ENOENT, ENOMEM
+from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
-from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
+from pgtable.geometry import GRANULE_4K, U64, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
-from pgtable.memory import Memcache, MmOps, PagePool, WildAccess
+from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
-from pgtable.tree import TablePage, table_lines
+from pgtable.table import PageTable
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of, phys_bits, start_level_of
 from pgtable.walker import (
     HANDLE_FAULT,
-    KEEPS_TABLES,
     LEAF,
     SHARED,
     SKIP_BBM_TLBI,
     SKIP_CMO,
     TABLE_POST,
     TABLE_PRE,
-    Visitor,
-    Walk,
 )
 
 _MAX_U8 = 0xFF
-_MAX_U32 = 0xFFFF_FFFF
 _NO_HOOKS = NullHooks()
 _ANY_CPU = Features()
 
@@ -51,45 +47,29 @@ class Stage2Flags(enum.IntFlag):
     IDMAP = 2
 
 
-class Stage2:
+class Stage2(PageTable):
     """Translates guest addresses (IPA) to physical ones; kvm_pgtable.h documents the operations.
 
-    Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. Operations return 0
-    or a negative errno. -ERANGE and -EINVAL as in `Walk.run` are common to all of them; without a
-    successful `init` even address 0 is out of range. ValueError for an operation or walk flag that
-    the version lacks.
+    Operations return 0 or a negative errno. ValueError for an operation or walk flag that the version lacks.
 
     vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
     example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
     hands over with init. Nothing is allocated before `init`.
-
-    As text it is the tree, a line per table and per run of alike entries.
     """
 
+    _input = "ipa"
     __slots__ = (
-        "_address",
         "_defer_tlbi",
         "_entry",
         "_force_pages",
         "_fwb",
-        "_geometry",
-        "_hooks",
         "_identity",
-        "_implied_flags",
         "_lpa2",
         "_make_mapper",
-        "_mm_ops",
         "_phys_end",
         "_releaser",
         "_unmapper",
-        "_version",
         "_vtcr",
-        "_walk_flags",
-        "_warned",
-        "ia_bits",
-        "root",
-        "root_pages",
-        "start_level",
     )
 
     _mapper_class = Mapper
@@ -106,20 +86,11 @@ class Stage2:
         flags: int = 0,
         force_pages: ForcePages | None = None,
     ) -> None:
-        self.ia_bits = 0
-        """These four are 0 and None, as in zeroed memory, until `init` has succeeded."""
-        self.start_level = 0
-        self.root: int | None = None
-        self.root_pages = 0
+        super().__init__(mm_ops, hooks, version, geometry, pte.address_format(geometry.page_shift, features.lpa2))
         self._vtcr = vtcr
-        self._mm_ops = mm_ops
-        self._hooks = hooks
-        self._version = version
-        self._geometry = geometry
         self._lpa2 = features.lpa2
-        self._address = address = pte.address_format(geometry.page_shift, features.lpa2)
+        address = self._address
         self._phys_end = 1 << phys_bits(features, geometry)
-        self._warned: set[str] = set()
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages
         self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
@@ -138,29 +109,9 @@ class Stage2:
         if not version.locks_entries and self._mapper_class is not Mapper:
             raise ValueError(f"Linux {version.name} is modelled with its own way to record owners only")
         self._make_mapper = self._mapper_class if version.locks_entries else ClearingMapper
-        self._walk_flags = int(version.walk_flags)
-        # What ends a walk where nobody can say whether -EAGAIN should.
-        self._implied_flags = HANDLE_FAULT & ~self._walk_flags
         self._releaser = Releaser(mm_ops, address)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
-
-    def __str__(self) -> str:
-        if self.root is None:
-            return "no table"
-        lines = [f"{self.ia_bits} bits of ipa"]
-        level = self.start_level if self.start_level <= LAST_LEVEL else FIRST_LEVEL
-        for page in range(self.root_pages):
-            pa = self.root + page * self._geometry.page_size
-            ipa = page * self._geometry.entries * self._geometry.level_size(level)
-            lines += table_lines(pa, level, ipa, self._read, self._geometry, self._address, fwb=self._fwb)
-        return "\n".join(lines)
-
-    def _read(self, pa: int) -> TablePage | None:
-        try:
-            return TablePage(self._mm_ops.table(pa))
-        except WildAccess:
-            return None
 
     def init(self) -> int:
         """Allocate an empty root. 0 or -ENOMEM.
@@ -174,7 +125,7 @@ class Stage2:
         if self.root is None:
             return -ENOMEM
         self.ia_bits = ia_bits
-        self.start_level = start_level if self._version.lpa2 else start_level & _MAX_U32
+        self.start_level = self._version.level(start_level)
         self.root_pages = root_pages
         self._hooks.dsb("ishst")
         return 0
@@ -314,56 +265,6 @@ class Stage2:
         self._version.require("tlb_flush_vmid_range")
         self._entry.tlbi_range(addr & U64, size & U64)
 
-    def locate(self, addr: int, level: int) -> tuple[int, int]:
-        """Where the entry of this level is that translates addr: (0, its physical address), or (-errno, 0).
-
-        -EINVAL where no such entry can be: without a root, above it, or for an addr beyond the limit; -ENOENT where
-        the walk of addr ends above that level.
-        """
-        if self.root is None or not 0 <= addr < 1 << self.ia_bits or level < self.start_level:
-            return -EINVAL, 0
-        geometry = self._geometry
-        page = geometry.root_index(addr, self.ia_bits, self.start_level)
-        table = self.root + page * geometry.page_size
-        for above in range(self.start_level, level):
-            entry = self._mm_ops.table(table)[geometry.index_range(addr, addr + 1, above)[0]]
-            if not pte.is_table(entry, above):
-                return -ENOENT, 0
-            table = self._address.to_phys(entry)
-        return 0, table + geometry.index_range(addr, addr + 1, level)[0] * ENTRY_SIZE
-
-    def get_leaf(self, addr: int) -> tuple[int, int, int]:
-        """The entry, not a table, that decides about addr's page: (ret, pte, level).
-
-        pte and level mean something only when ret is 0.
-        """
-        leaf = (0, 0)
-
-        def remember(walk: Walk, visit: int) -> int:
-            nonlocal leaf
-            leaf = (walk.old, walk.level)
-            return 0
-
-        geometry = self._geometry
-        start = geometry.page_align_down(addr)
-        ret = self._run(remember, LEAF, start, geometry.page_size)
-        return ret, *leaf
-
-    def walk(self, addr: int, size: int, flags: int, visitor: Callable[[int, int, int, int], int | None]) -> int:
-        """Show the entries of a range: visitor(visit, level, addr, pte). A negative errno from it ends the walk.
-
-        flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
-        that the call is for.
-        """
-        return self.visit(addr, size, flags, lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0)
-
-    def visit(self, addr: int, size: int, flags: int, visitor: Visitor) -> int:
-        """The same with a visitor of Linux's kind, which is given the walk and may change the entry."""
-        self._check_flags(flags)
-        if not self._version.rereads_tables:
-            flags |= KEEPS_TABLES
-        return self._run(visitor, flags, addr, size)
-
     def destroy(self) -> None:
         """Free everything. No TLB is invalidated: the hardware must not use the table any more.
 
@@ -433,6 +334,9 @@ class Stage2:
             self._hooks.warn("kvm_pgtable_stage2_free_unlinked")
         self._mm_ops.put_page(pa)
 
+    def _describe(self, entry: int, level: int) -> str:
+        return pte.describe(entry, level, self._fwb, self._address)
+
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
     ) -> Mapper:
@@ -456,22 +360,3 @@ class Stage2:
         return AttributeChanger(
             self._entry, self._mm_ops, self._address, absent, set_bits=set_bits, clear_bits=clear_bits
         )
-
-    def _check_flags(self, flags: int) -> None:
-        if flags & ~self._walk_flags:
-            raise ValueError(f"Linux {self._version.name} has no walk flags {flags & ~self._walk_flags:#x}")
-
-    def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
-        walk = self._new_walk(visitor, flags, addr, size, skip_empty)
-        return walk.run(self.root, self.ia_bits, self.start_level)
-
-    def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
-        flags = flags & (self._walk_flags | KEEPS_TABLES) | self._implied_flags
-        return Walk(
-            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
-        )
-
-    def _warn_once(self, where: str) -> None:
-        if where not in self._warned:
-            self._warned.add(where)
-            self._hooks.warn(where)

@@ -205,17 +205,11 @@ class TlbMaintenance:
         yield ISB
 
     def _synchronise(self) -> Iterator[Instruction]:
-        """Wait until every CPU has done it; some need to be told once more, with whatever TLBI."""
-        yield Instruction("dsb", "ish")
-        if self._repeat:
-            yield Instruction("tlbi", "vale2is")
-            yield Instruction("dsb", "ish")
+        yield from _synchronise(self._repeat)
 
     def _hinted(self, operand: int, level: int) -> int:
         """An operand by address, in which TTL says the level where it is one; else those bits are the address'."""
-        if not self._ttl or not self.highest_hint <= level <= LAST_LEVEL:
-            return operand
-        return operand & ~_TTL_MASK | (_GRANULES[self._geometry.page_shift] << 2 | level) << _TTL_SHIFT
+        return _hinted(operand, level, self._geometry, self.highest_hint) if self._ttl else operand
 
     def _range(self, start: int, pages: int) -> Iterator[Instruction]:
         """The pages by as few instructions as can be, the largest first; an odd one goes by address."""
@@ -276,3 +270,32 @@ class HostTlbMaintenance(TlbMaintenance):
 def _load(mmu: Mmu) -> Iterator[Instruction]:
     yield Instruction("msr", "vtcr_el2", mmu.vtcr)
     yield Instruction("msr", "vttbr_el2", mmu.vttbr)
+
+
+def _hinted(operand: int, level: int, geometry: Geometry, highest: int = 0) -> int:
+    if not highest <= level <= LAST_LEVEL:
+        return operand
+    return operand & ~_TTL_MASK | (_GRANULES[geometry.page_shift] << 2 | level) << _TTL_SHIFT
+
+
+def _synchronise(repeat: bool) -> Iterator[Instruction]:
+    """Wait until every CPU has done it; some need to be told once more, with whatever TLBI."""
+    yield Instruction("dsb", "ish")
+    if repeat:
+        yield Instruction("tlbi", "vale2is")
+        yield Instruction("dsb", "ish")
+
+
+def flush_hyp_va(addr: int, level: int | None, geometry: Geometry, features: Features) -> Iterator[Instruction]:
+    """What follows a store that takes from hyp's stage 1 the entry for addr: a leaf of this level, or (None) a table.
+
+    There is room for the address' bits 55:12 only.
+    """
+    yield Instruction("dsb", "ishst")
+    operand = addr >> ADDRESS_SHIFT & _ADDRESS_MASK
+    if level is None:
+        yield Instruction("tlbi", "vae2is", operand)
+    else:
+        yield Instruction("tlbi", "vale2is", _hinted(operand, level, geometry) if features.ttl else operand)
+    yield from _synchronise(features.repeat_tlbi)
+    yield ISB

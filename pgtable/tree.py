@@ -17,6 +17,9 @@ class TablePage(NamedTuple):
 ReadTable = Callable[[int], TablePage | None]
 """The table page at a physical address, or None where there is none: the line of its entry then stands alone."""
 
+DescribeEntry = Callable[[int, int], str]
+"""An entry and its level, in words."""
+
 
 class _Run(NamedTuple):
     """Entries that follow each other and say the same about adjacent memory; shown as one line."""
@@ -33,8 +36,7 @@ def table_lines(
     read: ReadTable,
     geometry: Geometry,
     address: pte.AddressFormat,
-    *,
-    fwb: bool,
+    describe: DescribeEntry,
     depth: int = 0,
 ) -> Iterator[str]:
     """The table of this level at pa, whose first entry translates ipa, and all below it, indented by depth.
@@ -48,10 +50,10 @@ def table_lines(
     yield f"{indent}level {level} table {pa:#x} from ipa {ipa:#x}{page.remark}"
     for run in _runs(page.entries, ipa, level, geometry.level_size(level), address):
         times = f"  x{run.length}" if run.length > 1 else ""
-        yield f"{indent}  {run.ipa:#014x} {pte.describe(run.entry, level, fwb, address)}{times}"
+        yield f"{indent}  {run.ipa:#014x} {describe(run.entry, level)}{times}"
         if pte.is_table(run.entry, level):
             child = address.to_phys(run.entry)
-            yield from table_lines(child, level + 1, run.ipa, read, geometry, address, fwb=fwb, depth=depth + 2)
+            yield from table_lines(child, level + 1, run.ipa, read, geometry, address, describe, depth + 2)
 
 
 def _runs(entries: Iterable[int], ipa: int, level: int, size: int, address: pte.AddressFormat) -> Iterator[_Run]:

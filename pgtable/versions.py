@@ -12,6 +12,8 @@ from pgtable.hooks import TLBI_TTL_UNKNOWN
 from pgtable.pte import Prot
 from pgtable.walker import WalkFlags
 
+_MAX_U32: Final = (1 << 32) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class LinuxVersion:
@@ -41,6 +43,7 @@ class LinuxVersion:
         that turned out to be invalid.
     tlb_asks_who_runs: whether the TLB functions may be called while any vCPU runs, and leave its context alone where
         they can. Otherwise they return to the host's, and level 0 is no hint to them.
+    hyp_modes: whether hyp's stage 1 knows hVHE and guarded pages (BTI).
     mkyoung_always_syncs: whether `mkyoung` ends with a barrier even where its walk failed.
     """
 
@@ -59,7 +62,12 @@ class LinuxVersion:
     absent_leaf: int
     relaxes_locally: bool
     tlb_asks_who_runs: bool
+    hyp_modes: bool
     mkyoung_always_syncs: bool
+
+    def level(self, level: int) -> int:
+        """The level of a root as the code holds it."""
+        return level if self.lpa2 else level & _MAX_U32
 
     def require(self, operation: str) -> None:
         """Raise ValueError when this version has no such operation."""
@@ -70,7 +78,9 @@ class LinuxVersion:
 LINUX_6_1: Final = LinuxVersion(
     name="6.1",
     pgtable_sha256="6c69f60b0c3ffdf3ab1c1547bcf91bc8d7d9781cc2635701ff6a20d77b9d8240",
-    lacks=frozenset({"create_unlinked", "free_unlinked", "split", "test_clear_young", "tlb_flush_vmid_range"}),
+    lacks=frozenset(
+        {"create_unlinked", "free_unlinked", "pgd_size", "split", "test_clear_young", "tlb_flush_vmid_range"}
+    ),
     never=frozenset({"cmpxchg", "free_unlinked_table", "tlbi_vmid_ipa_nsh", "tlbi_vmid_range"}),
     lpa2=False,
     prots=~Prot.NORMAL_NC,
@@ -83,6 +93,7 @@ LINUX_6_1: Final = LinuxVersion(
     absent_leaf=0,
     relaxes_locally=False,
     tlb_asks_who_runs=False,
+    hyp_modes=False,
     mkyoung_always_syncs=True,
 )
 
@@ -102,6 +113,7 @@ LINUX_6_12: Final = LinuxVersion(
     absent_leaf=-EAGAIN,
     relaxes_locally=True,
     tlb_asks_who_runs=True,
+    hyp_modes=True,
     mkyoung_always_syncs=False,
 )
 

@@ -151,6 +151,20 @@ class Walk:
             page += 1
         return 0
 
+    def admits_leaf(self, phys: int, first_level: int, phys_end: int) -> bool:
+        """Whether the entry visited may map to phys: if its level has leaves, here from first_level on, and they lie
+        within the range and are aligned on both sides. A page always does.
+
+        A phys at or beyond phys_end, which no machine has, is not asked for its alignment.
+        """
+        level = self.level
+        if level == LAST_LEVEL:
+            return True
+        size, addr = self.size, self.addr
+        if level < first_level or size > self.end - addr or addr & (size - 1):
+            return False
+        return phys >= phys_end or not phys & (size - 1)
+
     def descend(self, table_pa: int, level: int) -> int:
         """Walk one table of this level and what is below, without checking the range."""
         if not FIRST_LEVEL <= level <= LAST_LEVEL:

@@ -12,13 +12,15 @@ from typing import Final
 from harness.errors import BadInput
 from harness.offer import Offer, flag_word
 from harness.ops import FLAG_NAMES, OPS, Kind
+from reference.protocol import stages_mask
 
-HEADERS: Final = (
+SOURCES: Final = (
     Path("arch/arm64/include/asm/kvm_pgtable.h"),
     Path("arch/arm64/include/asm/kvm_asm.h"),
     Path("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h"),
+    Path("arch/arm64/kvm/hyp/nvhe/tlb.c"),
 )
-"""Of the second, the TLB maintenance; of the third, the host's stage 2."""
+"""Of the second, the TLB functions, and of the last, what they look at; of the third, the host's stage 2."""
 
 _OURS: Final = frozenset({"fail_alloc", "plant"})
 """Operations that need nothing of the kernel."""
@@ -30,6 +32,11 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
     "tlb_flush_vmid_range": "kvm_tlb_flush_vmid_range",
     "flush_cpu_context": "__kvm_flush_cpu_context",
     "flush_vm_context": "__kvm_flush_vm_context",
+    "pgd_size": "kvm_pgtable_stage2_pgd_size",
+    "get_vtcr": "kvm_get_vtcr",
+    "hyp_map": "kvm_pgtable_hyp_map",
+    "hyp_unmap": "kvm_pgtable_hyp_unmap",
+    "hyp_pte_prot": "kvm_pgtable_hyp_pte_prot",
     "race": "KVM_PGTABLE_WALK_SHARED",
     "link": "kvm_pgtable_stage2_create_unlinked",
 }
@@ -41,6 +48,8 @@ _FLAG_PREFIXES: Final[Mapping[Kind, str]] = {
 }
 _ENUMERATORS: Final[Mapping[str, str]] = {
     "lpa2": "kvm_lpa2_is_enabled",
+    "hvhe": "ARM64_KVM_HVHE",
+    "vcpu": "__hyp_running_vcpu",
     flag_word(Kind.PROT, "nc"): "KVM_PGTABLE_PROT_NORMAL_NC",
     **{
         flag_word(kind, name): prefix + name.upper()
@@ -76,7 +85,7 @@ class Declared:
 
 def declared(root: Path) -> Declared:
     """What the tree at `root` declares. Raises BadInput where its header cannot be read."""
-    text = "".join(_read(root / path) for path in HEADERS)
+    text = "".join(_read(root / path) for path in SOURCES)
     text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
     words = frozenset(re.findall(r"\w+", text))
     forms = {name: bool(re.search(pattern, text)) for name, pattern in _FORMS.items()}
@@ -99,13 +108,14 @@ def _read(path: Path) -> str:
 
 def _c_header(offer: Offer, forms: Mapping[str, bool]) -> str:
     lines = [
-        "/* Made by reference/declared.py from the tree's headers. */",
+        "/* Made by reference/declared.py from the tree. */",
         "#ifndef S2FUZZ_DECLARED_H",
         "#define S2FUZZ_DECLARED_H",
         *(f"#define S2FUZZ_HAS_{name} {int(has)}" for name, has in forms.items()),
         *(f"#define S2FUZZ_HAS_{op.name} {int(offer.has(op.name))}" for op in OPS),
         "/* The operations that the tree has, as S2FUZZ_OPS has all of them. */",
-        "#define S2FUZZ_OPS_HERE(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in offer.ops),
+        "#define S2FUZZ_OPS_HERE(X) "
+        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in offer.ops),
         "#endif",
     ]
     return "\n".join(lines) + "\n"

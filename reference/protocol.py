@@ -87,7 +87,8 @@ def generated_header() -> str:
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
-        "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)})" for op in OPS),
+        "#define S2FUZZ_OPS(X) "
+        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
@@ -101,6 +102,11 @@ def generated_header() -> str:
         lines.append(f"struct args_{op.name} {{ {fields} }};")
     lines.append("#endif")
     return "\n".join(lines) + "\n"
+
+
+def stages_mask(op: OpDef) -> int:
+    """The stages of an op as a mask."""
+    return sum(1 << stage for stage in op.stages)
 
 
 def generated_include() -> str:
@@ -122,7 +128,15 @@ def _op_description(op: OpDef) -> str:
     """An initialiser of `struct description` (kernel/shell.c)."""
     args = ", ".join(map(_arg_description, op.args))
     outs = ", ".join(map(_c_string, op.outs))
-    fields = (op.number, _c_string(op.name), _c_string(op.summary), len(op.args), f"{{ {args} }}", len(op.outs))
+    fields = (
+        op.number,
+        _c_string(op.name),
+        _c_string(op.summary),
+        stages_mask(op),
+        len(op.args),
+        f"{{ {args} }}",
+        len(op.outs),
+    )
     return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
 
 

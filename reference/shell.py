@@ -48,7 +48,8 @@ def translate(line: str, granule: Granule = GRANULE_4K, offer: Offer = EVERYTHIN
             raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
     if head in OPS_BY_NAME:
-        (op,) = _parsed(text, offer).ops
+        # Whether the table is of the op's stage only the kernel knows.
+        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}", offer).ops
         args = zip(op.definition.args, op.args, strict=True)
         return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
     if head and (head not in _WITHOUT_WORDS or words):

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.model import MODELLED, Model
+from harness.offer import Offer
 from harness.program import Program
 from harness.program_text import read
 
@@ -23,6 +24,15 @@ def refusal(side: Executor, program: Program) -> str | None:
     except BadInput as error:
         return str(error)
     return None
+
+
+def missing(offer: Offer, program: Program) -> bool:
+    """Whether the program asks for more."""
+    try:
+        offer.check(program, "")
+    except BadInput:
+        return True
+    return False
 
 
 def runnable(*versions: str) -> list[Any]:

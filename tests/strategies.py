@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from harness.granule import GRANULES
-from harness.machine import KNOBS, Knob, Machine, highest_pool
+from harness.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
 from harness.offer import DEFAULT
 from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
 from harness.program import Program
@@ -37,6 +37,7 @@ def _machine_of(values: tuple[int, ...]) -> Machine:
     knobs = {knob.name: value for knob, value in zip(KNOBS, values, strict=True)}
     granule = GRANULES[knobs["granule"]]
     knobs["pool_base"] = min(knobs["pool_base"] & -granule.page, highest_pool(knobs))
+    knobs["va_bits"] = min(knobs["va_bits"], highest_va_bits(knobs))
     return Machine.of(**knobs)
 
 
@@ -56,14 +57,20 @@ def ops_of(definition: OpDef) -> st.SearchStrategy[Op]:
     return st.tuples(*map(_arg_values, definition.args)).map(lambda values: Op(definition, values))
 
 
-ops = st.one_of(*map(ops_of, OPS))
+_OPS_OF_STAGE = {stage: st.one_of(*(ops_of(op) for op in OPS if stage in op.stages)) for stage in (1, 2)}
+ops = _OPS_OF_STAGE[2]
+"""Of stage 2, that of the default machine."""
 
 comments = st.lists(_COMMENT_LINES, max_size=3).map("\n".join)
 """As the parser leaves them: no line has blanks at its ends."""
 
-programs = st.builds(
-    Program, st.lists(ops, max_size=12).map(tuple), machines, st.lists(_WORDS, max_size=2).map(tuple), comments
-)
+
+def _programs_for(machine: Machine) -> st.SearchStrategy[Program]:
+    some_ops = st.lists(_OPS_OF_STAGE[machine["stage"]], max_size=12).map(tuple)
+    return st.builds(Program, some_ops, st.just(machine), st.lists(_WORDS, max_size=2).map(tuple), comments)
+
+
+programs = machines.flatmap(_programs_for)
 
 _NEAR = st.builds(lambda block, page: (block << 21) + (page << 12), st.integers(0, 3), st.integers(0, 3))
 _SIZES = st.sampled_from([0x1000, 0x2000, 0x4000, 1 << 21, 1 << 30])
@@ -80,7 +87,11 @@ def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
 
 
 lively_ops = st.one_of(
-    *(st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values)) for op in DEFAULT.ops)
+    *(
+        st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values))
+        for op in DEFAULT.ops
+        if 2 in op.stages
+    )
 )
 """Operations of the default kernel, within a few megabytes, most of which succeed and meet each other."""
 

@@ -209,7 +209,7 @@ static void get_page(void *addr)
 
 static void put_page(void *addr)
 {
-	u64 pa = pool_to_phys(addr);
+	u64 pa = phys_or_no_page(addr);
 
 	event(event_put_page, pa, 0);
 	pool_put(pa);

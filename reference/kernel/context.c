@@ -31,6 +31,7 @@ bool context_is_vhe(void)
 struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
 {
 	memset(&guest, 0, sizeof(guest));
+	guest.mmu.arch = &guest;
 	return &guest.mmu;
 }
 #else

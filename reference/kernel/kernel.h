@@ -155,6 +155,7 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before);
  * budget of its own. False: the op was not carried out to its end, or was an init that failed. */
 void table_reset(const u64 *knobs);
 bool table_op(u64 number, const u64 *args);
+u64 table_stage(void);
 
 /* Whether the kernel under test has the op. */
 bool table_has(u64 number);

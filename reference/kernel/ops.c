@@ -36,17 +36,26 @@ static bool force_unless_rwx(u64 addr, u64 end, enum kvm_pgtable_prot prot)
 /* By the value of the knob `force_pte`. */
 static const kvm_pgtable_force_pte_cb_t force_pte_cbs[] = { NULL, force_always, force_unless_rwx };
 
+static bool is_hyp(void)
+{
+	return config.stage == 1;
+}
+
+static u64 root_pages(void)
+{
+	return is_hyp() ? 1 : root_size(mmu) / PAGE_SIZE;
+}
+
 /* An ID register with another value in one of its fields. */
 static u64 with_field(u64 id, int shift, u64 value)
 {
 	return (id & ~(0xful << shift)) | value << shift;
 }
 
-static s64 op_init(const struct args_init *args)
+static int init_stage2(void)
 {
 	enum kvm_pgtable_stage2_flags flags;
 	u64 mmfr0, mmfr1;
-	int ret;
 
 	/* The CPU's own, but for what the machine says. */
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
@@ -56,14 +65,20 @@ static s64 op_init(const struct args_init *args)
 	mmu->vtcr = mmu->arch->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
 	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
-	ret = __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
+	return __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
+}
+
+static s64 op_init(const struct args_init *args)
+{
+	int ret = is_hyp() ? kvm_pgtable_hyp_init(&pgt, config.va_bits, &mm_ops) : init_stage2();
+
 	if (ret)
 		return ret;
 	mmu->pgd_phys = pool_to_phys((void *)pgt.pgd);
 	op_out(mmu->vtcr);
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
-	op_out(root_size(mmu) / PAGE_SIZE);
+	op_out(root_pages());
 	return 0;
 }
 
@@ -200,7 +215,27 @@ static s64 op_walk(const struct args_walk *args)
 
 static s64 op_destroy(const struct args_destroy *args)
 {
-	kvm_pgtable_stage2_destroy(&pgt);
+	if (is_hyp())
+		kvm_pgtable_hyp_destroy(&pgt);
+	else
+		kvm_pgtable_stage2_destroy(&pgt);
+	return 0;
+}
+
+static s64 op_hyp_map(const struct args_hyp_map *args)
+{
+	return kvm_pgtable_hyp_map(&pgt, args->va, args->size, args->phys, args->prot);
+}
+
+static s64 op_hyp_unmap(const struct args_hyp_unmap *args)
+{
+	op_out(kvm_pgtable_hyp_unmap(&pgt, args->va, args->size));
+	return 0;
+}
+
+static s64 op_hyp_pte_prot(const struct args_hyp_pte_prot *args)
+{
+	op_out(kvm_pgtable_hyp_pte_prot(args->pte));
 	return 0;
 }
 
@@ -322,6 +357,25 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 }
 #endif
 
+static s64 op_get_vtcr(const struct args_get_vtcr *args)
+{
+	op_out(kvm_get_vtcr(args->mmfr0, args->mmfr1, args->phys_shift));
+	return 0;
+}
+
+#if S2FUZZ_HAS_pgd_size
+/* What C does not say is not asked: shifts by 64 and more. */
+static s64 op_pgd_size(const struct args_pgd_size *args)
+{
+	s8 start_level = VTCR_EL2_TGRAN_SL0_BASE - FIELD_GET(VTCR_EL2_SL0_MASK, args->vtcr);
+
+	if (VTCR_EL2_IPA(args->vtcr) == 64 || kvm_granule_shift(start_level - 1) >= 64)
+		return -EINVAL;
+	op_out(kvm_pgtable_stage2_pgd_size(args->vtcr));
+	return 0;
+}
+#endif
+
 static s64 op_fail_alloc(const struct args_fail_alloc *args)
 {
 	fault_fail_alloc(args->nth);
@@ -364,7 +418,7 @@ static s64 op_link(const struct args_link *args)
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
-#define CASE(number, name, count) case number: return op_##name((const void *)args);
+#define CASE(number, name, count, stages) case number: return op_##name((const void *)args);
 	S2FUZZ_OPS_HERE(CASE)
 	}
 	return -ENOSYS;
@@ -373,7 +427,7 @@ static s64 run_op(u64 number, const u64 *args)
 bool table_has(u64 number)
 {
 	switch (number) {
-#define HAS(number, name, count) case number:
+#define HAS(number, name, count, stages) case number:
 	S2FUZZ_OPS_HERE(HAS)
 		return true;
 	}
@@ -382,14 +436,16 @@ bool table_has(u64 number)
 
 static bool read_args(struct reader *reader, u64 number, u64 *args)
 {
-	u64 expected;
+	u64 expected, allowed;
 
 	switch (number) {
-#define COUNT(number, name, count) case number: expected = count; break;
+#define COUNT(number, name, count, stages) case number: expected = count; allowed = stages; break;
 	S2FUZZ_OPS_HERE(COUNT)
 	default:
 		return false;
 	}
+	if (!(allowed & BIT(config.stage)))
+		return false;
 	for (u64 i = 0; i < expected; i++)
 		args[i] = read_scaled(reader);
 	return !reader->bad;
@@ -441,7 +497,7 @@ static void observe_state(void)
 	pool_check_poison();
 	observe_complaints();
 	observe_word(pgt.pgd ? pool_to_phys((void *)pgt.pgd) : NO_PAGE);
-	observe_word(pgt.pgd ? root_size(mmu) / PAGE_SIZE : 0);
+	observe_word(pgt.pgd ? root_pages() : 0);
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);
@@ -472,6 +528,8 @@ static void reset(void)
 	s2fuzz_machine.repeat_tlbi = config.repeat_tlbi;
 	s2fuzz_machine.lpa2 = config.lpa2;
 	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
+	s2fuzz_machine.bti = config.bti;
+	s2fuzz_machine.hvhe = config.hvhe;
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2);
@@ -488,7 +546,7 @@ static bool read_config(struct reader *reader)
 	S2FUZZ_KNOBS(READ)
 	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET &&
 	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]) &&
-	       config.granule == S2FUZZ_GRANULE;
+	       config.stage >= 1 && config.stage <= 2 && config.granule == S2FUZZ_GRANULE;
 }
 
 /* `s2fuzz debug` stops here: gdb sets the variable to go on. */
@@ -532,4 +590,9 @@ bool table_op(u64 number, const u64 *args)
 {
 	boundary_reset(config.budget);
 	return observe_op(number, args);
+}
+
+u64 table_stage(void)
+{
+	return config.stage;
 }

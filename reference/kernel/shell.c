@@ -16,6 +16,7 @@ struct setting {
 struct description {
 	u64 number;
 	const char *name, *summary;
+	u64 stages; /* a mask */
 	u64 setting_count;
 	struct setting settings[S2FUZZ_MAX_ARGS];
 	u64 out_count;
@@ -326,6 +327,8 @@ static void command(struct text line)
 		reset(nothing);
 	if (!op)
 		tree();
+	else if (!(op->stages & 1ul << table_stage()))
+		fail("the table's stage, which `reset stage=…` chooses, has no", word);
 	else if (state == ENDED)
 		fail("an op was cut off or made no table, so only `reset` or `tree` may follow, not", word);
 	else if (read_settings(line, op->settings, op->setting_count, args)) {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import machines
 
@@ -29,7 +29,7 @@ def test_parts_join_to_the_same_program(data: bytes) -> None:
     assert parts.join().rstrip(b"\0") == data.rstrip(b"\0"), "what is missing of the last op is zeros"
     program = decode(data)
     assert parts.machine == program.machine
-    assert [parts.definition_of(op).name for op in parts.ops] == [op.name for op in program.ops]
+    assert [parts.definition(op).name for op in parts.ops] == [op.name for op in program.ops]
     space = space_of(program.machine)
     for op, decoded in zip(parts.ops, program.ops, strict=True):
         assert len(op) == len(decoded.args) + 1
@@ -69,7 +69,9 @@ def test_dropping_and_moving_keep_the_other_ops(data: bytes, seed: int) -> None:
 
 @given(st.binary(min_size=20, max_size=120), st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
 def test_crossover_takes_whole_ops_of_both(first: bytes, second: bytes, seed: int) -> None:
-    one, other, joined = split(first), split(second), split(mutation.crossover(first, second, Random(seed)))
+    one, other = split(first), split(second)
+    assume(one.stage == other.stage)
+    joined = split(mutation.crossover(first, second, Random(seed)))
     assert joined.header == one.header
     places = [(at, start) for at in range(len(one.ops) + 1) for start in range(len(other.ops) + 1)]
     ends = [one.ops[:at] + other.ops[start:] for at, start in places]
@@ -125,15 +127,20 @@ def test_a_life_is_mostly_sensible(seed: int, granule: Granule, version: str) ->
 
 
 @pytest.mark.parametrize("version", MODELLED)
-def test_every_op_is_generated(version: str) -> None:
+@pytest.mark.parametrize("stage", [1, 2])
+def test_every_op_is_generated(version: str, stage: int) -> None:
     """And no other: what is generated can be run."""
     offer = Model(version).offer
     dialect, choice = dialect_for(offer), Random(1)
-    made = Counter(op.name for _ in range(400) for op in decode(mutation.random_input(choice), dialect).ops)
-    lived = Counter(op.name for _ in range(400) for op in decode(mutation.life(choice, dialect), dialect).ops)
-    assert set(made) == {op.name for op in offer.ops}
-    assert set(lived) <= set(made)
-    assert set(made) - set(lived) <= {"init", "pte_prot", "flush_cpu_context", "flush_vm_context"}
+    make = mutation.hyp_life if stage == 1 else mutation.life
+    programs = [decode(mutation.random_input(choice, dialect, stage), dialect) for _ in range(400)]
+    lives = [decode(make(choice, dialect), dialect) for _ in range(400)]
+    made = {op.name for program in programs for op in program.ops if program.machine["stage"] == stage}
+    lived = {op.name for program in lives for op in program.ops}
+    assert made == {op.name for op in offer.ops if stage in op.stages}
+    assert lived <= made
+    for program in (*programs, *lives):
+        offer.check(program, version)
 
 
 @pytest.mark.parametrize("version", MODELLED)
@@ -145,6 +152,34 @@ def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) 
     crossed = mutation.crossover(data, changed, Random(seed), dialect)
     for one in (changed, crossed):
         offer.check(decode(one, dialect), version)
+
+
+def test_both_stages_are_generated_and_either_alone() -> None:
+    choice = Random(1)
+    stages = Counter(decode(mutation.fresh(choice)).machine["stage"] for _ in range(1000))
+    assert 100 <= stages[1] <= 250
+    assert {decode(mutation.fresh(choice, stages=(1,))).machine["stage"] for _ in range(100)} == {1}
+
+
+@given(st.binary(max_size=60), st.integers(0, 1 << 32))
+def test_changes_keep_the_stage(tail: bytes, seed: int) -> None:
+    data = mutation.random_input(Random(0), stage=1) + tail
+    assert decode(mutation.mutate(data, Random(seed))).machine["stage"] == 1
+    assert decode(mutation.crossover(data, tail, Random(seed))).machine["stage"] == 1
+
+
+def test_hyp_s_life_is_mostly_sensible() -> None:
+    model, choice = Model(), Random(1)
+    good = total = unmapped = 0
+    for _ in range(100):
+        program = decode(mutation.hyp_life(choice))
+        assert program.machine["stage"] == 1
+        seen = model.observe(program).records[1:]
+        good += sum(record.ret == 0 for record in seen)
+        total += len(seen)
+        unmapped += sum(record.definition.name == "hyp_unmap" and record.outs > (0,) for record in seen)
+    assert good / total > 0.7
+    assert unmapped > 50
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])

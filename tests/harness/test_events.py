@@ -34,6 +34,7 @@ from harness.events import (
     Event,
     events_of,
 )
+from harness.machine import DEFAULT_MACHINE
 from harness.observation import Observation
 
 TEXT = """
@@ -214,7 +215,7 @@ def test_tables_in_any_order_are_no_difference(seed: int) -> None:
     right = relabelled(SEEN, dict(zip(pages, shuffled, strict=True)))
     assert right.records[SPLIT].events != SEEN.records[SPLIT].events
     assert differences(SEEN, right) == []
-    assert all(not aligned_events(SEEN, right, record, True, NAMES) for record in range(len(SEEN.records)))
+    assert all(not aligned_events(SEEN, right, record, DEFAULT_MACHINE, NAMES) for record in range(len(SEEN.records)))
 
 
 def test_pages_that_were_paired_stay_so() -> None:
@@ -259,7 +260,7 @@ def test_memory_of_the_guest_is_not_renamed() -> None:
 
 
 def test_stores_are_told_with_their_place() -> None:
-    lines = event_lines(SEEN, fwb=True)
+    lines = event_lines(SEEN, DEFAULT_MACHINE)
     assert "store release 0x44000000 = 0x44005003  level 1 ipa 0x0: table -> 0x44005000" in lines[MAP]
     assert "store plain 0x44005008 = 0x400  level 2 ipa 0x200000: locked" in lines[SPLIT]
     page = "level 3 ipa 0x203000: page  pa=0x90000000 RW- normal AF"
@@ -269,23 +270,26 @@ def test_stores_are_told_with_their_place() -> None:
 
 def test_a_store_to_a_page_without_a_place_is_told_without() -> None:
     right = with_events(SEEN, MAP, [Event(STORE_PLAIN, ELSEWHERE, 7), Event(77, 1, 2)])
-    assert event_lines(right, fwb=True)[MAP] == [f"store plain {ELSEWHERE:#x} = 0x7", "event_77 a=0x1 b=0x2"]
+    assert event_lines(right, DEFAULT_MACHINE)[MAP] == [
+        f"store plain {ELSEWHERE:#x} = 0x7",
+        "event_77 a=0x1 b=0x2",
+    ]
 
 
 def test_aligned_like_a_diff() -> None:
     index = at(SPLIT, TLBI_VMID_IPA)
     right = altered(SPLIT, lambda them: them.pop(index))
-    rows = aligned_events(SEEN, right, SPLIT, True, NAMES)
+    rows = aligned_events(SEEN, right, SPLIT, DEFAULT_MACHINE, NAMES)
     assert rows[:2] == ["  - model", "  + kernel"]
-    texts = event_lines(SEEN, True)[SPLIT]
+    texts = event_lines(SEEN, DEFAULT_MACHINE)[SPLIT]
     assert rows[2:] == [
         *(f"    {text}" for text in texts[:index]),
         f"  - {texts[index]}",
         *(f"    {text}" for text in texts[index + 1 : index + 1 + CONTEXT]),
         f"    … {len(texts) - index - 1 - CONTEXT} equal events",
     ]
-    assert aligned_events(SEEN, SEEN, SPLIT, True, NAMES) == []
-    assert aligned_events(SEEN, SEEN, 99, True, NAMES) == []
+    assert aligned_events(SEEN, SEEN, SPLIT, DEFAULT_MACHINE, NAMES) == []
+    assert aligned_events(SEEN, SEEN, 99, DEFAULT_MACHINE, NAMES) == []
 
 
 def test_aligned_although_pages_lie_elsewhere() -> None:
@@ -293,7 +297,7 @@ def test_aligned_although_pages_lie_elsewhere() -> None:
     changed = events(right, SPLIT)
     index = at(SPLIT, PUT)
     del changed[index]
-    rows = aligned_events(SEEN, with_events(right, SPLIT, changed), SPLIT, True, NAMES)
+    rows = aligned_events(SEEN, with_events(right, SPLIT, changed), SPLIT, DEFAULT_MACHINE, NAMES)
     assert [row for row in rows[2:] if row.startswith(("  -", "  +"))] == [f"  - {events(SEEN, SPLIT)[index]}"]
 
 
@@ -301,6 +305,6 @@ def test_a_far_end_is_not_aligned() -> None:
     many = [Event(GET, BLOCK, 0)] * 1000
     left = with_events(SEEN, MAP, [Event(ISB, 0, 0), *many])
     right = with_events(SEEN, MAP, [Event(TLBI_VMID, 0, 0), *many])
-    rows = aligned_events(left, right, MAP, True, NAMES)
+    rows = aligned_events(left, right, MAP, DEFAULT_MACHINE, NAMES)
     assert rows[2:4] == ["  - isb", "  + tlbi_vmid"]
     assert rows[-1] == f"    … {1000 - CONTEXT} more events, not aligned"

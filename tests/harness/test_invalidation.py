@@ -82,8 +82,8 @@ def find(them: list[Event], what: Event) -> int:
 
 @given(lively_programs, machines)
 def test_the_model_does_what_it_is_called_for(program: Program, machine: Machine) -> None:
-    given_ = Program(program.ops, machine)
-    assert first_problem(Model().observe(given_), machine) is None
+    given_ = Program(program.ops, machine.replace("stage", program.machine["stage"]))
+    assert first_problem(Model().observe(given_), given_.machine) is None
 
 
 @pytest.mark.parametrize("kind", [TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID, FLUSH_CPU_CONTEXT])

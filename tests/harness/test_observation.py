@@ -13,6 +13,7 @@ from strategies import lively_programs
 
 from harness.compare import differences
 from harness.errors import ToolFailure
+from harness.machine import DEFAULT_MACHINE
 from harness.model import Model
 from harness.observation import (
     MAX_COMPLAINTS,
@@ -138,8 +139,8 @@ def _survives(words: array[int]) -> None:
     good = decode(WORDS)
     differences(good, damaged)
     differences(damaged, good)
-    side_by_side(good, damaged, fwb=True, names=("left", "right"))
-    tree(damaged, fwb=True)
+    side_by_side(good, damaged, DEFAULT_MACHINE, ("left", "right"))
+    tree(damaged, DEFAULT_MACHINE)
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 3, 7, 0x4400_1000, 1 << 40, U64_MAX])

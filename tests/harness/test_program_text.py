@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import programs
 
 from harness.errors import BadInput
-from harness.machine import KNOBS
+from harness.machine import KNOBS, Machine
 from harness.ops import OPS, PROT_BITS, Kind, Op
 from harness.program import MAX_OPS, Program
 from harness.program_text import (
@@ -26,6 +26,7 @@ from harness.program_text import (
 )
 
 OP_NAMES = ", ".join(op.name for op in OPS)
+OPS_OF_STAGE = {stage: ", ".join(op.name for op in OPS if stage in op.stages) for stage in (1, 2)}
 KNOB_NAMES = ", ".join(knob.name for knob in KNOBS)
 PROTS = "r, w, x, device, nc, sw0, sw1, sw2, sw3, -"
 MAP_ARGS = "ipa=, size=, phys=, prot=, mc=, flags="
@@ -194,6 +195,16 @@ MALFORMED = [
         30,
         "expected leaf, table_pre, table_post, shared, handle_fault, -, got `pre`",
     ),
+    (
+        "s2 1\ngranule = 64k\nstage = 1\nva_bits = 56\n",
+        4,
+        11,
+        "va_bits: expected 0 to 55, for pages of 64k: beyond, C shifts out of range, got 56",
+    ),
+    ("s2 1\nhyp_unmap va=0 size=0\n", 2, 1, f"expected an op of stage 2 ({OPS_OF_STAGE[2]}), got `hyp_unmap`"),
+    ("s2 1\nstage = 1\nunmap ipa=0 size=0\n", 3, 1, f"expected an op of stage 1 ({OPS_OF_STAGE[1]}), got `unmap`"),
+    ("s2 1\nstage = 1\nhyp_map ipa=0\n", 3, 9, "expected va=, size=, phys=, prot= for hyp_map, got `ipa=0`"),
+    ("s2 1\nstage = 3\n", 2, 9, "expected 1 to 2 for stage, got `3`"),
     ("s2 1\ndestroy\nbudget = 3\n", 3, 1, "expected an op: settings come before the first one"),
     ("s2 1\nvmids = 16\n", 2, 1, f"expected {KNOB_NAMES}, requires, got `vmids`"),
     ("s2 1\nbudget =\n", 2, 9, "expected a value for budget"),
@@ -264,3 +275,12 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(BadInput, match=r"nosuch\.s2: No such file or directory$"):
         read(tmp_path / "nosuch.s2")
+
+
+def test_a_program_has_ops_of_its_stage_only() -> None:
+    with pytest.raises(ValueError, match="stage 2 has no hyp_pte_prot"):
+        Program((Op.of("hyp_pte_prot", pte=0),))
+    with pytest.raises(ValueError, match="stage 1 has no flush"):
+        Program((Op.of("flush", ipa=0, size=0),), Machine.of(stage=1))
+    for stage in (1, 2):
+        Program(tuple(Op.of(name) for name in ("init", "destroy")), Machine.of(stage=stage))

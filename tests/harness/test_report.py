@@ -8,6 +8,7 @@ from observations import observe
 import pgtable.pte
 from harness.executor import Executor
 from harness.judge import Judge
+from harness.machine import DEFAULT_MACHINE
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import format_program, parse
@@ -198,7 +199,7 @@ def test_a_result_with_complaints() -> None:
 
 def test_a_tree() -> None:
     seen = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=3\nset_owner ipa=0x5000 size=12K owner=1\n")
-    assert tree(seen, fwb=True) == [
+    assert tree(seen, DEFAULT_MACHINE) == [
         "level 1 table 0x44000000 from ipa 0x0, 2 references",
         "  0x000000000000 table -> 0x44004000",
         "    level 2 table 0x44004000 from ipa 0x0, 2 references",
@@ -214,7 +215,7 @@ def test_a_tree() -> None:
 
 def test_a_tree_without_a_root_and_with_leaks() -> None:
     seen = observe("map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=3\ninit\n", pool_pages=5)
-    assert tree(seen, fwb=True) == [
+    assert tree(seen, DEFAULT_MACHINE) == [
         "no table",
         "leaked page 0x44000000: 2 references, 1 entries in use",
         "leaked page 0x44001000: 1 references, 0 entries in use",
@@ -234,9 +235,9 @@ def test_every_budget_can_be_shown() -> None:
 
 def test_equal_trees_have_no_rows() -> None:
     seen = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=2\n")
-    assert side_by_side(seen, seen, True, NAMES) == []
+    assert side_by_side(seen, seen, DEFAULT_MACHINE, NAMES) == []
     elsewhere = observe("map ipa=0x1000 size=8K phys=0x80001000 prot=rw mc=2\n", pool_base=0)
-    assert side_by_side(seen, elsewhere, True, NAMES) == []
+    assert side_by_side(seen, elsewhere, DEFAULT_MACHINE, NAMES) == []
 
 
 def test_a_model_of_another_file_is_noted() -> None:

@@ -351,6 +351,63 @@ def test_kernels_differ() -> None:
     assert outs(seed, "get_leaf", "6.12") == [(0x8000_17DB, 3)]
 
 
+def test_hyp_s_life() -> None:
+    seen = run("hyp_life")[1]
+    assert set(returns("hyp_life")) == {0}
+    assert outs("hyp_life", "hyp_unmap") == [(0x4000,), (0x20_0000,)]
+    assert [level for _, level in leaves("hyp_life")] == [2, 3, 3, 3]
+    assert leaked(seen) == []
+    assert not seen.pages
+
+
+def test_hyp_s_protections() -> None:
+    expected = [*[-22] * 4, *[0] * 12]
+    assert returns("hyp_protections") == returns("hyp_hvhe") == expected
+    guarded, sw = 1 << 50, 55
+    assert [pte >> 6 & 3 for pte, _ in leaves("hyp_protections")] == [3, 1, 3, 1]
+    assert [pte >> 6 & 3 for pte, _ in leaves("hyp_hvhe")] == [2, 0, 2, 0]
+    assert [bool(pte & guarded) for pte, _ in leaves("hyp_protections")] == [False, False, True, False]
+    assert not any(pte & guarded for pte, _ in leaves("hyp_hvhe"))
+    assert [pte >> 2 & 7 for pte, _ in leaves("hyp_hvhe")] == [0, 0, 0, 4]
+    assert [prot for (prot,) in outs("hyp_protections", "hyp_pte_prot")] == [0, 1 << sw | 5, 6, 1]
+    assert [prot for (prot,) in outs("hyp_hvhe", "hyp_pte_prot")] == [0, 1 << sw | 1, 0, 7]
+
+
+def test_hyp_maps_again() -> None:
+    assert returns("hyp_map_again") == [0, 0, 0, 0, -22, -22, 0, 0, 0]
+    assert [len(record.complaints) for record in run("hyp_map_again")[1].records[1:7]] == [0, 0, 0, 0, 2, 2]
+    assert [pte & 1 for pte, _ in leaves("hyp_map_again")] == [1, 1, 0]
+
+
+def test_hyp_maps_over_a_block() -> None:
+    model, seen = run("hyp_map_over_block")
+    assert set(returns("hyp_map_over_block")) == {0}
+    assert leaves("hyp_map_over_block") == [(0, 3)]
+    assert [len(record.complaints) for record in seen.records[1:]] == [0, 0, 0, 0, 0, 1, 0]
+    assert model.shape.splits == 2
+    kept = [page for page in seen.pages.values() if page.refcount == 2 and not any(page.entries)]
+    assert len(kept) == 1, "an empty table that counts as used"
+
+
+def test_hyp_unmap_ends() -> None:
+    assert set(returns("hyp_unmap_ends")) == {0}
+    page, block = 1 << 12, 1 << 21
+    assert [size for (size,) in outs("hyp_unmap_ends", "hyp_unmap")] == [2 * page, block, 0, block, 0, 0]
+    assert [bool(pte) for pte, _ in leaves("hyp_unmap_ends")] == [True, False]
+
+
+def test_hyp_s_address_sizes() -> None:
+    assert returns("hyp_va_57") == [-34, 0, 0, 0]
+    assert run("hyp_va_57")[1].records[0].outs == (0, 57, (1 << 64) - 1, 1)
+    assert [record.ret for record in run("hyp_va_58")[1].records] == [-22]
+
+
+def test_hyp_s_memory() -> None:
+    assert returns("hyp_memory") == [0, 0, -12, 0, 0]
+    assert len(run("hyp_memory")[1].records[-1].complaints) == 2
+    assert [level for _, level in leaves("hyp_phys_limit")] == [2, 2, 2, 3]
+
+
 @pytest.mark.parametrize("folder", ["seeds", "regressions", "violations"])
 def test_folders_hold_programs_only(folder: str) -> None:
     names = [path.name for path in (CORPORA / folder).iterdir() if path.suffix != ".s2"]

@@ -97,6 +97,10 @@ class World:
     def dsb(self, domain):
         self._note("dsb", domain)
 
+    def instruction(self, instruction):
+        name, what, operand = instruction
+        self._note(*{"dsb": (name, what), "isb": (name,), "tlbi": (name, what, operand)}[name])
+
     def warn(self, where):
         self._note("warn", where)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from seeds import missing
+
 from harness.codec import DEFAULT, Dialect, decode
 from harness.granule import GRANULE_4K
 from harness.machine import MAX_POOL_PAGES, Machine
@@ -41,6 +43,14 @@ def shared_op(ipa: int) -> Op:
     return Op.of("map", ipa=ipa, size=PAGE_SIZE, phys=PHYS + ipa, prot=RW, mc=5, flags=flags)
 
 
+def hyp_map_op(va: int, size: int = PAGE_SIZE, phys: int | None = None, prot: int = RW) -> Op:
+    return Op.of("hyp_map", va=va, size=size, phys=PHYS + va if phys is None else phys, prot=prot)
+
+
+def hyp_unmap_op(va: int, size: int = PAGE_SIZE) -> Op:
+    return Op.of("hyp_unmap", va=va, size=size)
+
+
 def leaf_op(ipa: int) -> Op:
     return Op.of("get_leaf", ipa=ipa)
 
@@ -67,6 +77,17 @@ BUSY: Final = Program(
 
 FAULTS: Final = Program((map_op(0, prot=RW), Op.of("relax_perms", ipa=0, prot=RWX), Op.of("mkyoung", ipa=0)))
 """What a fault handler does once the page is there."""
+HYP_BUSY: Final = (
+    hyp_map_op(0, BLOCK + 3 * PAGE_SIZE),
+    hyp_map_op(1 << 30, 2 * PAGE_SIZE, prot=PROT_BITS["r"] | PROT_BITS["x"]),
+    hyp_map_op(BLOCK, prot=RW | PROT_BITS["sw1"]),
+    hyp_map_op(BLOCK + PAGE_SIZE, prot=PROT_BITS["r"]),
+    hyp_map_op(PAGE_SIZE),
+    walk_op(BLOCK, 4 * PAGE_SIZE),
+    hyp_unmap_op(1 << 30, 2 * PAGE_SIZE),
+    hyp_unmap_op(BLOCK, 4 * PAGE_SIZE),
+    DESTROY,
+)
 
 _TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 * PAGE_SIZE), owner_op(1 << 21))
 
@@ -118,13 +139,20 @@ SPECIAL: Final = {
     ),
     "visited": Program((walk_op(0, BLOCK, visitor=3), walk_op(0, BLOCK, 17, visitor=4 | 2 << 3))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
+    "stage 1": Program((*HYP_BUSY, INIT, *HYP_BUSY, DESTROY), Machine.of(stage=1)),
+    "stage 1, nothing offered": Program(HYP_BUSY, Machine.of(stage=1, ttl=0, bti=0)),
+    "stage 1 with hVHE": Program(HYP_BUSY, Machine.of(stage=1, hvhe=1)),
+    "stage 1, five levels": Program(HYP_BUSY, Machine.of(stage=1, va_bits=57)),
+    "stage 1, too many levels": Program(HYP_BUSY, Machine.of(stage=1, va_bits=58)),
+    "stage 1, pool at 0": Program((DESTROY, DESTROY), Machine.of(stage=1, pool_base=0)),
+    "stage 1 with few pages": Program(HYP_BUSY, Machine.of(stage=1, pool_pages=5)),
 }
 """By what is special about them."""
 
 
 def special_programs(offer: Offer) -> list[Program]:
     """Those of SPECIAL that ask for no more."""
-    return [program for program in SPECIAL.values() if all(offer.has(op.name) for op in program.ops)]
+    return [program for program in SPECIAL.values() if not missing(offer, program)]
 
 
 def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sample_programs import BUSY, FAULTS, SPECIAL, random_programs, special_programs
+from sample_programs import BUSY, FAULTS, HYP_BUSY, SPECIAL, random_programs, special_programs
 from seeds import refusal
 
 from harness.codec import dialect_for
@@ -104,10 +104,11 @@ def test_the_digest_is_that_of_the_observation(kernel: Reference) -> None:
         assert digest(kernel, program) == kernel.observe(program).digest
 
 
-@pytest.mark.parametrize("features", [{}, {"fwb": 0, "tlb_range": 0}])
-def test_the_budget_cuts_at_the_same_event(each_kernel: Reference, linux: str, features: dict[str, int]) -> None:
+@pytest.mark.parametrize("knobs", [{}, {"fwb": 0, "tlb_range": 0}, {"stage": 1}], ids=str)
+def test_the_budget_cuts_at_the_same_event(each_kernel: Reference, linux: str, knobs: dict[str, int]) -> None:
     """For every budget, so at every event: a boundary that one side does not count would shift all that follow."""
-    programs = [Program(BUSY.ops, Machine.of(budget=budget, **features)) for budget in range(1, 201)]
+    ops = HYP_BUSY if "stage" in knobs else BUSY.ops
+    programs = [Program(ops, Machine.of(budget=budget, **knobs)) for budget in range(1, 201)]
     assert disagreements(each_kernel, programs, MODELS[linux]) == []
     assert len({digest(each_kernel, program) for program in programs}) > 100, "the budgets cut at different places"
 

@@ -155,6 +155,17 @@ def test_table_lives_until_reset(shell: Shell) -> None:
     assert ask(shell, "get_leaf ipa=0x1000") == ["get_leaf 0 pte=0x0 level=0x1"]
 
 
+def test_hyp_s_stage_1_by_hand(shell: Shell) -> None:
+    ask(shell, "reset stage=1")
+    assert ask(shell, "hyp_map va=0x1000 size=4K phys=0x80000000 prot=rx") == ["hyp_map 0"]
+    assert ask(shell, "get_leaf ipa=0x1000") == ["get_leaf 0 pte=0x40000800007c3 level=0x3"]
+    with pytest.raises(BadInput, match="has no `unmap`"):
+        ask(shell, "unmap ipa=0x1000 size=4K")
+    assert ask(shell, "hyp_unmap va=0x1000 size=4K") == ["hyp_unmap 0 unmapped=0x1000"]
+    ask(shell, "reset")
+    assert ask(shell, "get_leaf ipa=0x1000") == ["get_leaf 0 pte=0x0 level=0x1"]
+
+
 def test_each_line_has_a_budget_of_its_own(shell: Shell) -> None:
     ask(shell, "reset budget=12")
     assert [ask(shell, "walk ipa=0 size=3M flags=leaf")[0].split()[1] for _ in range(3)] == ["0"] * 3
@@ -233,6 +244,7 @@ def test_bad_lines_are_refused(shell: Shell, line: str, problem: str) -> None:
         ("reset granule=1", "out of range: `granule=1`"),
         ("reset pool_base=1", "out of range: `pool_base=1`"),
         ("\x07bell", "unknown word `?bell`"),
+        ("hyp_unmap va=0 size=1", "the table's stage, which `reset stage=…` chooses, has no `hyp_unmap`"),
     ],
 )
 def test_the_kernel_itself_refuses_bad_lines(shell: Shell, line: str, problem: str) -> None:

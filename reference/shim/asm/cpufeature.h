@@ -19,6 +19,8 @@ struct s2fuzz_machine {
 	bool repeat_tlbi;
 	bool lpa2;
 	bool pa_bits_52;
+	bool bti;
+	bool hvhe;
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;
@@ -44,6 +46,10 @@ static __always_inline bool cpus_have_final_cap(int cap)
 		return s2fuzz_machine.cnp;
 	case ARM64_WORKAROUND_REPEAT_TLBI:
 		return s2fuzz_machine.repeat_tlbi;
+#ifdef ARM64_KVM_HVHE
+	case ARM64_KVM_HVHE:
+		return s2fuzz_machine.hvhe;
+#endif
 	default:
 		return false;
 	}
@@ -74,7 +80,7 @@ static __always_inline bool system_supports_lpa2(void)
 
 static __always_inline bool system_supports_bti_kernel(void)
 {
-	return false;
+	return s2fuzz_machine.bti;
 }
 
 static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)
