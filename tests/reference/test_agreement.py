@@ -18,7 +18,7 @@ from harness.observation import Digest
 from harness.offer import EVERYTHING
 from harness.program import Program
 from harness.program_text import format_program
-from reference.build import FLAVOURS, build
+from reference.build import CALLS, FLAVOURS, build
 from reference.executor import Reference
 from reference.sources import SUPPORTED, KernelChoice, prepare
 
@@ -38,11 +38,11 @@ def disagreements(kernel: Reference, programs: list[Program], model: Model) -> l
 
 
 @pytest.fixture(scope="session", params=FLAVOURS)
-def any_kernel(request: pytest.FixtureRequest, linux: str) -> Iterator[Reference]:
-    """Every packaged version in every flavour."""
+def both_sides(request: pytest.FixtureRequest, linux: str) -> Iterator[tuple[Reference, Model]]:
+    """Every packaged version in every flavour, and the model that shows what this flavour can."""
     image = build(prepare(KernelChoice(linux)), request.param)
     with closing(Reference(image, f"kernel:{linux}+{request.param}")) as reference:
-        yield reference
+        yield reference, Model(linux, calls_only=request.param == CALLS)
 
 
 def test_the_model_offers_what_the_kernel_declares(linux: str, each_kernel: Reference) -> None:
@@ -50,8 +50,9 @@ def test_the_model_offers_what_the_kernel_declares(linux: str, each_kernel: Refe
     assert MODELS[linux].offer != EVERYTHING
 
 
-def test_random_programs(any_kernel: Reference, linux: str) -> None:
-    assert disagreements(any_kernel, RANDOM[linux], MODELS[linux]) == []
+def test_random_programs(both_sides: tuple[Reference, Model], linux: str) -> None:
+    kernel, model = both_sides
+    assert disagreements(kernel, RANDOM[linux], model) == []
 
 
 def test_random_programs_are_varied(each_kernel: Reference, linux: str) -> None:
@@ -94,9 +95,10 @@ def test_the_kernel_records_the_other_kinds_too(altered) -> None:
     ]
 
 
-def test_random_programs_word_for_word(any_kernel: Reference, linux: str) -> None:
+def test_random_programs_word_for_word(both_sides: tuple[Reference, Model], linux: str) -> None:
+    kernel, model = both_sides
     for program in RANDOM[linux][:8]:
-        assert any_kernel.observe(program).words == MODELS[linux].observe(program).words
+        assert kernel.observe(program).words == model.observe(program).words
 
 
 def test_the_digest_is_that_of_the_observation(kernel: Reference) -> None:
