@@ -1,7 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
-`kernel:GITDIR@REV`.
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE`,
+`kernel:GITDIR@REV`, or `kernel-make:VERSION`: the same file as the kernel's own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -15,21 +15,28 @@ from typing import Any, Final
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
-from harness.model import Model
+from harness.model import MODELLED, Model
+from harness.offer import Offer
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, Image, build
-from reference.executor import ByGranule, Reference
-from reference.sources import KernelChoice, prepare
+from reference.declared import declared
+from reference.executor import ByGranule, Reference, Several
+from reference.kbuild import Configuration
+from reference.make_build import build_by_make
+from reference.sources import KernelChoice, prepare, version_of
 
 DEFAULT_LINUX: Final = "6.12"
 MODEL_VERSION: Final = "6.12"
-"""The version that the model follows when a kernel is chosen that has no model of its own."""
+"""Of the model when a kernel is chosen that has none of its own."""
+
+
+KINDS: Final = ("model", "kernel", "kernel-make")
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's, but for the
-    flavour `calls`, which is both sides' or neither's."""
+    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's, but for the flavour
+    `calls`, which is both sides' or neither's."""
 
     kind: str
     what: str
@@ -42,8 +49,15 @@ class Side:
         """As in `--sides`."""
         return f"{self.kind}:{self.what}"
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether Linux's own file runs on this side."""
+        return self.kind != "model"
+
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
+        if self.kind == "kernel-make":
+            return self._made_image(progress, Configuration(self.what, granule))
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
         return build(tree, self.flavour, progress, granule)
 
@@ -55,6 +69,11 @@ class Side:
         """
         if self.kind == "model":
             return self._model()
+        if self.kind == "kernel-make":
+            made = self._made_kernel(progress)
+            for granule in granules:
+                made.of(Configuration(self.what, granule))
+            return made
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
         for granule in granules:
             kernel.of(granule)
@@ -62,10 +81,32 @@ class Side:
 
     def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
-        return self._model() if self.kind == "model" else self._kernel(progress, granule)
+        if self.kind == "model":
+            return self._model()
+        return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
+
+    def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
+        return Several(
+            lambda configuration: Reference(self._made_image(progress, configuration), self._full_name),
+            lambda machine: Configuration.of(self.what, machine),
+            Configuration(self.what),
+            self._full_name,
+        )
+
+    def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
+        if self.patches:
+            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
+        tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
+        return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
+
+    def offer(self) -> Offer:
+        """What programs may ask of it. Raises as `open` does."""
+        if self.kind == "model":
+            return self._model().offer
+        return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root).offer
 
     def _model(self) -> Model:
         return Model(self.what, calls_only=self.flavour == CALLS)
@@ -86,9 +127,37 @@ def with_flavour(side: Side, flavour: str) -> Side:
 def parse_side(text: str) -> Side:
     """A side as the user writes it. Raises BadInput."""
     kind, colon, what = text.partition(":")
-    if kind not in ("model", "kernel") or not colon or not what:
-        raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
+    if kind not in KINDS or not colon or not what:
+        raise BadInput(
+            f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
+            "kernel-make:VERSION"
+        )
     return Side(kind, _absolute(what) if kind == "kernel" else what)
+
+
+def offer_of(sides: tuple[Side, Side]) -> Offer:
+    """What programs may ask of both. Raises as `Side.open` does."""
+    return sides[0].offer() & sides[1].offer()
+
+
+def model_of(sides: tuple[Side, Side]) -> str:
+    """The version of the model among the sides, or of that which follows the last kernel."""
+    versions = [side.what for side in sides if side.kind == "model"]
+    return versions[0] if versions else model_for(sides[-1].what)
+
+
+def model_for(linux: str) -> str:
+    """The version of the model that follows the kernel `linux`: its own, where the model knows it."""
+    version = re.match(r"\d+\.\d+", version_of(linux) or "")
+    return version[0] if version and version[0] in MODELLED else MODEL_VERSION
+
+
+def follow(side: Side, linux: str) -> Side:
+    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners."""
+    if side.kind != "model":
+        return side
+    _, plus, way = side.what.partition("+")
+    return replace(side, what=f"{model_for(linux)}{plus}{way}")
 
 
 def _absolute(what: str) -> str:
@@ -108,18 +177,18 @@ def choose_sides(
     sides: str | None = None,
     flavour: str = "plain",
 ) -> tuple[Side, Side]:
-    """The two sides of a run. By default the model against the kernel `linux`.
+    """The two sides of a run. By default the model that follows the kernel `linux` against it.
 
     Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
     patch compares before and after. Raises BadInput.
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
-    texts = [f"model:{MODEL_VERSION}", f"kernel:{linux}"] if sides is None else sides.split(",")
+    texts = [f"model:{model_for(linux)}", f"kernel:{linux}"] if sides is None else sides.split(",")
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
-    kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
+    kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")

@@ -23,6 +23,8 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, Granule
+from harness.offer import Offer
+from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
@@ -32,8 +34,10 @@ FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
 source-based counters, which `reference/lines.py` reads; or without the tree's TLB maintenance, so that its functions
 are known by their calls alone."""
 
-_OURS: Final = Path(__file__).parent / "kernel"
-_SHIM: Final = Path(__file__).parent / "shim"
+OURS: Final = Path(__file__).parent / "kernel"
+SHIM: Final = Path(__file__).parent / "shim"
+_SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
+"""One that is new may hide a header of the tree's from an object that is otherwise up to date."""
 
 _OWN_FILES: Final = (
     "start.S",
@@ -50,10 +54,10 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
+BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
-_INSTRUCTIONS: Final = _OURS / "instructions.inc"
+_INSTRUCTIONS: Final = OURS / "instructions.inc"
 
 _TLB_FILES: Final = {
     "nvhe_tlb": (Path("arch/arm64/kvm/hyp/nvhe/tlb.c"), "__kvm_nvhe_", "-D__KVM_NVHE_HYPERVISOR__"),
@@ -107,7 +111,7 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
-_HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
+_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "ops.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
@@ -143,13 +147,22 @@ class Image:
     flavour: str
     compiler: str
     sha256: str
+    offer: Offer
+    """What programs may ask of it."""
     granule: Granule = GRANULE_4K
+    is_made: bool = False
+    """Whether pgtable.o is that of the kernel's own build."""
+
+    @property
+    def has_counters(self) -> bool:
+        """Whether the hosted files count what they reach."""
+        return not self.is_made
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {
             "compiler": self.compiler,
-            "flavour": self.flavour,
+            "flavour": f"{self.flavour}, made by the kernel's build" if self.is_made else self.flavour,
             "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
@@ -179,10 +192,12 @@ def build(
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return _Build(tree, flavour, find_toolchain(), progress, granule).image()
+    return Builder(tree, flavour, find_toolchain(), progress, granule).image()
 
 
-class _Build:
+class Builder:
+    """One build. `make_build.py` makes one whose hosted objects come from elsewhere."""
+
     def __init__(
         self,
         tree: KernelTree,
@@ -198,47 +213,53 @@ class _Build:
         self.granule = granule
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.generated = self._generated_dir()
+        self.declared = declared(tree.root)
+        self.generated = self._generated_dir(
+            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+        )
+        self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
 
     def image(self) -> Image:
-        objects = [self._own(name) for name in _OWN_FILES]
-        objects += [self._bridge(name) for name in _BRIDGE_FILES]
-        objects.append(self._hosted("pgtable", self.tree.pgtable))
+        objects = [self._own(OURS / name) for name in _OWN_FILES]
+        objects += [self._bridge(name) for name in BRIDGE_FILES]
+        objects += self._hosted_objects()
         if self.flavour != CALLS:
             objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.granule)
+        digest = _sha256(elf.read_bytes())
+        offer = self.declared.offer
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, offer, self.granule)
 
-    def _generated_dir(self) -> Path:
-        files = {"generated.h": generated_header(), "generated.inc": generated_include()}
-        directory = self.cache / f"generated-{_sha256(json.dumps(files).encode())[:16]}"
+    def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
+        """A folder with these files."""
+        directory = self.cache / f"{name}-{_sha256(json.dumps(files).encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        for name, text in files.items():
-            _replace(directory / name, text.encode())
+        for file, text in files.items():
+            replace_file(directory / file, text.encode())
         return directory
 
-    @property
-    def _page_shift(self) -> str:
-        return f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}"
+    def _hosted_objects(self) -> list[Path]:
+        return [self._hosted("pgtable", self.tree.pgtable)]
 
-    def _own(self, name: str) -> Path:
-        flags = (
-            *_OWN_FLAGS,
-            self._page_shift,
-            *self._inlining(name),
-            f"-I{_OURS}",
-            f"-I{self.generated}",
-        )
-        return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
+    @property
+    def _ours(self) -> tuple[str, ...]:
+        return (f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}", f"-I{OURS}", f"-I{self.generated}")
+
+    def _own(self, source: Path) -> Path:
+        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *self._inlining(source.name), *self._ours)
+        return self._object(source.stem, source, flags, _own_failure)
 
     @staticmethod
     def _inlining(name: str) -> tuple[str, ...]:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
-        flags += ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
-        return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
+        calls = ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
+        flags = (*self._bridge_flags(name), *self._ours, f"-I{self.generated_for_tree}", *calls)
+        return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
+
+    def _bridge_flags(self, name: str) -> tuple[str, ...]:
+        return (*self._tree_flags(), *self._inlining(name))
 
     def _hosted(
         self,
@@ -261,7 +282,7 @@ class _Build:
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
         roots = (
-            _SHIM,
+            SHIM,
             root / "arch/arm64/include",
             generated,
             root / "include",
@@ -273,8 +294,9 @@ class _Build:
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
         return (
+            *_COMMON_FLAGS,
             *_HOSTED_FLAGS,
-            self._page_shift,
+            f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),
@@ -289,8 +311,8 @@ class _Build:
         is_hosted: bool = False,
         label: str = "",
     ) -> Path:
-        command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
-        content = [self.toolchain.version, command, str(source), _hash_of(source)]
+        command = [self.toolchain.clang, *flags]
+        content = [self.toolchain.version, command, str(source), _hash_of(source), _SHIM_HEADERS]
         if is_hosted:
             content += [_ASSEMBLER_FLAGS, self.generated.name, _hash_of(_INSTRUCTIONS)]
         key = _sha256(json.dumps(content).encode())[:24]
@@ -310,13 +332,13 @@ class _Build:
             else:
                 _run([*compile_to, "-c", "-o", str(out)], source, failure)
             directory.mkdir(exist_ok=True)
-            _replace(target, out.read_bytes())
-            _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
+            replace_file(target, out.read_bytes())
+            replace_file(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
         return target
 
     def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
         assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{_OURS}")
+        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{OURS}")
         _run(
             [self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)],
             source,
@@ -324,7 +346,7 @@ class _Build:
         )
 
     def _link(self, objects: list[Path]) -> Path:
-        script = _OURS / "link.ld"
+        script = OURS / "link.ld"
         content = [self.toolchain.version, _hash_of(script), *(_hash_of(path) for path in objects)]
         directory = self.cache / f"image-{_sha256(json.dumps(content).encode())[:24]}"
         elf = directory / "kernel.elf"
@@ -347,7 +369,7 @@ class _Build:
                 _check_environment(result)
                 raise self._misfit(self.tree.pgtable, result.stderr)
             directory.mkdir(exist_ok=True)
-            _replace(elf, out.read_bytes())
+            replace_file(elf, out.read_bytes())
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
@@ -405,7 +427,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that nobody, now or after a crash, sees half of it."""
     if path.exists() and path.read_bytes() == data:
         return

@@ -24,8 +24,8 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 
-SUPPORTED: Final = ("6.12",)
-_LATER: Final = ("6.1",)
+SUPPORTED: Final = ("6.12", "6.1")
+"""What Debian packages and the model knows; the first is the default."""
 
 TARBALLS: Final = Path("/usr/src")
 """Where Debian's linux-source packages put their tarballs."""
@@ -34,6 +34,16 @@ PGTABLE: Final = Path("arch/arm64/kvm/hyp/pgtable.c")
 
 NEEDED: Final = ("Makefile", "include", "arch/arm64/include", "arch/arm64/kvm", "arch/arm64/tools")
 """What the build reads of a kernel tree."""
+
+# What `whole_tree` leaves out, as tar's patterns (whose * matches any number of folders).
+_LEFT_OUT: Final = (
+    *(f"{folder}/*.[chS]" for folder in ("drivers", "sound", "fs", "net", "crypto", "arch/[b-z]*")),
+    "*.dts",
+    "*.dtsi",
+    "Documentation/*.*",
+    "tools/testing/*",
+    "tools/perf/*",
+)
 
 # Results of a build in the user's own tree: one configuration's, not source.
 _BUILT_FOLDERS: Final = ("include/config", "include/generated", "arch/arm64/include/generated")
@@ -62,7 +72,7 @@ class MissingSource(ToolFailure):
 class KernelChoice:
     """What the user asked for: the values of --linux, --patch and --pgtable."""
 
-    linux: str = "6.12"
+    linux: str = SUPPORTED[0]
     patches: tuple[Path, ...] = ()
     pgtable: Path | None = None
 
@@ -140,20 +150,48 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
     )
 
 
+def version_of(linux: str) -> str | None:
+    """The version of a choice's tree (`6.1.192`, or a packaged one as it was given) without preparing it; None where
+    it cannot be told. What is wrong with the choice is for `prepare` to say."""
+    if _is_version(linux):
+        return linux
+    try:
+        if os.path.isdir(linux):
+            return _version(Path(linux))
+        split = _at_revision(linux)
+        if split is not None and not split[1].startswith("-"):
+            result = _run(["git", "-C", split[0], "show", f"{split[1]}:Makefile"], env=_git_environment())
+            return None if result.returncode else _version_in(result.stdout, split[0])
+    except (BadKernelChoice, MissingSource):
+        pass
+    return None
+
+
 # Choosing the tree
+
+
+def _is_version(linux: str) -> bool:
+    return re.fullmatch(r"[0-9]+(\.[0-9]+)+", linux) is not None
+
+
+def _at_revision(linux: str) -> tuple[Path, str] | None:
+    """Folder and revision of REPOSITORY@REVISION. Both may contain an @: the longest existing folder wins."""
+    for at in reversed([match.start() for match in re.finditer("@", linux)]):
+        if at > 0 and os.path.isdir(linux[:at]):
+            return Path(linux[:at]).resolve(), linux[at + 1 :]
+    return None
 
 
 def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
     # Versions first: "6.12" must not depend on the current folder ("./6.12" names a folder).
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)+", linux):
+    if _is_version(linux):
         return _debian_tree(linux, tarballs, progress)
     if os.path.isdir(linux):
         root = Path(linux).resolve()
         return _Base(root, None, str(root))
-    # Folders and revisions may both contain an @: the longest existing folder wins.
-    for at in reversed([match.start() for match in re.finditer("@", linux)]):
-        if at > 0 and os.path.isdir(linux[:at]):
-            return _git_tree(Path(linux[:at]).resolve(), linux[at + 1 :], progress)
+    split = _at_revision(linux)
+    if split is not None:
+        return _git_tree(*split, progress)
     raise BadKernelChoice(
         f"--linux {linux}: no such folder (or not readable), and not a known version; give one of"
         f" {', '.join(SUPPORTED)}, the folder of a kernel tree, or REPOSITORY@REVISION"
@@ -162,29 +200,51 @@ def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
 
 def _debian_tree(version: str, tarballs: Path, progress: Progress) -> _Base:
     if version not in SUPPORTED:
-        problem = "comes later" if version in _LATER else "is not supported"
         raise BadKernelChoice(
-            f"--linux {version}: {version} {problem}; use {' or '.join(SUPPORTED)}, or give the folder of a kernel tree"
+            f"--linux {version}: {version} is not supported; use {' or '.join(SUPPORTED)}, or give the folder of a"
+            " kernel tree"
         )
-    package = f"linux-source-{version}"
-    tarball = tarballs / f"{package}.tar.xz"
-    with _environment(f"the Debian package {package} is needed ({_HELP})"):
+    name = f"linux-{version}-{_tarball_key(version, tarballs, *NEEDED)}"
+    message = f"unpacking linux-source-{version}.tar.xz (once; about 10 s)"
+    members = tuple(f"linux-source-{version}/{path}" for path in NEEDED)
+    root = cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, members), progress)
+    return _Base(root, name, f"{version} (Debian linux-source-{version})")
+
+
+def whole_tree(version: str, progress: Progress = _silent, tarballs: Path = TARBALLS) -> Path:
+    """A packaged kernel's tree with all that its own build needs, but without what takes the most room and never
+    reaches KVM: drivers, file systems, other architectures, documentation.
+
+    Raises BadKernelChoice for a version that is not packaged, MissingSource as `prepare` does.
+    """
+    if version not in SUPPORTED:
+        raise BadKernelChoice(f"{version} is not supported; use {' or '.join(SUPPORTED)}")
+    name = f"linux-{version}-whole-{_tarball_key(version, tarballs, *_LEFT_OUT)}"
+    leave_out = ("--anchored", *(f"--exclude=linux-source-{version}/{pattern}" for pattern in _LEFT_OUT))
+    message = f"unpacking all of linux-source-{version}.tar.xz that is needed (once; about 15 s)"
+    return cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, leave_out), progress)
+
+
+def _tarball(version: str, tarballs: Path) -> Path:
+    return tarballs / f"linux-source-{version}.tar.xz"
+
+
+def _tarball_key(version: str, tarballs: Path, *parts: str) -> str:
+    tarball = _tarball(version, tarballs)
+    with _environment(f"the Debian package linux-source-{version} is needed ({_HELP})"):
         stat = tarball.stat()
-    key = _digest(tarball.name, stat.st_size, stat.st_mtime_ns, *NEEDED)[:16]
+    return digest(tarball.name, stat.st_size, stat.st_mtime_ns, *parts)[:16]
 
-    def fill(part: Path) -> None:
-        _require("xz")
-        # Debian's tarballs have many blocks: -T0 halves the time on two cores.
-        unpack = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={tarball}"]
-        unpack += [f"--directory={part}", "--strip-components=1", *_TAR_OPTIONS]
-        result = _run([*unpack, *(f"{package}/{path}" for path in NEEDED)])
-        if result.returncode:
-            raise MissingSource(f"{tarball} cannot be unpacked (reinstall {package}): {_said(result)}")
 
-    name = f"linux-{version}-{key}"
-    message = f"unpacking {tarball.name} (once; about 10 s)"
-    root = _cached(Path("sources") / name, message, fill, progress)
-    return _Base(root, name, f"{version} (Debian {package})")
+def _unpack(version: str, tarballs: Path, part: Path, what: Sequence[str]) -> None:
+    """Unpacks a Debian tarball into `part`; `what` are tar's last arguments."""
+    _require("xz")
+    tarball = _tarball(version, tarballs)
+    # Debian's tarballs have many blocks: -T0 halves the time on two cores.
+    unpack = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={tarball}"]
+    result = _run([*unpack, f"--directory={part}", "--strip-components=1", *_TAR_OPTIONS, *what])
+    if result.returncode:
+        raise MissingSource(f"{tarball} cannot be unpacked (reinstall linux-source-{version}): {_said(result)}")
 
 
 def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
@@ -213,8 +273,8 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
         if result.returncode:
             raise MissingSource(f"cannot unpack into {part.parent}: {_said(result)}")
 
-    name = f"git-{commit}-{_digest(*NEEDED)[:8]}"
-    root = _cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
+    name = f"git-{commit}-{digest(*NEEDED)[:8]}"
+    root = cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
     return _Base(root, name, description)
 
 
@@ -228,7 +288,11 @@ def _check_tree(base: _Base) -> None:
 
 def _version(root: Path) -> str:
     """VERSION.PATCHLEVEL.SUBLEVEL and EXTRAVERSION from the tree's Makefile."""
-    text = _read(root / "Makefile").decode(errors="replace")
+    return _version_in(_read(root / "Makefile"), root)
+
+
+def _version_in(makefile: bytes, root: Path) -> str:
+    text = makefile.decode(errors="replace")
     pattern = r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)"
     found: dict[str, str] = dict(re.findall(pattern, text, re.MULTILINE))
     numbers = [found.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
@@ -253,8 +317,8 @@ def _patch(base: _Base, patches: Sequence[Path], progress: Progress) -> _Base:
         for patch, content in zip(patches, contents, strict=True):
             _apply(part, patch, content)
 
-    name = f"patched-{_digest(identity, *NEEDED, *contents)}"
-    root = _cached(Path("sources") / name, f"patching {base.description}", fill, progress)
+    name = f"patched-{digest(identity, *NEEDED, *contents)}"
+    root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
     description = " + ".join([base.description, *(patch.name for patch in patches)])
     return _Base(root, name, description)
 
@@ -362,7 +426,7 @@ def _needed_files(root: Path) -> Iterator[Path]:
 
 def _tree_digest(root: Path) -> str:
     parts = ((os.fsencode(path), _read(root / path)) for path in _needed_files(root))
-    return _digest(*(part for pair in parts for part in pair))
+    return digest(*(part for pair in parts for part in pair))
 
 
 # Generated headers
@@ -394,8 +458,8 @@ def _generate(root: Path, progress: Progress) -> Path:
             (part / "asm" / name).write_bytes(_awk(_AWK_HEADERS[name][0], script, table))
 
     inputs = [part for name, files in by_awk.items() for part in (name.encode(), *files)]
-    key = _digest(*sorted(wrappers), *inputs)
-    return _cached(Path("generated") / key, "generating headers", fill, progress)
+    key = digest(*sorted(wrappers), *inputs)
+    return cached(Path("generated") / key, "generating headers", fill, progress)
 
 
 def _wrappers(own: Path, generic_kbuild: Path) -> set[str]:
@@ -426,7 +490,7 @@ def _awk(name: str, script: bytes, table: bytes) -> bytes:
 # The cache
 
 
-def _cached(name: Path, message: str, fill: Callable[[Path], None], progress: Progress) -> Path:
+def cached(name: Path, message: str, fill: Callable[[Path], None], progress: Progress) -> Path:
     """The cache's entry `name`; made, if it does not exist, by letting `fill` fill a folder."""
     target = cache_dir() / name
     with _environment(f"the cache {cache_dir()} cannot be used (set S2FUZZ_CACHE to another folder)"):
@@ -483,7 +547,7 @@ def _read(path: Path) -> bytes:
         raise BadKernelChoice(f"{path}: {error.strerror}; make it readable or choose another") from error
 
 
-def _digest(*parts: bytes | str | int) -> str:
+def digest(*parts: bytes | str | int) -> str:
     """A name for these parts, each hashed with its length so that none runs into the next."""
     whole = hashlib.sha256()
     for part in parts:

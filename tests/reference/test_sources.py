@@ -18,7 +18,15 @@ from pathlib import Path
 import pytest
 
 from reference import sources
-from reference.sources import BadKernelChoice, KernelChoice, KernelTree, MissingSource, prepare
+from reference.sources import (
+    BadKernelChoice,
+    KernelChoice,
+    KernelTree,
+    MissingSource,
+    prepare,
+    version_of,
+    whole_tree,
+)
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
@@ -150,13 +158,19 @@ def test_a_cache_that_cannot_be_written_is_missing(tree: Path, cache: Path) -> N
         prepare(KernelChoice(str(tree)))
 
 
+def test_the_version_of_a_choice_is_known_without_preparing_it(tree: Path, repository: Path) -> None:
+    assert version_of(str(tree)) == version_of(f"{repository}@HEAD") == "6.12.7-rc1"
+    assert [version_of(linux) for linux in ("6.1", "5.4")] == ["6.1", "5.4"]
+    for linux in ("", "nonsense", "/nowhere", "/nowhere@HEAD", f"{repository}@nothing", f"{repository}@--help"):
+        assert version_of(linux) is None
+
+
 # Choices
 
 
 @pytest.mark.parametrize(
     ("linux", "message"),
     [
-        ("6.1", "6.1 comes later"),
         ("5.4", "5.4 is not supported; use 6.12"),
         ("6.12.5", "not supported"),
         ("nonsense", "no such folder"),
@@ -196,6 +210,33 @@ def test_only_what_is_needed_is_unpacked(tarballs: Path, cache: Path) -> None:
     said.clear()
     assert prepare(KernelChoice(), said.append, tarballs) == found
     assert said == []
+
+
+def test_a_whole_tree_lacks_only_what_never_reaches_kvm(tarballs: Path, cache: Path) -> None:
+    whole = {
+        "arch/arm64/kernel/vdso.c": True,
+        "arch/mips/Kconfig": True,
+        "arch/mips/kernel/setup.c": False,
+        "drivers/net/Kconfig": True,
+        "drivers/net/tun.c": False,
+        "Documentation/Kconfig": True,
+        "Documentation/index.rst": False,
+        "fs/Makefile": True,
+        "fs/ext4/ext4.h": False,
+        "include/net/sock.h": True,
+        "include/linux/fs/stack.h": True,
+    }
+    write(tarballs / "linux-source-6.12", dict.fromkeys(whole, "text"))
+    subprocess.run(["tar", "-cJf", "linux-source-6.12.tar.xz", "linux-source-6.12"], cwd=tarballs, check=True)
+    said: list[str] = []
+    root = whole_tree("6.12", said.append, tarballs)
+    assert root.is_relative_to(cache)
+    assert {name: (root / name).exists() for name in whole} == whole
+    assert (root / HEADER).read_text() == FILES[HEADER]
+    assert whole_tree("6.12", said.append, tarballs) == root
+    assert len(said) == 1
+    with pytest.raises(BadKernelChoice, match=r"6\.13 is not supported"):
+        whole_tree("6.13", said.append, tarballs)
 
 
 def test_another_tarball_of_the_same_name_is_unpacked_anew(tarballs: Path) -> None:

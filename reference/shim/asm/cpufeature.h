@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Capabilities come from the program's configuration (struct s2fuzz_machine), not from the CPU that runs us. */
+/* Capabilities come from the program's configuration (s2fuzz/machine.h), not from the CPU that runs us. */
 #ifndef S2FUZZ_ASM_CPUFEATURE_H
 #define S2FUZZ_ASM_CPUFEATURE_H
 
@@ -8,49 +8,26 @@
 #include <linux/bug.h>
 #include <asm/cpucaps.h>
 #include <asm/sysreg.h>
+#include <s2fuzz/machine.h>
 
-struct s2fuzz_machine {
-	bool fwb;
-	bool tlb_range;
-	bool hw_af;
-	bool ac03_cpu_38;
-	bool ttl;
-	bool cnp;
-	bool repeat_tlbi;
-	bool lpa2;
-	bool pa_bits_52;
-	bool bti;
-	bool hvhe;
-};
-
-extern struct s2fuzz_machine s2fuzz_machine;
+/* Where this is not an expression of IS_ENABLED() (6.1). Kconfig has CONFIG_ARM64_PA_BITS_52 with 64K pages only. */
+#undef ID_AA64MMFR0_EL1_PARANGE_MAX
+#define ID_AA64MMFR0_EL1_PARANGE_MAX						\
+	(s2fuzz_machine.pa_bits_52 && S2FUZZ_PAGE_SHIFT == 16 ?			\
+		 ID_AA64MMFR0_EL1_PARANGE_52 : ID_AA64MMFR0_EL1_PARANGE_48)
 
 static __always_inline bool cpus_have_final_cap(int cap)
 {
-	switch (cap) {
-	case ARM64_HAS_STAGE2_FWB:
-		return s2fuzz_machine.fwb;
-	case ARM64_HAS_TLB_RANGE:
-		return s2fuzz_machine.tlb_range;
-	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
-		return s2fuzz_machine.ac03_cpu_38;
-	case ARM64_HAS_ARMv8_4_TTL:
-		return s2fuzz_machine.ttl;
-	case ARM64_HAS_CNP:
-		return s2fuzz_machine.cnp;
-	case ARM64_WORKAROUND_REPEAT_TLBI:
-		return s2fuzz_machine.repeat_tlbi;
-	case ARM64_KVM_HVHE:
-		return s2fuzz_machine.hvhe;
-	default:
-		return false;
-	}
+	return s2fuzz_has_cap(cap);
 }
 
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
 #define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
+/* The same in 6.1. */
+#define alternative_has_feature_likely(cap) cpus_have_final_cap(cap)
+#define alternative_has_feature_unlikely(cap) cpus_have_final_cap(cap)
 
 static __always_inline bool system_supports_tlb_range(void)
 {
