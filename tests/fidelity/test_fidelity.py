@@ -16,7 +16,7 @@ from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 
 from fuzz.mutation import fresh
 from fuzz.sides import choose_sides
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import Executor, TargetDied
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -39,8 +39,8 @@ CORPORA: Final = Path(__file__).parents[2] / "corpora"
 
 def lives(seed: int, count: int, stage: int = 2, granule: Granule = GRANULE_4K) -> list[Program]:
     """What the fuzzer starts from."""
-    choice = random.Random(seed)
-    return [decode(fresh(choice, granule, (stage,)), granule) for _ in range(count)]
+    choice, dialect = random.Random(seed), dialect_for(granule=granule)
+    return [decode(fresh(choice, dialect, (stage,)), dialect) for _ in range(count)]
 
 
 PROGRAMS: Final = [
