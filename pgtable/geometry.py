@@ -75,9 +75,10 @@ class Geometry:
     def levels(self, bits: int) -> int:
         """Levels needed to translate this many address bits with a root of one page.
 
-        pgtable-hwdef.h's formula; it rounds (bits - page_shift) / (page_shift - 3) up.
+        pgtable-hwdef.h's formula; it rounds (bits - page_shift) / (page_shift - 3) up. C reckons in 32 bits without
+        sign: of less than 4 bits it makes millions of levels.
         """
-        return (bits - 4) // (self.page_shift - 3)
+        return (bits - 4 & U32) // (self.page_shift - 3)
 
     def start_level(self, ia_bits: int) -> int:
         """The level at which KVM starts a stage-2 walk of ia_bits (32..52).

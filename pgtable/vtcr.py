@@ -70,7 +70,7 @@ def vtcr_for(mmfr0: int, mmfr1: int, phys_shift: int, features: Features, geomet
     """
     parange = min(mmfr0 & 0xF, _PARANGE[phys_bits(features, geometry)])
     vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - phys_shift & U64
-    levels = geometry.levels((phys_shift - CONCATENATION_BITS - 4 & U32) + 4)
+    levels = geometry.levels(phys_shift - CONCATENATION_BITS)
     levels = max((levels + 0x80 & 0xFF) - 0x80, MIN_STAGE2_LEVELS)
     vtcr |= (_sl0_base(geometry) - 4 + levels << SL0_SHIFT) & U64
     if features.hw_af and not features.ac03_cpu_38:

@@ -49,6 +49,10 @@ def test_64k_with_40_bits_is_one_root_page_at_level_2():
     assert GRANULE_64K.root_pages(40, 4 - 2 + 1) == 2048
 
 
+def test_levels_of_too_few_bits_wrap():
+    assert [GRANULE_4K.levels(bits) for bits in (0, 3, 4, 12, 13)] == [0x1C71C71C, 0x1C71C71C, 0, 0, 1]
+
+
 def test_the_level_above_level_0_underflows_harmlessly():
     # start_level - 1 is -1 (u32 in seed 001: 4 - 0xffffffff is 5 all the same), so shift 48.
     assert GRANULE_4K.level_shift(-1) == (4 - 0xFFFF_FFFF) % 2**32 * 9 + 3 == 48
