@@ -1,7 +1,7 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
 A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
-`kernel:GITDIR@REV`.
+`kernel:GITDIR@REV`; each with `+hyp` behind it for hyp's object.
 """
 
 from __future__ import annotations
@@ -17,35 +17,37 @@ from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
 from harness.model import Model
 from pgtable import OWNERSHIPS
-from reference.build import CALLS, FLAVOURS, Image, build
+from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
 from reference.executor import ByGranule, Reference
 from reference.sources import KernelChoice, prepare
 
 DEFAULT_LINUX: Final = "6.12"
+_HOST: Final = "host"
 MODEL_VERSION: Final = "6.12"
 """The version that the model follows when a kernel is chosen that has no model of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; the last three fields are a kernel's, but for the
-    flavour `calls`, which is both sides' or neither's."""
+    """One side of a comparison. `kind` is `model` or `kernel`; `patches`, `pgtable` and `flavour` are a kernel's, but
+    for the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as."""
 
     kind: str
     what: str
     patches: tuple[Path, ...] = ()
     pgtable: Path | None = None
     flavour: str = "plain"
+    kernel_object: str = _HOST
 
     @property
     def name(self) -> str:
         """As in `--sides`."""
-        return f"{self.kind}:{self.what}"
+        return f"{self.kind}:{self.what}" + ("" if self.kernel_object == _HOST else f"+{self.kernel_object}")
 
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
-        return build(tree, self.flavour, progress, granule)
+        return build(tree, self.flavour, progress, granule, self.kernel_object)
 
     def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
         """An executor for programs of any granule. A kernel's images for `granules` are built now, others when their
@@ -68,7 +70,7 @@ class Side:
         return Reference(self.image(progress, granule), self._full_name)
 
     def _model(self) -> Model:
-        return Model(self.what, calls_only=self.flavour == CALLS)
+        return Model(self.what, self.flavour == CALLS, self.kernel_object)
 
     @property
     def _full_name(self) -> str:
@@ -83,12 +85,21 @@ def with_flavour(side: Side, flavour: str) -> Side:
     return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
+def with_object(side: Side, kernel_object: str) -> Side:
+    """The side as a run with `--object` has it."""
+    return replace(side, kernel_object=kernel_object)
+
+
 def parse_side(text: str) -> Side:
     """A side as the user writes it. Raises BadInput."""
     kind, colon, what = text.partition(":")
+    kernel_object = _HOST
+    for name in OBJECTS:
+        if what.endswith(f"+{name}") and not Path(what).exists():
+            what, kernel_object = what.removesuffix(f"+{name}"), name
     if kind not in ("model", "kernel") or not colon or not what:
         raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
-    return Side(kind, _absolute(what) if kind == "kernel" else what)
+    return Side(kind, _absolute(what) if kind == "kernel" else what, kernel_object=kernel_object)
 
 
 def _absolute(what: str) -> str:
@@ -107,11 +118,12 @@ def choose_sides(
     pgtable: Path | None = None,
     sides: str | None = None,
     flavour: str = "plain",
+    kernel_object: str | None = None,
 ) -> tuple[Side, Side]:
     """The two sides of a run. By default the model against the kernel `linux`.
 
     Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
-    patch compares before and after. Raises BadInput.
+    patch compares before and after. A `kernel_object` is that of both sides. Raises BadInput.
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
@@ -121,6 +133,8 @@ def choose_sides(
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
     chosen = [with_flavour(side, flavour) for side in chosen]
+    if kernel_object is not None:
+        chosen = [with_object(side, kernel_object) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:
@@ -143,6 +157,7 @@ def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -
     return {
         "flavour": side.flavour,
         "kind": side.kind,
+        "object": side.kernel_object,
         "patches": [where(path) for path in side.patches],
         "pgtable": None if side.pgtable is None else where(side.pgtable),
         "what": side.what,
@@ -156,10 +171,13 @@ def from_configuration(data: Any, base: Path) -> Side:
         side = parse_side(f"{kind}:{what}")
         if flavour not in FLAVOURS:
             raise BadInput(f"`{flavour}` is not a flavour")
+        kernel_object = str(data.get("object", _HOST))
+        if kernel_object not in OBJECTS:
+            raise BadInput(f"`{kernel_object}` is not an object")
         if not isinstance(data["patches"], list):
             raise BadInput("the patches of a side are not a list")
         patches = tuple(base / str(name) for name in data["patches"])
         pgtable = None if data["pgtable"] is None else base / str(data["pgtable"])
     except (KeyError, TypeError) as error:
         raise BadInput(f"the configuration of a side is malformed: {error!r}") from error
-    return replace(side, patches=patches, pgtable=pgtable, flavour=flavour)
+    return replace(side, patches=patches, pgtable=pgtable, flavour=flavour, kernel_object=kernel_object)

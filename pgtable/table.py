@@ -5,19 +5,20 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from pgtable import pte
-from pgtable.errnos import EINVAL, ENOENT
+from pgtable.errnos import EINVAL, ENOENT, EPERM
 from pgtable.geometry import ENTRY_SIZE, Geometry
 from pgtable.hooks import Hooks
 from pgtable.memory import MmOps, WildAccess
+from pgtable.objects import HOST, KernelObject
 from pgtable.tree import TablePage, table_lines
-from pgtable.walker import LEAF, Visitor, Walk
+from pgtable.walker import LEAF, SHARED, Visitor, Walk
 
 
 class PageTable(ABC):
     """struct kvm_pgtable. Without a successful init of the stage's own even address 0 is out of range.
 
     Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. -ERANGE and -EINVAL as in `Walk.run`
-    are common to all operations that return an errno.
+    are common to all operations that return an errno, and so is -EPERM for a shared walk in an object without.
 
     As text it is the tree, a line per table and per run of alike entries.
     """
@@ -27,6 +28,7 @@ class PageTable(ABC):
         "_geometry",
         "_hooks",
         "_mm_ops",
+        "_refused_flags",
         "_warned",
         "ia_bits",
         "root",
@@ -37,7 +39,14 @@ class PageTable(ABC):
     _input: ClassVar[str]
     """What the addresses that it translates are called."""
 
-    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry, address: pte.AddressFormat) -> None:
+    def __init__(
+        self,
+        mm_ops: MmOps,
+        hooks: Hooks,
+        geometry: Geometry,
+        address: pte.AddressFormat,
+        kernel_object: KernelObject = HOST,
+    ) -> None:
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until init has succeeded."""
         self.start_level = 0
@@ -47,6 +56,7 @@ class PageTable(ABC):
         self._hooks = hooks
         self._geometry = geometry
         self._address = address
+        self._refused_flags = 0 if kernel_object.shared_walks else SHARED
         self._warned: set[str] = set()
 
     def __str__(self) -> str:
@@ -121,6 +131,8 @@ class PageTable(ABC):
         return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0, flags, addr, size)
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
+        if flags & self._refused_flags:
+            return -EPERM
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
         return walk.run(self.root, self.ia_bits, self.start_level)
 

@@ -53,6 +53,13 @@ _OWN_FILES: Final = (
 _BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
+OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": (),
+    "hyp": ("-D__KVM_NVHE_HYPERVISOR__", "-D__DISABLE_EXPORTS", "-D__DISABLE_TRACE_MMIO__"),
+}
+"""What pgtable.c is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's own flags for that,
+arch/arm64/kvm/hyp/nvhe/Makefile). The TLB maintenance is the same in both."""
+
 _INSTRUCTIONS: Final = _OURS / "instructions.inc"
 
 _TLB_FILES: Final = {
@@ -144,6 +151,7 @@ class Image:
     compiler: str
     sha256: str
     granule: Granule = GRANULE_4K
+    kernel_object: str = "host"
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -153,6 +161,7 @@ class Image:
             "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
+            "object": self.kernel_object,
             "pgtable_sha256": self.tree.pgtable_sha256,
             "source": self.tree.description,
         }
@@ -173,13 +182,14 @@ def build(
     flavour: str = "plain",
     progress: Callable[[str], None] = lambda _: None,
     granule: Granule = GRANULE_4K,
+    kernel_object: str = "host",
 ) -> Image:
-    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule.
+    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule and as that object of OBJECTS.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return _Build(tree, flavour, find_toolchain(), progress, granule).image()
+    return _Build(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
 
 
 class _Build:
@@ -190,12 +200,14 @@ class _Build:
         toolchain: Toolchain,
         progress: Callable[[str], None],
         granule: Granule,
+        kernel_object: str = "host",
     ) -> None:
         self.tree = tree
         self.flavour = flavour
         self.toolchain = toolchain
         self.progress = progress
         self.granule = granule
+        self.kernel_object = kernel_object
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.generated = self._generated_dir()
@@ -203,11 +215,13 @@ class _Build:
     def image(self) -> Image:
         objects = [self._own(name) for name in _OWN_FILES]
         objects += [self._bridge(name) for name in _BRIDGE_FILES]
-        objects.append(self._hosted("pgtable", self.tree.pgtable))
+        as_object = OBJECTS[self.kernel_object]
+        objects.append(self._hosted("pgtable", self.tree.pgtable, (*as_object, *_COVERAGE_FLAGS)))
         if self.flavour != CALLS:
             objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.granule)
+        digest = _sha256(elf.read_bytes())
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, self.granule, self.kernel_object)
 
     def _generated_dir(self) -> Path:
         files = {"generated.h": generated_header(), "generated.inc": generated_include()}
@@ -236,7 +250,8 @@ class _Build:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._tree_flags(), *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
+        as_object = OBJECTS[self.kernel_object]
+        flags = (*self._tree_flags(), *as_object, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
         flags += ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
         return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
 
