@@ -36,7 +36,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 8
+CODEC: Final = 9
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -554,6 +554,26 @@ def _decode_planted(source: _Bytes, space: Space, ipa: int) -> int:
     return entry | phys & _PLAIN_PA - 1 & -space.page
 
 
+def _decode_id_register(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """Its two lowest fields: PARange of MMFR0 and VMIDBits of MMFR1 are the ones that are looked at."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else first
+
+
+def _decode_phys_shift(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """What a VM may have, 32 to 52; sometimes fewer or more than any."""
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.PHYS_SHIFT] + 1)
+    return 32 + first % 21 if first < _CHOICES else first - _CHOICES + 4
+
+
+def _decode_vtcr(source: _Bytes, _space: Space, _ipa: int) -> int:
+    """T0SZ and SL0, in any combination."""
+    first = source.byte()
+    return source.literal() if first == _LITERAL else 12 + (first & 31) | (first >> 5 & 3) << 6
+
+
 def _decode_switch(source: _Bytes, _space: Space, _ipa: int) -> int:
     return source.byte() & 1
 
@@ -633,6 +653,9 @@ _DECODERS: Final = {
     Kind.NTH: _decode_nth,
     Kind.PLANTED: _decode_planted,
     Kind.VISITOR: _decode_visitor,
+    Kind.ID_REGISTER: _decode_id_register,
+    Kind.PHYS_SHIFT: _decode_phys_shift,
+    Kind.VTCR: _decode_vtcr,
 }
 _ENCODERS: Final = {
     Kind.IPA: _shortest(_decode_ipa, _IPA_FORMS),
@@ -653,6 +676,9 @@ _ENCODERS: Final = {
     Kind.NTH: _shortest(_decode_nth, _ONE_BYTE),
     Kind.PLANTED: _shortest(_decode_planted, _ONE_BYTE),
     Kind.VISITOR: _shortest(_decode_visitor, _ONE_BYTE),
+    Kind.ID_REGISTER: _shortest(_decode_id_register, _ONE_BYTE),
+    Kind.PHYS_SHIFT: _shortest(_decode_phys_shift, _ONE_BYTE),
+    Kind.VTCR: _shortest(_decode_vtcr, _ONE_BYTE),
 }
 
 

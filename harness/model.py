@@ -87,6 +87,8 @@ from pgtable import (
     get_vtcr,
     hyp_leaf_prot,
     leaf_prot,
+    root_size,
+    vtcr_for,
 )
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance
@@ -638,6 +640,17 @@ class _World:
 
     def op_hyp_pte_prot(self, pte: int) -> int:
         self._outs.append(hyp_leaf_prot(pte, self.hvhe))
+        return 0
+
+    def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
+        self._outs.append(vtcr_for(mmfr0, mmfr1, phys_shift, self._features, self._geometry))
+        return 0
+
+    def op_pgd_size(self, vtcr: int) -> int:
+        size = root_size(vtcr, self._geometry)
+        if size is None:
+            return -errno.EINVAL
+        self._outs.append(size)
         return 0
 
     def _cache(self, mc: int) -> Memcache | None:

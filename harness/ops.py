@@ -45,6 +45,9 @@ class Kind(enum.Enum):
     NTH = "which one, counted from 1"
     PLANTED = "what an entry becomes"
     VISITOR = "what a walk's visitor does"
+    ID_REGISTER = "ID register of the CPU"
+    PHYS_SHIFT = "bits of address"
+    VTCR = "VTCR_EL2"
 
 
 PROT_BITS: Final[Mapping[str, int]] = {
@@ -106,6 +109,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.SWITCH: 1,
     Kind.NTH: 0xFFF,
     Kind.VISITOR: 0x7FFF,
+    Kind.PHYS_SHIFT: 0xFFFF_FFFF,
 }
 """Largest value of a kind; for the flag kinds, the mask of allowed bits. Others take any 64-bit value."""
 
@@ -311,6 +315,22 @@ OPS: Final = (
         weight=6,
         outs=("prot",),
         stages=_HYP,
+    ),
+    OpDef(
+        27,
+        "get_vtcr",
+        (Arg("mmfr0", Kind.ID_REGISTER), Arg("mmfr1", Kind.ID_REGISTER), Arg("phys_shift", Kind.PHYS_SHIFT)),
+        "the VTCR_EL2 of a VM with such an address space, on a CPU with such ID_AA64MMFR{0,1}_EL1",
+        weight=1,
+        outs=("vtcr",),
+    ),
+    OpDef(
+        28,
+        "pgd_size",
+        (Arg("vtcr", Kind.VTCR),),
+        "the bytes of a root that is shaped like this",
+        weight=1,
+        outs=("size",),
     ),
 )
 

@@ -23,7 +23,7 @@ from pgtable.pte import AddressFormat, Prot, describe, describe_hyp, hyp_leaf_pr
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.table import PageTable
 from pgtable.versions import LINUX_6_12, VERSIONS, LinuxVersion
-from pgtable.vtcr import get_vtcr, ia_bits_of, start_level_of
+from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
@@ -66,5 +66,7 @@ __all__ = [
     "hyp_leaf_prot",
     "ia_bits_of",
     "leaf_prot",
+    "root_size",
     "start_level_of",
+    "vtcr_for",
 ]

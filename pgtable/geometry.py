@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 U64: Final = (1 << 64) - 1
+U32: Final = (1 << 32) - 1
 ENTRY_SIZE: Final = 8
 """Bytes of one entry."""
 FIRST_LEVEL: Final = -1
 LAST_LEVEL: Final = 3
 
-_MAX_CONCATENATION_BITS: Final = 4
-_MIN_STAGE2_LEVELS: Final = 2
+CONCATENATION_BITS: Final = 4
+MIN_STAGE2_LEVELS: Final = 2
 _PAGE_SHIFTS: Final = (12, 14, 16)
 
 
@@ -84,7 +85,7 @@ class Geometry:
         Up to 16 root pages are concatenated, which saves a level where 4 bits make the difference
         (stage2_pgtable.h); there are at least two levels, so that blocks remain possible.
         """
-        return 4 - max(_MIN_STAGE2_LEVELS, self.levels(ia_bits - _MAX_CONCATENATION_BITS))
+        return 4 - max(MIN_STAGE2_LEVELS, self.levels(ia_bits - CONCATENATION_BITS))
 
     def root_index(self, addr: int, ia_bits: int, start_level: int) -> int:
         """Which page of a concatenated root translates addr; bits above ia_bits are ignored.

@@ -6,7 +6,16 @@ Fields as in kvm_arm.h and the Arm ARM's description of the register.
 from typing import Final
 
 from pgtable.features import Features
-from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
+from pgtable.geometry import (
+    CONCATENATION_BITS,
+    GRANULE_4K,
+    GRANULE_16K,
+    GRANULE_64K,
+    MIN_STAGE2_LEVELS,
+    U32,
+    U64,
+    Geometry,
+)
 
 T0SZ_MASK: Final = 0x3F
 SL0_SHIFT: Final = 6
@@ -30,6 +39,8 @@ _MIN_IA_BITS: Final = 32
 _MAX_IA_BITS: Final = 52
 _PARANGE: Final = {48: 5, 52: 6}
 _PARANGE_MAX: Final = 15
+_VMID_BITS_16: Final = 2
+"""ID_AA64MMFR1_EL1.VMIDBits of a CPU with 16 bits of VMID."""
 _ANY_CPU: Final = Features()
 
 
@@ -48,16 +59,39 @@ def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = G
         raise ValueError(f"ia_bits must be {_MIN_IA_BITS}..{_MAX_IA_BITS}, not {ia_bits}")
     if not 0 <= features.parange <= _PARANGE_MAX:
         raise ValueError(f"parange must be 0..{_PARANGE_MAX}, not {features.parange}")
-    parange = min(features.parange, _PARANGE[phys_bits(features, geometry)])
-    vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - ia_bits
-    vtcr |= _sl0_base(geometry) - geometry.start_level(ia_bits) << SL0_SHIFT
+    return vtcr_for(features.parange, _VMID_BITS_16 << 4 if features.vmid16 else 0, ia_bits, features, geometry)
+
+
+def vtcr_for(mmfr0: int, mmfr1: int, phys_shift: int, features: Features, geometry: Geometry) -> int:
+    """What kvm_get_vtcr makes of any ID registers, and of any phys_shift, 0..2^32-1.
+
+    Nothing is checked: above 64 bits T0SZ is negative and fills the register, below 8 bits so is the number of levels,
+    of which eight bits are kept.
+    """
+    parange = min(mmfr0 & 0xF, _PARANGE[phys_bits(features, geometry)])
+    vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - phys_shift & U64
+    levels = geometry.levels((phys_shift - CONCATENATION_BITS - 4 & U32) + 4)
+    levels = max((levels + 0x80 & 0xFF) - 0x80, MIN_STAGE2_LEVELS)
+    vtcr |= (_sl0_base(geometry) - 4 + levels << SL0_SHIFT) & U64
     if features.hw_af and not features.ac03_cpu_38:
         vtcr |= HA
     if features.lpa2:
         vtcr |= DS
-    if features.vmid16:
+    if mmfr1 >> 4 & 0xF == _VMID_BITS_16:
         vtcr |= VS_16BIT
     return vtcr
+
+
+def root_size(vtcr: int, geometry: Geometry) -> int | None:
+    """Bytes of a root of this shape (kvm_pgtable_stage2_pgd_size), however odd; pages are counted in 32 bits.
+
+    None where C does not say: for 64 bits of address (T0SZ 0), and for a start level above which one entry would map
+    2^64 bytes and more (with 64K pages, level 0).
+    """
+    ia_bits, start_level = ia_bits_of(vtcr), start_level_of(vtcr, geometry)
+    if ia_bits == 64 or geometry.level_shift(start_level - 1) >= 64:
+        return None
+    return (geometry.root_pages(ia_bits, start_level) & U32) * geometry.page_size
 
 
 def ia_bits_of(vtcr: int) -> int:

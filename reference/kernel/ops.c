@@ -313,6 +313,23 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 	return 0;
 }
 
+static s64 op_get_vtcr(const struct args_get_vtcr *args)
+{
+	op_out(kvm_get_vtcr(args->mmfr0, args->mmfr1, args->phys_shift));
+	return 0;
+}
+
+/* What C does not say is not asked: shifts by 64 and more. */
+static s64 op_pgd_size(const struct args_pgd_size *args)
+{
+	s8 start_level = VTCR_EL2_TGRAN_SL0_BASE - FIELD_GET(VTCR_EL2_SL0_MASK, args->vtcr);
+
+	if (VTCR_EL2_IPA(args->vtcr) == 64 || kvm_granule_shift(start_level - 1) >= 64)
+		return -EINVAL;
+	op_out(kvm_pgtable_stage2_pgd_size(args->vtcr));
+	return 0;
+}
+
 static s64 op_fail_alloc(const struct args_fail_alloc *args)
 {
 	fault_fail_alloc(args->nth);

@@ -10,7 +10,9 @@ from pgtable import (
     describe,
     get_vtcr,
     ia_bits_of,
+    root_size,
     start_level_of,
+    vtcr_for,
 )
 from pgtable import pte as encodings
 from pgtable.geometry import U64
@@ -156,3 +158,38 @@ def test_attributes():
 )
 def test_describe(pte, level, text):
     assert describe(pte, level, fwb=True) == text
+
+
+@pytest.mark.parametrize("ia_bits", range(32, 53))
+@pytest.mark.parametrize("geometry", [GRANULE_4K, GRANULE_16K, GRANULE_64K])
+def test_the_root_size_is_that_of_the_vtcr(geometry, ia_bits):
+    vtcr = get_vtcr(ia_bits, Features(lpa2=True), geometry)
+    start_level = start_level_of(vtcr, geometry)
+    pages = -(-(1 << ia_bits) // (geometry.level_size(start_level) * geometry.entries))
+    assert 1 <= pages <= 16
+    assert root_size(vtcr, geometry) == pages * geometry.page_size
+
+
+@pytest.mark.parametrize(
+    ("mmfr0", "mmfr1", "phys_shift", "vtcr"),
+    [
+        (5, 0x20, 40, 0x802D_3558),
+        (0xF_FFF2, 0x120, 40, 0x802A_3558),
+        (7, 0, 40, 0x8025_3558),
+        (5, 0x30, 40, 0x8025_3558),
+        (5, 0x20, 64, 0x802D_3500),
+        (5, 0x20, 65, (1 << 64) - 1),
+        (5, 0x20, 20, 0x802D_352C),
+    ],
+)
+def test_a_vtcr_for_anything(mmfr0, mmfr1, phys_shift, vtcr):
+    assert vtcr_for(mmfr0, mmfr1, phys_shift, Features(), GRANULE_4K) == vtcr
+
+
+def test_roots_that_no_vm_has():
+    assert root_size(0x10, GRANULE_4K) == 1 << 30, "48 bits from level 2"
+    assert root_size(0x1, GRANULE_4K) == 0, "2^32 pages"
+    assert root_size(0x0, GRANULE_4K) is None
+    assert root_size(0xFF, GRANULE_4K) == 4096, "one bit from level -1"
+    assert root_size(0xD8, GRANULE_64K) is None, "level 0"
+    assert root_size(0x98, GRANULE_64K) == 1 << 16
