@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 SECONDS ?= 60
+FIDELITY_SECONDS ?= 20
 WORKERS ?= $(shell nproc)
 SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup packages smoke test lint mutants bench bench-long clean
+.PHONY: help setup packages smoke test lint mutants fidelity bench bench-long clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,7 @@ help:  ## Show what can be made
 setup: packages $(STAMP)  ## Install what is missing and leave the s2fuzz command in .venv/bin
 
 packages:
-	@.ci/packages
+	@.ci/packages $(PACKAGES_FOR)
 
 $(STAMP): pyproject.toml
 	@echo "installing into $(VENV)"
@@ -35,7 +36,7 @@ smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every c
 	$(BIN)/s2fuzz smoke --seconds $(SECONDS) --workers $(WORKERS) $(SMOKE_FLAGS)
 
 test: setup lint  ## Lint, type-check and test everything
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity'
 
 lint: setup
 	$(BIN)/ruff check .
@@ -44,6 +45,11 @@ lint: setup
 
 mutants: setup  ## Find every planted bug, three seeds each
 	$(BIN)/python -m pytest -m mutants tests/mutants
+
+fidelity: PACKAGES_FOR := fidelity
+fidelity: setup  ## Prove the shim headers against objects of the kernel's own build
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m fidelity tests/fidelity
+	$(BIN)/s2fuzz smoke --sides kernel:6.12,kernel-make:6.12 --seconds $(FIDELITY_SECONDS) --workers $(WORKERS)
 
 $(BENCH_STAMP): $(STAMP)
 	@$(PIP) --editable '.[dev,fuzz,bench]'

@@ -121,8 +121,9 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--sides",
             metavar="A,B",
-            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV. Then --patch and "
-            "--pgtable apply to the last kernel.  [default: model:6.12,kernel:KERNEL]",
+            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
+            "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
+            "kernel.  [default: model:6.12,kernel:KERNEL]",
         ),
         click.option(
             "--flavour",
@@ -547,7 +548,7 @@ def shell(granule: str, **kernel: Any) -> int:
     the exit status is 1 after a crash or hang, and 2 after a line that is refused.
     """
     chosen = _sides(**kernel)[1]
-    if chosen.kind != "kernel":
+    if not chosen.is_kernel:
         raise BadInput(f"{chosen.name} is not a kernel; choose one with --linux")
     with closing(Shell(chosen.image(_say, granule_named(granule)), chosen.name)) as opened:
         if sys.stdin.isatty():
@@ -564,7 +565,7 @@ def shell(granule: str, **kernel: Any) -> int:
 def build(granule: str, **kernel: Any) -> int:
     """Build the kernels of both sides; print their paths and what they are made of."""
     for side in _sides(**kernel):
-        if side.kind == "kernel":
+        if side.is_kernel:
             image = side.image(_say, granule_named(granule))
             click.echo(image.elf)
             for key, value in sorted(image.identity.items()):

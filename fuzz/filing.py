@@ -103,7 +103,7 @@ def tiers_of(finding: Finding) -> frozenset[Tier]:
 def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:
     """The same sides with another kernel on the last kernel side, for `replay --linux fixed-tree`."""
     chosen = list(sides)
-    index = max((i for i, side in enumerate(chosen) if side.kind == "kernel"), default=None)
+    index = max((i for i, side in enumerate(chosen) if side.is_kernel), default=None)
     if index is None:
         raise BadInput("--linux, --patch and --pgtable need a kernel among the finding's sides")
     what = chosen[index].what if linux is None else linux

@@ -1,7 +1,8 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
-`kernel:GITDIR@REV`; each with `+hyp` behind it for hyp's object.
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE`,
+`kernel:GITDIR@REV`, each with `+hyp` behind it for hyp's object, or `kernel-make:VERSION`: the same file as the kernel's
+own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from harness.granule import GRANULE_4K, Granule
 from harness.model import Model
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
-from reference.executor import ByGranule, Reference
+from reference.executor import ByGranule, Reference, Several
+from reference.kbuild import Configuration
+from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare
 
 DEFAULT_LINUX: Final = "6.12"
@@ -27,10 +30,13 @@ MODEL_VERSION: Final = "6.12"
 """The version that the model follows when a kernel is chosen that has no model of its own."""
 
 
+KINDS: Final = ("model", "kernel", "kernel-make")
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is `model` or `kernel`; `patches`, `pgtable` and `flavour` are a kernel's, but
-    for the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as."""
+    """One side of a comparison. `kind` is one of `KINDS`; `patches`, `pgtable` and `flavour` are a kernel's, but for
+    the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as."""
 
     kind: str
     what: str
@@ -44,8 +50,15 @@ class Side:
         """As in `--sides`."""
         return f"{self.kind}:{self.what}" + ("" if self.kernel_object == _HOST else f"+{self.kernel_object}")
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether Linux's own file runs on this side."""
+        return self.kind != "model"
+
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
+        if self.kind == "kernel-make":
+            return self._made_image(progress, Configuration(self.what, granule))
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
         return build(tree, self.flavour, progress, granule, self.kernel_object)
 
@@ -57,6 +70,11 @@ class Side:
         """
         if self.kind == "model":
             return self._model()
+        if self.kind == "kernel-make":
+            made = self._made_kernel(progress)
+            for granule in granules:
+                made.of(Configuration(self.what, granule))
+            return made
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
         for granule in granules:
             kernel.of(granule)
@@ -64,7 +82,25 @@ class Side:
 
     def open_for(self, granule: Granule, progress: Callable[[str], None] = lambda _: None) -> Executor:
         """An executor for programs of that granule; a kernel refuses others. Raises as `open` does."""
-        return self._model() if self.kind == "model" else self._kernel(progress, granule)
+        if self.kind == "model":
+            return self._model()
+        return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
+
+    def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
+        return Several(
+            lambda configuration: Reference(self._made_image(progress, configuration), self._full_name),
+            lambda machine: Configuration.of(self.what, machine),
+            Configuration(self.what),
+            self._full_name,
+        )
+
+    def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
+        if self.kernel_object != _HOST:
+            raise BadInput(f"{self.name}: of the kernel's own build there is the host's object only")
+        if self.patches:
+            raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
+        tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
+        return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
@@ -97,8 +133,11 @@ def parse_side(text: str) -> Side:
     for name in OBJECTS:
         if what.endswith(f"+{name}") and not Path(what).exists():
             what, kernel_object = what.removesuffix(f"+{name}"), name
-    if kind not in ("model", "kernel") or not colon or not what:
-        raise BadInput(f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE or kernel:DIR@REV")
+    if kind not in KINDS or not colon or not what:
+        raise BadInput(
+            f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
+            "kernel-make:VERSION"
+        )
     return Side(kind, _absolute(what) if kind == "kernel" else what, kernel_object=kernel_object)
 
 
@@ -131,7 +170,7 @@ def choose_sides(
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
-    kernels = [index for index, side in enumerate(chosen) if side.kind == "kernel"]
+    kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
     if kernel_object is not None:
         chosen = [with_object(side, kernel_object) for side in chosen]

@@ -240,8 +240,10 @@ class Worker:
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
-        self.coverage = [HostedCoverage(side) for side in self.executors if isinstance(side, Reference)]
-        """Of every kernel among the sides."""
+        self.coverage = [
+            HostedCoverage(side) for side in self.executors if isinstance(side, Reference) and side.image.has_counters
+        ]
+        """Of every kernel among the sides that counts."""
         self.joint = [] if self._model is None else [JointCoverage(self._model)]
         self.diverging: set[int] = set()
         """Hashes of the generated inputs on which the sides differed: nothing is bred from them."""

@@ -32,8 +32,8 @@ FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
 source-based counters, which `reference/lines.py` reads; or without the tree's TLB maintenance, so that its functions
 are known by their calls alone."""
 
-_OURS: Final = Path(__file__).parent / "kernel"
-_SHIM: Final = Path(__file__).parent / "shim"
+OURS: Final = Path(__file__).parent / "kernel"
+SHIM: Final = Path(__file__).parent / "shim"
 
 _OWN_FILES: Final = (
     "start.S",
@@ -50,7 +50,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-_BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "checks.c")
+BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
 OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -60,7 +60,7 @@ OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
 """What pgtable.c is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's own flags for that,
 arch/arm64/kvm/hyp/nvhe/Makefile). The TLB maintenance is the same in both."""
 
-_INSTRUCTIONS: Final = _OURS / "instructions.inc"
+_INSTRUCTIONS: Final = OURS / "instructions.inc"
 
 _TLB_FILES: Final = {
     "nvhe_tlb": (Path("arch/arm64/kvm/hyp/nvhe/tlb.c"), "__kvm_nvhe_", "-D__KVM_NVHE_HYPERVISOR__"),
@@ -114,7 +114,7 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
-_HOT_FILES: Final = ("boundary.c", "observe.c", "ops.c", "pool.c")
+_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "ops.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
@@ -151,13 +151,20 @@ class Image:
     compiler: str
     sha256: str
     granule: Granule = GRANULE_4K
+    is_made: bool = False
+    """Whether pgtable.o is that of the kernel's own build."""
     kernel_object: str = "host"
+
+    @property
+    def has_counters(self) -> bool:
+        """Whether the hosted files count what they reach."""
+        return not self.is_made
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {
             "compiler": self.compiler,
-            "flavour": self.flavour,
+            "flavour": f"{self.flavour}, made by the kernel's build" if self.is_made else self.flavour,
             "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
@@ -189,10 +196,12 @@ def build(
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return _Build(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
+    return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
 
 
-class _Build:
+class Builder:
+    """One build. `make_build.py` makes one whose hosted objects come from elsewhere."""
+
     def __init__(
         self,
         tree: KernelTree,
@@ -213,47 +222,51 @@ class _Build:
         self.generated = self._generated_dir()
 
     def image(self) -> Image:
-        objects = [self._own(name) for name in _OWN_FILES]
-        objects += [self._bridge(name) for name in _BRIDGE_FILES]
-        as_object = OBJECTS[self.kernel_object]
-        objects.append(self._hosted("pgtable", self.tree.pgtable, (*as_object, *_COVERAGE_FLAGS)))
+        objects = [self._own(OURS / name) for name in _OWN_FILES]
+        objects += [self._bridge(name) for name in BRIDGE_FILES]
+        objects += self._hosted_objects()
         if self.flavour != CALLS:
             objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        digest = _sha256(elf.read_bytes())
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, self.granule, self.kernel_object)
+        return Image(
+            elf,
+            self.tree,
+            self.flavour,
+            self.toolchain.version,
+            _sha256(elf.read_bytes()),
+            self.granule,
+            kernel_object=self.kernel_object,
+        )
 
     def _generated_dir(self) -> Path:
         files = {"generated.h": generated_header(), "generated.inc": generated_include()}
         directory = self.cache / f"generated-{_sha256(json.dumps(files).encode())[:16]}"
         directory.mkdir(exist_ok=True)
         for name, text in files.items():
-            _replace(directory / name, text.encode())
+            replace_file(directory / name, text.encode())
         return directory
 
-    @property
-    def _page_shift(self) -> str:
-        return f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}"
+    def _hosted_objects(self) -> list[Path]:
+        return [self._hosted("pgtable", self.tree.pgtable, (*OBJECTS[self.kernel_object], *_COVERAGE_FLAGS))]
 
-    def _own(self, name: str) -> Path:
-        flags = (
-            *_OWN_FLAGS,
-            self._page_shift,
-            *self._inlining(name),
-            f"-I{_OURS}",
-            f"-I{self.generated}",
-        )
-        return self._object(name.partition(".")[0], _OURS / name, flags, _own_failure)
+    @property
+    def _ours(self) -> tuple[str, ...]:
+        return (f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}", f"-I{OURS}", f"-I{self.generated}")
+
+    def _own(self, source: Path) -> Path:
+        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *self._inlining(source.name), *self._ours)
+        return self._object(source.stem, source, flags, _own_failure)
 
     @staticmethod
     def _inlining(name: str) -> tuple[str, ...]:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        as_object = OBJECTS[self.kernel_object]
-        flags = (*self._tree_flags(), *as_object, *self._inlining(name), f"-I{_OURS}", f"-I{self.generated}")
-        flags += ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
-        return self._object(name.partition(".")[0], _OURS / name, flags, self._misfit)
+        flags = (*self._bridge_flags(name), *self._ours, *(("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()))
+        return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
+
+    def _bridge_flags(self, name: str) -> tuple[str, ...]:
+        return (*self._tree_flags(), *OBJECTS[self.kernel_object], *self._inlining(name))
 
     def _hosted(
         self,
@@ -276,7 +289,7 @@ class _Build:
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
         roots = (
-            _SHIM,
+            SHIM,
             root / "arch/arm64/include",
             generated,
             root / "include",
@@ -288,8 +301,9 @@ class _Build:
         forced = (root / "include/linux/kconfig.h", root / "include/linux/compiler_types.h")
         includes = tuple(f"-I{path}" for path in roots)
         return (
+            *_COMMON_FLAGS,
             *_HOSTED_FLAGS,
-            self._page_shift,
+            f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),
@@ -304,7 +318,7 @@ class _Build:
         is_hosted: bool = False,
         label: str = "",
     ) -> Path:
-        command = [self.toolchain.clang, *_COMMON_FLAGS, *flags]
+        command = [self.toolchain.clang, *flags]
         content = [self.toolchain.version, command, str(source), _hash_of(source)]
         if is_hosted:
             content += [_ASSEMBLER_FLAGS, self.generated.name, _hash_of(_INSTRUCTIONS)]
@@ -325,13 +339,13 @@ class _Build:
             else:
                 _run([*compile_to, "-c", "-o", str(out)], source, failure)
             directory.mkdir(exist_ok=True)
-            _replace(target, out.read_bytes())
-            _replace(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
+            replace_file(target, out.read_bytes())
+            replace_file(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
         return target
 
     def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
         assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{_OURS}")
+        includes = (f"-Wa,-I,{self.generated}", f"-Wa,-I,{OURS}")
         _run(
             [self.toolchain.clang, *_ASSEMBLER_FLAGS, *includes, "-c", str(assembly), "-o", str(out)],
             source,
@@ -339,7 +353,7 @@ class _Build:
         )
 
     def _link(self, objects: list[Path]) -> Path:
-        script = _OURS / "link.ld"
+        script = OURS / "link.ld"
         content = [self.toolchain.version, _hash_of(script), *(_hash_of(path) for path in objects)]
         directory = self.cache / f"image-{_sha256(json.dumps(content).encode())[:24]}"
         elf = directory / "kernel.elf"
@@ -362,7 +376,7 @@ class _Build:
                 _check_environment(result)
                 raise self._misfit(self.tree.pgtable, result.stderr)
             directory.mkdir(exist_ok=True)
-            _replace(elf, out.read_bytes())
+            replace_file(elf, out.read_bytes())
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
@@ -420,7 +434,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that nobody, now or after a crash, sees half of it."""
     if path.exists() and path.read_bytes() == data:
         return

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
-from harness.machine import DEFAULT_MACHINE
+from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.program import Program
 from reference.build import Image
@@ -206,20 +206,28 @@ class Reference:
         return Note(raw.record, f"WARN{place}")
 
 
-class ByGranule:
-    """A kernel for programs of every granule: `make` makes the Reference for one when its first program comes."""
+_Key = TypeVar("_Key", bound=Hashable)
 
-    def __init__(self, make: Callable[[Granule], Reference], name: str) -> None:
+
+class Several(Generic[_Key]):
+    """Kernels that differ in how they were built: `make` makes the one for programs whose machine is `choose`n for it,
+    when the first of them comes. `first` is what `identity` tells of before."""
+
+    def __init__(
+        self, make: Callable[[_Key], Reference], choose: Callable[[Machine], _Key], first: _Key, name: str
+    ) -> None:
         self._make = make
+        self._choose = choose
+        self._first = first
         self._name = name
-        self._made: dict[Granule, Reference] = {}
+        self._made: dict[_Key, Reference] = {}
         self._current: Reference | None = None
 
-    def of(self, granule: Granule) -> Reference:
-        """The kernel for that granule, from now on the one that `identity` tells of. Raises BadInput, ToolFailure."""
-        if granule not in self._made:
-            self._made[granule] = self._make(granule)
-        self._current = self._made[granule]
+    def of(self, key: _Key) -> Reference:
+        """The kernel for that choice, from now on the one that `identity` tells of. Raises BadInput, ToolFailure."""
+        if key not in self._made:
+            self._made[key] = self._make(key)
+        self._current = self._made[key]
         return self._current
 
     @property
@@ -228,17 +236,17 @@ class ByGranule:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        return (self._current or self.of(GRANULE_4K)).identity
+        return (self._current or self.of(self._first)).identity
 
     def start(self, program: Program) -> None:
-        self.of(program.machine.granule).start(program)
+        self.of(self._choose(program.machine)).start(program)
 
     def finish(self) -> Digest:
         assert self._current is not None, "start a program first"
         return self._current.finish()
 
     def observe(self, program: Program) -> Observation:
-        return self.of(program.machine.granule).observe(program)
+        return self.of(self._choose(program.machine)).observe(program)
 
     def new_calls(self) -> Sequence[Call] | None:
         return None
@@ -249,6 +257,13 @@ class ByGranule:
 
     def close(self) -> None:
         self.refresh()
+
+
+class ByGranule(Several[Granule]):
+    """A kernel for programs of every granule."""
+
+    def __init__(self, make: Callable[[Granule], Reference], name: str) -> None:
+        super().__init__(make, lambda machine: machine.granule, GRANULE_4K, name)
 
 
 _EXCEPTION_CLASSES: Final = {

@@ -37,7 +37,19 @@ from harness.errors import ToolFailure
 from harness.events import DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
-from harness.ops import FLAG_NAMES, INIT, LIMITS, MAX_UNLINKED, OPS, U64_MAX, VISITOR_BITS, VISITORS, Arg, OpDef
+from harness.ops import (
+    CACHE_CAPACITY,
+    FLAG_NAMES,
+    INIT,
+    LIMITS,
+    MAX_UNLINKED,
+    OPS,
+    U64_MAX,
+    VISITOR_BITS,
+    VISITORS,
+    Arg,
+    OpDef,
+)
 from harness.program import Program
 from harness.tlbi import OPERATIONS
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
@@ -86,6 +98,7 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
+        f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {_stages(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),

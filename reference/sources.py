@@ -35,6 +35,16 @@ PGTABLE: Final = Path("arch/arm64/kvm/hyp/pgtable.c")
 NEEDED: Final = ("Makefile", "include", "arch/arm64/include", "arch/arm64/kvm", "arch/arm64/tools")
 """What the build reads of a kernel tree."""
 
+# What `whole_tree` leaves out, as tar's patterns (whose * matches any number of folders).
+_LEFT_OUT: Final = (
+    *(f"{folder}/*.[chS]" for folder in ("drivers", "sound", "fs", "net", "crypto", "arch/[b-z]*")),
+    "*.dts",
+    "*.dtsi",
+    "Documentation/*.*",
+    "tools/testing/*",
+    "tools/perf/*",
+)
+
 # Results of a build in the user's own tree: one configuration's, not source.
 _BUILT_FOLDERS: Final = ("include/config", "include/generated", "arch/arm64/include/generated")
 _BUILT_SUFFIXES: Final = (".o", ".cmd", ".a", ".ko", ".mod", ".order", ".d")
@@ -166,25 +176,47 @@ def _debian_tree(version: str, tarballs: Path, progress: Progress) -> _Base:
         raise BadKernelChoice(
             f"--linux {version}: {version} {problem}; use {' or '.join(SUPPORTED)}, or give the folder of a kernel tree"
         )
-    package = f"linux-source-{version}"
-    tarball = tarballs / f"{package}.tar.xz"
-    with _environment(f"the Debian package {package} is needed ({_HELP})"):
+    name = f"linux-{version}-{_tarball_key(version, tarballs, *NEEDED)}"
+    message = f"unpacking linux-source-{version}.tar.xz (once; about 10 s)"
+    members = tuple(f"linux-source-{version}/{path}" for path in NEEDED)
+    root = cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, members), progress)
+    return _Base(root, name, f"{version} (Debian linux-source-{version})")
+
+
+def whole_tree(version: str, progress: Progress = _silent, tarballs: Path = TARBALLS) -> Path:
+    """A packaged kernel's tree with all that its own build needs, but without what takes the most room and never
+    reaches KVM: drivers, file systems, other architectures, documentation.
+
+    Raises BadKernelChoice for a version that is not packaged, MissingSource as `prepare` does.
+    """
+    if version not in SUPPORTED:
+        raise BadKernelChoice(f"{version} is not supported; use {' or '.join(SUPPORTED)}")
+    name = f"linux-{version}-whole-{_tarball_key(version, tarballs, *_LEFT_OUT)}"
+    leave_out = ("--anchored", *(f"--exclude=linux-source-{version}/{pattern}" for pattern in _LEFT_OUT))
+    message = f"unpacking all of linux-source-{version}.tar.xz that is needed (once; about 15 s)"
+    return cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, leave_out), progress)
+
+
+def _tarball(version: str, tarballs: Path) -> Path:
+    return tarballs / f"linux-source-{version}.tar.xz"
+
+
+def _tarball_key(version: str, tarballs: Path, *parts: str) -> str:
+    tarball = _tarball(version, tarballs)
+    with _environment(f"the Debian package linux-source-{version} is needed ({_HELP})"):
         stat = tarball.stat()
-    key = _digest(tarball.name, stat.st_size, stat.st_mtime_ns, *NEEDED)[:16]
+    return digest(tarball.name, stat.st_size, stat.st_mtime_ns, *parts)[:16]
 
-    def fill(part: Path) -> None:
-        _require("xz")
-        # Debian's tarballs have many blocks: -T0 halves the time on two cores.
-        unpack = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={tarball}"]
-        unpack += [f"--directory={part}", "--strip-components=1", *_TAR_OPTIONS]
-        result = _run([*unpack, *(f"{package}/{path}" for path in NEEDED)])
-        if result.returncode:
-            raise MissingSource(f"{tarball} cannot be unpacked (reinstall {package}): {_said(result)}")
 
-    name = f"linux-{version}-{key}"
-    message = f"unpacking {tarball.name} (once; about 10 s)"
-    root = _cached(Path("sources") / name, message, fill, progress)
-    return _Base(root, name, f"{version} (Debian {package})")
+def _unpack(version: str, tarballs: Path, part: Path, what: Sequence[str]) -> None:
+    """Unpacks a Debian tarball into `part`; `what` are tar's last arguments."""
+    _require("xz")
+    tarball = _tarball(version, tarballs)
+    # Debian's tarballs have many blocks: -T0 halves the time on two cores.
+    unpack = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={tarball}"]
+    result = _run([*unpack, f"--directory={part}", "--strip-components=1", *_TAR_OPTIONS, *what])
+    if result.returncode:
+        raise MissingSource(f"{tarball} cannot be unpacked (reinstall linux-source-{version}): {_said(result)}")
 
 
 def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
@@ -213,8 +245,8 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
         if result.returncode:
             raise MissingSource(f"cannot unpack into {part.parent}: {_said(result)}")
 
-    name = f"git-{commit}-{_digest(*NEEDED)[:8]}"
-    root = _cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
+    name = f"git-{commit}-{digest(*NEEDED)[:8]}"
+    root = cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
     return _Base(root, name, description)
 
 
@@ -253,8 +285,8 @@ def _patch(base: _Base, patches: Sequence[Path], progress: Progress) -> _Base:
         for patch, content in zip(patches, contents, strict=True):
             _apply(part, patch, content)
 
-    name = f"patched-{_digest(identity, *NEEDED, *contents)}"
-    root = _cached(Path("sources") / name, f"patching {base.description}", fill, progress)
+    name = f"patched-{digest(identity, *NEEDED, *contents)}"
+    root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
     description = " + ".join([base.description, *(patch.name for patch in patches)])
     return _Base(root, name, description)
 
@@ -362,7 +394,7 @@ def _needed_files(root: Path) -> Iterator[Path]:
 
 def _tree_digest(root: Path) -> str:
     parts = ((os.fsencode(path), _read(root / path)) for path in _needed_files(root))
-    return _digest(*(part for pair in parts for part in pair))
+    return digest(*(part for pair in parts for part in pair))
 
 
 # Generated headers
@@ -394,8 +426,8 @@ def _generate(root: Path, progress: Progress) -> Path:
             (part / "asm" / name).write_bytes(_awk(_AWK_HEADERS[name][0], script, table))
 
     inputs = [part for name, files in by_awk.items() for part in (name.encode(), *files)]
-    key = _digest(*sorted(wrappers), *inputs)
-    return _cached(Path("generated") / key, "generating headers", fill, progress)
+    key = digest(*sorted(wrappers), *inputs)
+    return cached(Path("generated") / key, "generating headers", fill, progress)
 
 
 def _wrappers(own: Path, generic_kbuild: Path) -> set[str]:
@@ -426,7 +458,7 @@ def _awk(name: str, script: bytes, table: bytes) -> bytes:
 # The cache
 
 
-def _cached(name: Path, message: str, fill: Callable[[Path], None], progress: Progress) -> Path:
+def cached(name: Path, message: str, fill: Callable[[Path], None], progress: Progress) -> Path:
     """The cache's entry `name`; made, if it does not exist, by letting `fill` fill a folder."""
     target = cache_dir() / name
     with _environment(f"the cache {cache_dir()} cannot be used (set S2FUZZ_CACHE to another folder)"):
@@ -483,7 +515,7 @@ def _read(path: Path) -> bytes:
         raise BadKernelChoice(f"{path}: {error.strerror}; make it readable or choose another") from error
 
 
-def _digest(*parts: bytes | str | int) -> str:
+def digest(*parts: bytes | str | int) -> str:
     """A name for these parts, each hashed with its length so that none runs into the next."""
     whole = hashlib.sha256()
     for part in parts:

@@ -4,6 +4,8 @@
  * are recorded then, as events (harness/events.py). */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/machine.h>
+#include <s2fuzz/boundary.h>
 #include "kernel.h"
 #include "boundary.h"
 
@@ -63,8 +65,6 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */
 u64 s2fuzz_sysreg_hcr_el2;
 
-/* From instructions.inc: an instruction's kind and number, and its register. */
-void s2fuzz_record_instruction(u64 what, u64 operand);
 void s2fuzz_record_instruction(u64 what, u64 operand)
 {
 	enum event kind = what >> 16;
@@ -77,57 +77,53 @@ void s2fuzz_record_instruction(u64 what, u64 operand)
 
 /* The TLB functions are recorded where they are called, and carried out by the tree's own, in the way that the machine's
  * KVM runs: as host code of a VHE kernel, where kvm_call_hyp() has an ISB follow, or as nVHE hyp code. */
-#ifdef S2FUZZ_CALLS_ONLY
-#define CARRY_OUT(function, ...)
-#else
-S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
-S2FUZZ_TLB_FUNCTIONS(__kvm_vhe_)
-
-#define CARRY_OUT(function, ...)						\
-	in_call = S2FUZZ_IN_CALL;						\
-	if (context_is_vhe()) {							\
-		__kvm_vhe_##function(__VA_ARGS__);				\
-		event(event_isb | in_call, 0, 0);				\
-	} else {								\
-		__kvm_nvhe_##function(__VA_ARGS__);				\
-	}									\
-	in_call = 0
+static void carry_out(const struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
+{
+#ifndef S2FUZZ_CALLS_ONLY
+	if (mmu)
+		context_show(mmu->pgd_phys, mmu->vtcr);
+	in_call = S2FUZZ_IN_CALL;
+	context_carry_out(call, a, b);
+	if (context_is_vhe())
+		event(event_isb | in_call, 0, 0);
+	in_call = 0;
 #endif
+}
 
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
 {
 	event(event_tlbi_vmid, 0, 0);
-	CARRY_OUT(__kvm_tlb_flush_vmid, mmu);
+	carry_out(mmu, TLB_VMID, 0, 0);
 }
 
 void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
 	event(event_tlbi_vmid_ipa, ipa, level);
-	CARRY_OUT(__kvm_tlb_flush_vmid_ipa, mmu, ipa, level);
+	carry_out(mmu, TLB_VMID_IPA, ipa, level);
 }
 
 void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
 	event(event_tlbi_vmid_ipa_nsh, ipa, level);
-	CARRY_OUT(__kvm_tlb_flush_vmid_ipa_nsh, mmu, ipa, level);
+	carry_out(mmu, TLB_VMID_IPA_NSH, ipa, level);
 }
 
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages)
 {
 	event(event_tlbi_vmid_range, start, pages);
-	CARRY_OUT(__kvm_tlb_flush_vmid_range, mmu, start, pages);
+	carry_out(mmu, TLB_VMID_RANGE, start, pages);
 }
 
 void __kvm_flush_cpu_context(struct kvm_s2_mmu *mmu)
 {
 	event(event_flush_cpu_context, 0, 0);
-	CARRY_OUT(__kvm_flush_cpu_context, mmu);
+	carry_out(mmu, TLB_CPU_CONTEXT, 0, 0);
 }
 
 void __kvm_flush_vm_context(void)
 {
 	event(event_flush_vm_context, 0, 0);
-	CARRY_OUT(__kvm_flush_vm_context);
+	carry_out(NULL, TLB_VM_CONTEXT, 0, 0);
 }
 
 static u64 phys_or_no_page(void *addr)
@@ -140,7 +136,7 @@ static void *page_or_null(u64 pa)
 	return pa == NO_PAGE ? NULL : pool_to_virt(pa);
 }
 
-static void *zalloc_page(void *arg)
+static void *mm_zalloc_page(void *arg)
 {
 	struct kvm_mmu_memory_cache *cache = arg;
 	void *page;
@@ -156,7 +152,7 @@ static void *zalloc_page(void *arg)
 	return page;
 }
 
-static void *zalloc_pages_exact(size_t size)
+static void *mm_zalloc_pages_exact(size_t size)
 {
 	u64 pa;
 
@@ -166,7 +162,7 @@ static void *zalloc_pages_exact(size_t size)
 	return page_or_null(pa);
 }
 
-static void free_pages_exact(void *addr, size_t size)
+static void mm_free_pages_exact(void *addr, size_t size)
 {
 	event(event_free_pages_exact, phys_or_no_page(addr), size);
 	if (addr)
@@ -175,13 +171,13 @@ static void free_pages_exact(void *addr, size_t size)
 		op_complain(COMPLAINT_POOL, MISUSE_BAD_FREE, 0, NULL);
 }
 
-static void free_unlinked_table(void *addr, s8 level)
+static void mm_free_unlinked_table(void *addr, s8 level)
 {
 	event(event_free_unlinked_table, pool_to_phys(addr), level);
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, addr, level);
 }
 
-static void get_page(void *addr)
+static void mm_get_page(void *addr)
 {
 	u64 pa = pool_to_phys(addr);
 
@@ -189,7 +185,7 @@ static void get_page(void *addr)
 	pool_get(pa);
 }
 
-static void put_page(void *addr)
+static void mm_put_page(void *addr)
 {
 	u64 pa = phys_or_no_page(addr);
 
@@ -197,49 +193,49 @@ static void put_page(void *addr)
 	pool_put(pa);
 }
 
-static int page_count(void *addr)
+static int mm_page_count(void *addr)
 {
 	boundary();
 	return pool_count(pool_to_phys(addr));
 }
 
-static void *pool_phys_to_virt(phys_addr_t phys)
+static void *mm_phys_to_virt(phys_addr_t phys)
 {
 	boundary();
 	return pool_to_virt(phys);
 }
 
-static phys_addr_t pool_virt_to_phys(void *addr)
+static phys_addr_t mm_virt_to_phys(void *addr)
 {
 	return pool_to_phys(addr);
 }
 
-static void dcache_clean_inval_poc(void *addr, size_t size)
+static void mm_dcache_clean_inval_poc(void *addr, size_t size)
 {
 	event(event_dcache_clean_inval_poc, pool_to_phys(addr), size);
 }
 
-static void icache_inval_pou(void *addr, size_t size)
+static void mm_icache_inval_pou(void *addr, size_t size)
 {
 	event(event_icache_inval_pou, pool_to_phys(addr), size);
 }
 
 struct kvm_pgtable_mm_ops mm_ops = {
-	.zalloc_page = zalloc_page,
-	.zalloc_pages_exact = zalloc_pages_exact,
-	.free_pages_exact = free_pages_exact,
-	.free_unlinked_table = free_unlinked_table,
-	.get_page = get_page,
-	.put_page = put_page,
-	.page_count = page_count,
-	.phys_to_virt = pool_phys_to_virt,
-	.virt_to_phys = pool_virt_to_phys,
-	.dcache_clean_inval_poc = dcache_clean_inval_poc,
-	.icache_inval_pou = icache_inval_pou,
+	.zalloc_page = mm_zalloc_page,
+	.zalloc_pages_exact = mm_zalloc_pages_exact,
+	.free_pages_exact = mm_free_pages_exact,
+	.free_unlinked_table = mm_free_unlinked_table,
+	.get_page = mm_get_page,
+	.put_page = mm_put_page,
+	.page_count = mm_page_count,
+	.phys_to_virt = mm_phys_to_virt,
+	.virt_to_phys = mm_virt_to_phys,
+	.dcache_clean_inval_poc = mm_dcache_clean_inval_poc,
+	.icache_inval_pou = mm_icache_inval_pou,
 };
 
 void boundary_offer(bool dcache, bool icache)
 {
-	mm_ops.dcache_clean_inval_poc = dcache ? dcache_clean_inval_poc : NULL;
-	mm_ops.icache_inval_pou = icache ? icache_inval_pou : NULL;
+	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
+	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;
 }

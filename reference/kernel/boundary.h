@@ -25,7 +25,13 @@ void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
 enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
 
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits);
+/* The TLB functions of the tree, which find there an MMU of the same root and VTCR as the one under test. It is another
+ * structure, for theirs and that of pgtable.c may be compiled from different headers. */
+enum tlb_call { TLB_VMID, TLB_VMID_IPA, TLB_VMID_IPA_NSH, TLB_VMID_RANGE, TLB_CPU_CONTEXT, TLB_VM_CONTEXT };
+
+void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits);
+void context_show(u64 pgd_phys, u64 vtcr);
+void context_carry_out(enum tlb_call call, u64 a, u64 b);
 bool context_is_vhe(void);
 extern u64 s2fuzz_sysreg_hcr_el2;
 

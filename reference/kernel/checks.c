@@ -13,8 +13,10 @@ static_assert(S2FUZZ_PAGE_SHIFT == 12 || S2FUZZ_PAGE_SHIFT == 14 || S2FUZZ_PAGE_
 static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12) &&
 	      IS_ENABLED(CONFIG_ARM64_16K_PAGES) == (S2FUZZ_PAGE_SHIFT == 14) &&
 	      IS_ENABLED(CONFIG_ARM64_64K_PAGES) == (S2FUZZ_PAGE_SHIFT == 16), "granule and configuration agree");
+#ifndef S2FUZZ_MADE /* not compiled with the configuration of a kernel's own build */
 static_assert(!__builtin_constant_p(IS_ENABLED(CONFIG_ARM64_PA_BITS_52)), "the program's machine says it");
 static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "hw_af decides about VTCR_EL2.HA");
+#endif
 static_assert(KVM_PGTABLE_LAST_LEVEL == 3, "levels count towards 3");
 static_assert(sizeof(struct kvm_pgtable_mm_ops) == 11 * sizeof(void *), "boundary.c fills in every callback");
 static_assert(KVM_PTE_VALID == 1 && KVM_PTE_LEAF_ATTR_HI_SW == GENMASK(58, 55), "attributes sit where Arm puts them");

@@ -14,7 +14,13 @@
 #define HOST_ROOT 0x1000
 #define FOREIGN_ROOT 0x2000
 
+#ifdef S2FUZZ_CALLS_ONLY
+void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
+{
+}
+#else
 static struct kvm_arch guest;
+static struct kvm_s2_mmu *under_test;
 static bool vhe;
 
 bool context_is_vhe(void)
@@ -22,13 +28,6 @@ bool context_is_vhe(void)
 	return vhe;
 }
 
-#ifdef S2FUZZ_CALLS_ONLY
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
-{
-	memset(&guest, 0, sizeof(guest));
-	return &guest.mmu;
-}
-#else
 struct host_mmu host_mmu;
 unsigned int kvm_arm_vmid_bits;
 DEFINE_PER_CPU(struct kvm_host_data, kvm_host_data);
@@ -50,10 +49,10 @@ static void make(struct kvm_arch *arch, phys_addr_t root, u64 vmid)
 	arch->mmu.vmid.id.counter = vmid;
 }
 
-/* The MMU under test, without a table yet. */
-struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
+/* The MMU under test has no table yet. */
+void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
 {
-	struct kvm_s2_mmu *mmu = mode == PKVM_HOST ? &host_mmu.arch.mmu : &guest.mmu;
+	under_test = mode == PKVM_HOST ? &host_mmu.arch.mmu : &guest.mmu;
 
 	vhe = mode == VHE;
 	kvm_arm_vmid_bits = vmid_bits;
@@ -61,9 +60,42 @@ struct kvm_s2_mmu *context_reset(enum context_mode mode, enum running running, u
 	make(&guest, 0, vmid);
 	make(&host_mmu.arch, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);
 	make(&foreign, FOREIGN_ROOT, vmid + 1);
-	vcpu.arch.hw_mmu = running == VCPU_FOREIGN ? &foreign.mmu : mmu;
+	vcpu.arch.hw_mmu = running == VCPU_FOREIGN ? &foreign.mmu : under_test;
 	host_data_ptr(host_ctxt)->__hyp_running_vcpu = running == VCPU_NONE ? NULL : &vcpu;
 	s2fuzz_sysreg_hcr_el2 = HCR_HOST_VHE_FLAGS;
-	return mmu;
+}
+
+void context_show(u64 pgd_phys, u64 vtcr)
+{
+	under_test->pgd_phys = pgd_phys;
+	under_test->vtcr = vtcr;
+}
+
+S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
+S2FUZZ_TLB_FUNCTIONS(__kvm_vhe_)
+
+#define CALL(function, ...)						\
+	if (vhe)							\
+		__kvm_vhe_##function(__VA_ARGS__);			\
+	else								\
+		__kvm_nvhe_##function(__VA_ARGS__);			\
+	break
+
+void context_carry_out(enum tlb_call call, u64 a, u64 b)
+{
+	switch (call) {
+	case TLB_VMID:
+		CALL(__kvm_tlb_flush_vmid, under_test);
+	case TLB_VMID_IPA:
+		CALL(__kvm_tlb_flush_vmid_ipa, under_test, a, b);
+	case TLB_VMID_IPA_NSH:
+		CALL(__kvm_tlb_flush_vmid_ipa_nsh, under_test, a, b);
+	case TLB_VMID_RANGE:
+		CALL(__kvm_tlb_flush_vmid_range, under_test, a, b);
+	case TLB_CPU_CONTEXT:
+		CALL(__kvm_flush_cpu_context, under_test);
+	case TLB_VM_CONTEXT:
+		CALL(__kvm_flush_vm_context);
+	}
 }
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* An exception, BUG or panic is reported twice: as text for people, and as a frame for the host, which symbolises it.
- * Then the machine stops; the host starts a new one. */
+ * Then the machine stops; the host starts a new one. Only BRKs of patching.c's are not fatal. */
 #include "kernel.h"
 
 #define BACKTRACE 24
@@ -54,7 +54,11 @@ static noreturn void report(const char *reason, u64 esr, u64 elr, u64 far, const
 		asm volatile("wfi");
 }
 
-noreturn void exception(u64 vector, const u64 *registers)
+#define ESR_CLASS(esr) ((esr) >> 26 & 0x3f)
+#define CLASS_BRK 0x3c
+
+/* Returns to the instruction after a BRK that was carried out; from anything else it does not return. */
+void exception(u64 vector, u64 *registers)
 {
 	static const char *const names[] = { "synchronous exception", "IRQ", "FIQ", "SError" };
 	u64 esr, elr, far;
@@ -62,6 +66,16 @@ noreturn void exception(u64 vector, const u64 *registers)
 	asm volatile("mrs %0, esr_el2" : "=r"(esr));
 	asm volatile("mrs %0, elr_el2" : "=r"(elr));
 	asm volatile("mrs %0, far_el2" : "=r"(far));
+	if (ESR_CLASS(esr) == CLASS_BRK) {
+		enum brk outcome = patching_brk(esr & 0xffff, elr, registers);
+
+		if (outcome == BRK_CARRIED_OUT) {
+			asm volatile("msr elr_el2, %0" :: "r"(elr + 4));
+			return;
+		}
+		if (outcome == BRK_BUG)
+			report("BUG", 0, elr, 0, NULL, registers[29]);
+	}
 	report(names[vector % 4], esr, elr, far, registers, registers[29]);
 }
 

@@ -43,7 +43,18 @@ void console_hex(u64 value);
 void mmu_enable(void);
 void pool_window(u64 pages);
 
-/* exceptions.c: report and stop; the host restarts the machine. */
+/* patching.c: hosted objects that the kernel's own build made. */
+#define BUG_BRK 0x800 /* BUG_BRK_IMM: WARN and BUG */
+#define SITE_BRK 0xe000 /* and up: the recorded instruction of that number */
+#define TEXT_ALIAS 0x100000000ul /* how far above itself text is mapped for writing, where there is what to patch */
+
+enum brk { BRK_UNKNOWN, BRK_CARRIED_OUT, BRK_BUG };
+
+void patching_reset(void);
+enum brk patching_brk(u64 immediate, u64 pc, u64 *registers);
+
+/* exceptions.c: report and stop; the host restarts the machine. Linux has a panic() of another type. */
+#define panic test_kernel_panic
 noreturn void panic(const char *reason);
 noreturn void panic_at(const char *reason, const void *place);
 

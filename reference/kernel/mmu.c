@@ -25,11 +25,13 @@
 #define TCR_PS_40_BITS (2ul << 16)
 #define TCR_RES1 ((1ul << 31) | (1ul << 23))
 #define SCTLR_M_C_I ((1ul << 0) | (1ul << 2) | (1ul << 12))
-#define SCTLR_A_SA ((1ul << 1) | (1ul << 3))
+#define SCTLR_A (1ul << 1)
+#define SCTLR_SA (1ul << 3)
 #define SCTLR_WXN (1ul << 19)
 #define SCTLR_RES1 0x30c50830ul
 
 extern char text_start[], text_end[], rodata_start[], rodata_end[], data_start[], data_end[];
+extern char alternatives_start[], alternatives_end[];
 extern char stack_start[], stack_end[], emergency_stack_start[], emergency_stack_end[];
 
 #define TABLES 64
@@ -47,19 +49,30 @@ static u64 *next_level(u64 *entry)
 	return (u64 *)(*entry & ~0xffful);
 }
 
-static void map(u64 start, u64 end, u64 permissions)
+static void map_above(u64 offset, u64 start, u64 end, u64 permissions)
 {
 	for (u64 at = start; at < end; at += 4096) {
-		u64 *level2 = next_level(&tables[0][(at >> 30) & 511]);
-		u64 *level3 = next_level(&level2[(at >> 21) & 511]);
+		u64 *level2 = next_level(&tables[0][((at + offset) >> 30) & 511]);
+		u64 *level3 = next_level(&level2[((at + offset) >> 21) & 511]);
 
 		level3[(at >> 12) & 511] = at | permissions | DESC_PAGE;
 	}
 }
 
+static void map(u64 start, u64 end, u64 permissions)
+{
+	map_above(0, start, end, permissions);
+}
+
 void mmu_enable(void)
 {
+	bool patched = alternatives_start != alternatives_end;
+	/* The kernel's own build makes unaligned accesses; ours does not, so one is a mistake. */
+	u64 alignment = patched ? 0 : SCTLR_A;
+
 	map((u64)text_start, (u64)text_end, PERM_TEXT);
+	if (patched)
+		map_above(TEXT_ALIAS, (u64)text_start, (u64)text_end, PERM_DATA);
 	map((u64)rodata_start, (u64)rodata_end, PERM_RODATA);
 	map((u64)data_start, (u64)data_end, PERM_DATA);
 	map((u64)stack_start, (u64)stack_end, PERM_DATA);
@@ -82,7 +95,7 @@ void mmu_enable(void)
 		     :
 		     : "r"(MAIR),
 		       "r"(TCR_T0SZ_39_BITS | TCR_RGN_WRITE_BACK | TCR_SHARED_INNER | TCR_PS_40_BITS | TCR_RES1),
-		       "r"(tables[0]), "r"(SCTLR_RES1 | SCTLR_M_C_I | SCTLR_A_SA | SCTLR_WXN)
+		       "r"(tables[0]), "r"(SCTLR_RES1 | SCTLR_M_C_I | alignment | SCTLR_SA | SCTLR_WXN)
 		     : "memory");
 }
 

@@ -3,6 +3,7 @@
  * defines (generated.h is made from it). It returns the result code; op_out() adds the out-values. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/machine.h>
 #include "kernel.h"
 #include "boundary.h"
 
@@ -12,8 +13,10 @@ static struct {
 } config;
 
 static struct kvm_pgtable pgt;
-static struct kvm_s2_mmu *mmu;
+static struct kvm_s2_mmu mmu_under_test;
+static struct kvm_s2_mmu *const mmu = &mmu_under_test;
 static struct kvm_mmu_memory_cache memcache;
+static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_CACHE_CAPACITY];
 
 /* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
 static struct unlinked {
@@ -80,6 +83,14 @@ static s64 op_init(const struct args_init *args)
 	op_out(pgt.start_level);
 	op_out(root_pages());
 	return 0;
+}
+
+/* Linux has had a cache's objects in it (as the shim's headers do) and apart from it. */
+static void cache_reset(struct kvm_mmu_memory_cache *cache, void **objects)
+{
+	memset(cache, 0, sizeof(*cache));
+	if (__builtin_types_compatible_p(__typeof__(cache->objects), void **))
+		memcpy(&cache->objects, &objects, sizeof(objects));
 }
 
 static int top_up(struct kvm_mmu_memory_cache *cache, u64 pages)
@@ -456,8 +467,10 @@ static void reset(void)
 {
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
-	mmu = context_reset(config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8);
-	memset(&memcache, 0, sizeof(memcache));
+	memset(mmu, 0, sizeof(*mmu));
+	context_reset(config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8);
+	cache_reset(&memcache, memcache_objects);
+	cache_reset(&mmu->split_page_cache, split_cache_objects);
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;
@@ -470,6 +483,7 @@ static void reset(void)
 	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
 	s2fuzz_machine.bti = config.bti;
 	s2fuzz_machine.hvhe = config.hvhe;
+	patching_reset();
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2);

@@ -25,13 +25,16 @@ _start:
 	adrp	x0, vectors
 	add	x0, x0, :lo12:vectors
 	msr	vbar_el2, x0
+	adrp	x0, stack_guard
+	add	x0, x0, :lo12:stack_guard
+	msr	sp_el0, x0
 	isb
 	bl	mmu_enable
 	bl	kernel_main
 	b	.
 
-/* Every exception is fatal, so the vectors may clobber the scratch registers that EL0 and EL1 would use: the
- * interrupted x0 and sp go there while the emergency stack is set up (the old stack may be what is broken). */
+/* The vectors clobber the scratch registers that EL0 and EL1 would use: the interrupted x0 and sp go there while the
+ * emergency stack is set up (the old stack may be what is broken). */
 	.macro	vector number
 	.balign	128
 	msr	tpidr_el0, x0
@@ -75,7 +78,31 @@ save_registers:
 	str	x1, [sp, #(8 * 31)]
 	mov	x1, sp
 	bl	exception
-	b	.
+
+	/* It returns where the interrupted code is to go on. */
+	ldr	x0, [sp, #(8 * 31)]
+	msr	tpidr_el1, x0
+	ldp	x0, x1, [sp, #(8 * 0)]
+	msr	tpidr_el0, x0
+	ldp	x2, x3, [sp, #(8 * 2)]
+	ldp	x4, x5, [sp, #(8 * 4)]
+	ldp	x6, x7, [sp, #(8 * 6)]
+	ldp	x8, x9, [sp, #(8 * 8)]
+	ldp	x10, x11, [sp, #(8 * 10)]
+	ldp	x12, x13, [sp, #(8 * 12)]
+	ldp	x14, x15, [sp, #(8 * 14)]
+	ldp	x16, x17, [sp, #(8 * 16)]
+	ldp	x18, x19, [sp, #(8 * 18)]
+	ldp	x20, x21, [sp, #(8 * 20)]
+	ldp	x22, x23, [sp, #(8 * 22)]
+	ldp	x24, x25, [sp, #(8 * 24)]
+	ldp	x26, x27, [sp, #(8 * 26)]
+	ldp	x28, x29, [sp, #(8 * 28)]
+	ldr	x30, [sp, #(8 * 30)]
+	mrs	x0, tpidr_el1
+	mov	sp, x0
+	mrs	x0, tpidr_el0
+	eret
 
 /* int op_enter(struct op_exit *): 0 at first, 1 when op_leave() jumped back. */
 	.globl op_enter

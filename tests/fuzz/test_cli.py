@@ -188,6 +188,8 @@ def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
         (["smoke", "--sides", "model:6.12"], "--sides takes two"),
         (["smoke", "--sides", "model:9.9,kernel:6.12"], "the model knows 6.12"),
         (["smoke", "--sides", "oracle,kernel:6.12"], "is not a side"),
+        (["smoke", "--sides", "model:6.12,kernel-make:9.9"], "9.9"),
+        (["smoke", "--sides", "model:6.12,kernel-make:6.12", "--patch", "bad.s2"], "built as it is packaged"),
         (["smoke", "--pgtable", "bad.s2"], "does not compile"),
         (["smoke", "--tiers", "results,table"], "`table` is not a tier"),
         (["run", "good.s2", "--tiers", ""], "is not a tier"),

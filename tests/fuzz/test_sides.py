@@ -45,3 +45,10 @@ def test_a_finding_keeps_the_object() -> None:
     assert from_configuration(older, Path()) == Side("kernel", "6.12")
     with pytest.raises(BadInput, match="`kernel` is not an object"):
         from_configuration({**older, "object": "kernel"}, Path())
+
+
+def test_the_kernel_s_own_build_is_the_host_s_object() -> None:
+    side = parse_side("kernel-make:6.12+hyp")
+    assert side.kernel_object == "hyp"
+    with pytest.raises(BadInput, match="there is the host's object only"):
+        side.image(print)

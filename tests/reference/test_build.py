@@ -175,7 +175,7 @@ def test_no_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def compile_checks(image: Image, granule: Granule = GRANULE_4K) -> None:
     """Compile checks.c alone. Raises BadInput."""
-    build_module._Build(image.tree, "plain", find_toolchain(), lambda _: None, granule)._bridge("checks.c")
+    build_module.Builder(image.tree, "plain", find_toolchain(), lambda _: None, granule)._bridge("checks.c")
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
@@ -196,9 +196,9 @@ def test_a_missing_option_does_not_compile(
     image: Image, scratch_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
     shim = tmp_path / "shim"
-    shutil.copytree(build_module._SHIM, shim)
+    shutil.copytree(build_module.SHIM, shim)
     edit(shim / "generated/autoconf.h", f"{line}\n", "\n")
-    monkeypatch.setattr(build_module, "_SHIM", shim)
+    monkeypatch.setattr(build_module, "SHIM", shim)
     with pytest.raises(BadInput, match=f"static assertion failed.*{message}"):
         compile_checks(image)
 

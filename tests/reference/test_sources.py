@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from reference import sources
-from reference.sources import BadKernelChoice, KernelChoice, KernelTree, MissingSource, prepare
+from reference.sources import BadKernelChoice, KernelChoice, KernelTree, MissingSource, prepare, whole_tree
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
@@ -196,6 +196,33 @@ def test_only_what_is_needed_is_unpacked(tarballs: Path, cache: Path) -> None:
     said.clear()
     assert prepare(KernelChoice(), said.append, tarballs) == found
     assert said == []
+
+
+def test_a_whole_tree_lacks_only_what_never_reaches_kvm(tarballs: Path, cache: Path) -> None:
+    whole = {
+        "arch/arm64/kernel/vdso.c": True,
+        "arch/mips/Kconfig": True,
+        "arch/mips/kernel/setup.c": False,
+        "drivers/net/Kconfig": True,
+        "drivers/net/tun.c": False,
+        "Documentation/Kconfig": True,
+        "Documentation/index.rst": False,
+        "fs/Makefile": True,
+        "fs/ext4/ext4.h": False,
+        "include/net/sock.h": True,
+        "include/linux/fs/stack.h": True,
+    }
+    write(tarballs / "linux-source-6.12", dict.fromkeys(whole, "text"))
+    subprocess.run(["tar", "-cJf", "linux-source-6.12.tar.xz", "linux-source-6.12"], cwd=tarballs, check=True)
+    said: list[str] = []
+    root = whole_tree("6.12", said.append, tarballs)
+    assert root.is_relative_to(cache)
+    assert {name: (root / name).exists() for name in whole} == whole
+    assert (root / HEADER).read_text() == FILES[HEADER]
+    assert whole_tree("6.12", said.append, tarballs) == root
+    assert len(said) == 1
+    with pytest.raises(BadKernelChoice, match=r"6\.13 is not supported"):
+        whole_tree("6.13", said.append, tarballs)
 
 
 def test_another_tarball_of_the_same_name_is_unpacked_anew(tarballs: Path) -> None:

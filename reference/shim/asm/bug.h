@@ -5,9 +5,7 @@
 #define S2FUZZ_ASM_BUG_H
 
 #include <linux/compiler.h>
-
-void s2fuzz_warn(const char *function, const void *pc);
-void __attribute__((noreturn)) s2fuzz_bug(void);
+#include <s2fuzz/boundary.h>
 
 #define S2FUZZ_HERE ({ const void *__pc; asm volatile("adr %0, ." : "=r"(__pc)); __pc; })
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Capabilities come from the program's configuration (struct s2fuzz_machine), not from the CPU that runs us. */
+/* Capabilities come from the program's configuration (s2fuzz/machine.h), not from the CPU that runs us. */
 #ifndef S2FUZZ_ASM_CPUFEATURE_H
 #define S2FUZZ_ASM_CPUFEATURE_H
 
@@ -8,43 +8,11 @@
 #include <linux/bug.h>
 #include <asm/cpucaps.h>
 #include <asm/sysreg.h>
-
-struct s2fuzz_machine {
-	bool fwb;
-	bool tlb_range;
-	bool hw_af;
-	bool ac03_cpu_38;
-	bool ttl;
-	bool cnp;
-	bool repeat_tlbi;
-	bool lpa2;
-	bool pa_bits_52;
-	bool bti;
-	bool hvhe;
-};
-
-extern struct s2fuzz_machine s2fuzz_machine;
+#include <s2fuzz/machine.h>
 
 static __always_inline bool cpus_have_final_cap(int cap)
 {
-	switch (cap) {
-	case ARM64_HAS_STAGE2_FWB:
-		return s2fuzz_machine.fwb;
-	case ARM64_HAS_TLB_RANGE:
-		return s2fuzz_machine.tlb_range;
-	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
-		return s2fuzz_machine.ac03_cpu_38;
-	case ARM64_HAS_ARMv8_4_TTL:
-		return s2fuzz_machine.ttl;
-	case ARM64_HAS_CNP:
-		return s2fuzz_machine.cnp;
-	case ARM64_WORKAROUND_REPEAT_TLBI:
-		return s2fuzz_machine.repeat_tlbi;
-	case ARM64_KVM_HVHE:
-		return s2fuzz_machine.hvhe;
-	default:
-		return false;
-	}
+	return s2fuzz_has_cap(cap);
 }
 
 #define cpus_have_cap(cap) cpus_have_final_cap(cap)
@@ -64,12 +32,12 @@ static __always_inline bool system_supports_cnp(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return s2fuzz_machine.lpa2;
+	return cpus_have_final_cap(ARM64_HAS_LPA2);
 }
 
 static __always_inline bool system_supports_bti_kernel(void)
 {
-	return s2fuzz_machine.bti;
+	return cpus_have_final_cap(ARM64_BTI);
 }
 
 static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)

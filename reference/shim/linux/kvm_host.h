@@ -18,6 +18,7 @@
 #include <asm/rwonce.h>
 #include <asm/hyp_image.h>
 #include <asm/kvm_arm.h>
+#include <s2fuzz/boundary.h>
 
 /* CONFIG_ARM64_HW_AFDBM is a program's choice: without it Linux does not compile the line that sets the bit, which a bit
  * of no value comes to as well. */
@@ -109,10 +110,6 @@ int srcu_read_lock(int *srcu);
 void srcu_read_unlock(int *srcu, int index);
 int kvm_read_guest(struct kvm *kvm, gpa_t gpa, void *data, unsigned long len);
 int kvm_write_guest(struct kvm *kvm, gpa_t gpa, const void *data, unsigned long len);
-
-enum s2fuzz_store { S2FUZZ_STORE_PLAIN, S2FUZZ_STORE_RELEASE, S2FUZZ_STORE_CMPXCHG };
-
-void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store kind);
 
 #undef WRITE_ONCE
 #define WRITE_ONCE(x, val) do {							\

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The machine that a program configures, and what the hosted code is told of it: a capability by its number. Ours, and
+ * the same wherever the hosted file's headers come from. */
+#ifndef S2FUZZ_MACHINE_H
+#define S2FUZZ_MACHINE_H
+
+#include <linux/types.h>
+#include <asm/cpucaps.h>
+
+struct s2fuzz_machine {
+	bool fwb;
+	bool tlb_range;
+	bool hw_af;
+	bool ac03_cpu_38;
+	bool ttl;
+	bool cnp;
+	bool repeat_tlbi;
+	bool lpa2;
+	bool pa_bits_52;
+	bool bti;
+	bool hvhe;
+};
+
+extern struct s2fuzz_machine s2fuzz_machine;
+
+static __always_inline bool s2fuzz_has_cap(int cap)
+{
+	switch (cap) {
+	case ARM64_HAS_STAGE2_FWB:
+		return s2fuzz_machine.fwb;
+	case ARM64_HAS_TLB_RANGE:
+		return s2fuzz_machine.tlb_range;
+	case ARM64_WORKAROUND_AMPERE_AC03_CPU_38:
+		return s2fuzz_machine.ac03_cpu_38;
+	case ARM64_HAS_ARMv8_4_TTL:
+		return s2fuzz_machine.ttl;
+	case ARM64_HAS_CNP:
+		return s2fuzz_machine.cnp;
+	case ARM64_WORKAROUND_REPEAT_TLBI:
+		return s2fuzz_machine.repeat_tlbi;
+	case ARM64_HAS_LPA2:
+		return s2fuzz_machine.lpa2;
+	case ARM64_BTI:
+		return s2fuzz_machine.bti;
+	case ARM64_KVM_HVHE:
+		return s2fuzz_machine.hvhe;
+	default:
+		return false;
+	}
+}
+
+#endif
