@@ -1,8 +1,8 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE`,
-`kernel:GITDIR@REV`, each with `+hyp` behind it for hyp's object, or `kernel-make:VERSION`: the same file as the kernel's
-own build compiles it (docs/fidelity.md).
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
+`kernel:GITDIR@REV`, each with `+hyp` behind it for hyp's object; or `kernel-make:VERSION`: the same file as the
+kernel's own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
