@@ -22,7 +22,7 @@ _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
 """Of the granule that has 52 bits without LPA2."""
 MAX_VMID: Final = 0xFFFF
-_VA_BITS: Final = {12: 64, 14: 58, 16: 55}
+_VA_BITS: Final = {12: 63, 14: 58, 16: 55}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ KNOBS: Final = (
         "the cache maintenance that mm_ops has: of data, of instructions; those of pKVM's own tables have none",
     ),
     Knob("stage", 2, 1, 2, "of the table under test: a guest's stage 2 or hyp's stage 1, which has ops of its own"),
-    Knob("va_bits", 48, 0, 64, "bits of hyp's virtual address, in stage 1; init takes those of 1 to 5 levels"),
+    Knob("va_bits", 48, 0, 63, "bits of hyp's virtual address, in stage 1; init takes those of 1 to 5 levels"),
     _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
     _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
 )
@@ -140,8 +140,8 @@ def highest_pool(knobs: Mapping[str, int] | Machine) -> int:
 
 
 def highest_va_bits(knobs: Mapping[str, int] | Machine) -> int:
-    """The highest va_bits of a machine with these knobs. For more, C would shift by more than 63; init refuses them
-    with 4K pages."""
+    """The highest va_bits of a machine with these knobs: for more, C would shift by more than 63 (with 4K pages, where
+    6.12's init refuses them, in 6.1's walks)."""
     return _VA_BITS[GRANULES[knobs["granule"]].shift]
 
 

@@ -155,7 +155,7 @@ def test_every_entry_s_permissions(hvhe: str, each_kernel: Reference) -> None:
     assert check_hyp(each_kernel, (f"hyp_pte_prot pte={pte:#x}" for pte in bits), f"hvhe = {hvhe}") == 256
 
 
-@pytest.mark.parametrize("va_bits", range(65))
+@pytest.mark.parametrize("va_bits", range(64))
 def test_hyp_address_sizes(va_bits: int, each_kernel: Reference) -> None:
     last = max((1 << va_bits) - PAGE, 0)
     ops = [f"hyp_map va={last:#x} size=4K phys=0x80000000 prot=rw", f"hyp_unmap va={last:#x} size=8K", "destroy"]
