@@ -394,7 +394,9 @@ class _World:
     def _make_table(self, vtcr: int, version: LinuxVersion, ownership: Ownership | None) -> None:
         machine, features, geometry = self.program.machine, self._features, self._geometry
         if machine["stage"] == 1:
-            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features, geometry)
+            self.pgt = self.hyp = HypStage1(
+                machine["va_bits"], self, self, features, geometry, counts_pages=bool(machine["page_count"])
+            )
             return
         self.vtcr = vtcr
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
