@@ -43,6 +43,7 @@ from harness.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS
 from reference.build import FLAVOURS
 from reference.shell import Shell
+from reference.sources import SUPPORTED
 
 OK: Final = 0
 FINDING: Final = 1
@@ -106,7 +107,7 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--linux",
             metavar="KERNEL",
-            help=f"The kernel under test: a version that Debian packages ({DEFAULT_LINUX}), a kernel tree, or "
+            help=f"The kernel under test: a version that Debian packages ({', '.join(SUPPORTED)}), a kernel tree, or "
             f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
         ),
         click.option(
@@ -123,7 +124,7 @@ def kernel_options(command: _Command) -> _Command:
             metavar="A,B",
             help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
             "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
-            "kernel.  [default: model:6.12,kernel:KERNEL]",
+            "kernel.  [default: the kernel and the model that follows it]",
         ),
         click.option(
             "--flavour",

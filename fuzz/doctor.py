@@ -15,7 +15,7 @@ from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
 from reference.build import find_toolchain
 from reference.console import qemu_version
-from reference.sources import TARBALLS, cache_dir
+from reference.sources import SUPPORTED, TARBALLS, cache_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,15 @@ def examine() -> Iterator[Check]:
     )
     for tool, package in (("git", "git"), ("tar", "tar"), ("xz", "xz-utils"), ("awk", "mawk")):
         yield Check(tool, shutil.which(tool), "preparing kernel sources", f"apt-get install {package}")
-    tarball = TARBALLS / f"linux-source-{DEFAULT_LINUX}.tar.xz"
-    yield Check(
-        f"Linux {DEFAULT_LINUX} source",
-        str(tarball) if tarball.exists() else None,
-        f"--linux {DEFAULT_LINUX} (trees of your own need none)",
-        f"apt-get install linux-source-{DEFAULT_LINUX}",
-    )
+    for version in SUPPORTED:
+        tarball = TARBALLS / f"linux-source-{version}.tar.xz"
+        yield Check(
+            f"Linux {version} source",
+            str(tarball) if tarball.exists() else None,
+            f"--linux {version} (trees of your own need none)",
+            f"apt-get install linux-source-{version}",
+            optional=version != DEFAULT_LINUX,
+        )
     for module in ("click", "pexpect", "elftools", "rich"):
         yield Check(f"Python package {module}", _version_of(module), "everything", "pip install s2fuzz")
     yield Check(

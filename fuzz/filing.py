@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fuzz.sides import Side, from_configuration, to_configuration
+from fuzz.sides import Side, follow, from_configuration, to_configuration
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor
@@ -101,11 +101,14 @@ def tiers_of(finding: Finding) -> frozenset[Tier]:
 
 
 def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:
-    """The same sides with another kernel on the last kernel side, for `replay --linux fixed-tree`."""
+    """The same sides with another kernel on the last kernel side, for `replay --linux fixed-tree`. A model among them
+    becomes the one that follows another version's kernel."""
     chosen = list(sides)
     index = max((i for i, side in enumerate(chosen) if side.is_kernel), default=None)
     if index is None:
         raise BadInput("--linux, --patch and --pgtable need a kernel among the finding's sides")
     what = chosen[index].what if linux is None else linux
     chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
+    if linux is not None:
+        chosen = [follow(side, linux) for side in chosen]
     return chosen[0], chosen[1]

@@ -16,7 +16,7 @@ from random import Random
 
 from fuzz.mutation import life, mutate, random_input
 from fuzz.sides import Side
-from harness.codec import decode
+from harness.codec import Dialect, decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import TargetDied
 from harness.granule import GRANULES, Granule
@@ -48,7 +48,10 @@ def measure(
         assert isinstance(kernel, Reference)
         with closing(kernel):
             for program in chain(
-                programs, _generated(granule, Random(seed), started + seconds * number / len(granules))
+                programs,
+                _generated(
+                    dialect_for(kernel.offer, granule), Random(seed), started + seconds * number / len(granules)
+                ),
             ):
                 _run(kernel, program)
                 ran += 1
@@ -69,11 +72,11 @@ def _run(kernel: Reference, program: Program) -> None:
         raise BadInput(f"the kernel died ({error.report.headline}), and its counters with it; fuzz it first") from error
 
 
-def _generated(granule: Granule, choice: Random, until: float) -> Iterator[Program]:
+def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Program]:
     while time.monotonic() < until:
-        data = life(choice, granule) if choice.random() < 0.5 else random_input(choice)
-        yield decode(data, granule)
-        yield decode(mutate(data, choice, granule), granule)
+        data = life(choice, dialect) if choice.random() < 0.5 else random_input(choice)
+        yield decode(data, dialect)
+        yield decode(mutate(data, choice, dialect), dialect)
 
 
 def report(found: FileLines) -> Iterator[str]:

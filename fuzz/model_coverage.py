@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pgtable
+from harness.errors import BadInput
 from harness.executor import TargetDied
 from harness.model import Model
 from harness.program import Program
@@ -21,8 +22,8 @@ _PATIENCE = 2000
 _FOLDER = Path(pgtable.__file__).parent
 
 
-def model_lines(programs: Iterable[Program]) -> tuple[int, int]:
-    """(lines of the model's functions that the programs reach, lines there are)."""
+def model_lines(programs: Iterable[tuple[Model, Program]]) -> tuple[int, int]:
+    """(lines of the model's functions that the programs reach, each in its model, lines there are)."""
     missing = {code: {line for *_, line in code.co_lines() if line} - {code.co_firstlineno} for code in _functions()}
     total = len({(code.co_filename, line) for code, lines in missing.items() for line in lines})
 
@@ -42,16 +43,15 @@ def model_lines(programs: Iterable[Program]) -> tuple[int, int]:
             followed[frame.f_code] = 0
         return step
 
-    model = Model()
     before = sys.gettrace()
     sys.settrace(enter)
     try:
-        for program in programs:
-            model.start(program)
+        for model, program in programs:
             try:
+                model.start(program)
                 model.finish()
-            except TargetDied:
-                continue  # a planted bug in the model; what it reached counts
+            except (BadInput, TargetDied):
+                continue  # the model of another kernel, or a planted bug in it; what it reached counts
     finally:
         sys.settrace(before)
     left = {(code.co_filename, line) for code, lines in missing.items() for line in lines}

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 from typing import Final
 
 from harness.codec import (
     BOUNDARY_CHOICES,
-    CHOOSABLE,
+    DEFAULT,
+    Dialect,
     Parts,
     encode,
     fitting,
@@ -24,8 +26,9 @@ from harness.codec import (
     split,
     write_argument,
 )
-from harness.granule import GRANULE_4K, GRANULES, Granule
+from harness.granule import GRANULE_4K, GRANULES
 from harness.machine import DEFAULTS, Machine
+from harness.offer import Offer
 from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PLANTED_NAMES, PROT_BITS, U64_MAX, Kind, Op
 from harness.program import Program
 
@@ -37,8 +40,6 @@ _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
 
-_KNOBS: Final = tuple(knob for knob in CHOOSABLE if knob.name != "stage")
-_HYP_HEADER: Final = header_of(Machine.of(stage=1))
 
 _RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 _RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -49,34 +50,36 @@ _MEMORY: Final = 0x8000_0000
 """Physical minus intermediate address of the memory of most machines below."""
 
 
-def fresh(choice: Random, granule: Granule = GRANULE_4K, stages: Sequence[int] = ()) -> bytes:
+def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()) -> bytes:
     """An input from nothing, for one of these stages or any."""
     stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
+    if not dialect.offer.has("stage"):
+        stage = 2
     if choice.random() < 0.5:
-        return hyp_life(choice, granule) if stage == 1 else life(choice, granule)
-    return random_input(choice, stage)
+        return hyp_life(choice, dialect) if stage == 1 else life(choice, dialect)
+    return random_input(choice, dialect, stage)
 
 
-def random_input(choice: Random, stage: int = 2) -> bytes:
+def random_input(choice: Random, dialect: Dialect = DEFAULT, stage: int = 2) -> bytes:
     """Random choices all the way, mostly for that stage."""
     data = choice.randbytes(choice.randint(*FRESH_SIZES))
-    return data if stage == 2 else _HYP_HEADER + data
+    return data if stage == 2 else header_of(Machine.of(stage=1), dialect) + data
 
 
-def mutate(data: bytes, choice: Random, granule: Granule = GRANULE_4K) -> bytes:
+def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """`data` with one to four changes that respect ops and arguments."""
-    parts = split(data, granule)
+    parts = split(data, dialect)
     for _ in range(choice.randint(1, _MAX_STEPS)):
         choice.choice(_CHANGES)(parts, choice)
     return parts.join()
 
 
-def crossover(first: bytes, second: bytes, choice: Random) -> bytes:
+def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
     The machine is the first's. Programs of different stages have nothing to exchange: then the first is changed."""
-    parts, other = split(first), split(second)
+    parts, other = split(first, dialect), split(second, dialect)
     if parts.stage != other.stage:
-        return mutate(first, choice)
+        return mutate(first, choice, dialect)
     if choice.random() < 0.5:
         parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
     else:
@@ -98,7 +101,7 @@ def _run(parts: Parts, choice: Random) -> slice:
 
 def _insert(parts: Parts, choice: Random) -> None:
     at = _place(parts, choice)
-    parts.ops[at:at] = split(parts.header + choice.randbytes(16)).ops[:1]
+    parts.ops[at:at] = split(parts.header + choice.randbytes(16), parts.dialect).ops[:1]
 
 
 def _drop(parts: Parts, choice: Random) -> None:
@@ -150,7 +153,7 @@ def _rechoose(parts: Parts, choice: Random) -> None:
     place = _pick(parts, choice)
     if place is not None:
         op, index, _ = place
-        fresh = split(parts.header + op[0] + choice.randbytes(64)).ops[0]
+        fresh = split(parts.header + op[0] + choice.randbytes(64), parts.dialect).ops[0]
         op[index] = fresh[index]
 
 
@@ -175,8 +178,10 @@ def _flip_flag(parts: Parts, choice: Random) -> None:
     if place is not None:
         op, index, kind = place
         space = space_of(parts.machine)
-        value = read_argument(kind, op[index], space, 0) ^ choice.choice(list(FLAG_NAMES[kind].values()))
-        op[index] = write_argument(kind, value, space, 0)
+        bits = [bit for bit in FLAG_NAMES[kind].values() if bit & parts.dialect.offer.bits(kind)]
+        if bits:
+            value = read_argument(kind, op[index], space, 0) ^ choice.choice(bits)
+            op[index] = write_argument(kind, value, space, 0)
 
 
 def _to_an_edge(parts: Parts, choice: Random) -> None:
@@ -193,10 +198,12 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
 def _change_machine(parts: Parts, choice: Random) -> None:
     """Choose one knob anew, or go back to the default machine; of the same stage, for the other has other ops."""
     if choice.random() < 0.3:
-        parts.header = header_of(Machine.of(stage=parts.stage))
+        granule = GRANULES.index(parts.dialect.granule)
+        parts.header = header_of(Machine.of(stage=parts.stage, granule=granule), parts.dialect)
         return
-    knob = choice.choice(_KNOBS)
-    parts.header = header_of(fitting(parts.machine, knob, knob_value(knob, choice.randrange(256))))
+    knob = choice.choice([knob for knob in parts.dialect.knobs if knob.name != "stage"])
+    machine = fitting(parts.machine, knob, knob_value(knob, choice.randrange(256)))
+    parts.header = header_of(machine, parts.dialect)
 
 
 _CHANGES: Final[tuple[Callable[[Parts, Random], None], ...]] = (
@@ -244,10 +251,12 @@ class Place:
         return replace(self, ipa=self.ipa + step)
 
 
-def life(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
+def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """A virtual machine's life: memory is mapped, handed over and back, logged, split ahead of need, aged, merged
-    again, looked at, and torn down. Depth then does not depend on luck."""
-    knobs = _knobs(choice, granule)
+    again, looked at, and torn down; as far as the dialect can say it. Depth then does not depend on luck."""
+    granule = dialect.granule
+    scenes, dear_scenes = _on_offer(dialect.offer)
+    knobs = _knobs(choice, dialect)
     space = space_of(Machine.of(**knobs))
     large = space.steps[0][1]
     base = choice.choice((0, space.block, 3 * space.block, large, 2 * large))
@@ -257,10 +266,10 @@ def life(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
     dear = _DEAR * GRANULE_4K.entries / granule.entries
     for _ in range(choice.randint(4, 11)):
         near = at.next(choice.choice((0, 0, 0, space.block, large)))
-        if choice.random() >= dear:
-            ops += choice.choice(_SCENES)(near, choice)
+        if choice.random() >= dear or not dear_scenes:
+            ops += choice.choice(scenes)(near, choice)
             continue
-        ops += choice.choice(_DEAR_SCENES)(near, choice)
+        ops += choice.choice(dear_scenes)(near, choice)
         knobs["budget"] = DEFAULTS["budget"] * granule.entries // GRANULE_4K.entries
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
@@ -269,11 +278,14 @@ def life(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
         ops = [_to_itself(op) for op in ops]
     if choice.random() < 0.25:
         knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
-    return encode(Program(tuple(ops), Machine.of(**knobs)))
+    known = [op for op in ops if dialect.offer.has(op.name)]
+    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
 
 
-def _knobs(choice: Random, granule: Granule) -> dict[str, int]:
+def _knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
     """Those of a life's machine."""
+    granule = dialect.granule
+    wide = "lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"
     knobs = {"granule": GRANULES.index(granule)}
     if choice.random() < 0.4:
         knobs |= {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")}
@@ -281,8 +293,8 @@ def _knobs(choice: Random, granule: Granule) -> dict[str, int]:
         knobs["nofwb"] = 1
     if choice.random() < 0.04:
         knobs["force_pte"] = choice.randint(1, 2)
-    if choice.random() < _WIDE:
-        knobs["lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"] = 1
+    if choice.random() < _WIDE and dialect.offer.has(wide):
+        knobs[wide] = 1
         knobs["ia_bits"] = choice.choice((40, 48, 51, 52))
     return knobs
 
@@ -373,6 +385,13 @@ def _age(at: Place, choice: Random) -> list[Op]:
     return [old, *touched, Op.of("test_clear_young", ipa=_page(at, choice), size=at.page)]
 
 
+def _age_one(at: Place, choice: Random) -> list[Op]:
+    """The same page by page."""
+    page = _page(at, choice)
+    ops = [Op.of("mkold", ipa=page), Op.of("mkyoung", ipa=choice.choice((page, _page(at, choice))))]
+    return [*ops[: choice.randint(1, 2)], Op.of("is_young", ipa=page)]
+
+
 def _split(at: Place, choice: Random) -> list[Op]:
     """Blocks are split before dirty logging asks for it, mostly once they are write-protected."""
     size = choice.choice((at.page, at.block, at.block + at.page, 2 * at.block))
@@ -454,14 +473,26 @@ def _shrink(at: Place, choice: Random) -> list[Op]:
     return [Op.of("unmap", ipa=choice.choice((at.ipa, _page(at, choice))), size=size)]
 
 
-_SCENES: Final[tuple[Callable[[Place, Random], list[Op]], ...]] = (
+_Scene = Callable[[Place, Random], list[Op]]
+
+_SCENES: Final[tuple[_Scene, ...]] = (
     *(_boot, _boot, _fault, _fault, _fault, _fault_twice, _fault_twice, _migrate, _migrate),
     *(_share, _share, _reclaim, _reclaim, _log, _log, _merge, _merge, _look, _look, _shrink, _shrink),
-    *(_protect, _protect, _permit, _age, _age, _clean, _run_out, _tamper, _race),
+    *(_protect, _protect, _permit, _age, _age, _age_one, _age_one, _clean, _run_out, _tamper, _race),
 )
-_DEAR_SCENES: Final = (_split, _detach)
+_DEAR_SCENES: Final[tuple[_Scene, ...]] = (_split, _detach)
 """These fill whole tables, which costs as much as all the rest of a life."""
+_NEEDS: Final[Mapping[_Scene, str]] = {
+    _age: "test_clear_young",
+    _age_one: "mkold",
+    _split: "split",
+    _detach: "link",
+    _race: "race",
+}
+"""Scenes that are nothing without an op."""
 _DEAR: Final = 0.05
+
+
 _WIDE: Final = 0.1
 """How many lives are those of machines with 52 bits of address."""
 _ELSEWHERE: Final = 0.2
@@ -477,15 +508,18 @@ _HYP_BITS: Final = {12: (32, 39, 40, 47, 49, 52, 57), 14: (36, 37, 47, 48, 52, 5
 """Of virtual address, by log2 of the page: on either side of where a level is added."""
 
 
-def hyp_life(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
+def hyp_life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """Hyp's life: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
+    granule, offer = dialect.granule, dialect.offer
     knobs = {"granule": GRANULES.index(granule), "stage": 1}
     if choice.random() < 0.4:
-        knobs |= {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe", "repeat_tlbi")}
+        switches = {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe", "repeat_tlbi")}
+        knobs |= {name: on for name, on in switches.items() if offer.has(name)}
     if choice.random() < 0.2:
         knobs["va_bits"] = choice.choice(_HYP_BITS[granule.shift])
-    if choice.random() < _WIDE:
-        knobs["lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"] = 1
+    wide = "lpa2" if granule.shift < _LPA_SHIFT else "pa_bits_52"
+    if choice.random() < _WIDE and offer.has(wide):
+        knobs[wide] = 1
     space = space_of(Machine.of(**knobs))
     large = space.steps[0][1]
     base = choice.choice((0, space.block, large, 2 * large))
@@ -498,7 +532,7 @@ def hyp_life(choice: Random, granule: Granule = GRANULE_4K) -> bytes:
         ops += choice.choice(_HYP_SCENES)(near, mapped, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
-    return encode(Program(tuple(ops), Machine.of(**knobs)))
+    return encode(Program(tuple(ops), Machine.of(**knobs)), dialect)
 
 
 def _hyp_op(at: Place, va: int, size: int, prot: int) -> Op:
@@ -540,3 +574,13 @@ def _hyp_look(at: Place, mapped: Mapped, choice: Random) -> list[Op]:
 
 
 _HYP_SCENES: Final = (_hyp_map, _hyp_map, _hyp_map, _hyp_unmap, _hyp_unmap, _hyp_again, _hyp_again, _hyp_look)
+
+
+@cache
+def _on_offer(offer: Offer) -> tuple[tuple[_Scene, ...], tuple[_Scene, ...]]:
+    """The scenes that can be played with what is on offer: the cheap ones and the dear ones."""
+    cheap, dear = (
+        tuple(scene for scene in scenes if scene not in _NEEDS or offer.has(_NEEDS[scene]))
+        for scenes in (_SCENES, _DEAR_SCENES)
+    )
+    return cheap, dear

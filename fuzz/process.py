@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.corpus import first_inputs
+from fuzz.sides import offer_of
 from fuzz.worker import Assignment
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.granule import granule_named
 from harness.program import Program
@@ -66,7 +67,8 @@ class FuzzingProcess:
         self._stopping_since: float | None = None
         self._log = bytearray()
         self._said = bytearray()
-        first_inputs(self.corpus, assignment.seed, granule_named(assignment.granule))
+        self.dialect = dialect_for(offer_of(assignment.sides), granule_named(assignment.granule))
+        first_inputs(self.corpus, assignment.seed, self.dialect)
         self._messages, messages_out = os.pipe()
         control_in, self._control = os.pipe()
         work = replace(assignment, messages=messages_out, control=control_in, parent=os.getpid())
@@ -147,8 +149,7 @@ class FuzzingProcess:
 
     def kept_programs(self) -> Iterator[Program]:
         """What libFuzzer keeps."""
-        granule = granule_named(self.assignment.granule)
-        return (decode(path.read_bytes(), granule) for path in sorted(self.corpus.iterdir()))
+        return (decode(path.read_bytes(), self.dialect) for path in sorted(self.corpus.iterdir()))
 
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run

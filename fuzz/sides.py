@@ -15,17 +15,19 @@ from typing import Any, Final
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
-from harness.model import Model
+from harness.model import MODELLED, Model
+from harness.offer import Offer
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, Image, build
+from reference.declared import declared
 from reference.executor import ByGranule, Reference, Several
 from reference.kbuild import Configuration
 from reference.make_build import build_by_make
-from reference.sources import KernelChoice, prepare
+from reference.sources import KernelChoice, prepare, version_of
 
 DEFAULT_LINUX: Final = "6.12"
 MODEL_VERSION: Final = "6.12"
-"""The version that the model follows when a kernel is chosen that has no model of its own."""
+"""Of the model when a kernel is chosen that has none of its own."""
 
 
 KINDS: Final = ("model", "kernel", "kernel-make")
@@ -100,6 +102,12 @@ class Side:
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self._full_name)
 
+    def offer(self) -> Offer:
+        """What programs may ask of it. Raises as `open` does."""
+        if self.kind == "model":
+            return self._model().offer
+        return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root).offer
+
     def _model(self) -> Model:
         return Model(self.what, calls_only=self.flavour == CALLS)
 
@@ -127,6 +135,31 @@ def parse_side(text: str) -> Side:
     return Side(kind, _absolute(what) if kind == "kernel" else what)
 
 
+def offer_of(sides: tuple[Side, Side]) -> Offer:
+    """What programs may ask of both. Raises as `Side.open` does."""
+    return sides[0].offer() & sides[1].offer()
+
+
+def model_of(sides: tuple[Side, Side]) -> str:
+    """The version of the model among the sides, or of that which follows the last kernel."""
+    versions = [side.what for side in sides if side.kind == "model"]
+    return versions[0] if versions else model_for(sides[-1].what)
+
+
+def model_for(linux: str) -> str:
+    """The version of the model that follows the kernel `linux`: its own, where the model knows it."""
+    version = re.match(r"\d+\.\d+", version_of(linux) or "")
+    return version[0] if version and version[0] in MODELLED else MODEL_VERSION
+
+
+def follow(side: Side, linux: str) -> Side:
+    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners."""
+    if side.kind != "model":
+        return side
+    _, plus, way = side.what.partition("+")
+    return replace(side, what=f"{model_for(linux)}{plus}{way}")
+
+
 def _absolute(what: str) -> str:
     """A kernel's folder by its full name, so that a finding can be replayed from anywhere."""
     head, at, revision = what.rpartition("@")
@@ -144,14 +177,14 @@ def choose_sides(
     sides: str | None = None,
     flavour: str = "plain",
 ) -> tuple[Side, Side]:
-    """The two sides of a run. By default the model against the kernel `linux`.
+    """The two sides of a run. By default the model that follows the kernel `linux` against it.
 
     Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
     patch compares before and after. Raises BadInput.
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
-    texts = [f"model:{MODEL_VERSION}", f"kernel:{linux}"] if sides is None else sides.split(",")
+    texts = [f"model:{model_for(linux)}", f"kernel:{linux}"] if sides is None else sides.split(",")
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]

@@ -16,8 +16,11 @@ from typing import Any
 
 from fuzz.model_coverage import model_lines
 from fuzz.process import FuzzingProcess, Report
+from fuzz.sides import model_of
 from fuzz.worker import Assignment, Tally
 from harness.errors import ToolFailure
+from harness.model import Model
+from harness.program import Program
 
 
 @dataclass(slots=True)
@@ -105,6 +108,12 @@ def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progr
         return _Run(Path(scratch), show).run(slices(assignments, workers))
 
 
+def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:
+    """The programs that a process has kept, and the model that runs them."""
+    model = Model(model_of(process.assignment.sides))
+    return ((model, program) for program in process.kept_programs())
+
+
 class _Run:
     def __init__(self, scratch: Path, show: Callable[[Progress], None]) -> None:
         self.scratch = scratch
@@ -119,8 +128,7 @@ class _Run:
                 self._round(work)
                 if self.progress.interrupted or (self.progress.findings and not work[0].keep_going):
                     break
-        processes = chain.from_iterable(self.past)
-        self.progress.model_lines = model_lines(chain.from_iterable(map(FuzzingProcess.kept_programs, processes)))
+        self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, chain.from_iterable(self.past))))
         if self.progress.interrupted:
             raise Interrupted(self.progress)
         return self.progress

@@ -30,28 +30,23 @@ from fuzz import mutation  # noqa: E402
 from fuzz.corpus import check_codec  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Assignment, Worker  # noqa: E402
+from harness.codec import Dialect  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
-from harness.granule import GRANULE_4K, Granule, granule_named  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import Registration  # noqa: E402
 
 
-def mutate(data: bytes, max_size: int, seed: int, granule: Granule = GRANULE_4K, stages: Sequence[int] = ()) -> bytes:
+def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:
     """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
     does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
     if kind < 0.45:
-        return mutation.mutate(data, choice, granule)[:max_size]
+        return mutation.mutate(data, choice, dialect)[:max_size]
     if kind < 0.5:
         mutated: bytes = atheris.Mutate(data, max_size)
         return mutated
-    return mutation.fresh(choice, granule, stages)[:max_size]
-
-
-def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
-    """The beginning of one input and the end of another."""
-    return mutation.crossover(first, second, Random(seed))[:max_size]
+    return mutation.fresh(choice, dialect, stages)[:max_size]
 
 
 def register(at: Registration) -> None:
@@ -79,10 +74,10 @@ def assignment() -> Assignment:
 def prepare(work: Assignment, arguments: list[str]) -> Worker:
     """The worker, with the corpora replayed. Ends the process with status 2 on bad input."""
     try:
+        worker = Worker(work)
         for argument in arguments[1:]:
             if not argument.startswith("-"):
-                check_codec(Path(argument), granule_named(work.granule))
-        worker = Worker(work)
+                check_codec(Path(argument), worker.dialect)
     except BadInput as error:
         print(f"s2fuzz: {error}", file=sys.stderr)
         sys.exit(2)
@@ -99,7 +94,6 @@ def main(arguments: list[str]) -> None:
     if work.parent is not None:
         die_with(work.parent)
     worker = prepare(work, arguments)
-    granule = granule_named(work.granule)
     unregistered = worker.registrations()
     gc.freeze()  # what lives for ever need not be looked at again and again
 
@@ -111,8 +105,12 @@ def main(arguments: list[str]) -> None:
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
-            return mutation.fresh(Random(seed), granule, work.stages)[:max_size]
-        return mutate(data, max_size, seed, granule, work.stages)
+            return mutation.fresh(Random(seed), worker.dialect, work.stages)[:max_size]
+        return mutate(data, max_size, seed, worker.dialect, work.stages)
+
+    def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
+        """The beginning of one input and the end of another."""
+        return mutation.crossover(first, second, Random(seed), worker.dialect)[:max_size]
 
     atheris.Setup(arguments, target, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()

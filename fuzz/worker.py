@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 from fuzz.filing import Filer
 from fuzz.joint_coverage import JointCoverage
 from fuzz.sides import Side, from_configuration, to_configuration
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, granule_named
@@ -237,6 +237,8 @@ class Worker:
         left, right = (side.open_for(self.granule) for side in assignment.sides)
         self.executors = (left, right)
         self.judge = Judge(left, right, assignment.tiers)
+        self.dialect = dialect_for(left.offer & right.offer, self.granule)
+        """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
@@ -286,7 +288,7 @@ class Worker:
         """One generated input. Never raises for a divergence: it is filed. Ends the process when its work is done."""
         if self._started is None:
             self._started = time.monotonic()
-        program = decode(data, self.granule)
+        program = decode(data, self.dialect)
         if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
             return
         try:

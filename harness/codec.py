@@ -4,8 +4,9 @@ Any bytes decode to a program: each byte is a choice, and most choices lead to v
 (few addresses, so that operations meet; sizes and alignments of every level; the limit and its neighbours). Every
 program has an encoding that decodes to the same machine and ops; comments and `requires` stay with the text form.
 
-The granule is not among the choices: a fuzzing process stays with one kernel, and so with one granule, for which bytes
-are decoded. Addresses and sizes come from its geometry.
+Bytes are read in a `Dialect`, which can say what a run's sides offer and nothing else, so that no input is wasted on
+what a kernel lacks. The granule is not among the choices either: a fuzzing process stays with one kernel, and so with
+one granule, which is the dialect's. Addresses and sizes come from its geometry.
 
 The form is tied to the tables below and to the op weights: whenever they change in a way that changes what bytes
 mean, CODEC goes up by one, and older corpora are refused (they convert through text, with the version that wrote
@@ -21,6 +22,8 @@ from typing import Final
 
 from harness.granule import GRANULE_4K, GRANULES, Granule
 from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.offer import DEFAULT as DEFAULT_OFFER
+from harness.offer import EVERYTHING, Offer
 from harness.ops import (
     FLAG_NAMES,
     LIMITS,
@@ -180,20 +183,6 @@ _COMMON_NTHS: Final = (1, 1, 1, 1, 2, 2, 3, 4)
 _COMMON_OWNERS: Final = (1, 1, 1, 0, 0, 2, 255)
 
 
-def _in_selector_order(stage: int) -> list[OpDef]:
-    """Padding and mutation are fond of 0 and 255, so the two commonest ops have the ends."""
-    first, last, *others = sorted((op for op in OPS if stage in op.stages), key=lambda op: -op.weight)
-    return [first, *others, last]
-
-
-_SELECTORS: Final = {stage: tuple(op for op in _in_selector_order(stage) for _ in range(op.weight)) for stage in (1, 2)}
-"""By stage, which ops the bytes mean."""
-_FIRST_SELECTOR: Final = {
-    stage: {op.number: selector.index(op) for op in selector} for stage, selector in _SELECTORS.items()
-}
-assert max(map(len, _SELECTORS.values())) <= 256, "a selector is one byte"
-
-
 class _Bytes:
     """Input bytes, followed by as many zeros as are asked for."""
 
@@ -215,24 +204,73 @@ class _Bytes:
 _Decoder = Callable[[_Bytes, Space, int], int]
 _Encoder = Callable[[int, Space, int], bytes]
 
+_MAX_SELECTORS: Final = 256
+"""A selector is one byte."""
 
-def decode(data: bytes, granule: Granule = GRANULE_4K) -> Program:
-    """The program for that granule that any bytes stand for. Never raises."""
+
+def _selector(offer: Offer, stage: int) -> tuple[OpDef, ...]:
+    """The op that each byte chooses, modulo their number. Padding and mutation are fond of 0 and 255, so the two
+    commonest ops have the ends."""
+    ops = [op for op in offer.ops if stage in op.stages]
+    total = sum(op.weight for op in ops)
+    weights = {op.number: op.weight for op in ops}
+    if total > _MAX_SELECTORS:
+        weights = {number: max(1, weight * _MAX_SELECTORS // total) for number, weight in weights.items()}
+    first, last, *others = sorted(ops, key=lambda op: -op.weight)
+    return tuple(op for op in (first, *others, last) for _ in range(weights[op.number]))
+
+
+class Dialect:
+    """The binary form of programs for one granule that ask for no more than `offer`. Use `dialect_for`: each is made
+    once."""
+
+    def __init__(self, offer: Offer, granule: Granule) -> None:
+        self.offer = offer
+        self.granule = granule
+        self.selectors = {stage: _selector(offer, stage) for stage in (1, 2)}
+        """By stage, which ops the bytes mean."""
+        assert max(map(len, self.selectors.values())) <= _MAX_SELECTORS
+        self.first_selectors = {
+            stage: {op.number: selector.index(op) for op in selector} for stage, selector in self.selectors.items()
+        }
+        self.knobs = tuple(knob for knob in KNOBS if knob.name != "granule" and knob.name not in offer.lacks)
+        """Those that bytes choose."""
+        self.bare = DEFAULT_MACHINE.replace("granule", GRANULES.index(granule))
+        # By op number: looking a Kind up costs more than decoding an argument.
+        self.decoders = {op.number: tuple(_decoder(arg.kind, offer) for arg in op.args) for op in offer.ops}
+
+    def chosen(self, stage: int, byte: int) -> OpDef:
+        """The op that a byte chooses."""
+        selector = self.selectors[stage]
+        return selector[byte % len(selector)]
+
+
+@functools.cache
+def dialect_for(offer: Offer = DEFAULT_OFFER, granule: Granule = GRANULE_4K) -> Dialect:
+    """The dialect in which everything on offer can be said, and nothing else."""
+    return Dialect(offer, granule)
+
+
+def decode(data: bytes, dialect: Dialect | None = None) -> Program:
+    """The program that any bytes stand for. Never raises."""
+    dialect = dialect or DEFAULT
     source = _Bytes(data)
-    machine = _decode_machine(source, granule)
-    space, selector = space_of(machine), _SELECTORS[machine["stage"]]
+    machine = _decode_machine(source, dialect)
+    space, selector, decoders = space_of(machine), dialect.selectors[machine["stage"]], dialect.decoders
     ops: list[Op] = []
     while source.at < len(data) and len(ops) < MAX_OPS:
         definition = selector[source.byte() % len(selector)]
-        ops.append(_decode_op(definition, source, space))
+        ops.append(_decode_op(definition, decoders[definition.number], source, space))
     return Program(tuple(ops), machine)
 
 
-def encode(program: Program) -> bytes:
-    """Bytes that decode to a program with the same machine and ops, for the same granule."""
+def encode(program: Program, dialect: Dialect | None = None) -> bytes:
+    """Bytes that decode to a program with the same machine and ops, in a dialect of its granule whose offer has what it
+    asks for."""
+    dialect = dialect or dialect_for(granule=program.machine.granule)
     out = bytearray()
-    _encode_machine(program.machine, out)
-    space, selectors = space_of(program.machine), _FIRST_SELECTOR[program.machine["stage"]]
+    _encode_machine(program.machine, dialect, out)
+    space, selectors = space_of(program.machine), dialect.first_selectors[program.machine["stage"]]
     for op in program.ops:
         out.append(selectors[op.definition.number])
         _encode_op(op, out, space)
@@ -249,7 +287,7 @@ class Parts:
     header: bytes
     stage: int
     ops: list[list[bytes]]
-    granule: Granule = GRANULE_4K
+    dialect: Dialect
 
     def join(self) -> bytes:
         """As one input again."""
@@ -258,37 +296,36 @@ class Parts:
     @property
     def machine(self) -> Machine:
         """What the header says."""
-        return _decode_machine(_Bytes(self.header), self.granule)
+        return _decode_machine(_Bytes(self.header), self.dialect)
 
     def definition(self, op: list[bytes]) -> OpDef:
         """Which op one of `ops` is."""
-        selector = _SELECTORS[self.stage]
-        return selector[op[0][0] % len(selector)]
+        return self.dialect.chosen(self.stage, op[0][0])
 
 
-def split(data: bytes, granule: Granule = GRANULE_4K) -> Parts:
-    """The parts of an input for that granule; what is missing of its last op is filled up with zeros. Never raises."""
+def split(data: bytes, dialect: Dialect | None = None) -> Parts:
+    """The parts of an input; what is missing of its last op is filled up with zeros. Never raises."""
+    dialect = dialect or DEFAULT
     source = _Bytes(data)
-    stage = _decode_machine(source, granule)["stage"]
-    selector = _SELECTORS[stage]
+    stage = _decode_machine(source, dialect)["stage"]
     at = source.at
     header = data[:at].ljust(at, b"\0")
     ops: list[list[bytes]] = []
     while at < len(data) and len(ops) < MAX_OPS:
         op = [data[at : at + 1]]
         at += 1
-        for lengths in _ARG_LENGTHS[selector[op[0][0] % len(selector)].number]:
+        for lengths in _ARG_LENGTHS[dialect.chosen(stage, op[0][0]).number]:
             size = lengths[data[at] if at < len(data) else 0]
             op.append(data[at : at + size].ljust(size, b"\0"))
             at += size
         ops.append(op)
-    return Parts(header, stage, ops, granule)
+    return Parts(header, stage, ops, dialect)
 
 
-def header_of(machine: Machine) -> bytes:
+def header_of(machine: Machine, dialect: Dialect | None = None) -> bytes:
     """The bytes that begin an input for `machine`."""
     out = bytearray()
-    _encode_machine(machine, out)
+    _encode_machine(machine, dialect or DEFAULT, out)
     return bytes(out)
 
 
@@ -314,21 +351,19 @@ def fitting(machine: Machine, knob: Knob, value: int) -> Machine:
 
 
 _NAMES: Final = tuple(knob.name for knob in KNOBS)
-CHOOSABLE: Final = tuple(knob for knob in KNOBS if knob.name != "granule")
-"""The knobs that bytes choose."""
-_BARE: Final = {granule: DEFAULT_MACHINE.replace("granule", number) for number, granule in enumerate(GRANULES)}
 
 
-def _decode_machine(source: _Bytes, granule: Granule) -> Machine:
+def _decode_machine(source: _Bytes, dialect: Dialect) -> Machine:
     count = source.byte()
     if count < _ONE_KNOB:
-        return _BARE[granule]
+        return dialect.bare
+    own = dialect.knobs
     changes = 1 if count < _TWO_KNOBS else 2
     if count >= _MANY_KNOBS:
-        changes = source.byte() % (len(CHOOSABLE) + 1)
-    knobs = dict(zip(_NAMES, _BARE[granule].values, strict=True))
+        changes = source.byte() % (len(own) + 1)
+    knobs = dict(zip(_NAMES, dialect.bare.values, strict=True))
     for _ in range(changes):
-        knob = CHOOSABLE[source.byte() % len(CHOOSABLE)]
+        knob = own[source.byte() % len(own)]
         choice = source.byte()
         value = source.literal() if choice == _LITERAL else choice
         knobs[knob.name] = _fit(knob, value) if choice == _LITERAL else _knob_choice(knob, value)
@@ -348,11 +383,11 @@ def _fitted(knobs: dict[str, int]) -> Machine:
     return Machine(tuple(knobs.values()))
 
 
-def _encode_machine(machine: Machine, out: bytearray) -> None:
+def _encode_machine(machine: Machine, dialect: Dialect, out: bytearray) -> None:
     changed = machine.changed()
     changed.pop("granule", None)
     out += _COUNTS[len(changed)] if len(changed) < len(_COUNTS) else bytes((_MANY_KNOBS, len(changed)))
-    for index, knob in enumerate(CHOOSABLE):
+    for index, knob in enumerate(dialect.knobs):
         if knob.name not in changed:
             continue
         value = changed[knob.name]
@@ -380,10 +415,10 @@ def _fit(knob: Knob, value: int) -> int:
     return wrapped - wrapped % knob.align
 
 
-def _decode_op(definition: OpDef, source: _Bytes, space: Space) -> Op:
+def _decode_op(definition: OpDef, decoders: Sequence[_Decoder], source: _Bytes, space: Space) -> Op:
     values: list[int] = []
     ipa = 0
-    for decoder in _ARG_DECODERS[definition.number]:
+    for decoder in decoders:
         values.append(decoder(source, space, ipa))
         ipa = values[0]
     return Op(definition, tuple(values))
@@ -691,6 +726,19 @@ def _length(kind: Kind, first: int) -> int:
 _LENGTHS: Final = {kind: tuple(_length(kind, first) for first in range(256)) for kind in _DECODERS}
 """Of an argument, in bytes, by its first one."""
 
-# By op number: looking a Kind up costs more than decoding an argument.
-_ARG_DECODERS: Final = {op.number: tuple(_DECODERS[arg.kind] for arg in op.args) for op in OPS}
 _ARG_LENGTHS: Final = {op.number: tuple(_LENGTHS[arg.kind] for arg in op.args) for op in OPS}
+
+
+def _decoder(kind: Kind, offer: Offer) -> _Decoder:
+    """The decoder of arguments of a kind, without the flags that are not on offer."""
+    decoder = _DECODERS[kind]
+    bits = offer.bits(kind) if kind in FLAG_NAMES else 0
+    if kind not in FLAG_NAMES or bits == LIMITS[kind]:
+        return decoder
+    return lambda source, space, ipa: decoder(source, space, ipa) & bits
+
+
+FULL: Final = dialect_for(EVERYTHING)
+"""In which every program can be said."""
+DEFAULT: Final = dialect_for(DEFAULT_OFFER)
+"""That of the default kernel, and of all functions here unless they are told another."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from harness.invalidation import Call
 from harness.observation import Digest, Observation
+from harness.offer import Offer
 from harness.program import Program
 
 
@@ -32,8 +33,9 @@ class TargetDied(Exception):
 class Executor(Protocol):
     """Runs programs, one at a time: `start` then `finish`, so that two executors can work at once; or `observe`.
 
-    No state survives a program. `finish` and `observe` raise TargetDied when the code under test crashed or hung,
-    and ToolFailure when the executor itself cannot go on.
+    No state survives a program. `start` and `observe` raise BadInput for a program that asks for more than `offer`,
+    `finish` and `observe` TargetDied when the code under test crashed or hung, and ToolFailure when the executor
+    itself cannot go on.
     """
 
     @property
@@ -43,6 +45,10 @@ class Executor(Protocol):
     @property
     def identity(self) -> Mapping[str, str]:
         """What exactly runs: versions and hashes, for reports. Sorted by key when written."""
+
+    @property
+    def offer(self) -> Offer:
+        """What programs may ask of it."""
 
     def start(self, program: Program) -> None:
         """Begin to run `program`."""

@@ -61,7 +61,18 @@ from harness.observation import (
     Observation,
     decode,
 )
-from harness.ops import INIT, PLANTED_NAMES, PROT_BITS, U64_MAX, VISITOR_BITS, VISITORS, Op
+from harness.offer import Offer, flag_word
+from harness.ops import (
+    FLAG_NAMES,
+    INIT,
+    PLANTED_NAMES,
+    PROT_BITS,
+    U64_MAX,
+    VISITOR_BITS,
+    VISITORS,
+    Kind,
+    Op,
+)
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
@@ -80,6 +91,8 @@ from pgtable import (
     PageTable,
     Stage2,
     Stage2Flags,
+    Walk,
+    WalkFlags,
     WildAccess,
     get_vtcr,
     hyp_leaf_prot,
@@ -90,10 +103,10 @@ from pgtable import (
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance
 from pgtable.pte import LOCKED, address_format, is_counted, is_table, is_valid, table_pte
-from pgtable.tlb import NO_MMU, Context, Instruction, Issue, Mmu, TlbMaintenance, vttbr
+from pgtable.tlb import NO_MMU, Context, HostTlbMaintenance, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
-PROVIDES: Final = frozenset({"stage1", "stage2", *(granule.name for granule in GRANULES)})
-"""What a program may ask for in `requires`."""
+MODELLED: Final = tuple(VERSIONS)
+"""The versions that the model knows."""
 
 _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
@@ -107,6 +120,8 @@ _VISITOR_ERRORS: Final = {
     "e2big": errno.E2BIG,
 }
 _KEPT_POOLS: Final = 16
+_NONE: Final = (NO_PAGE, 0)
+"""Nothing was broken yet: address and former value of the entry above level 3 that was last."""
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
 _KEPT_CONTEXTS: Final = 256
@@ -163,6 +178,9 @@ class Model:
         if plus and ownership not in OWNERSHIPS:
             raise BadInput(f"model:{version}: the ways to record owners are {', '.join(OWNERSHIPS)}")
         self.version: LinuxVersion = VERSIONS[number]
+        if plus and not self.version.locks_entries:
+            raise BadInput(f"model:{version}: ways to record owners are not modelled for {number}")
+        self.offer = _offer(self.version)
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
         self._calls_only = calls_only
@@ -190,7 +208,7 @@ class Model:
         return {"verified_against_pgtable_sha256": self.version.pgtable_sha256, "version": self.version.name}
 
     def start(self, program: Program) -> None:
-        program.check_requires(PROVIDES, self.name)
+        self.offer.check(program, self.name)
         self._program = program
 
     def finish(self) -> Digest:
@@ -236,6 +254,22 @@ class Model:
             return world.run()
         except (WildAccess, RecursionError) as error:
             raise TargetDied(_crash(error)) from error
+
+
+def _offer(version: LinuxVersion) -> Offer:
+    bits = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    flags = {
+        flag_word(kind, name)
+        for kind, known in bits.items()
+        for name, bit in FLAG_NAMES[kind].items()
+        if not bit & known
+    }
+    # Two of our own ops need something to work on.
+    needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
+    ours = {name for name, met in needed.items() if not met}
+    settings = {"lpa2": version.lpa2, "vcpu": version.tlb_asks_who_runs, "hvhe": version.hyp_modes}
+    knobs = {name for name, met in settings.items() if not met}
+    return Offer(version.lacks | ours | flags | knobs)
 
 
 def _crash(error: Exception) -> CrashReport:
@@ -347,6 +381,7 @@ class _World:
         features, geometry, vtcr = platform
         self.program = program
         self._features = features
+        self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
         self._geometry = geometry
         self._cmos = machine["cmos"]
         self._calls = calls
@@ -383,9 +418,9 @@ class _World:
         self._pieces: list[array[int]] = []
         """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
         self._event_pieces: list[array[int]] = []
+        self._broken = _NONE
         self._kinds: set[int] = set()
         """Of the events in them."""
-        self._broken = 0
         self._levels = 0
         self._flushes = _NO_FLUSHES
         self.fresh_calls: list[tuple[int, Sequence[int]]] = []
@@ -395,7 +430,7 @@ class _World:
         machine, features, geometry = self.program.machine, self._features, self._geometry
         if machine["stage"] == 1:
             self.pgt = self.hyp = HypStage1(
-                machine["va_bits"], self, self, features, geometry, counts_pages=bool(machine["page_count"])
+                machine["va_bits"], self, self, features, geometry, version, counts_pages=bool(machine["page_count"])
             )
             return
         self.vtcr = vtcr
@@ -421,7 +456,8 @@ class _World:
         self._complaints.clear()
         self._events.clear()
         self._event_pieces.clear()
-        self._levels = self._broken = 0
+        self._levels = 0
+        self._broken = _NONE
         over_budget, ret = 0, 0
         try:
             ret = _RUNNERS[op.definition.name](self, *op.args)
@@ -486,7 +522,8 @@ class _World:
             if table.root is not None and self.vtcr:
                 self._load_root(table.root)
             self._outs += (self.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
-            self.shape.tables[table.start_level] += 1
+            if table.start_level <= LAST_LEVEL:
+                self.shape.tables[table.start_level] += 1
         return ret
 
     def op_map(self, ipa: int, size: int, phys: int, prot: int, mc: int, flags: int) -> int:
@@ -514,13 +551,15 @@ class _World:
             outs.extend((visit, level & U64_MAX, addr, entry))
             return 0
 
-        def record_and_act(visit: int, level: int, addr: int, entry: int) -> int:
+        def record_and_act(walk: Walk, visit: int) -> int:
             nonlocal visits
-            record(visit, level, addr, entry)
+            record(visit, walk.level, walk.addr, walk.old)
             visits += 1
-            return 0 if nth and nth != visits else self._act(action, level, addr)
+            return 0 if nth and nth != visits else self._act(action, walk.level, walk.pa)
 
-        return self.pgt.walk(ipa, size, flags, record_and_act if action else record)
+        if action:
+            return self.pgt.visit(ipa, size, flags, record_and_act)
+        return self.pgt.walk(ipa, size, flags, record)
 
     def op_destroy(self) -> int:
         self.pgt.destroy()
@@ -531,6 +570,14 @@ class _World:
 
     def op_mkyoung(self, ipa: int) -> int:
         self._outs.append(self.stage2.mkyoung(ipa))
+        return 0
+
+    def op_mkold(self, ipa: int) -> int:
+        self._outs.append(self.stage2.mkold(ipa))
+        return 0
+
+    def op_is_young(self, ipa: int) -> int:
+        self._outs.append(self.stage2.is_young(ipa))
         return 0
 
     def op_test_clear_young(self, ipa: int, size: int, mkold: int) -> int:
@@ -652,13 +699,13 @@ class _World:
         self.op_race(0, 0)
         self._plant(pa, level, pte)
 
-    def _act(self, action: int, level: int, addr: int) -> int:
+    def _act(self, action: int, level: int, pa: int) -> int:
         """What a visitor does, standing on the entry of that level for addr; and what it returns."""
         name = VISITORS[action]
         if name in _VISITOR_ERRORS:
             return -_VISITOR_ERRORS[name]
         if name != "table" or level != LAST_LEVEL:
-            self._plant(self.pgt.locate(addr, level)[1], level, _VISITOR_ENTRIES[name])
+            self._plant(pa, level, _VISITOR_ENTRIES[name])
         return 0
 
     def _plant(self, pa: int, level: int, new: int) -> int:
@@ -787,45 +834,48 @@ class _World:
         self.left -= 1
         self._events.extend((STORES[kind], pa, new))
         self._levels |= 1 << level + 1
-        if kind != "release":
-            self._broken = old
-        elif level < 3:
-            self._count_shape(level, old, new)
+        if level < 3:
+            if kind == "release":
+                self._count_shape(pa, level, old, new)
+            else:
+                self._broken = pa, old
 
     def fill(self, run: LeafRun) -> int:
         """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None
         while a race may come in between."""
+        lock = [] if run.lock is None else [STORES[run.lock], 0, LOCKED]
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
-        locks = [STORES[run.lock], 0, LOCKED] if run.lock else []
-        spent_each = 2 + bool(locks) + 2 * len(maintenance)  # a maintenance is announced by `follow`
+        spent_each = 2 + bool(lock) + 2 * len(maintenance)  # a maintenance is announced by `follow`
         count = min(run.length, self.left // spent_each)
         if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
             return 0
         self.left -= count * spent_each
         self.pool.get_page(run.pa, count)
-        leaf = locks
+        leaf = lock.copy()
         for kind in maintenance:
             leaf += (kind, 0, run.size)
-        leaf += (GET, 0, 0, STORES["release"], 0, 0)
+        leaf += (GET, 0, 0, STORES["release"], 0, 0) if run.counts_first else (STORES["release"], 0, 0, GET, 0, 0)
         events = array("Q", leaf) * count
         where = array("Q", range(run.pa, run.pa + count * ENTRY_SIZE, ENTRY_SIZE))
         stride = len(leaf)
-        events[1::stride] = events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
-        events[stride - 1 :: stride] = run.leaves(count)
+        if lock:
+            events[1::stride] = where
+        events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
+        events[stride - (1 if run.counts_first else 4) :: stride] = run.leaves(count)
         for index in range(len(maintenance)):
-            at = EVENT_WORDS * (index + 1) + 1
+            at = len(lock) + EVENT_WORDS * index + 1
             events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
         self._event_pieces += (array("Q", self._events), events)
         self._kinds.update(self._events[::EVENT_WORDS], leaf[::EVENT_WORDS])
         self._events.clear()
         self._levels |= 1 << run.level + 1
-        self._broken = 0
         if run.level < LAST_LEVEL:
             self.shape.blocks += count
         return count
 
-    def _count_shape(self, level: int, old: int, new: int) -> None:
-        replaced = old if is_valid(old) else self._broken
+    def _count_shape(self, pa: int, level: int, old: int, new: int) -> None:
+        broken_at, broken = self._broken
+        replaced = broken if broken_at == pa else old
         if is_table(new, level):
             self.shape.tables[level + 1] += 1
             self.shape.splits += is_valid(replaced) and not is_table(replaced, level)
@@ -887,7 +937,9 @@ class _World:
         key = (root, *[values[index] for index in _CONTEXT_KNOBS])
         flushes = self._calls.get(key)
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
-            flushes = self._calls[key] = _Flushes(TlbMaintenance(self._features, self._geometry, self._context(root)))
+            flushes = self._calls[key] = _Flushes(
+                self._maintenance(self._features, self._geometry, self._context(root))
+            )
         self._flushes = flushes
 
     def dsb(self, domain: str) -> None:

@@ -332,6 +332,10 @@ OPS: Final = (
         weight=1,
         outs=("size",),
     ),
+    OpDef(29, "mkold", (_IPA,), "clear the access flag of the leaf that translates ipa", weight=8, outs=("pte",)),
+    OpDef(
+        30, "is_young", (_IPA,), "whether the leaf that translates ipa has the access flag", weight=6, outs=("young",)
+    ),
 )
 
 OPS_BY_NAME: Final[Mapping[str, OpDef]] = {op.name: op for op in OPS}

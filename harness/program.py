@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.errors import BadInput
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.ops import MAX_UNLINKED, Op
 
@@ -17,9 +16,8 @@ assert MAX_OPS <= MAX_UNLINKED, "a program could make more unlinked tables than 
 class Program:
     """What one execution runs. An implicit `init` comes before `ops`.
 
-    `requires` names what the kernel must offer (none is defined by the default kernel beyond `stage2`); `comment` is
-    the leading comment of the file, without the marks. Raises ValueError above MAX_OPS operations, and for one that the
-    machine's stage does not have.
+    `requires` names what the kernel must offer (`harness.offer`); `comment` is the leading comment of the file, without
+    the marks. Raises ValueError above MAX_OPS operations, and for one that the machine's stage does not have.
     """
 
     ops: tuple[Op, ...]
@@ -34,12 +32,6 @@ class Program:
         for op in self.ops:
             if stage not in op.definition.stages:
                 raise ValueError(f"stage {stage} has no {op.name}")
-
-    def check_requires(self, provides: frozenset[str], name: str) -> None:
-        """Raise BadInput when the executor `name`, which `provides` this much, cannot run the program."""
-        missing = set(self.requires) - provides
-        if missing:
-            raise BadInput(f"{name} cannot run this program: it requires {', '.join(sorted(missing))}")
 
     def prefix(self, length: int) -> Program:
         """The same program cut after its first `length` operations."""

@@ -14,20 +14,23 @@ from pgtable.walker import Walk
 class AttributeChanger:
     """Sets and clears attribute bits in valid leaves; of a bit in both, it is set.
 
+    absent: what an invalid entry is to the walk, 0 or -errno.
     set_bits, clear_bits: bits of `pte.ATTR_LO` and `pte.ATTR_HI`, in place.
     """
 
-    __slots__ = ("_address", "_clear", "_entry", "_mm_ops", "_set", "level", "old")
+    __slots__ = ("_absent", "_address", "_clear", "_entry", "_mm_ops", "_set", "level", "old")
 
     def __init__(
         self,
         entry: EntryWriter,
         mm_ops: MmOps,
         address: pte.AddressFormat,
+        absent: int,
         *,
         set_bits: int = 0,
         clear_bits: int = 0,
     ) -> None:
+        self._absent = absent
         self._entry = entry
         self._address = address
         self._mm_ops = mm_ops
@@ -39,10 +42,10 @@ class AttributeChanger:
         """Its level."""
 
     def visit(self, walk: Walk, visit: int) -> int:
-        """The visitor, for LEAF. -EAGAIN for an invalid entry, and where somebody else was faster."""
+        """The visitor, for LEAF. -EAGAIN where somebody else was faster."""
         old = walk.old
         if not pte.is_valid(old):
-            return -EAGAIN
+            return self._absent
         self.old, self.level = old, walk.level
         new = old & ~self._clear | self._set
         if new == old:

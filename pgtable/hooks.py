@@ -12,11 +12,11 @@ TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 class LeafRun(NamedTuple):
     """Leaves for empty entries that follow one another in a table, and what comes with each of them.
 
-    pa: physical address of the first entry; level: of all; lock: the kind of
-    the store that locks each (`Hooks.pte_store`), None in hyp's stage 1, which locks none;
-    first: the value of the first leaf, each further one is `size` more; phys: what the first one
-    maps, `size` bytes each; length: how many.
-    dcache, icache: whether the memory of each is maintained so.
+    pa: physical address of the first entry; level: of all; lock: the kind of the store that locks
+    each (`Hooks.pte_store`), None where nothing is locked; first: the value of the first leaf, each
+    further one is `size` more; phys: what the first one maps, `size` bytes each; length: how many.
+    dcache, icache: whether the memory of each is maintained so. counts_first: whether the reference
+    of an entry is taken before it is stored.
     """
 
     pa: int
@@ -28,6 +28,7 @@ class LeafRun(NamedTuple):
     length: int
     dcache: bool
     icache: bool
+    counts_first: bool
 
     def leaves(self, count: int) -> "array[int]":
         """The entries of the first `count` leaves."""
@@ -54,7 +55,8 @@ class Hooks(Protocol):
         references taken. The page table writes those, and goes on entry by entry; 0 is always right.
 
         For each leaf that is: a store of pte.LOCKED if lock names one, for each maintenance `follow`
-        and the maintenance, one get_page, and the release store.
+        and the maintenance, one get_page, and the release store; these two the other way round unless
+        counts_first.
         """
 
     def tlbi_vmid(self) -> None:

@@ -10,6 +10,7 @@ from pgtable.memory import NO_PAGE, MmOps
 from pgtable.removal import Releaser
 from pgtable.table import PageTable
 from pgtable.tlb import ISB, flush_hyp_va
+from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import phys_bits
 from pgtable.walker import LEAF, TABLE_POST, Walk
 
@@ -36,27 +37,29 @@ class HypStage1(PageTable):
         hooks: Hooks = _NO_HOOKS,
         features: Features = _ANY_CPU,
         geometry: Geometry = GRANULE_4K,
+        version: LinuxVersion = LINUX_6_12,
         counts_pages: bool = True,
     ) -> None:
-        super().__init__(mm_ops, hooks, geometry, pte.AddressFormat(geometry.page_shift, features.lpa2))
+        super().__init__(mm_ops, hooks, version, geometry, pte.AddressFormat(geometry.page_shift, features.lpa2))
         self._va_bits = va_bits
         self._counts_pages = counts_pages
         self._features = features
         self._phys_end = 1 << phys_bits(features, geometry)
 
     def init(self) -> int:
-        """Allocate an empty root of one page. 0, -ENOMEM, or -EINVAL for va_bits that take no or too many levels.
+        """Allocate an empty root of one page. 0, -ENOMEM, or -EINVAL for va_bits that take no or too many levels (6.1
+        takes them, and every walk then fails).
 
         May be repeated; a table that is still there is then lost. Nothing makes hardware see the root.
         """
         start_level = LAST_LEVEL + 1 - self._geometry.levels(self._va_bits)
-        if not FIRST_LEVEL <= start_level <= LAST_LEVEL:
+        if self._version.lpa2 and not FIRST_LEVEL <= start_level <= LAST_LEVEL:
             return -EINVAL
         self.root = self._mm_ops.zalloc_page(None)
         if self.root is None:
             return -ENOMEM
         self.ia_bits = self._va_bits
-        self.start_level = start_level
+        self.start_level = self._version.level(start_level)
         self.root_pages = 1
         return 0
 
@@ -68,11 +71,13 @@ class HypStage1(PageTable):
         -EINVAL at a page, while a block gives way to a table, unmapped and without invalidation.
         """
         features = self._features
-        attrs = pte.hyp_leaf_attrs(int(prot), hvhe=features.hvhe, bti=features.bti, lpa2=features.lpa2)
+        bti = features.bti and self._version.hyp_modes
+        attrs = pte.hyp_leaf_attrs(int(prot), hvhe=features.hvhe, bti=bti, lpa2=features.lpa2)
         if attrs < 0:
             return attrs
         geometry, phys = self._geometry, self._geometry.page_align_down(phys)
-        mapper = _Mapper(self._mm_ops, self._hooks, geometry, self._address, self._phys_end, phys, attrs)
+        make = _Mapper if self._version.locks_entries else _UncheckedMapper
+        mapper = make(self._mm_ops, self._hooks, geometry, self._address, self._phys_end, phys, attrs)
         ret = self._run(mapper.visit, LEAF, addr, size)
         self._hooks.dsb("ishst")
         self._hooks.instruction(ISB)
@@ -146,9 +151,12 @@ class _Mapper:
         if child is None:
             return -ENOMEM
         # Nothing should be here; a block that is keeps its reference for ever.
-        self._mm_ops.get_page(walk.pa)
-        self._store(walk, pte.table_pte(self._address.to_pte(child)))
+        self._install(walk, pte.table_pte(self._address.to_pte(child)))
         return 0
+
+    def _install(self, walk: Walk, table: int) -> None:
+        self._mm_ops.get_page(walk.pa)
+        self._store(walk, table)
 
     def _set_leaf(self, walk: Walk, phys: int) -> bool:
         """Whether the entry is the leaf now. Hyp may change no more than software bits of what is mapped."""
@@ -166,6 +174,27 @@ class _Mapper:
     def _store(self, walk: Walk, new: int) -> None:
         self._hooks.pte_store(walk.pa, walk.level, walk.old, new, "release")
         walk.entries[walk.index] = new
+
+
+class _UncheckedMapper(_Mapper):
+    """The same where an entry's reference follows the table that it points to, which warns of what it replaces (6.1).
+
+    A leaf that was refused counts as mapped: what comes below it is a block's size further on in memory.
+    """
+
+    __slots__ = ()
+
+    def _set_leaf(self, walk: Walk, phys: int) -> bool:
+        done = super()._set_leaf(walk, phys)
+        if not done:
+            self._phys += walk.size
+        return done
+
+    def _install(self, walk: Walk, table: int) -> None:
+        if pte.is_valid(walk.old):
+            self._hooks.warn("kvm_set_table_pte")
+        self._store(walk, table)
+        self._mm_ops.get_page(walk.pa)
 
 
 class _Unmapper:

@@ -1,6 +1,6 @@
 """The visitor that maps memory and records owners: the two differ only in what a leaf becomes."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
@@ -24,6 +24,8 @@ class Mapper:
     force_pages: no blocks, not even where they would fit.
     """
 
+    locks: ClassVar = True
+    """Whether an entry is locked before it becomes a leaf."""
     __slots__ = (
         "_block",
         "_cache",
@@ -150,11 +152,12 @@ class Mapper:
         What happens to each entry, and in which order, is the same as in `_replace`.
         """
         leaf = self._page if walk.level == LAST_LEVEL else self._block
-        lock = "cmpxchg" if walk.flags & SHARED else "plain"
+        lock = ("cmpxchg" if walk.flags & SHARED else "plain") if self.locks else None
         maintain = not walk.flags & SKIP_CMO
         clean, invalidate = maintain and self._cleans, maintain and self._invalidates
         phys = self._phys + walk.addr - walk.start
-        return fill(self._hooks, walk, phys, self._plain_end, leaf, lock, clean, invalidate)
+        counts_first = self.locks
+        return fill(self._hooks, walk, phys, self._plain_end, leaf, lock, clean, invalidate, counts_first)
 
     def _store_software_bits(self, walk: Walk, new: int) -> None:
         """Change bits the hardware ignores (or none at all), which needs no break-before-make."""
@@ -175,6 +178,7 @@ def fill(
     lock: str | None = None,
     clean: bool = False,
     invalidate: bool = False,
+    counts_first: bool = True,
 ) -> bool:
     """Whether the hooks took a long run of empty entries, from the one visited on, all at once; they are written then.
 
@@ -186,7 +190,7 @@ def fill(
     if count < _LONG_RUN:
         return False
     count = min(count, next_used(walk.entries, index, stop) - index)
-    run = LeafRun(walk.pa, walk.level, lock, phys | leaf, phys, size, count, clean, invalidate)
+    run = LeafRun(walk.pa, walk.level, lock, phys | leaf, phys, size, count, clean, invalidate, counts_first)
     done = hooks.fill(run)
     if not done:
         return False

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from pgtable import pte
 from pgtable.entry import EntryWriter
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks
+from pgtable.hooks import Hooks
 from pgtable.memory import MmOps
 from pgtable.walker import Walk
 
@@ -15,9 +15,10 @@ class Unmapper:
     Blocks go whole, even where the range covers only part. Owners are forgotten too.
     defer_tlbi: the caller invalidates the leaves' translations once the walk is over. Those of
     tables are never put off, as the table pages are freed at once.
+    table_tlbi_level: what is hinted for these.
     """
 
-    __slots__ = ("_address", "_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops")
+    __slots__ = ("_address", "_defer_tlbi", "_entry", "_fwb", "_hooks", "_mm_ops", "_table_tlbi_level")
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Unmapper:
         *,
         fwb: bool,
         defer_tlbi: bool,
+        table_tlbi_level: int,
     ) -> None:
         self._entry = entry
         self._mm_ops = mm_ops
@@ -35,6 +37,7 @@ class Unmapper:
         self._address = address
         self._fwb = fwb
         self._defer_tlbi = defer_tlbi
+        self._table_tlbi_level = table_tlbi_level
 
     def visit(self, walk: Walk, visit: int) -> int:
         """The visitor; always 0."""
@@ -54,7 +57,7 @@ class Unmapper:
         if self._mm_ops.page_count(child) != 1:
             return
         self._entry.store(walk, 0, "plain")
-        self._hooks.tlbi_vmid_ipa(walk.addr, TLBI_TTL_UNKNOWN)
+        self._hooks.tlbi_vmid_ipa(walk.addr, self._table_tlbi_level)
         self._mm_ops.put_page(walk.pa)
         self._mm_ops.put_page(child)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pgtable import pte
 from pgtable.attributes import Ager, AttributeChanger, Flusher
+from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
 from pgtable.features import Features
@@ -49,12 +50,11 @@ class Stage2Flags(enum.IntFlag):
 class Stage2(PageTable):
     """Translates guest addresses (IPA) to physical ones; kvm_pgtable.h documents the operations.
 
-    Operations return 0 or a negative errno.
+    Operations return 0 or a negative errno. ValueError for an operation or walk flag that the version lacks.
 
     vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
     example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
     hands over with init. Nothing is allocated before `init`.
-
     """
 
     _input = "ipa"
@@ -65,10 +65,10 @@ class Stage2(PageTable):
         "_fwb",
         "_identity",
         "_lpa2",
+        "_make_mapper",
         "_phys_end",
         "_releaser",
         "_unmapper",
-        "_version",
         "_vtcr",
     )
 
@@ -86,9 +86,8 @@ class Stage2(PageTable):
         flags: int = 0,
         force_pages: ForcePages | None = None,
     ) -> None:
-        super().__init__(mm_ops, hooks, geometry, pte.address_format(geometry.page_shift, features.lpa2))
+        super().__init__(mm_ops, hooks, version, geometry, pte.address_format(geometry.page_shift, features.lpa2))
         self._vtcr = vtcr
-        self._version = version
         self._lpa2 = features.lpa2
         address = self._address
         self._phys_end = 1 << phys_bits(features, geometry)
@@ -98,7 +97,18 @@ class Stage2(PageTable):
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
-        self._unmapper = Unmapper(self._entry, mm_ops, hooks, address, fwb=fwb, defer_tlbi=self._defer_tlbi)
+        self._unmapper = Unmapper(
+            self._entry,
+            mm_ops,
+            hooks,
+            address,
+            fwb=fwb,
+            defer_tlbi=self._defer_tlbi,
+            table_tlbi_level=version.table_tlbi_level,
+        )
+        if not version.locks_entries and self._mapper_class is not Mapper:
+            raise ValueError(f"Linux {version.name} is modelled with its own way to record owners only")
+        self._make_mapper = self._mapper_class if version.locks_entries else ClearingMapper
         self._releaser = Releaser(mm_ops, address)
         if isinstance(mm_ops, PagePool):
             mm_ops.free_unlinked = self.free_unlinked
@@ -115,7 +125,7 @@ class Stage2(PageTable):
         if self.root is None:
             return -ENOMEM
         self.ia_bits = ia_bits
-        self.start_level = start_level
+        self.start_level = self._version.level(start_level)
         self.root_pages = root_pages
         self._hooks.dsb("ishst")
         return 0
@@ -132,11 +142,12 @@ class Stage2(PageTable):
         was done until then stays); -EAGAIN, with HANDLE_FAULT only, when an entry already maps the
         page, up to permissions.
         """
+        self._check_flags(flags)
         force_pages = self._force_pages is not None and self._force_pages(addr & U64, addr + size & U64, int(prot))
         if self._identity and (addr ^ phys) & U64:
             self._hooks.warn("kvm_pgtable_stage2_map")
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot), self._fwb, self._lpa2)
+        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
@@ -176,20 +187,35 @@ class Stage2(PageTable):
 
         The TLB is left alone: stale writes go on until the caller invalidates (`tlb_flush_range`).
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, self._address, clear_bits=pte.S2AP_W)
-        # An invalid entry is -EAGAIN to the visitor, which the walk forgets.
+        changer = self._changer(clear_bits=pte.S2AP_W)
+        # An invalid entry does not end the walk: it is 0, or an -EAGAIN that the walk forgets.
         return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
 
     def mkyoung(self, addr: int) -> int:
         """Set the access flag of the leaf that translates addr. Returns the entry as it was, 0 if there is none.
 
-        What ended the walk is not told. For fault handlers: the walk is shared.
+        What ended the walk is not told. For fault handlers: the walk is shared, where walks can be.
         """
-        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=pte.AF)
-        if self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1):
-            return 0
-        self._hooks.dsb("ishst")
-        return changer.old
+        changer = self._changer(set_bits=pte.AF)
+        ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
+        if not ret or self._version.mkyoung_always_syncs:
+            self._hooks.dsb("ishst")
+        return 0 if ret else changer.old
+
+    def mkold(self, addr: int) -> int:
+        """Clear the access flag of the leaf that translates addr. Returns the entry as it was, 0 if there is none.
+
+        The TLB is left alone.
+        """
+        self._version.require("mkold")
+        changer = self._changer(clear_bits=pte.AF)
+        return 0 if self._run(changer.visit, LEAF, addr, 1) else changer.old
+
+    def is_young(self, addr: int) -> bool:
+        """Whether a leaf translates addr that has the access flag."""
+        self._version.require("is_young")
+        looker = self._changer()
+        return not self._run(looker.visit, LEAF, addr, 1) and bool(looker.old & pte.AF)
 
     def test_clear_young(self, addr: int, size: int, make_old: bool) -> bool:
         """Whether any leaf of the range has the access flag; make_old clears it in all of them.
@@ -197,23 +223,28 @@ class Stage2(PageTable):
         The TLB is left alone. There is no way to fail: a walk that does, for its range or for want
         of a table, warns and counts as old.
         """
+        self._version.require("test_clear_young")
         ager = Ager(self._entry, make_old=make_old)
         if self._run(ager.visit, LEAF, addr, size, skip_empty=True):
             self._hooks.warn("kvm_pgtable_stage2_test_clear_young")
         return ager.young
 
     def relax_perms(self, addr: int, prot: int) -> int:
-        """Add the permissions in prot to the leaf that translates addr, and invalidate it on this CPU.
+        """Add the permissions in prot to the leaf that translates addr, and invalidate it.
 
-        prot: `pte.Prot` bits; memory types are ignored. -EINVAL for software bits; -EAGAIN for an
-        invalid entry, which is invalidated too, at a level that nobody knows any more.
+        prot: `pte.Prot` bits; memory types are ignored. -EINVAL for software bits. Where it is done
+        on this CPU only, an invalid entry is -EAGAIN, and invalidated too, at a level that nobody
+        knows any more; elsewhere it is 0, and invalidated as one of level 0 (6.1).
         """
         if prot & pte.SW:
             return -EINVAL
         set_bits, clear_bits = pte.relaxing(int(prot))
-        changer = AttributeChanger(self._entry, self._mm_ops, self._address, set_bits=set_bits, clear_bits=clear_bits)
+        changer = self._changer(set_bits=set_bits, clear_bits=clear_bits)
         ret = self._run(changer.visit, LEAF | HANDLE_FAULT | SHARED, addr, 1)
-        if ret in (0, -EAGAIN):
+        if not self._version.relaxes_locally:
+            if not ret:
+                self._hooks.tlbi_vmid_ipa(addr & U64, changer.level)
+        elif ret in (0, -EAGAIN):
             self._hooks.tlbi_vmid_ipa_nsh(addr & U64, TLBI_TTL_UNKNOWN if ret else changer.level)
         return ret
 
@@ -231,6 +262,7 @@ class Stage2(PageTable):
 
         Without range TLBI everything of the VMID goes, whatever the size. See `unmap` about sizes.
         """
+        self._version.require("tlb_flush_vmid_range")
         self._entry.tlbi_range(addr & U64, size & U64)
 
     def destroy(self) -> None:
@@ -249,6 +281,7 @@ class Stage2(PageTable):
 
         Best effort: -ENOMEM when the cache runs out, even where that is on the first block.
         """
+        self._version.require("split")
         splitter = Splitter(
             self._entry,
             self._geometry,
@@ -272,10 +305,11 @@ class Stage2(PageTable):
         -EINVAL for a phys not aligned to level and for an illegal prot; -ENOMEM. At level 3 there
         is no table to make: a warning, and -EINVAL.
         """
+        self._version.require("create_unlinked")
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(prot, self._fwb, self._lpa2)
+        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)
@@ -291,6 +325,7 @@ class Stage2(PageTable):
 
     def free_unlinked(self, pa: int, level: int) -> None:
         """Free the table at pa, which an entry of this level used to point to, and all below."""
+        self._version.require("free_unlinked")
         size = self._geometry.level_size(level)
         walk = self._new_walk(self._releaser.visit, LEAF | TABLE_POST, 0, size, skip_empty=True)
         if walk.descend(pa, level + 1):
@@ -305,7 +340,7 @@ class Stage2(PageTable):
     def _mapper(
         self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
     ) -> Mapper:
-        return self._mapper_class(
+        return self._make_mapper(
             self._entry,
             self._mm_ops,
             self._hooks,
@@ -318,4 +353,10 @@ class Stage2(PageTable):
             attrs=attrs,
             owner_id=owner_id,
             force_pages=force_pages,
+        )
+
+    def _changer(self, *, set_bits: int = 0, clear_bits: int = 0) -> AttributeChanger:
+        absent = self._version.absent_leaf
+        return AttributeChanger(
+            self._entry, self._mm_ops, self._address, absent, set_bits=set_bits, clear_bits=clear_bits
         )

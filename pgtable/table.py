@@ -6,11 +6,12 @@ from typing import ClassVar
 
 from pgtable import pte
 from pgtable.errnos import EINVAL, ENOENT
-from pgtable.geometry import ENTRY_SIZE, Geometry
+from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, LAST_LEVEL, Geometry
 from pgtable.hooks import Hooks
 from pgtable.memory import MmOps, WildAccess
 from pgtable.tree import TablePage, table_lines
-from pgtable.walker import LEAF, Visitor, Walk
+from pgtable.versions import LinuxVersion
+from pgtable.walker import HANDLE_FAULT, KEEPS_TABLES, LEAF, Visitor, Walk
 
 
 class PageTable(ABC):
@@ -26,7 +27,10 @@ class PageTable(ABC):
         "_address",
         "_geometry",
         "_hooks",
+        "_implied_flags",
         "_mm_ops",
+        "_version",
+        "_walk_flags",
         "_warned",
         "ia_bits",
         "root",
@@ -37,7 +41,9 @@ class PageTable(ABC):
     _input: ClassVar[str]
     """What the addresses that it translates are called."""
 
-    def __init__(self, mm_ops: MmOps, hooks: Hooks, geometry: Geometry, address: pte.AddressFormat) -> None:
+    def __init__(
+        self, mm_ops: MmOps, hooks: Hooks, version: LinuxVersion, geometry: Geometry, address: pte.AddressFormat
+    ) -> None:
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until init has succeeded."""
         self.start_level = 0
@@ -47,16 +53,21 @@ class PageTable(ABC):
         self._hooks = hooks
         self._geometry = geometry
         self._address = address
+        self._version = version
+        self._walk_flags = int(version.walk_flags)
+        # What ends a walk where nobody can say whether -EAGAIN should.
+        self._implied_flags = HANDLE_FAULT & ~self._walk_flags
         self._warned: set[str] = set()
 
     def __str__(self) -> str:
         if self.root is None:
             return "no table"
         lines = [f"{self.ia_bits} bits of {self._input}"]
+        level = self.start_level if self.start_level <= LAST_LEVEL else FIRST_LEVEL
         for page in range(self.root_pages):
             pa = self.root + page * self._geometry.page_size
-            start = page * self._geometry.entries * self._geometry.level_size(self.start_level)
-            lines += table_lines(pa, self.start_level, start, self._read, self._geometry, self._address, self._describe)
+            start = page * self._geometry.entries * self._geometry.level_size(level)
+            lines += table_lines(pa, level, start, self._read, self._geometry, self._address, self._describe)
         return "\n".join(lines)
 
     def _read(self, pa: int) -> TablePage | None:
@@ -118,13 +129,25 @@ class PageTable(ABC):
         flags choose the visits and the treatment of -EAGAIN (`WalkFlags`); visit is the one flag
         that the call is for.
         """
-        return self._run(lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0, flags, addr, size)
+        return self.visit(addr, size, flags, lambda walk, visit: visitor(visit, walk.level, walk.addr, walk.old) or 0)
+
+    def visit(self, addr: int, size: int, flags: int, visitor: Visitor) -> int:
+        """The same with a visitor of Linux's kind, which is given the walk and may change the entry."""
+        self._check_flags(flags)
+        if not self._version.rereads_tables:
+            flags |= KEEPS_TABLES
+        return self._run(visitor, flags, addr, size)
+
+    def _check_flags(self, flags: int) -> None:
+        if flags & ~self._walk_flags:
+            raise ValueError(f"Linux {self._version.name} has no walk flags {flags & ~self._walk_flags:#x}")
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
         return walk.run(self.root, self.ia_bits, self.start_level)
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
+        flags = flags & (self._walk_flags | KEEPS_TABLES) | self._implied_flags
         return Walk(
             self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, addr, size, skip_empty
         )

@@ -7,7 +7,7 @@ goes all of the VMID's stage 1, after the stage-2 entries are gone for certain, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from pgtable.features import Features
 from pgtable.geometry import LAST_LEVEL, U64, Geometry
@@ -103,6 +103,8 @@ class Issue(NamedTuple):
 class TlbMaintenance:
     """What each of KVM's TLB functions issues."""
 
+    highest_hint: ClassVar = 0
+    """The highest level that TTL tells; 3 is the lowest."""
     __slots__ = ("_by_ipa", "_by_ipa_nsh", "_context", "_geometry", "_lpa2", "_ranges", "_repeat", "_ttl", "_whole")
 
     def __init__(self, features: Features, geometry: Geometry, context: Context) -> None:
@@ -147,27 +149,30 @@ class TlbMaintenance:
 
     def flush_vm_context(self) -> Issue:
         """__kvm_flush_vm_context: every VMID, so that none needs to be switched to."""
-        vhe = self._context.vhe
-        before = (Instruction("dsb", "ishst" if vhe else "ish"),)
-        return Issue(before, (Instruction("tlbi", "alle1is"),), (*self._synchronise(), *((ISB,) if vhe else ())))
+        before = (self._stores_waited_for("ish"),)
+        after = (*self._synchronise(), *((ISB,) if self._context.vhe else ()))
+        return Issue(before, (Instruction("tlbi", "alle1is"),), after)
 
     def _enter(self, domain: str, changed: bool = True) -> Iterator[Instruction]:
         """See to it that stores to a changed table are visible, then be in the MMU's context."""
         context = self._context
         if context.vhe:
-            # The walker of EL1&0 is not at work here, so only the stores need to be waited for.
             if changed:
-                yield Instruction("dsb", domain + "st")
+                yield self._stores_waited_for(domain)
             yield from _load(context.mmu)
             yield Instruction("msr", "hcr_el2", HCR_HOST_VHE & ~HCR_TGE)
             yield ISB
             return
-        yield Instruction("dsb", domain)
+        yield self._stores_waited_for(domain)
         if context.running not in (None, context.mmu) and context.mmu != context.host:
             yield Instruction("warn", "enter_vmid_context")
         if self._switches():
             yield from _load(context.mmu)
             yield ISB
+
+    def _stores_waited_for(self, domain: str) -> Instruction:
+        # In VHE the walker of EL1&0 is not at work, so only the stores need to be waited for.
+        return Instruction("dsb", domain + "st" if self._context.vhe else domain)
 
     def _leave(self) -> Iterator[Instruction]:
         context = self._context
@@ -204,7 +209,7 @@ class TlbMaintenance:
 
     def _hinted(self, operand: int, level: int) -> int:
         """An operand by address, in which TTL says the level where it is one; else those bits are the address'."""
-        return _hinted(operand, level, self._geometry) if self._ttl else operand
+        return _hinted(operand, level, self._geometry, self.highest_hint) if self._ttl else operand
 
     def _range(self, start: int, pages: int) -> Iterator[Instruction]:
         """The pages by as few instructions as can be, the largest first; an odd one goes by address."""
@@ -235,13 +240,40 @@ class TlbMaintenance:
         )
 
 
+class HostTlbMaintenance(TlbMaintenance):
+    """The same in a Linux whose TLB functions are the host's alone (6.1): whatever vCPU runs, they go to the MMU's
+    context and come back to the host's."""
+
+    highest_hint = 1
+    __slots__ = ()
+
+    def _enter(self, domain: str, changed: bool = True) -> Iterator[Instruction]:
+        if changed:
+            yield self._stores_waited_for(domain)
+        yield from _load(self._context.mmu)
+        if self._context.vhe:
+            yield Instruction("msr", "hcr_el2", HCR_HOST_VHE & ~HCR_TGE)
+        yield ISB
+
+    def _stores_waited_for(self, domain: str) -> Instruction:
+        return Instruction("dsb", domain + "st")
+
+    def _leave(self) -> Iterator[Instruction]:
+        context = self._context
+        if context.vhe:
+            yield from (Instruction("msr", "vttbr_el2", 0), Instruction("msr", "hcr_el2", HCR_HOST_VHE), ISB, ISB)
+        else:
+            # The return to the host is an exception return, which synchronises.
+            yield from _load(context.host) if context.host else (Instruction("msr", "vttbr_el2", 0),)
+
+
 def _load(mmu: Mmu) -> Iterator[Instruction]:
     yield Instruction("msr", "vtcr_el2", mmu.vtcr)
     yield Instruction("msr", "vttbr_el2", mmu.vttbr)
 
 
-def _hinted(operand: int, level: int, geometry: Geometry) -> int:
-    if not 0 <= level <= LAST_LEVEL:
+def _hinted(operand: int, level: int, geometry: Geometry, highest: int = 0) -> int:
+    if not highest <= level <= LAST_LEVEL:
         return operand
     return operand & ~_TTL_MASK | (_GRANULES[geometry.page_shift] << 2 | level) << _TTL_SHIFT
 

@@ -42,6 +42,9 @@ SHARED: Final = int(WalkFlags.SHARED)
 HANDLE_FAULT: Final = int(WalkFlags.HANDLE_FAULT)
 SKIP_BBM_TLBI: Final = int(WalkFlags.SKIP_BBM_TLBI)
 SKIP_CMO: Final = int(WalkFlags.SKIP_CMO)
+KEEPS_TABLES: Final = 1 << 16
+"""How a walk is made, not what a caller asks for: a table is gone into as it was read, whatever its visitor made of the
+entry, and shown afterwards as the entry is then (6.1)."""
 
 Visitor = Callable[["Walk", int], int]
 """Called with the walk, standing on an entry, and the kind of visit; 0 or a negative errno.
@@ -169,7 +172,7 @@ class Walk:
             return -EINVAL
         # What holds for the whole table is settled before the loop, where the model spends its time.
         flags, visitor, forgiven, skip_empty = self.flags, self._visitor, self._forgiven, self._skip_empty
-        may_have_tables = level != LAST_LEVEL
+        may_have_tables, keeps_tables = level != LAST_LEVEL, flags & KEEPS_TABLES
         entries = self._mm_ops.table(table_pa)
         size = self._geometry.level_size(level)
         index, stop = self._geometry.index_range(self._cursor, self.end, level)
@@ -193,7 +196,8 @@ class Walk:
                     return ret
                 # The visitor may have gone further, put a table here or taken one away.
                 index = self.index
-                old = entries[index]
+                if visit == LEAF or not keeps_tables:
+                    old = entries[index]
             if may_have_tables and is_table(old, level):
                 ret = self._below(entries, index, table_pa + index * ENTRY_SIZE, addr, old)
                 if ret:
@@ -205,6 +209,14 @@ class Walk:
         self._cursor = addr & U64
         return 0
 
+    def explore(self, table_pa: int, visitor: Visitor, flags: int) -> int:
+        """Walk, with another visitor, a table that the entry visited has pointed to, past entries that are 0."""
+        start = self.addr & -self.size
+        walk = Walk(
+            self._geometry, self._address, self._mm_ops, self._warn_once, visitor, flags, start, self.size, True
+        )
+        return walk.descend(table_pa, self.level + 1)
+
     def _below(self, entries: Entries, index: int, pa: int, addr: int, old: int) -> int:
         """Walk the table that the entry points to, then show the entry once more."""
         level, size = self.level, self.size
@@ -215,7 +227,8 @@ class Walk:
         if ret or not self.flags & TABLE_POST:
             return ret
         self.entries, self.index, self.pa = entries, index, pa
-        self.level, self.size, self.addr, self.old = level, size, addr, old
+        self.level, self.size, self.addr = level, size, addr
+        self.old = entries[index] if self.flags & KEEPS_TABLES else old
         ret = self._visitor(self, TABLE_POST)
         return 0 if ret == self._forgiven else ret
 

@@ -23,6 +23,8 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, Granule
+from harness.offer import Offer
+from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
 
@@ -34,6 +36,8 @@ are known by their calls alone."""
 
 OURS: Final = Path(__file__).parent / "kernel"
 SHIM: Final = Path(__file__).parent / "shim"
+_SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
+"""One that is new may hide a header of the tree's from an object that is otherwise up to date."""
 
 _OWN_FILES: Final = (
     "start.S",
@@ -143,6 +147,8 @@ class Image:
     flavour: str
     compiler: str
     sha256: str
+    offer: Offer
+    """What programs may ask of it."""
     granule: Granule = GRANULE_4K
     is_made: bool = False
     """Whether pgtable.o is that of the kernel's own build."""
@@ -207,7 +213,11 @@ class Builder:
         self.granule = granule
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.generated = self._generated_dir()
+        self.declared = declared(tree.root)
+        self.generated = self._generated_dir(
+            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+        )
+        self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
 
     def image(self) -> Image:
         objects = [self._own(OURS / name) for name in _OWN_FILES]
@@ -216,14 +226,16 @@ class Builder:
         if self.flavour != CALLS:
             objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, _sha256(elf.read_bytes()), self.granule)
+        digest = _sha256(elf.read_bytes())
+        offer = self.declared.offer
+        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, offer, self.granule)
 
-    def _generated_dir(self) -> Path:
-        files = {"generated.h": generated_header(), "generated.inc": generated_include()}
-        directory = self.cache / f"generated-{_sha256(json.dumps(files).encode())[:16]}"
+    def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
+        """A folder with these files."""
+        directory = self.cache / f"{name}-{_sha256(json.dumps(files).encode())[:16]}"
         directory.mkdir(exist_ok=True)
-        for name, text in files.items():
-            replace_file(directory / name, text.encode())
+        for file, text in files.items():
+            replace_file(directory / file, text.encode())
         return directory
 
     def _hosted_objects(self) -> list[Path]:
@@ -242,7 +254,8 @@ class Builder:
         return ("-flto",) if name in _HOT_FILES else ()
 
     def _bridge(self, name: str) -> Path:
-        flags = (*self._bridge_flags(name), *self._ours, *(("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()))
+        calls = ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
+        flags = (*self._bridge_flags(name), *self._ours, f"-I{self.generated_for_tree}", *calls)
         return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
@@ -299,7 +312,7 @@ class Builder:
         label: str = "",
     ) -> Path:
         command = [self.toolchain.clang, *flags]
-        content = [self.toolchain.version, command, str(source), _hash_of(source)]
+        content = [self.toolchain.version, command, str(source), _hash_of(source), _SHIM_HEADERS]
         if is_hosted:
             content += [_ASSEMBLER_FLAGS, self.generated.name, _hash_of(_INSTRUCTIONS)]
         key = _sha256(json.dumps(content).encode())[:24]

@@ -12,6 +12,7 @@ from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
+from harness.offer import Offer
 from harness.program import Program
 from reference.build import Image
 from reference.console import qemu_version
@@ -31,9 +32,6 @@ from reference.symbols import Symbols
 
 RUN_TIMEOUT: Final = 10.0
 """Seconds for one program. The budget bounds its work to milliseconds; this is the last resort."""
-
-PROVIDES: Final = frozenset({"stage1", "stage2"})
-"""What a program may ask for in `requires`, besides the granule."""
 
 _ATTEMPTS: Final = 3
 
@@ -62,6 +60,10 @@ class Reference:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def offer(self) -> Offer:
+        return self.image.offer
 
     @functools.cached_property
     def identity(self) -> Mapping[str, str]:
@@ -121,7 +123,7 @@ class Reference:
                 f"{self.name}, built for pages of {granule.name}, cannot run this program: its granule is "
                 f"{program.machine.granule.name}"
             )
-        program.check_requires(PROVIDES | {granule.name}, self.name)
+        self.offer.check(program, self.name)
         return encode_program(program)
 
     def _boot(self) -> None:
@@ -237,6 +239,10 @@ class Several(Generic[_Key]):
     @property
     def identity(self) -> Mapping[str, str]:
         return (self._current or self.of(self._first)).identity
+
+    @property
+    def offer(self) -> Offer:
+        return (self._current or self.of(self._first)).offer
 
     def start(self, program: Program) -> None:
         self.of(self._choose(program.machine)).start(program)

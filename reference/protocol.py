@@ -100,7 +100,8 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
-        "#define S2FUZZ_OPS(X) " + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {_stages(op)})" for op in OPS),
+        "#define S2FUZZ_OPS(X) "
+        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
@@ -116,7 +117,7 @@ def generated_header() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _stages(op: OpDef) -> int:
+def stages_mask(op: OpDef) -> int:
     """The stages of an op as a mask."""
     return sum(1 << stage for stage in op.stages)
 
@@ -144,7 +145,7 @@ def _op_description(op: OpDef) -> str:
         op.number,
         _c_string(op.name),
         _c_string(op.summary),
-        _stages(op),
+        stages_mask(op),
         len(op.args),
         f"{{ {args} }}",
         len(op.outs),

@@ -15,9 +15,10 @@ from typing import Final
 from harness.errors import BadInput, ToolFailure
 from harness.executor import TargetDied
 from harness.granule import GRANULE_4K, Granule
-from harness.machine import Machine
 from harness.observation import describe_return
-from harness.ops import OPS_BY_NAME, Op
+from harness.offer import EVERYTHING, Offer
+from harness.ops import OPS_BY_NAME
+from harness.program import Program
 from harness.program_text import FORMAT_VERSION, MalformedProgram, parse
 from reference.build import Image
 from reference.console import ConsoleLink, message_in, printable
@@ -34,20 +35,21 @@ _PLACE: Final = re.compile(r" at (0x[0-9a-f]+)")
 _RESULT: Final = re.compile(r"^(\w+) (-\d+)")
 
 
-def translate(line: str, granule: Granule = GRANULE_4K) -> str:
-    """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput."""
+def translate(line: str, granule: Granule = GRANULE_4K, offer: Offer = EVERYTHING) -> str:
+    """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput, also for
+    more than is on offer."""
     text = line.partition("#")[0].strip()
     head, *words = text.split() or [""]
     if head == "reset":
         if not any(word.startswith("granule=") for word in words):
             words.insert(0, f"granule={granule.name}")
-        machine = _parsed("\n".join(word.replace("=", " = ", 1) for word in words))[0]
+        machine = _parsed("\n".join(word.replace("=", " = ", 1) for word in words), offer).machine
         if machine.granule is not granule:
             raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
     if head in OPS_BY_NAME:
         # Whether the table is of the op's stage only the kernel knows.
-        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}")[1]
+        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}", offer).ops
         args = zip(op.definition.args, op.args, strict=True)
         return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
     if head and (head not in _WITHOUT_WORDS or words):
@@ -55,12 +57,13 @@ def translate(line: str, granule: Granule = GRANULE_4K) -> str:
     return head
 
 
-def _parsed(text: str) -> tuple[Machine, tuple[Op, ...]]:
+def _parsed(text: str, offer: Offer) -> Program:
     try:
         program = parse(f"s2 {FORMAT_VERSION}\n{text}\n", "")
     except MalformedProgram as error:
         raise BadInput(str(error).removeprefix(f":{error.line}:{error.column}: ")) from error
-    return program.machine, program.ops
+    offer.check(program, "this kernel")
+    return program
 
 
 class _LineLink(ConsoleLink):
@@ -100,7 +103,7 @@ class Shell(Reference):
         Raises BadInput for a line that cannot be meant, TargetDied when the kernel crashes or hangs: the next line
         has a fresh one, with an empty table.
         """
-        request = translate(line, self.image.granule)
+        request = translate(line, self.image.granule, self.offer)
         if not request:
             return
         if not self._running:

@@ -24,8 +24,8 @@ from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 
-SUPPORTED: Final = ("6.12",)
-_LATER: Final = ("6.1",)
+SUPPORTED: Final = ("6.12", "6.1")
+"""What Debian packages and the model knows; the first is the default."""
 
 TARBALLS: Final = Path("/usr/src")
 """Where Debian's linux-source packages put their tarballs."""
@@ -72,7 +72,7 @@ class MissingSource(ToolFailure):
 class KernelChoice:
     """What the user asked for: the values of --linux, --patch and --pgtable."""
 
-    linux: str = "6.12"
+    linux: str = SUPPORTED[0]
     patches: tuple[Path, ...] = ()
     pgtable: Path | None = None
 
@@ -150,20 +150,48 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
     )
 
 
+def version_of(linux: str) -> str | None:
+    """The version of a choice's tree (`6.1.192`, or a packaged one as it was given) without preparing it; None where
+    it cannot be told. What is wrong with the choice is for `prepare` to say."""
+    if _is_version(linux):
+        return linux
+    try:
+        if os.path.isdir(linux):
+            return _version(Path(linux))
+        split = _at_revision(linux)
+        if split is not None and not split[1].startswith("-"):
+            result = _run(["git", "-C", split[0], "show", f"{split[1]}:Makefile"], env=_git_environment())
+            return None if result.returncode else _version_in(result.stdout, split[0])
+    except (BadKernelChoice, MissingSource):
+        pass
+    return None
+
+
 # Choosing the tree
+
+
+def _is_version(linux: str) -> bool:
+    return re.fullmatch(r"[0-9]+(\.[0-9]+)+", linux) is not None
+
+
+def _at_revision(linux: str) -> tuple[Path, str] | None:
+    """Folder and revision of REPOSITORY@REVISION. Both may contain an @: the longest existing folder wins."""
+    for at in reversed([match.start() for match in re.finditer("@", linux)]):
+        if at > 0 and os.path.isdir(linux[:at]):
+            return Path(linux[:at]).resolve(), linux[at + 1 :]
+    return None
 
 
 def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
     # Versions first: "6.12" must not depend on the current folder ("./6.12" names a folder).
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)+", linux):
+    if _is_version(linux):
         return _debian_tree(linux, tarballs, progress)
     if os.path.isdir(linux):
         root = Path(linux).resolve()
         return _Base(root, None, str(root))
-    # Folders and revisions may both contain an @: the longest existing folder wins.
-    for at in reversed([match.start() for match in re.finditer("@", linux)]):
-        if at > 0 and os.path.isdir(linux[:at]):
-            return _git_tree(Path(linux[:at]).resolve(), linux[at + 1 :], progress)
+    split = _at_revision(linux)
+    if split is not None:
+        return _git_tree(*split, progress)
     raise BadKernelChoice(
         f"--linux {linux}: no such folder (or not readable), and not a known version; give one of"
         f" {', '.join(SUPPORTED)}, the folder of a kernel tree, or REPOSITORY@REVISION"
@@ -172,9 +200,9 @@ def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
 
 def _debian_tree(version: str, tarballs: Path, progress: Progress) -> _Base:
     if version not in SUPPORTED:
-        problem = "comes later" if version in _LATER else "is not supported"
         raise BadKernelChoice(
-            f"--linux {version}: {version} {problem}; use {' or '.join(SUPPORTED)}, or give the folder of a kernel tree"
+            f"--linux {version}: {version} is not supported; use {' or '.join(SUPPORTED)}, or give the folder of a"
+            " kernel tree"
         )
     name = f"linux-{version}-{_tarball_key(version, tarballs, *NEEDED)}"
     message = f"unpacking linux-source-{version}.tar.xz (once; about 10 s)"
@@ -260,7 +288,11 @@ def _check_tree(base: _Base) -> None:
 
 def _version(root: Path) -> str:
     """VERSION.PATCHLEVEL.SUBLEVEL and EXTRAVERSION from the tree's Makefile."""
-    text = _read(root / "Makefile").decode(errors="replace")
+    return _version_in(_read(root / "Makefile"), root)
+
+
+def _version_in(makefile: bytes, root: Path) -> str:
+    text = makefile.decode(errors="replace")
     pattern = r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)"
     found: dict[str, str] = dict(re.findall(pattern, text, re.MULTILINE))
     numbers = [found.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]

@@ -11,7 +11,7 @@ from hypothesis import settings
 from harness.granule import Granule
 from reference.build import Image, build
 from reference.executor import ByGranule, Reference
-from reference.sources import KernelChoice, prepare
+from reference.sources import SUPPORTED, KernelChoice, prepare
 
 # A busy machine makes slow examples, not wrong ones.
 settings.register_profile("s2fuzz", deadline=None)
@@ -31,12 +31,37 @@ def kernel(image: Image) -> Iterator[Reference]:
         yield reference
 
 
-@pytest.fixture(scope="session")
-def kernels(image: Image) -> Iterator[ByGranule]:
-    """The same for every granule, each built and started when its first program comes."""
+def by_granule(linux: str) -> ByGranule:
+    """A packaged kernel for every granule, each built and started when its first program comes."""
 
     def make(granule: Granule) -> Reference:
-        return Reference(build(image.tree, granule=granule), "kernel:6.12")
+        return Reference(build(prepare(KernelChoice(linux)), granule=granule), f"kernel:{linux}")
 
-    with closing(ByGranule(make, "kernel:6.12")) as every:
+    return ByGranule(make, f"kernel:{linux}")
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Iterator[ByGranule]:
+    """The default kernel, for every granule."""
+    with closing(by_granule("6.12")) as every:
+        yield every
+
+
+@pytest.fixture(scope="session", params=SUPPORTED)
+def linux(request: pytest.FixtureRequest) -> str:
+    """Every packaged version in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def each_kernel(linux: str) -> Iterator[Reference]:
+    """The kernel of that version, running."""
+    with closing(Reference(build(prepare(KernelChoice(linux))), f"kernel:{linux}")) as reference:
+        yield reference
+
+
+@pytest.fixture(scope="session")
+def every_kernel(linux: str) -> Iterator[ByGranule]:
+    """The same for every granule."""
+    with closing(by_granule(linux)) as every:
         yield every

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from harness.granule import GRANULES
 from harness.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.offer import DEFAULT
 from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
 from harness.program import Program
 
@@ -88,10 +89,10 @@ def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
 lively_ops = st.one_of(
     *(
         st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values))
-        for op in OPS
+        for op in DEFAULT.ops
         if 2 in op.stages
     )
 )
-"""Operations within a few megabytes, most of which succeed and meet each other."""
+"""Operations of the default kernel, within a few megabytes, most of which succeed and meet each other."""
 
 lively_programs = st.lists(lively_ops, min_size=1, max_size=8).map(lambda chosen: Program(tuple(chosen)))

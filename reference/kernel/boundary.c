@@ -12,6 +12,8 @@
 struct s2fuzz_machine s2fuzz_machine;
 int s2fuzz_rcu_depth;
 struct op_exit op_exit;
+/* What the last zalloc_pages_exact() was asked for: that is init's. */
+static u64 last_exact_size;
 
 static u64 budget_left;
 
@@ -102,17 +104,21 @@ void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level
 	carry_out(mmu, TLB_VMID_IPA, ipa, level);
 }
 
+#if S2FUZZ_HAS_TLB_NSH
 void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
 	event(event_tlbi_vmid_ipa_nsh, ipa, level);
 	carry_out(mmu, TLB_VMID_IPA_NSH, ipa, level);
 }
+#endif
 
+#if S2FUZZ_HAS_TLB_RANGE
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages)
 {
 	event(event_tlbi_vmid_range, start, pages);
 	carry_out(mmu, TLB_VMID_RANGE, start, pages);
 }
+#endif
 
 void __kvm_flush_cpu_context(struct kvm_s2_mmu *mmu)
 {
@@ -124,6 +130,15 @@ void __kvm_flush_vm_context(void)
 {
 	event(event_flush_vm_context, 0, 0);
 	carry_out(NULL, TLB_VM_CONTEXT, 0, 0);
+}
+
+u64 root_size(const struct kvm_s2_mmu *mmu)
+{
+#if S2FUZZ_HAS_PGD_SIZE
+	return kvm_pgtable_stage2_pgd_size(mmu->vtcr);
+#else
+	return last_exact_size;
+#endif
 }
 
 static u64 phys_or_no_page(void *addr)
@@ -157,6 +172,7 @@ static void *mm_zalloc_pages_exact(size_t size)
 	u64 pa;
 
 	boundary();
+	last_exact_size = size;
 	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
@@ -171,11 +187,13 @@ static void mm_free_pages_exact(void *addr, size_t size)
 		op_complain(COMPLAINT_POOL, MISUSE_BAD_FREE, 0, NULL);
 }
 
+#if S2FUZZ_HAS_FREE_UNLINKED_TABLE
 static void mm_free_unlinked_table(void *addr, s8 level)
 {
 	event(event_free_unlinked_table, pool_to_phys(addr), level);
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, addr, level);
 }
+#endif
 
 static void mm_get_page(void *addr)
 {
@@ -224,7 +242,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.zalloc_page = mm_zalloc_page,
 	.zalloc_pages_exact = mm_zalloc_pages_exact,
 	.free_pages_exact = mm_free_pages_exact,
+#if S2FUZZ_HAS_FREE_UNLINKED_TABLE
 	.free_unlinked_table = mm_free_unlinked_table,
+#endif
 	.get_page = mm_get_page,
 	.put_page = mm_put_page,
 	.page_count = mm_page_count,

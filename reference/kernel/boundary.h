@@ -3,7 +3,28 @@
 #ifndef S2FUZZ_BOUNDARY_H
 #define S2FUZZ_BOUNDARY_H
 
+#include "declared.h"
+
+/* What pgtable.c keeps to itself in some trees. */
+#ifndef KVM_PGTABLE_LAST_LEVEL
+#define KVM_PGTABLE_LAST_LEVEL 3
+#endif
+#ifndef KVM_INVALID_PTE_LOCKED
+#define KVM_INVALID_PTE_LOCKED BIT(10)
+#endif
+#if !S2FUZZ_HAS_PHYS_TO_PTE
+static inline kvm_pte_t kvm_phys_to_pte(u64 pa)
+{
+	kvm_pte_t high = PAGE_SHIFT == 16 ? FIELD_PREP(KVM_PTE_ADDR_51_48, pa >> 48) : 0;
+
+	return (pa & KVM_PTE_ADDR_MASK) | high;
+}
+#endif
+
 extern struct kvm_pgtable_mm_ops mm_ops;
+
+/* Bytes of the root that init made last. */
+u64 root_size(const struct kvm_s2_mmu *mmu);
 
 /* Which of the optional callbacks mm_ops has. */
 void boundary_offer(bool dcache, bool icache, bool page_count);
@@ -21,6 +42,7 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte);
 void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte);
 void fault_before_cmpxchg(kvm_pte_t *ptep);
 void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
+
 /* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */
 enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
 enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };

@@ -4,6 +4,7 @@
 #include <linux/build_bug.h>
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
+#include "declared.h"
 
 static_assert(sizeof(phys_addr_t) == 8, "CONFIG_PHYS_ADDR_T_64BIT is missing");
 static_assert(sizeof(kvm_pte_t) == 8 && sizeof(long) == 8 && sizeof(size_t) == 8, "LP64 with 64-bit PTEs");
@@ -17,9 +18,16 @@ static_assert(IS_ENABLED(CONFIG_ARM64_4K_PAGES) == (S2FUZZ_PAGE_SHIFT == 12) &&
 static_assert(!__builtin_constant_p(IS_ENABLED(CONFIG_ARM64_PA_BITS_52)), "the program's machine says it");
 static_assert(IS_ENABLED(CONFIG_ARM64_HW_AFDBM), "hw_af decides about VTCR_EL2.HA");
 #endif
-static_assert(KVM_PGTABLE_LAST_LEVEL == 3, "levels count towards 3");
-static_assert(sizeof(struct kvm_pgtable_mm_ops) == 11 * sizeof(void *), "boundary.c fills in every callback");
-static_assert(KVM_PTE_VALID == 1 && KVM_PTE_LEAF_ATTR_HI_SW == GENMASK(58, 55), "attributes sit where Arm puts them");
+static_assert(ARM64_HW_PGTABLE_LEVEL_SHIFT(3) == PAGE_SHIFT, "levels count towards 3");
+static_assert(sizeof(struct kvm_pgtable_mm_ops) == (10 + S2FUZZ_HAS_FREE_UNLINKED_TABLE) * sizeof(void *),
+	      "boundary.c fills in every callback");
+static_assert(KVM_PTE_VALID == 1 && KVM_PTE_ADDR_MASK == GENMASK(47, PAGE_SHIFT), "entries are as Arm has them");
+#ifdef KVM_PTE_LEAF_ATTR_HI_SW
+static_assert(KVM_PTE_LEAF_ATTR_HI_SW == GENMASK(58, 55), "attributes sit where Arm puts them");
+#endif
 static_assert(POOL_PAGE_SIZE == PAGE_SIZE, "the pool's pages are table pages");
+static_assert(KVM_PGTABLE_WALK_TABLE_POST == BIT(2), "walk flags are those of harness/ops.py");
+#if S2FUZZ_HAS_MAP_FLAGS
 static_assert(KVM_PGTABLE_WALK_HANDLE_FAULT == BIT(4), "walk flags are those of harness/ops.py");
+#endif
 static_assert(KVM_PGTABLE_PROT_R == BIT(2) && KVM_PGTABLE_PROT_SW0 == BIT(55), "protections are those of harness/ops.py");

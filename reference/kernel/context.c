@@ -5,10 +5,15 @@
 #include <asm/kvm_pgtable.h>
 #include <asm/kvm_arm.h>
 #ifndef S2FUZZ_CALLS_ONLY
+#include <asm/kvm_mmu.h>
 #include <nvhe/mem_protect.h>
 #endif
 #include "kernel.h"
 #include "boundary.h"
+
+#if !S2FUZZ_HAS_HOST_MMU
+#define host_mmu host_kvm /* as it was called in 6.1 */
+#endif
 
 /* Of an MMU that is not under test. No table is walked there; the addresses only tell the two apart. */
 #define HOST_ROOT 0x1000
@@ -68,7 +73,7 @@ void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 v
 void context_show(u64 pgd_phys, u64 vtcr)
 {
 	under_test->pgd_phys = pgd_phys;
-	under_test->vtcr = vtcr;
+	under_test->vtcr = under_test->arch->vtcr = vtcr;
 }
 
 S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
@@ -88,14 +93,20 @@ void context_carry_out(enum tlb_call call, u64 a, u64 b)
 		CALL(__kvm_tlb_flush_vmid, under_test);
 	case TLB_VMID_IPA:
 		CALL(__kvm_tlb_flush_vmid_ipa, under_test, a, b);
+#if S2FUZZ_HAS_TLB_NSH
 	case TLB_VMID_IPA_NSH:
 		CALL(__kvm_tlb_flush_vmid_ipa_nsh, under_test, a, b);
+#endif
+#if S2FUZZ_HAS_TLB_RANGE
 	case TLB_VMID_RANGE:
 		CALL(__kvm_tlb_flush_vmid_range, under_test, a, b);
+#endif
 	case TLB_CPU_CONTEXT:
 		CALL(__kvm_flush_cpu_context, under_test);
 	case TLB_VM_CONTEXT:
 		CALL(__kvm_flush_vm_context);
+	default:
+		panic("a TLB function that this kernel lacks");
 	}
 }
 #endif

@@ -123,7 +123,7 @@ void fault_before_cmpxchg(kvm_pte_t *ptep)
 
 	if (!race.nth || --race.nth)
 		return;
-	root_entries = kvm_pgtable_stage2_pgd_size(race.pgt->mmu->vtcr) / sizeof(*ptep);
+	root_entries = root_size(race.pgt->mmu) / sizeof(*ptep);
 	level = level_below((kvm_pte_t *)race.pgt->pgd, root_entries, race.pgt->start_level, ptep);
 	if (level != NO_LEVEL)
 		fault_plant(ptep, level, race.pte);

@@ -168,6 +168,9 @@ void table_reset(const u64 *knobs);
 bool table_op(u64 number, const u64 *args);
 u64 table_stage(void);
 
+/* Whether the kernel under test has the op. */
+bool table_has(u64 number);
+
 /* shell.c: a line that a person wrote. A program takes the shell's table away. */
 void shell_line(const u8 *line, u64 size);
 void shell_forget(void);

@@ -15,6 +15,9 @@ static struct {
 static struct kvm_pgtable pgt;
 static struct kvm_s2_mmu mmu_under_test;
 static struct kvm_s2_mmu *const mmu = &mmu_under_test;
+#ifndef S2FUZZ_MADE
+static struct kvm_arch arch; /* where 6.1 keeps VTCR_EL2 */
+#endif
 static struct kvm_mmu_memory_cache memcache;
 static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_CACHE_CAPACITY];
 
@@ -46,7 +49,7 @@ static bool is_hyp(void)
 
 static u64 root_pages(void)
 {
-	return is_hyp() ? 1 : kvm_pgtable_stage2_pgd_size(mmu->vtcr) / PAGE_SIZE;
+	return is_hyp() ? 1 : root_size(mmu) / PAGE_SIZE;
 }
 
 /* An ID register with another value in one of its fields. */
@@ -66,6 +69,9 @@ static int init_stage2(void)
 	mmfr0 = with_field(mmfr0, ID_AA64MMFR0_EL1_PARANGE_SHIFT, config.parange);
 	mmfr1 = with_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT, config.vmid_bits ? 2 : 0);
 	mmu->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
+#ifndef S2FUZZ_MADE
+	mmu->arch->vtcr = mmu->vtcr;
+#endif
 	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
 	return __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
@@ -117,7 +123,11 @@ static s64 op_map(const struct args_map *args)
 	struct kvm_mmu_memory_cache *cache;
 
 	return choose_memcache(args->mc, &cache) ?:
+#if S2FUZZ_HAS_MAP_FLAGS
 	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache, args->flags);
+#else
+	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache);
+#endif
 }
 
 static s64 op_unmap(const struct args_unmap *args)
@@ -136,7 +146,11 @@ static s64 op_set_owner(const struct args_set_owner *args)
 static s64 op_get_leaf(const struct args_get_leaf *args)
 {
 	kvm_pte_t pte;
+#if S2FUZZ_HAS_SIGNED_LEVELS
 	s8 level;
+#else
+	u32 level;
+#endif
 	int ret = kvm_pgtable_get_leaf(&pgt, args->ipa, &pte, &level);
 
 	if (ret)
@@ -155,18 +169,18 @@ struct visitor {
 };
 
 /* What a walk's visitor does besides recording the visit. */
-static int act(const struct kvm_pgtable_visit_ctx *ctx, enum visitor_action action)
+static int act(kvm_pte_t *ptep, s8 level, enum visitor_action action)
 {
 	switch (action) {
 	case visitor_clear:
-		fault_plant(ctx->ptep, ctx->level, 0);
+		fault_plant(ptep, level, 0);
 		break;
 	case visitor_lock:
-		fault_plant(ctx->ptep, ctx->level, KVM_INVALID_PTE_LOCKED);
+		fault_plant(ptep, level, KVM_INVALID_PTE_LOCKED);
 		break;
 	case visitor_table:
-		if (ctx->level != KVM_PGTABLE_LAST_LEVEL)
-			fault_plant(ctx->ptep, ctx->level, 3);
+		if (level != KVM_PGTABLE_LAST_LEVEL)
+			fault_plant(ptep, level, 3);
 		break;
 	case visitor_eagain:
 		return -EAGAIN;
@@ -182,18 +196,28 @@ static int act(const struct kvm_pgtable_visit_ctx *ctx, enum visitor_action acti
 	return 0;
 }
 
-static int record_visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+static int record_visit(struct visitor *visitor, u64 visit, s8 level, u64 addr, kvm_pte_t *ptep, kvm_pte_t pte)
 {
-	struct visitor *visitor = ctx->arg;
-
 	boundary();
 	op_out(visit);
-	op_out(ctx->level);
-	op_out(ctx->addr);
-	op_out(ctx->old);
+	op_out(level);
+	op_out(addr);
+	op_out(pte);
 	visitor->visits++;
-	return visitor->nth && visitor->nth != visitor->visits ? 0 : act(ctx, visitor->action);
+	return visitor->nth && visitor->nth != visitor->visits ? 0 : act(ptep, level, visitor->action);
 }
+
+#if S2FUZZ_HAS_VISIT_CTX
+static int visit(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags flag)
+{
+	return record_visit(ctx->arg, flag, ctx->level, ctx->addr, ctx->ptep, ctx->old);
+}
+#else
+static int visit(u64 addr, u64 end, u32 level, kvm_pte_t *ptep, enum kvm_pgtable_walk_flags flag, void *const arg)
+{
+	return record_visit(arg, flag, level, addr, ptep, *ptep);
+}
+#endif
 
 static s64 op_walk(const struct args_walk *args)
 {
@@ -201,7 +225,7 @@ static s64 op_walk(const struct args_walk *args)
 		.action = args->visitor & ((1 << S2FUZZ_VISITOR_BITS) - 1),
 		.nth = args->visitor >> S2FUZZ_VISITOR_BITS,
 	};
-	struct kvm_pgtable_walker walker = { .cb = record_visit, .flags = args->flags, .arg = &visitor };
+	struct kvm_pgtable_walker walker = { .cb = visit, .flags = args->flags, .arg = &visitor };
 
 	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
 }
@@ -243,11 +267,29 @@ static s64 op_mkyoung(const struct args_mkyoung *args)
 	return 0;
 }
 
+#if S2FUZZ_HAS_test_clear_young
 static s64 op_test_clear_young(const struct args_test_clear_young *args)
 {
 	op_out(kvm_pgtable_stage2_test_clear_young(&pgt, args->ipa, args->size, args->mkold));
 	return 0;
 }
+#endif
+
+#if S2FUZZ_HAS_mkold
+static s64 op_mkold(const struct args_mkold *args)
+{
+	op_out(kvm_pgtable_stage2_mkold(&pgt, args->ipa));
+	return 0;
+}
+#endif
+
+#if S2FUZZ_HAS_is_young
+static s64 op_is_young(const struct args_is_young *args)
+{
+	op_out(kvm_pgtable_stage2_is_young(&pgt, args->ipa));
+	return 0;
+}
+#endif
 
 static s64 op_relax_perms(const struct args_relax_perms *args)
 {
@@ -259,11 +301,13 @@ static s64 op_flush(const struct args_flush *args)
 	return kvm_pgtable_stage2_flush(&pgt, args->ipa, args->size);
 }
 
+#if S2FUZZ_HAS_tlb_flush_vmid_range
 static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
 {
 	kvm_tlb_flush_vmid_range(mmu, args->ipa, args->size);
 	return 0;
 }
+#endif
 
 static s64 op_flush_cpu_context(const struct args_flush_cpu_context *args)
 {
@@ -283,13 +327,16 @@ static s64 op_pte_prot(const struct args_pte_prot *args)
 	return 0;
 }
 
+#if S2FUZZ_HAS_split
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
 static s64 op_split(const struct args_split *args)
 {
 	return top_up(&mmu->split_page_cache, args->mc) ?:
 	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu->split_page_cache);
 }
+#endif
 
+#if S2FUZZ_HAS_create_unlinked
 static s64 op_create_unlinked(const struct args_create_unlinked *args)
 {
 	struct kvm_mmu_memory_cache *cache;
@@ -312,7 +359,9 @@ static s64 op_create_unlinked(const struct args_create_unlinked *args)
 	op_out(made - unlinked);
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_free_unlinked
 static s64 op_free_unlinked(const struct args_free_unlinked *args)
 {
 	kvm_pte_t *table = args->table < unlinked_made ? unlinked[args->table].table : NULL;
@@ -323,6 +372,7 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 	kvm_pgtable_stage2_free_unlinked(&mm_ops, table, unlinked[args->table].level);
 	return 0;
 }
+#endif
 
 static s64 op_get_vtcr(const struct args_get_vtcr *args)
 {
@@ -330,6 +380,7 @@ static s64 op_get_vtcr(const struct args_get_vtcr *args)
 	return 0;
 }
 
+#if S2FUZZ_HAS_pgd_size
 /* What C does not say is not asked: shifts by 64 and more. */
 static s64 op_pgd_size(const struct args_pgd_size *args)
 {
@@ -340,6 +391,7 @@ static s64 op_pgd_size(const struct args_pgd_size *args)
 	op_out(kvm_pgtable_stage2_pgd_size(args->vtcr));
 	return 0;
 }
+#endif
 
 static s64 op_fail_alloc(const struct args_fail_alloc *args)
 {
@@ -354,12 +406,15 @@ static s64 op_plant(const struct args_plant *args)
 	return fault_locate(&pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
 }
 
+#if S2FUZZ_HAS_race
 static s64 op_race(const struct args_race *args)
 {
 	fault_race(&pgt, args->nth, args->pte);
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_link
 static s64 op_link(const struct args_link *args)
 {
 	struct unlinked *made = args->table < unlinked_made ? &unlinked[args->table] : NULL;
@@ -375,14 +430,25 @@ static s64 op_link(const struct args_link *args)
 	made->table = NULL;
 	return 0;
 }
+#endif
 
 static s64 run_op(u64 number, const u64 *args)
 {
 	switch (number) {
 #define CASE(number, name, count, stages) case number: return op_##name((const void *)args);
-	S2FUZZ_OPS(CASE)
+	S2FUZZ_OPS_HERE(CASE)
 	}
 	return -ENOSYS;
+}
+
+bool table_has(u64 number)
+{
+	switch (number) {
+#define HAS(number, name, count, stages) case number:
+	S2FUZZ_OPS_HERE(HAS)
+		return true;
+	}
+	return false;
 }
 
 static bool read_args(struct reader *reader, u64 number, u64 *args)
@@ -391,7 +457,7 @@ static bool read_args(struct reader *reader, u64 number, u64 *args)
 
 	switch (number) {
 #define COUNT(number, name, count, stages) case number: expected = count; allowed = stages; break;
-	S2FUZZ_OPS(COUNT)
+	S2FUZZ_OPS_HERE(COUNT)
 	default:
 		return false;
 	}
@@ -468,6 +534,10 @@ static void reset(void)
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
 	memset(mmu, 0, sizeof(*mmu));
+#ifndef S2FUZZ_MADE
+	memset(&arch, 0, sizeof(arch));
+	mmu->arch = &arch;
+#endif
 	context_reset(config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8);
 	cache_reset(&memcache, memcache_objects);
 	cache_reset(&mmu->split_page_cache, split_cache_objects);

@@ -6,6 +6,7 @@
 #include <s2fuzz/machine.h>
 #include <s2fuzz/boundary.h>
 #include "kernel.h"
+#undef __builtin_return_address /* 6.1's asm/compiler.h strips pointer authentication with what is not included here */
 
 struct alternative {
 	u64 at;

@@ -283,6 +283,8 @@ static void put_settings(const struct setting *settings, u64 count)
 static void help(void)
 {
 	for (u64 i = 0; i < COUNT(ops); i++) {
+		if (!table_has(ops[i].number))
+			continue;
 		console_text(ops[i].name);
 		put_settings(ops[i].settings, ops[i].setting_count);
 		console_text(": ");
@@ -315,6 +317,10 @@ static void command(struct text line)
 	op = find(word);
 	if (!op && !is(word, "tree")) {
 		fail("unknown word", word);
+		return;
+	}
+	if (op && !table_has(op->number)) {
+		fail("this kernel has no", word);
 		return;
 	}
 	if (state == NO_TABLE)

@@ -35,9 +35,9 @@ class Gdb:
             received += chunk
 
 
-def test_kernel_waits_at_the_op_and_goes_on(tmp_path: Path) -> None:
+def test_kernel_waits_at_the_op_and_goes_on(linux: str, tmp_path: Path) -> None:
     (tmp_path / "p.s2").write_text("s2 1\n\nmap ipa=0x0 size=2M phys=0x80000000 prot=rwx mc=2\nunmap ipa=0x0 size=2M\n")
-    run = start("debug", "p.s2", "--op", "2", "--seconds", "60", cwd=tmp_path)
+    run = start("debug", "p.s2", "--op", "2", "--linux", linux, "--seconds", "60", cwd=tmp_path)
     assert run.stdout is not None
     lines = []
     while "gdb" not in (line := run.stdout.readline()) or "-ex" not in line:
@@ -48,7 +48,7 @@ def test_kernel_waits_at_the_op_and_goes_on(tmp_path: Path) -> None:
     qemu = await_descendant(run.pid, "qemu-system-aar")
     match = re.search(r"target remote 127\.0\.0\.1:(\d+)", line)
     assert match is not None
-    symbols = Symbols(build(prepare(KernelChoice())).elf)
+    symbols = Symbols(build(prepare(KernelChoice(linux))).elf)
     gdb = Gdb(int(match.group(1)))
     gdb.ask("?", "[ST].*")
     pc = int.from_bytes(bytes.fromhex(gdb.ask("g", "[0-9a-fx]{528,}"))[32 * 8 : 33 * 8], "little")

@@ -13,11 +13,11 @@ from strategies import machines
 
 from fuzz import mutation
 from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, encode, read_argument, space_of, split
+from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
 from harness.granule import GRANULES, Granule
 from harness.machine import Machine
-from harness.model import Model
-from harness.ops import OPS, Kind
+from harness.model import MODELLED, Model
+from harness.ops import Kind
 from harness.program_text import parse
 
 Change = Callable[[Parts, Random], None]
@@ -50,9 +50,10 @@ def test_the_size_of_an_argument_depends_on_its_first_byte_only(
 
 @given(st.binary(max_size=120), st.integers(0, 1 << 32), st.sampled_from(GRANULES))
 def test_changes_are_deterministic_and_decode(data: bytes, seed: int, granule: Granule) -> None:
-    changed = mutation.mutate(data, Random(seed), granule)
-    assert changed == mutation.mutate(data, Random(seed), granule)
-    decode(changed, granule)
+    dialect = dialect_for(granule=granule)
+    changed = mutation.mutate(data, Random(seed), dialect)
+    assert changed == mutation.mutate(data, Random(seed), dialect)
+    decode(changed, dialect)
 
 
 @given(st.binary(min_size=20, max_size=120), st.integers(0, 1 << 32))
@@ -104,15 +105,17 @@ def test_sizes_grow_and_shrink_by_levels() -> None:
     assert {4 << 10, 1 << 30, 2 << 20 | 4 << 10} <= sizes
 
 
+@pytest.mark.parametrize("version", MODELLED)
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_life_is_mostly_sensible(seed: int, granule: Granule) -> None:
+def test_a_life_is_mostly_sensible(seed: int, granule: Granule, version: str) -> None:
     """Most of its ops succeed, and among a few lives there are splits and merges."""
-    model = Model()
+    model = Model(version)
+    dialect = dialect_for(model.offer, granule)
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
-        model.start(decode(mutation.life(choice, granule), granule))
+        model.start(decode(mutation.life(choice, dialect), dialect))
         model.finish()
         good += sum(ret == 0 for ret in model.returns[1:])
         total += len(model.returns) - 1
@@ -123,12 +126,32 @@ def test_a_life_is_mostly_sensible(seed: int, granule: Granule) -> None:
     assert merges > 10
 
 
+@pytest.mark.parametrize("version", MODELLED)
 @pytest.mark.parametrize("stage", [1, 2])
-def test_every_op_is_generated(stage: int) -> None:
-    choice = Random(1)
-    programs = [decode(mutation.random_input(choice, stage)) for _ in range(400)]
-    made = Counter(op.name for program in programs for op in program.ops)
-    assert set(made) >= {op.name for op in OPS if stage in op.stages}
+def test_every_op_is_generated(version: str, stage: int) -> None:
+    """And no other: what is generated can be run."""
+    offer = Model(version).offer
+    dialect, choice = dialect_for(offer), Random(1)
+    make = mutation.hyp_life if stage == 1 else mutation.life
+    programs = [decode(mutation.random_input(choice, dialect, stage), dialect) for _ in range(400)]
+    lives = [decode(make(choice, dialect), dialect) for _ in range(400)]
+    made = {op.name for program in programs for op in program.ops if program.machine["stage"] == stage}
+    lived = {op.name for program in lives for op in program.ops}
+    assert made == {op.name for op in offer.ops if stage in op.stages}
+    assert lived <= made
+    for program in (*programs, *lives):
+        offer.check(program, version)
+
+
+@pytest.mark.parametrize("version", MODELLED)
+@given(st.binary(max_size=200), st.integers(0, 1 << 32))
+def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) -> None:
+    offer = Model(version).offer
+    dialect = dialect_for(offer)
+    changed = mutation.mutate(data, Random(seed), dialect)
+    crossed = mutation.crossover(data, changed, Random(seed), dialect)
+    for one in (changed, crossed):
+        offer.check(decode(one, dialect), version)
 
 
 def test_both_stages_are_generated_and_either_alone() -> None:
@@ -161,15 +184,16 @@ def test_hyp_s_life_is_mostly_sensible() -> None:
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 def test_a_life_survives_encoding(granule: Granule) -> None:
-    program = decode(mutation.life(Random(3), granule), granule)
-    assert decode(encode(program), granule) == program
+    dialect = dialect_for(granule=granule)
+    program = decode(mutation.life(Random(3), dialect), dialect)
+    assert decode(encode(program), dialect) == program
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 def test_lives_use_what_the_granule_has(granule: Granule) -> None:
     """Blocks of its size, and memory beyond 48 bits where there is such; nothing but whole pages."""
-    choice = Random(7)
-    lives = [decode(mutation.life(choice, granule), granule) for _ in range(150)]
+    choice, dialect = Random(7), dialect_for(granule=granule)
+    lives = [decode(mutation.life(choice, dialect), dialect) for _ in range(150)]
     maps = [op for life in lives for op in life.ops if op.name == "map"]
     assert {op.args[1] for op in maps} >= {granule.page, granule.block}
     assert all(op.args[0] % granule.page == 0 == op.args[1] % granule.page for op in maps)

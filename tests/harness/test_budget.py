@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from seeds import runnable
 
 from harness.events import WARNED, events_of
 from harness.judge import Judge
@@ -49,7 +50,6 @@ PROGRAMS = {
         get_leaf ipa=0x40000000
     """,
 }
-SEEDS = sorted((Path(__file__).parents[2] / "corpora" / "seeds").glob("*.s2"))
 MOST = 300
 """No program here needs more events."""
 
@@ -109,9 +109,9 @@ def test_every_cut_is_the_kernel_s(text: str, kernel: Reference) -> None:
         assert kernel.observe(program).words == Model().observe(program).words, program.machine["budget"]
 
 
-@pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
-def test_every_seed_cut_early_is_the_kernel_s(path: Path, kernels: ByGranule) -> None:
-    judge = Judge(Model(), kernels)
+@pytest.mark.parametrize(("path", "linux"), runnable(), indirect=["linux"])
+def test_every_seed_cut_early_is_the_kernel_s(path: Path, linux: str, every_kernel: ByGranule) -> None:
+    judge = Judge(Model(linux), every_kernel)
     seed = read(path)
     for budget in range(1, 41):
         program = with_budget(seed, budget)

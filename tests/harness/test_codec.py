@@ -11,11 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import machines, ops, programs
 
-from harness.codec import CODEC, decode, encode
-from harness.granule import GRANULES, Granule
+from harness.codec import CODEC, DEFAULT, Dialect, decode, dialect_for, encode
+from harness.granule import GRANULES
 from harness.machine import KNOBS, Machine
-from harness.ops import OPS, PROT_BITS, U64_MAX, Op
+from harness.model import MODELLED, Model
+from harness.offer import EVERYTHING
+from harness.ops import PROT_BITS, U64_MAX, Op
 from harness.program import MAX_OPS, Program
+
+MODELS = {version: Model(version) for version in MODELLED}
+OFFERS = {
+    **{version: model.offer for version, model in MODELS.items()},
+    "both": MODELS["6.1"].offer & MODELS["6.12"].offer,
+    "full": EVERYTHING,
+}
+DIALECTS = [pytest.param(dialect_for(offer), id=name) for name, offer in OFFERS.items()]
+EVERY_DIALECT = [
+    pytest.param(dialect_for(offer, granule), id=f"{name}-{granule.name}")
+    for name, offer in OFFERS.items()
+    for granule in GRANULES
+]
+
+
+def full(program: Program) -> Dialect:
+    """The dialect of the program's granule in which every program can be said."""
+    return dialect_for(EVERYTHING, program.machine.granule)
+
 
 PINNED = (10, "5e300c4a53962838")
 """CODEC, and the digest of what 200 fixed inputs decode to under it."""
@@ -23,26 +44,30 @@ PINNED = (10, "5e300c4a53962838")
 
 @given(programs)
 def test_machine_and_ops_survive(program: Program) -> None:
-    assert decode(encode(program), program.machine.granule) == Program(program.ops, program.machine)
+    assert decode(encode(program, full(program)), full(program)) == Program(program.ops, program.machine)
 
 
 @given(machines)
 def test_a_machine_alone_survives(machine: Machine) -> None:
-    assert decode(encode(Program((), machine)), machine.granule) == Program((), machine)
+    dialect = dialect_for(granule=machine.granule)
+    assert decode(encode(Program((), machine)), dialect) == Program((), machine)
 
 
 @given(st.lists(ops, max_size=5), st.lists(ops, max_size=5))
 def test_ops_follow_each_other(first: list[Op], second: list[Op]) -> None:
     """An op's bytes do not depend on the op before it."""
-    together = encode(Program((*first, *second)))
-    assert together == encode(Program(tuple(first))) + encode(Program(tuple(second)))[1:]
+    dialect = dialect_for(EVERYTHING)
+    together = encode(Program((*first, *second)), dialect)
+    assert together == encode(Program(tuple(first)), dialect) + encode(Program(tuple(second)), dialect)[1:]
 
 
-@given(st.binary(max_size=200), st.sampled_from(GRANULES))
-def test_any_bytes_are_a_program(data: bytes, granule: Granule) -> None:
-    program = decode(data, granule)
-    assert program.machine.granule is granule
-    assert decode(encode(program), granule) == program
+@pytest.mark.parametrize("dialect", EVERY_DIALECT)
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_a_program(dialect: Dialect, data: bytes) -> None:
+    program = decode(data, dialect)
+    assert program.machine.granule is dialect.granule
+    assert decode(encode(program, dialect), dialect) == program
+    dialect.offer.check(program, "a side that offers as much")
 
 
 def test_the_shortest_and_the_longest_inputs() -> None:
@@ -50,14 +75,19 @@ def test_the_shortest_and_the_longest_inputs() -> None:
     assert len(decode(b"\0" * 100_000).ops) == MAX_OPS
 
 
-def test_random_bytes_mostly_decode_to_programs_with_ops() -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_random_bytes_mostly_decode_to_programs_with_ops(dialect: Dialect) -> None:
     rng = random.Random(2026)
-    found = [decode(rng.randbytes(64)) for _ in range(2000)]
+    found = [decode(rng.randbytes(64), dialect) for _ in range(2000)]
     assert sum(bool(program.ops) for program in found) >= 1800
     kinds = Counter(op.name for program in found for op in program.ops)
-    assert set(kinds) == {op.name for op in OPS}
+    assert set(kinds) == {op.name for op in dialect.offer.ops}
     defaults = sum(not program.machine.changed() for program in found)
     assert 600 <= defaults <= 1700, "about half of the programs should run on the default machine"
+
+
+def test_the_default_dialect_is_the_default_kernels() -> None:
+    assert dialect_for(Model().offer) is DEFAULT
 
 
 def test_old_inputs_keep_their_meaning() -> None:

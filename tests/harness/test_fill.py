@@ -9,10 +9,10 @@ import pytest
 
 from fuzz.mutation import life, random_input
 from harness import model
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.events import events_of
 from harness.machine import Machine
-from harness.model import Model
+from harness.model import MODELLED, Model
 from harness.program import Program
 from harness.program_text import parse
 from pgtable import LeafRun
@@ -24,8 +24,8 @@ map ipa=0x200000 size=2M phys=0x80001000 prot={prot} mc=5 {flags}
 """
 
 
-def observe(program: Program) -> list[int]:
-    return list(Model().observe(program).words)
+def observe(program: Program, version: str = "6.12") -> list[int]:
+    return list(Model(version).observe(program).words)
 
 
 @pytest.mark.parametrize("knobs", ["fwb = off", "fwb = on", "budget = 700", "budget = 1530"])
@@ -36,6 +36,16 @@ def test_a_whole_table(monkeypatch: pytest.MonkeyPatch, knobs: str, prot: str, f
     at_once = observe(program)
     monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
     assert observe(program) == at_once
+
+
+@pytest.mark.parametrize("knobs", ["fwb = off", "fwb = on", "budget = 700", "budget = 1530"])
+@pytest.mark.parametrize("prot", ["r", "rw", "rwx", "rw+device"])
+def test_a_whole_table_without_locks(monkeypatch: pytest.MonkeyPatch, knobs: str, prot: str) -> None:
+    program = parse(FILLING.format(knobs=knobs, prot=prot, flags=""))
+    at_once = observe(program, "6.1")
+    assert at_once != observe(program)
+    monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
+    assert observe(program, "6.1") == at_once
 
 
 def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,16 +63,17 @@ def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(events_of(observation.records[1].events))) > 3 * 512
 
 
+@pytest.mark.parametrize("version", MODELLED)
 @pytest.mark.parametrize("seed", range(40))
-def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    choice = Random(seed)
-    programs = [decode(make(choice)) for make in (life, life, random_input)]
+def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int, version: str) -> None:
+    choice, dialect = Random(seed), dialect_for(Model(version).offer)
+    programs = [decode(data, dialect) for data in (life(choice, dialect), life(choice, dialect), random_input(choice))]
     programs += [
         dataclasses.replace(
             program, machine=Machine.of(**program.machine.changed() | {"budget": choice.randint(1, 4096)})
         )
         for program in programs
     ]
-    at_once = [observe(program) for program in programs]
+    at_once = [observe(program, version) for program in programs]
     monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
-    assert [observe(program) for program in programs] == at_once
+    assert [observe(program, version) for program in programs] == at_once

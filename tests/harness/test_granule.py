@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.codec import decode, space_of
+from harness.codec import decode, dialect_for, space_of
 from harness.compare import address_field
 from harness.errors import BadInput
 from harness.granule import GRANULES, Granule, granule_named
@@ -80,7 +80,7 @@ def test_pools_lie_where_the_granule_allows() -> None:
 
 @every_granule
 def test_zeros_are_the_default_machine_of_the_granule(granule: Granule) -> None:
-    machine = decode(b"", granule).machine
+    machine = decode(b"", dialect_for(granule=granule)).machine
     assert machine.changed().keys() <= {"granule"}
     assert machine.granule is granule
 

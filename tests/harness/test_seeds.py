@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+from seeds import SEEDS, refusal
 
-from harness.codec import decode, encode
+from harness.codec import decode, dialect_for, encode
 from harness.compare import Tier, leaked
 from harness.judge import Judge
 from harness.machine import KNOBS_BY_NAME
-from harness.model import Model
+from harness.model import MODELLED, Model
 from harness.observation import Observation
+from harness.offer import EVERYTHING
 from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
@@ -20,19 +22,18 @@ from pgtable.pte import LOCKED
 from reference.executor import ByGranule, Reference
 
 CORPORA = Path(__file__).parents[2] / "corpora"
-SEEDS = sorted((CORPORA / "seeds").glob("*.s2"))
 every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 
 
-def run(name: str) -> tuple[Model, Observation]:
+def run(name: str, version: str = "6.12") -> tuple[Model, Observation]:
     """A seed on the model."""
-    model = Model()
+    model = Model(version)
     return model, model.observe(read(CORPORA / "seeds" / f"{name}.s2"))
 
 
-def returns(name: str) -> list[int | None]:
+def returns(name: str, version: str = "6.12") -> list[int | None]:
     """The return codes of a seed's ops, without the implicit init."""
-    return [record.ret for record in run(name)[1].records[1:]]
+    return [record.ret for record in run(name, version)[1].records[1:]]
 
 
 def leaves(name: str) -> list[tuple[int, int]]:
@@ -69,14 +70,26 @@ def test_form(path: Path) -> None:
 def test_round_trips(path: Path) -> None:
     program = read(path)
     assert parse(format_program(program)) == program
-    assert decode(encode(program), program.machine.granule) == Program(program.ops, program.machine)
+    dialect = dialect_for(EVERYTHING, program.machine.granule)
+    assert decode(encode(program, dialect), dialect) == Program(program.ops, program.machine)
 
 
 @every_seed
-def test_both_sides_agree(path: Path, kernels: ByGranule) -> None:
-    judge = Judge(Model(), kernels)
-    assert judge.check(read(path)) is None
-    assert judge.agree(read(path)), "they agree only up to renaming"
+def test_both_sides_agree(path: Path, linux: str, every_kernel: ByGranule) -> None:
+    program, model = read(path), Model(linux)
+    if refused := refusal(model, program):
+        assert refusal(every_kernel, program) == refused.replace("model:", "kernel:")
+        return
+    judge = Judge(model, every_kernel)
+    assert judge.check(program) is None
+    assert judge.agree(program), "they agree only up to renaming"
+
+
+@every_seed
+def test_some_kernel_can_run_it(path: Path) -> None:
+    refused = {version for version in MODELLED if refusal(Model(version), read(path))}
+    assert refused < set(MODELLED)
+    assert "6.12" not in refused or read(path).requires, "what the default kernel cannot run says what it requires"
 
 
 def test_together_they_use_everything_a_program_can_say() -> None:
@@ -93,9 +106,9 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     assert changed >= set(KNOBS_BY_NAME) - {"pool_base"}
 
 
-def outs(name: str, op: str) -> list[tuple[int, ...]]:
+def outs(name: str, op: str, version: str = "6.12") -> list[tuple[int, ...]]:
     """What every op of that name yielded."""
-    return [record.outs for record in run(name)[1].records if record.definition.name == op]
+    return [record.outs for record in run(name, version)[1].records if record.definition.name == op]
 
 
 # What some of them say
@@ -320,6 +333,22 @@ def test_tlb_flush_range() -> None:
 
 def test_pte_prot() -> None:
     assert [prot for (prot,) in outs("pte_prot", "pte_prot")] == [0, 0, 0, 1, 7, 7, 6 | 15 << 55]
+
+
+def test_aging_by_page() -> None:
+    seed = "aging_by_page"
+    assert set(returns(seed, "6.1")) == {0}
+    assert [young for (young,) in outs(seed, "is_young", "6.1")] == [0, 1, 0, 1, 0, 1, 0, 0, 1, 0]
+    assert [bool(pte) for (pte,) in outs(seed, "mkold", "6.1")] == [True, True, True, False, False, False]
+
+
+def test_kernels_differ() -> None:
+    eagain, seed = -11, "kernels_differ"
+    old, new = (returns(seed, version) for version in ("6.1", "6.12"))
+    assert [(index, ret) for index, ret in enumerate(old) if ret] == [(2, eagain)]
+    assert [(index, ret) for index, ret in enumerate(new) if ret] == [(6, eagain)]
+    assert outs(seed, "get_leaf", "6.1") == [(0, 3)]
+    assert outs(seed, "get_leaf", "6.12") == [(0x8000_17DB, 3)]
 
 
 def test_hyp_s_life() -> None:

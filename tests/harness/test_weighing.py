@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from seeds import runnable
 from strategies import lively_programs
 
 from fuzz.sides import ownership_sides
@@ -94,9 +95,9 @@ def test_linux_as_a_way_is_the_model(program: Program) -> None:
     assert Model("6.12+linux").observe(program).words == Model().observe(program).words
 
 
-@pytest.mark.parametrize("seed", sorted((ROOT / "corpora" / "seeds").glob("*.s2")), ids=lambda path: path.stem)
-def test_linux_as_a_way_is_the_kernel(seed: Path, kernels: ByGranule) -> None:
-    assert Judge(Model("6.12+linux"), kernels).agree(read(seed))
+@pytest.mark.parametrize(("seed", "linux"), runnable("6.12"), indirect=["linux"])
+def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, every_kernel: ByGranule) -> None:
+    assert Judge(Model(f"{linux}+linux"), every_kernel).agree(read(seed))
 
 
 @pytest.mark.parametrize("way", sorted(set(OWNERSHIPS) - {"linux"}))

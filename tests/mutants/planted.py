@@ -123,7 +123,7 @@ def kernel_options(mutant: Mutant, work: Path) -> dict[str, Path | str]:
     """What makes a kernel with the bug: options of the command line, or arguments of `choose_sides`. The changed file
     is below `work`; of a file that cannot be replaced by itself, a patch."""
     if mutant.is_in_model:
-        return {}
+        return {"linux": mutant.kernels[0]}
     tree = prepare(KernelChoice(mutant.kernels[0]))
     if mutant.file == "pgtable.c":
         changed = work / "pgtable.c"

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from pgtable import GRANULE_4K, AddressFormat, Features, Geometry, Memcache, PagePool, Stage2, get_vtcr
+from pgtable import (
+    GRANULE_4K,
+    LINUX_6_12,
+    AddressFormat,
+    Features,
+    Geometry,
+    LinuxVersion,
+    Memcache,
+    PagePool,
+    Stage2,
+    get_vtcr,
+)
 from pgtable.pte import is_table
 
 BASE = 0x4400_0000
@@ -26,6 +37,7 @@ class World:
         pages: int = 64,
         geometry: Geometry = GRANULE_4K,
         base: int = BASE,
+        version: LinuxVersion = LINUX_6_12,
     ) -> None:
         self.features = features or Features()
         self.geometry = geometry
@@ -36,7 +48,8 @@ class World:
         self.on_store: Callable[[int], None] | None = None
         self.pool = PagePool(base, pages, lambda what, pa: self.complaints.append((what, pa)), geometry.page_size)
         self.cache = Memcache()
-        self.s2 = Stage2(get_vtcr(ia_bits, self.features, geometry), self, self, self.features, geometry=geometry)
+        vtcr = get_vtcr(ia_bits, self.features, geometry)
+        self.s2 = Stage2(vtcr, self, self, self.features, version, geometry)
         self.pool.free_unlinked = self.s2.free_unlinked
 
     @classmethod

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from harness.codec import decode
-from harness.granule import GRANULE_4K, Granule
+from seeds import missing
+
+from harness.codec import DEFAULT, Dialect, decode
+from harness.granule import GRANULE_4K
 from harness.machine import MAX_POOL_PAGES, Machine
+from harness.offer import Offer
 from harness.ops import MAP_FLAG_BITS, PROT_BITS, U64_MAX, Op
 from harness.program import Program
 
@@ -72,6 +75,8 @@ BUSY: Final = Program(
     )
 )
 
+FAULTS: Final = Program((map_op(0, prot=RW), Op.of("relax_perms", ipa=0, prot=RWX), Op.of("mkyoung", ipa=0)))
+"""What a fault handler does once the page is there."""
 HYP_BUSY: Final = (
     hyp_map_op(0, BLOCK + 3 * PAGE_SIZE),
     hyp_map_op(1 << 30, 2 * PAGE_SIZE, prot=PROT_BITS["r"] | PROT_BITS["x"]),
@@ -145,10 +150,15 @@ SPECIAL: Final = {
 """By what is special about them."""
 
 
-def random_programs(seed: int, count: int, longest: int = 250, granule: Granule = GRANULE_4K) -> list[Program]:
+def special_programs(offer: Offer) -> list[Program]:
+    """Those of SPECIAL that ask for no more."""
+    return [program for program in SPECIAL.values() if not missing(offer, program)]
+
+
+def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:
     """What the fuzzer's codec makes of seeded random bytes."""
     rng = random.Random(seed)
-    return [decode(rng.randbytes(rng.randrange(1, longest)), granule) for _ in range(count)]
+    return [decode(rng.randbytes(rng.randrange(1, longest)), dialect) for _ in range(count)]
 
 
 def largest_program() -> Program:

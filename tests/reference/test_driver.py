@@ -275,6 +275,6 @@ def test_refresh_and_close(own_kernel: Reference, expected: Digest) -> None:
 
 
 def test_a_program_that_requires_more(own_kernel: Reference) -> None:
-    with pytest.raises(BadInput, match="requires nested"):
+    with pytest.raises(BadInput, match="lacks nested"):
         own_kernel.start(Program((), requires=("stage2", "nested")))
     assert own_kernel.boots == 0

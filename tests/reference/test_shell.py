@@ -18,12 +18,13 @@ from harness.errors import BadInput
 from harness.executor import TargetDied
 from harness.machine import KNOBS
 from harness.observation import Observation, Record, describe_return
-from harness.ops import OPS
+from harness.offer import DEFAULT
 from harness.program import Program
 from harness.program_text import format_knob, format_op
 from reference.build import Image, build
 from reference.protocol import Message
 from reference.shell import Shell, translate
+from reference.sources import KernelChoice, prepare
 
 PAGE = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=5"
 
@@ -43,6 +44,39 @@ def shell(running: Shell) -> Shell:
 
 def ask(shell: Shell, line: str) -> list[str]:
     return list(shell.ask(line))
+
+
+@pytest.fixture(scope="module")
+def old_shell() -> Iterator[Shell]:
+    """Of a kernel that lacks some ops and has others."""
+    with closing(Shell(build(prepare(KernelChoice("6.1"))), "kernel:6.1")) as opened:
+        yield opened
+
+
+def test_a_kernel_has_its_own_ops(old_shell: Shell) -> None:
+    said = {line.split()[0].rstrip(":") for line in ask(old_shell, "help")}
+    assert said == {op.name for op in old_shell.offer.ops} | {"reset", "tree", "help"}
+    for line in (PAGE, "mkold ipa=0x1000"):
+        ask(old_shell, line)
+    assert ask(old_shell, "is_young ipa=0x1000") == ["is_young 0 young=0x0"]
+
+
+@pytest.mark.parametrize(
+    ("line", "lacking"),
+    [
+        ("split ipa=0x0 size=2M mc=1", "split"),
+        ("map ipa=0x0 size=4K phys=0x0 prot=nc", "prot nc"),
+        ("map ipa=0x0 size=4K phys=0x0 prot=rw flags=shared", "map flags shared"),
+        ("walk ipa=0x0 size=4K flags=leaf+handle_fault", "visit flags handle_fault"),
+    ],
+)
+def test_what_a_kernel_lacks_is_refused(old_shell: Shell, line: str, lacking: str) -> None:
+    with pytest.raises(BadInput, match=f"this kernel lacks {lacking}, so"):
+        ask(old_shell, line)
+
+
+def test_a_kernel_refuses_an_op_that_it_lacks_by_itself(old_shell: Shell) -> None:
+    assert raw(old_shell, "split ipa=0x0 size=0x1000 mc=1") == ["error: this kernel has no `split`"]
 
 
 def raw(shell: Shell, line: str) -> list[str]:
@@ -158,8 +192,8 @@ def test_an_init_that_fails_leaves_nothing_to_work_on(shell: Shell) -> None:
 
 def test_help_names_every_op_argument_and_knob(shell: Shell) -> None:
     said = {line.split()[0].rstrip(":"): line for line in ask(shell, "help")}
-    assert said.keys() == {op.name for op in OPS} | {"reset", "tree", "help"}
-    for op in OPS:
+    assert said.keys() == {op.name for op in DEFAULT.ops} | {"reset", "tree", "help"}
+    for op in DEFAULT.ops:
         assert said[op.name].endswith(f": {op.summary}")
         assert [word.strip("[").split("=")[0] for word in said[op.name].split(":")[0].split()[1:]] == [
             arg.name for arg in op.args

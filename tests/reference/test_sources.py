@@ -18,7 +18,15 @@ from pathlib import Path
 import pytest
 
 from reference import sources
-from reference.sources import BadKernelChoice, KernelChoice, KernelTree, MissingSource, prepare, whole_tree
+from reference.sources import (
+    BadKernelChoice,
+    KernelChoice,
+    KernelTree,
+    MissingSource,
+    prepare,
+    version_of,
+    whole_tree,
+)
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
@@ -150,13 +158,19 @@ def test_a_cache_that_cannot_be_written_is_missing(tree: Path, cache: Path) -> N
         prepare(KernelChoice(str(tree)))
 
 
+def test_the_version_of_a_choice_is_known_without_preparing_it(tree: Path, repository: Path) -> None:
+    assert version_of(str(tree)) == version_of(f"{repository}@HEAD") == "6.12.7-rc1"
+    assert [version_of(linux) for linux in ("6.1", "5.4")] == ["6.1", "5.4"]
+    for linux in ("", "nonsense", "/nowhere", "/nowhere@HEAD", f"{repository}@nothing", f"{repository}@--help"):
+        assert version_of(linux) is None
+
+
 # Choices
 
 
 @pytest.mark.parametrize(
     ("linux", "message"),
     [
-        ("6.1", "6.1 comes later"),
         ("5.4", "5.4 is not supported; use 6.12"),
         ("6.12.5", "not supported"),
         ("nonsense", "no such folder"),

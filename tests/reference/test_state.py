@@ -6,32 +6,37 @@ from array import array
 
 import pytest
 from altered_tree import IN_MAP, MAP_SIGNATURE, before
-from sample_programs import BUSY, DESTROY, SPECIAL, map_op, random_programs
+from sample_programs import BUSY, DESTROY, map_op, random_programs, special_programs
 
+from harness.codec import dialect_for
 from harness.errors import ToolFailure
+from harness.model import Model
 from harness.observation import Observation
 from harness.program import Program
 from reference.executor import Reference
 
-PROGRAMS = [*SPECIAL.values(), *random_programs(seed=60, count=60 - len(SPECIAL))]
-OTHERS = random_programs(seed=61, count=1000, longest=120)
+COMMON = dialect_for(Model("6.1").offer & Model("6.12").offer)
+"""What every packaged kernel can run."""
+SPECIAL = special_programs(COMMON.offer)
+PROGRAMS = [*SPECIAL, *random_programs(seed=60, count=60 - len(SPECIAL), dialect=COMMON)]
+OTHERS = random_programs(seed=61, count=1000, longest=120, dialect=COMMON)
 
 
 @pytest.fixture(scope="module")
-def alone(kernel: Reference) -> list[array[int]]:
+def alone(each_kernel: Reference) -> list[array[int]]:
     """Every program's observation, each made by a kernel that ran nothing before."""
     words = []
     for program in PROGRAMS:
-        kernel.refresh()
-        words.append(kernel.observe(program).words)
+        each_kernel.refresh()
+        words.append(each_kernel.observe(program).words)
     return words
 
 
 @pytest.fixture(scope="module")
-def in_order(kernel: Reference) -> list[array[int]]:
+def in_order(each_kernel: Reference) -> list[array[int]]:
     """All of them, one after the other on one kernel."""
-    kernel.refresh()
-    return [kernel.observe(program).words for program in PROGRAMS]
+    each_kernel.refresh()
+    return [each_kernel.observe(program).words for program in PROGRAMS]
 
 
 def test_programs_are_varied(in_order: list[array[int]]) -> None:
@@ -42,19 +47,19 @@ def test_after_each_other(alone: list[array[int]], in_order: list[array[int]]) -
     assert in_order == alone
 
 
-def test_in_reverse_order(kernel: Reference, in_order: list[array[int]]) -> None:
-    reverse = [kernel.observe(program).words for program in reversed(PROGRAMS)]
+def test_in_reverse_order(each_kernel: Reference, in_order: list[array[int]]) -> None:
+    reverse = [each_kernel.observe(program).words for program in reversed(PROGRAMS)]
     assert reverse[::-1] == in_order
 
 
-def test_after_a_thousand_others(kernel: Reference, alone: list[array[int]]) -> None:
-    boots = kernel.boots
+def test_after_a_thousand_others(each_kernel: Reference, alone: list[array[int]]) -> None:
+    boots = each_kernel.boots
     for program in OTHERS:
-        kernel.start(program)
-        kernel.finish()
+        each_kernel.start(program)
+        each_kernel.finish()
     for program, words in zip(PROGRAMS, alone, strict=True):
-        assert kernel.observe(program).words == words
-    assert kernel.boots == boots
+        assert each_kernel.observe(program).words == words
+    assert each_kernel.boots == boots
 
 
 def test_after_requests_that_were_refused(own_kernel: Reference) -> None:

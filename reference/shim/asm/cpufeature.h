@@ -10,6 +10,12 @@
 #include <asm/sysreg.h>
 #include <s2fuzz/machine.h>
 
+/* Where this is not an expression of IS_ENABLED() (6.1). Kconfig has CONFIG_ARM64_PA_BITS_52 with 64K pages only. */
+#undef ID_AA64MMFR0_EL1_PARANGE_MAX
+#define ID_AA64MMFR0_EL1_PARANGE_MAX						\
+	(s2fuzz_machine.pa_bits_52 && S2FUZZ_PAGE_SHIFT == 16 ?			\
+		 ID_AA64MMFR0_EL1_PARANGE_52 : ID_AA64MMFR0_EL1_PARANGE_48)
+
 static __always_inline bool cpus_have_final_cap(int cap)
 {
 	return s2fuzz_has_cap(cap);
@@ -19,6 +25,9 @@ static __always_inline bool cpus_have_final_cap(int cap)
 #define cpus_have_const_cap(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_likely(cap) cpus_have_final_cap(cap)
 #define alternative_has_cap_unlikely(cap) cpus_have_final_cap(cap)
+/* The same in 6.1. */
+#define alternative_has_feature_likely(cap) cpus_have_final_cap(cap)
+#define alternative_has_feature_unlikely(cap) cpus_have_final_cap(cap)
 
 static __always_inline bool system_supports_tlb_range(void)
 {
@@ -32,12 +41,12 @@ static __always_inline bool system_supports_cnp(void)
 
 static __always_inline bool system_supports_lpa2(void)
 {
-	return cpus_have_final_cap(ARM64_HAS_LPA2);
+	return s2fuzz_machine.lpa2;
 }
 
 static __always_inline bool system_supports_bti_kernel(void)
 {
-	return cpus_have_final_cap(ARM64_BTI);
+	return s2fuzz_machine.bti;
 }
 
 static inline unsigned int cpuid_feature_extract_unsigned_field(u64 features, int field)

@@ -54,8 +54,10 @@ struct kvm_s2_mmu {
 	u64 tlb_vttbr;
 };
 
+/* VTCR_EL2's value is the VM's in 6.1, and the MMU's own since; both are filled in. */
 struct kvm_arch {
 	struct kvm_s2_mmu mmu;
+	u64 vtcr;
 };
 
 struct kvm {

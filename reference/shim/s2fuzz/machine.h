@@ -38,12 +38,16 @@ static __always_inline bool s2fuzz_has_cap(int cap)
 		return s2fuzz_machine.cnp;
 	case ARM64_WORKAROUND_REPEAT_TLBI:
 		return s2fuzz_machine.repeat_tlbi;
+#ifdef ARM64_HAS_LPA2
 	case ARM64_HAS_LPA2:
 		return s2fuzz_machine.lpa2;
+#endif
 	case ARM64_BTI:
 		return s2fuzz_machine.bti;
+#ifdef ARM64_KVM_HVHE
 	case ARM64_KVM_HVHE:
 		return s2fuzz_machine.hvhe;
+#endif
 	default:
 		return false;
 	}
