@@ -122,6 +122,7 @@ KNOBS: Final = (
     Knob("va_bits", 48, 0, 63, "bits of hyp's virtual address, in stage 1; init takes those of 1 to 5 levels"),
     _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
     _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
+    _flag("page_count", "whether mm_ops counts references, in stage 1: hyp cannot unmap without; stage 2 always does"),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}

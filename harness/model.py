@@ -448,7 +448,14 @@ class _World:
         machine, features, geometry = self.program.machine, self._features, self._geometry
         if machine["stage"] == 1:
             self.pgt = self.hyp = HypStage1(
-                machine["va_bits"], self, self, features, geometry, variant.version, variant.kernel_object
+                machine["va_bits"],
+                self,
+                self,
+                features,
+                geometry,
+                variant.version,
+                variant.kernel_object,
+                counts_pages=bool(machine["page_count"]),
             )
             return
         self.vtcr = vtcr

@@ -24,11 +24,12 @@ class HypStage1(PageTable):
 
     There are neither memcaches nor cache maintenance, no merging of tables into blocks, and no break-before-make:
     callers map what is not mapped, and what they unmap is whole. va_bits is checked by `init`.
+    counts_pages: whether mm_ops has a page_count, which Linux leaves out of the table that hyp boots with.
     Bits with which C would shift by more than 63 are the caller's to avoid: more than 58 with pages of 16K, 55 of 64K.
     """
 
     _input = "va"
-    __slots__ = ("_features", "_phys_end", "_va_bits")
+    __slots__ = ("_counts_pages", "_features", "_phys_end", "_va_bits")
 
     def __init__(
         self,
@@ -39,10 +40,12 @@ class HypStage1(PageTable):
         geometry: Geometry = GRANULE_4K,
         version: LinuxVersion = LINUX_6_12,
         kernel_object: KernelObject = HYP,
+        counts_pages: bool = True,
     ) -> None:
         address = pte.address_format(geometry.page_shift, features.lpa2)
         super().__init__(mm_ops, hooks, version, geometry, address, kernel_object)
         self._va_bits = va_bits
+        self._counts_pages = counts_pages
         self._features = features
         self._phys_end = 1 << phys_bits(features, geometry)
 
@@ -87,8 +90,10 @@ class HypStage1(PageTable):
         """Remove mappings, and table pages left empty; bytes unmapped.
 
         Ends early, without saying so, at an entry that maps nothing and at a block that reaches beyond the range.
-        One that begins before it goes whole.
+        One that begins before it goes whole. Where no references are counted, nothing is unmapped: 0.
         """
+        if not self._counts_pages:
+            return 0
         unmapper = _Unmapper(self._mm_ops, self._hooks, self._geometry, self._address, self._features)
         self._run(unmapper.visit, LEAF | TABLE_POST, addr, size)
         return unmapper.unmapped

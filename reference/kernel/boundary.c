@@ -254,8 +254,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.icache_inval_pou = mm_icache_inval_pou,
 };
 
-void boundary_offer(bool dcache, bool icache)
+void boundary_offer(bool dcache, bool icache, bool page_count)
 {
+	mm_ops.page_count = page_count ? mm_page_count : NULL;
 	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
 	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;
 }

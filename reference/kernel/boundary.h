@@ -27,7 +27,7 @@ extern struct kvm_pgtable_mm_ops mm_ops;
 u64 root_size(const struct kvm_s2_mmu *mmu);
 
 /* Which of the optional callbacks mm_ops has. */
-void boundary_offer(bool dcache, bool icache);
+void boundary_offer(bool dcache, bool icache, bool page_count);
 
 /* Counts against the budget, then records. */
 void event(enum event kind, u64 a, u64 b);

@@ -556,7 +556,8 @@ static void reset(void)
 	patching_reset();
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
-	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2);
+	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2,
+		       config.page_count || config.stage == 2);
 	faults_reset();
 }
 

@@ -456,3 +456,14 @@ def test_addresses_of_52_bits():
     hyp.init()
     assert hyp.map(0, 1 << 16, pa, RW) == 0
     assert hyp.get_leaf(0)[1:] == (1 << 54 | 0x8000_F743, 3)
+
+
+def test_without_page_counts_nothing_is_unmapped():
+    pool = PagePool(BASE, 8)
+    hyp = HypStage1(39, pool, counts_pages=False)
+    hyp.init()
+    assert hyp.map(0, PAGE, 0x8000_0000, RW) == 0
+    used = pool.pages_in_use()
+    assert hyp.unmap(0, PAGE) == hyp.unmap(1 << 40, PAGE) == 0
+    assert hyp.get_leaf(0)[1] & 1
+    assert pool.pages_in_use() == used
