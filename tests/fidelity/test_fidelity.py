@@ -16,7 +16,7 @@ from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 
 from fuzz.mutation import fresh
 from fuzz.sides import choose_sides
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import Executor, TargetDied
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -37,16 +37,28 @@ pytestmark = [pytest.mark.fidelity, pytest.mark.xdist_group("fidelity")]
 CORPORA: Final = Path(__file__).parents[2] / "corpora"
 
 
+OFFER: Final = Model("6.12").offer
+"""What programs may ask for."""
+
+
+def is_offered(program: Program) -> bool:
+    try:
+        OFFER.check(program, "kernel:6.12")
+    except BadInput:
+        return False
+    return True
+
+
 def lives(seed: int, count: int, stage: int = 2, granule: Granule = GRANULE_4K) -> list[Program]:
     """What the fuzzer starts from."""
-    choice = random.Random(seed)
-    return [decode(fresh(choice, granule, (stage,)), granule) for _ in range(count)]
+    choice, dialect = random.Random(seed), dialect_for(OFFER, granule)
+    return [decode(fresh(choice, dialect, (stage,)), dialect) for _ in range(count)]
 
 
 PROGRAMS: Final = [
     *SPECIAL.values(),
-    *(read(path) for path in sorted(CORPORA.rglob("*.s2"))),
-    *random_programs(seed=12, count=2000),
+    *filter(is_offered, map(read, sorted(CORPORA.rglob("*.s2")))),
+    *random_programs(seed=12, count=2000, dialect=dialect_for(OFFER, GRANULE_4K)),
     *lives(seed=12, count=3000),
     *lives(seed=12, count=1000, stage=1),
     *(
