@@ -25,7 +25,7 @@ from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour, with_object
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
@@ -41,7 +41,7 @@ from harness.report import event_report, observation_text, run_report, verified_
 from harness.weighing import outcome_table
 from harness.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS
-from reference.build import FLAVOURS
+from reference.build import FLAVOURS, OBJECTS
 from reference.shell import Shell
 from reference.sources import SUPPORTED
 
@@ -132,6 +132,13 @@ def kernel_options(command: _Command) -> _Command:
             help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
             "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
         ),
+        click.option(
+            "--object",
+            "kernel_object",
+            type=click.Choice(tuple(OBJECTS)),
+            help="What pgtable.c is built as, on both sides: part of the host's kernel, or of nVHE hyp, where shared "
+            "walks are refused.  [default: host, or as --sides says: kernel:6.12+hyp]",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -139,11 +146,20 @@ def kernel_options(command: _Command) -> _Command:
 
 
 def _sides(
-    linux: str | None, patches: Sequence[Path], pgtable: Path | None, sides: str | None, flavour: str | None
+    linux: str | None,
+    patches: Sequence[Path],
+    pgtable: Path | None,
+    sides: str | None,
+    flavour: str | None,
+    kernel_object: str | None,
 ) -> tuple[Side, Side]:
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain")
+    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+
+
+def _also(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
+    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:
@@ -257,7 +273,7 @@ def smoke(
     runs but findings, which go to --out. The same seed and number of workers make the same programs; worker number n
     (from 0) has the seed SEED + n.
     """
-    pairs = [_sides(**kernel), *(choose_sides(sides=text, flavour=kernel["flavour"] or "plain") for text in also)]
+    pairs = [_sides(**kernel), *(_also(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
@@ -476,6 +492,8 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
         sides = stored
     if kernel["flavour"]:
         sides = with_flavour(sides[0], kernel["flavour"]), with_flavour(sides[1], kernel["flavour"])
+    if kernel["kernel_object"]:
+        sides = with_object(sides[0], kernel["kernel_object"]), with_object(sides[1], kernel["kernel_object"])
     try:
         left, right = _open_both(sides, [found.program])
     except BadInput as error:

@@ -1,7 +1,8 @@
 """Which two executors a run compares: from `--sides`, `--linux`, `--patch` and `--pgtable` to executors.
 
-A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE`,
-`kernel:GITDIR@REV`, or `kernel-make:VERSION`: the same file as the kernel's own build compiles it (docs/fidelity.md).
+A side is `model:VERSION`, `model:VERSION+WAY` (another way to record owners), `kernel:VERSION`, `kernel:TREE` or
+`kernel:GITDIR@REV`, each with `+hyp` behind it for hyp's object; or `kernel-make:VERSION`: the same file as the
+kernel's own build compiles it (docs/fidelity.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from harness.granule import GRANULE_4K, Granule
 from harness.model import MODELLED, Model
 from harness.offer import Offer
 from pgtable import OWNERSHIPS
-from reference.build import CALLS, FLAVOURS, Image, build
+from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
 from reference.declared import declared
 from reference.executor import ByGranule, Reference, Several
 from reference.kbuild import Configuration
@@ -26,6 +27,7 @@ from reference.make_build import build_by_make
 from reference.sources import KernelChoice, prepare, version_of
 
 DEFAULT_LINUX: Final = "6.12"
+_HOST: Final = "host"
 MODEL_VERSION: Final = "6.12"
 """Of the model when a kernel is chosen that has none of its own."""
 
@@ -35,19 +37,20 @@ KINDS: Final = ("model", "kernel", "kernel-make")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. `kind` is one of `KINDS`; the last three fields are a kernel's, but for the flavour
-    `calls`, which is both sides' or neither's."""
+    """One side of a comparison. `kind` is one of `KINDS`; `patches`, `pgtable` and `flavour` are a kernel's, but for
+    the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as."""
 
     kind: str
     what: str
     patches: tuple[Path, ...] = ()
     pgtable: Path | None = None
     flavour: str = "plain"
+    kernel_object: str = _HOST
 
     @property
     def name(self) -> str:
         """As in `--sides`."""
-        return f"{self.kind}:{self.what}"
+        return f"{self.kind}:{self.what}" + ("" if self.kernel_object == _HOST else f"+{self.kernel_object}")
 
     @property
     def is_kernel(self) -> bool:
@@ -59,7 +62,7 @@ class Side:
         if self.kind == "kernel-make":
             return self._made_image(progress, Configuration(self.what, granule))
         tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
-        return build(tree, self.flavour, progress, granule)
+        return build(tree, self.flavour, progress, granule, self.kernel_object)
 
     def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
         """An executor for programs of any granule. A kernel's images for `granules` are built now, others when their
@@ -94,6 +97,8 @@ class Side:
         )
 
     def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
+        if self.kernel_object != _HOST:
+            raise BadInput(f"{self.name}: of the kernel's own build there is the host's object only")
         if self.patches:
             raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
         tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
@@ -109,7 +114,7 @@ class Side:
         return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root).offer
 
     def _model(self) -> Model:
-        return Model(self.what, calls_only=self.flavour == CALLS)
+        return Model(self.what, self.flavour == CALLS, self.kernel_object)
 
     @property
     def _full_name(self) -> str:
@@ -124,15 +129,24 @@ def with_flavour(side: Side, flavour: str) -> Side:
     return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
+def with_object(side: Side, kernel_object: str) -> Side:
+    """The side as a run with `--object` has it."""
+    return replace(side, kernel_object=kernel_object)
+
+
 def parse_side(text: str) -> Side:
     """A side as the user writes it. Raises BadInput."""
     kind, colon, what = text.partition(":")
+    kernel_object = _HOST
+    for name in OBJECTS:
+        if what.endswith(f"+{name}") and not Path(what).exists():
+            what, kernel_object = what.removesuffix(f"+{name}"), name
     if kind not in KINDS or not colon or not what:
         raise BadInput(
             f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
             "kernel-make:VERSION"
         )
-    return Side(kind, _absolute(what) if kind == "kernel" else what)
+    return Side(kind, _absolute(what) if kind == "kernel" else what, kernel_object=kernel_object)
 
 
 def offer_of(sides: tuple[Side, Side]) -> Offer:
@@ -176,11 +190,12 @@ def choose_sides(
     pgtable: Path | None = None,
     sides: str | None = None,
     flavour: str = "plain",
+    kernel_object: str | None = None,
 ) -> tuple[Side, Side]:
     """The two sides of a run. By default the model that follows the kernel `linux` against it.
 
     Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
-    patch compares before and after. Raises BadInput.
+    patch compares before and after. A `kernel_object` is that of both sides. Raises BadInput.
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
@@ -190,6 +205,8 @@ def choose_sides(
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
+    if kernel_object is not None:
+        chosen = [with_object(side, kernel_object) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
     if kernels:
@@ -212,6 +229,7 @@ def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -
     return {
         "flavour": side.flavour,
         "kind": side.kind,
+        "object": side.kernel_object,
         "patches": [where(path) for path in side.patches],
         "pgtable": None if side.pgtable is None else where(side.pgtable),
         "what": side.what,
@@ -225,10 +243,13 @@ def from_configuration(data: Any, base: Path) -> Side:
         side = parse_side(f"{kind}:{what}")
         if flavour not in FLAVOURS:
             raise BadInput(f"`{flavour}` is not a flavour")
+        kernel_object = str(data.get("object", _HOST))
+        if kernel_object not in OBJECTS:
+            raise BadInput(f"`{kernel_object}` is not an object")
         if not isinstance(data["patches"], list):
             raise BadInput("the patches of a side are not a list")
         patches = tuple(base / str(name) for name in data["patches"])
         pgtable = None if data["pgtable"] is None else base / str(data["pgtable"])
     except (KeyError, TypeError) as error:
         raise BadInput(f"the configuration of a side is malformed: {error!r}") from error
-    return replace(side, patches=patches, pgtable=pgtable, flavour=flavour)
+    return replace(side, patches=patches, pgtable=pgtable, flavour=flavour, kernel_object=kernel_object)

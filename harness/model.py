@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.errors import BadInput
 from harness.events import (
@@ -76,12 +76,15 @@ from harness.ops import (
 from harness.program import Program
 from harness.tlbi import BY_NAME as TLBI_OPERATIONS
 from pgtable import (
+    HOST,
+    OBJECTS,
     OWNERSHIPS,
     VERSIONS,
     Features,
     ForcePages,
     Geometry,
     HypStage1,
+    KernelObject,
     LeafRun,
     LinuxVersion,
     Memcache,
@@ -168,10 +171,11 @@ class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
     `6.12+flag` is that version with another way to record owners (a key of `pgtable.OWNERSHIPS`). With `calls_only` TLB
-    functions are known by their calls alone, as in a kernel of that flavour. Raises BadInput for what is not modelled.
+    functions are known by their calls alone, as in a kernel of that flavour; `kernel_object` (a key of
+    `pgtable.OBJECTS`) is what the code is built as. Raises BadInput for what is not modelled.
     """
 
-    def __init__(self, version: str = "6.12", calls_only: bool = False) -> None:
+    def __init__(self, version: str = "6.12", calls_only: bool = False, kernel_object: str = HOST.name) -> None:
         number, plus, ownership = version.partition("+")
         if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
@@ -184,6 +188,7 @@ class Model:
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
         self._calls_only = calls_only
+        self.kernel_object: KernelObject = OBJECTS[kernel_object]
         self.shape = Shape()
         """Of the last program, as are the next two."""
         self.returns: list[int | None] = []
@@ -201,11 +206,16 @@ class Model:
     @property
     def name(self) -> str:
         way = f"+{self.ownership.name}" if self.ownership else ""
-        return f"model:{self.version.name}{way}"
+        built = "" if self.kernel_object is HOST else f"+{self.kernel_object.name}"
+        return f"model:{self.version.name}{way}{built}"
 
     @property
     def identity(self) -> Mapping[str, str]:
-        return {"verified_against_pgtable_sha256": self.version.pgtable_sha256, "version": self.version.name}
+        return {
+            "object": self.kernel_object.name,
+            "verified_against_pgtable_sha256": self.version.pgtable_sha256,
+            "version": self.version.name,
+        }
 
     def start(self, program: Program) -> None:
         self.offer.check(program, self.name)
@@ -247,7 +257,8 @@ class Model:
             self._calls.clear()
         pool = self._pool(self._program.machine)
         calls = None if self._calls_only else self._calls
-        world = _World(self._program, self.version, self._platform(self._program.machine), pool, calls, self.ownership)
+        variant = Variant(self.version, self.kernel_object, self.ownership)
+        world = _World(self._program, variant, self._platform(self._program.machine), pool, calls)
         self._fresh = world.fresh_calls
         self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
@@ -361,6 +372,14 @@ def _platform(machine: Machine) -> Platform:
     return features, geometry, get_vtcr(machine["ia_bits"], features, geometry)
 
 
+class Variant(NamedTuple):
+    """Which code the model is: of a version, built as an object, with a way to record owners (None: Linux's own)."""
+
+    version: LinuxVersion
+    kernel_object: KernelObject
+    ownership: Ownership | None
+
+
 class _World:
     """One program's world: the page table under test, and the boundary around it.
 
@@ -371,17 +390,16 @@ class _World:
     def __init__(
         self,
         program: Program,
-        version: LinuxVersion,
+        variant: Variant,
         platform: Platform,
         pool: PagePool,
         calls: Calls | None,
-        ownership: Ownership | None = None,
     ) -> None:
         machine = program.machine
         features, geometry, vtcr = platform
         self.program = program
         self._features = features
-        self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
+        self._maintenance = TlbMaintenance if variant.version.tlb_asks_who_runs else HostTlbMaintenance
         self._geometry = geometry
         self._cmos = machine["cmos"]
         self._calls = calls
@@ -395,7 +413,7 @@ class _World:
         self.pgt: PageTable
         """The table under test; with the operations of its stage, one of those below, which is the only one."""
         self.stage2: Stage2
-        self._make_table(vtcr, version, ownership)
+        self._make_table(vtcr, variant)
         self.cache = Memcache()
         self.split_cache = Memcache()
         self.unlinked: dict[int, tuple[int, int]] = {}
@@ -426,16 +444,24 @@ class _World:
         self.fresh_calls: list[tuple[int, Sequence[int]]] = []
         """Record and events of each call of which nothing like it was told in its context."""
 
-    def _make_table(self, vtcr: int, version: LinuxVersion, ownership: Ownership | None) -> None:
+    def _make_table(self, vtcr: int, variant: Variant) -> None:
         machine, features, geometry = self.program.machine, self._features, self._geometry
         if machine["stage"] == 1:
-            self.pgt = self.hyp = HypStage1(machine["va_bits"], self, self, features, geometry, version)
+            self.pgt = self.hyp = HypStage1(
+                machine["va_bits"], self, self, features, geometry, variant.version, variant.kernel_object
+            )
             return
         self.vtcr = vtcr
         flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
         force_pages = _FORCE_PAGES[machine["force_pte"]]
+        version, kernel_object, ownership = variant
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
-        self.stage2 = make(vtcr, self, self, features, version, geometry, flags=flags, force_pages=force_pages)
+        self.stage2 = make(
+            *(vtcr, self, self, features, version, geometry),
+            flags=flags,
+            force_pages=force_pages,
+            kernel_object=kernel_object,
+        )
         self.pgt = self.stage2
 
     def run(self) -> tuple[list[memoryview], list[Note]]:

@@ -17,6 +17,7 @@ from pgtable.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, LeafRun, NullHooks
 from pgtable.hyp import HypStage1
 from pgtable.memory import Entries, Memcache, MmOps, PagePool, WildAccess
+from pgtable.objects import HOST, HYP, OBJECTS, KernelObject
 from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import AddressFormat, Prot, describe, describe_hyp, hyp_leaf_prot, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
@@ -29,8 +30,11 @@ __all__ = [
     "GRANULE_4K",
     "GRANULE_16K",
     "GRANULE_64K",
+    "HOST",
+    "HYP",
     "LINUX_6_1",
     "LINUX_6_12",
+    "OBJECTS",
     "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
@@ -41,6 +45,7 @@ __all__ = [
     "Geometry",
     "Hooks",
     "HypStage1",
+    "KernelObject",
     "LeafRun",
     "LinuxVersion",
     "Memcache",

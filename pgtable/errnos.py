@@ -5,6 +5,7 @@ Operations return them negated; 0 means success.
 
 from typing import Final
 
+EPERM: Final = 1
 ENOENT: Final = 2
 EAGAIN: Final = 11
 ENOMEM: Final = 12

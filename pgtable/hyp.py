@@ -7,6 +7,7 @@ from pgtable.geometry import FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
 from pgtable.hooks import Hooks, NullHooks
 from pgtable.mapping import fill
 from pgtable.memory import NO_PAGE, MmOps
+from pgtable.objects import HYP, KernelObject
 from pgtable.removal import Releaser
 from pgtable.table import PageTable
 from pgtable.tlb import ISB, flush_hyp_va
@@ -37,8 +38,10 @@ class HypStage1(PageTable):
         features: Features = _ANY_CPU,
         geometry: Geometry = GRANULE_4K,
         version: LinuxVersion = LINUX_6_12,
+        kernel_object: KernelObject = HYP,
     ) -> None:
-        super().__init__(mm_ops, hooks, version, geometry, pte.AddressFormat(geometry.page_shift, features.lpa2))
+        address = pte.address_format(geometry.page_shift, features.lpa2)
+        super().__init__(mm_ops, hooks, version, geometry, address, kernel_object)
         self._va_bits = va_bits
         self._features = features
         self._phys_end = 1 << phys_bits(features, geometry)

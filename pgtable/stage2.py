@@ -1,4 +1,4 @@
-"""A stage-2 page table and its operations, as Linux's host object has them."""
+"""A stage-2 page table and its operations."""
 
 import enum
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from pgtable.geometry import GRANULE_4K, U64, Geometry
 from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
+from pgtable.objects import HOST, KernelObject
 from pgtable.removal import Releaser, Unmapper
 from pgtable.splitting import Splitter
 from pgtable.table import PageTable
@@ -54,7 +55,7 @@ class Stage2(PageTable):
 
     vtcr: the table's shape, from `get_vtcr`, of the same features and geometry. mm_ops: where tables live, for
     example a `PagePool`. hooks hear of every store, barrier and TLB invalidation. flags and force_pages are what KVM
-    hands over with init. Nothing is allocated before `init`.
+    hands over with init; kernel_object is who walks. Nothing is allocated before `init`.
     """
 
     _input = "ipa"
@@ -85,11 +86,12 @@ class Stage2(PageTable):
         *,
         flags: int = 0,
         force_pages: ForcePages | None = None,
+        kernel_object: KernelObject = HOST,
     ) -> None:
-        super().__init__(mm_ops, hooks, version, geometry, pte.address_format(geometry.page_shift, features.lpa2))
+        address = pte.address_format(geometry.page_shift, features.lpa2)
+        super().__init__(mm_ops, hooks, version, geometry, address, kernel_object)
         self._vtcr = vtcr
         self._lpa2 = features.lpa2
-        address = self._address
         self._phys_end = 1 << phys_bits(features, geometry)
         self._identity = bool(flags & Stage2Flags.IDMAP)
         self._force_pages = force_pages

@@ -5,20 +5,21 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from pgtable import pte
-from pgtable.errnos import EINVAL, ENOENT
+from pgtable.errnos import EINVAL, ENOENT, EPERM
 from pgtable.geometry import ENTRY_SIZE, FIRST_LEVEL, LAST_LEVEL, Geometry
 from pgtable.hooks import Hooks
 from pgtable.memory import MmOps, WildAccess
+from pgtable.objects import HOST, KernelObject
 from pgtable.tree import TablePage, table_lines
 from pgtable.versions import LinuxVersion
-from pgtable.walker import HANDLE_FAULT, KEEPS_TABLES, LEAF, Visitor, Walk
+from pgtable.walker import HANDLE_FAULT, KEEPS_TABLES, LEAF, SHARED, Visitor, Walk
 
 
 class PageTable(ABC):
     """struct kvm_pgtable. Without a successful init of the stage's own even address 0 is out of range.
 
     Addresses and sizes are u64, in bytes; larger ints are reduced modulo 2^64. -ERANGE and -EINVAL as in `Walk.run`
-    are common to all operations that return an errno.
+    are common to all operations that return an errno, and so is -EPERM for a shared walk in an object without.
 
     As text it is the tree, a line per table and per run of alike entries.
     """
@@ -29,6 +30,7 @@ class PageTable(ABC):
         "_hooks",
         "_implied_flags",
         "_mm_ops",
+        "_refused_flags",
         "_version",
         "_walk_flags",
         "_warned",
@@ -42,7 +44,13 @@ class PageTable(ABC):
     """What the addresses that it translates are called."""
 
     def __init__(
-        self, mm_ops: MmOps, hooks: Hooks, version: LinuxVersion, geometry: Geometry, address: pte.AddressFormat
+        self,
+        mm_ops: MmOps,
+        hooks: Hooks,
+        version: LinuxVersion,
+        geometry: Geometry,
+        address: pte.AddressFormat,
+        kernel_object: KernelObject = HOST,
     ) -> None:
         self.ia_bits = 0
         """These four are 0 and None, as in zeroed memory, until init has succeeded."""
@@ -57,6 +65,7 @@ class PageTable(ABC):
         self._walk_flags = int(version.walk_flags)
         # What ends a walk where nobody can say whether -EAGAIN should.
         self._implied_flags = HANDLE_FAULT & ~self._walk_flags
+        self._refused_flags = 0 if kernel_object.shared_walks else SHARED
         self._warned: set[str] = set()
 
     def __str__(self) -> str:
@@ -143,6 +152,8 @@ class PageTable(ABC):
             raise ValueError(f"Linux {self._version.name} has no walk flags {flags & ~self._walk_flags:#x}")
 
     def _run(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool = False) -> int:
+        if flags & self._refused_flags:
+            return -EPERM
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
         return walk.run(self.root, self.ia_bits, self.start_level)
 

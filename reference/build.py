@@ -57,6 +57,13 @@ _OWN_FILES: Final = (
 BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 
+OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": (),
+    "hyp": ("-D__KVM_NVHE_HYPERVISOR__", "-D__DISABLE_EXPORTS", "-D__DISABLE_TRACE_MMIO__"),
+}
+"""What pgtable.c is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's own flags for that,
+arch/arm64/kvm/hyp/nvhe/Makefile). The TLB maintenance is the same in both."""
+
 _INSTRUCTIONS: Final = OURS / "instructions.inc"
 
 _TLB_FILES: Final = {
@@ -152,6 +159,7 @@ class Image:
     granule: Granule = GRANULE_4K
     is_made: bool = False
     """Whether pgtable.o is that of the kernel's own build."""
+    kernel_object: str = "host"
 
     @property
     def has_counters(self) -> bool:
@@ -166,6 +174,7 @@ class Image:
             "granule": self.granule.name,
             "image_sha256": self.sha256,
             "linux": self.tree.version,
+            "object": self.kernel_object,
             "pgtable_sha256": self.tree.pgtable_sha256,
             "source": self.tree.description,
         }
@@ -186,13 +195,14 @@ def build(
     flavour: str = "plain",
     progress: Callable[[str], None] = lambda _: None,
     granule: Granule = GRANULE_4K,
+    kernel_object: str = "host",
 ) -> Image:
-    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule.
+    """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule and as that object of OBJECTS.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
     headers, and ToolFailure when our own files or the toolchain fail.
     """
-    return Builder(tree, flavour, find_toolchain(), progress, granule).image()
+    return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
 
 
 class Builder:
@@ -205,12 +215,14 @@ class Builder:
         toolchain: Toolchain,
         progress: Callable[[str], None],
         granule: Granule,
+        kernel_object: str = "host",
     ) -> None:
         self.tree = tree
         self.flavour = flavour
         self.toolchain = toolchain
         self.progress = progress
         self.granule = granule
+        self.kernel_object = kernel_object
         self.cache = cache_dir() / "kernels"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
@@ -227,8 +239,9 @@ class Builder:
             objects += [self._tlb(name) for name in _TLB_FILES]
         elf = self._link(objects)
         digest = _sha256(elf.read_bytes())
-        offer = self.declared.offer
-        return Image(elf, self.tree, self.flavour, self.toolchain.version, digest, offer, self.granule)
+        offer, which = self.declared.offer, self.kernel_object
+        version = self.toolchain.version
+        return Image(elf, self.tree, self.flavour, version, digest, offer, self.granule, kernel_object=which)
 
     def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
         """A folder with these files."""
@@ -239,7 +252,7 @@ class Builder:
         return directory
 
     def _hosted_objects(self) -> list[Path]:
-        return [self._hosted("pgtable", self.tree.pgtable)]
+        return [self._hosted("pgtable", self.tree.pgtable, (*OBJECTS[self.kernel_object], *_COVERAGE_FLAGS))]
 
     @property
     def _ours(self) -> tuple[str, ...]:
@@ -259,7 +272,7 @@ class Builder:
         return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
-        return (*self._tree_flags(), *self._inlining(name))
+        return (*self._tree_flags(), *OBJECTS[self.kernel_object], *self._inlining(name))
 
     def _hosted(
         self,

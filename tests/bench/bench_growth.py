@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from bench.figure import Bench, Figure, endlessly, middle, run_for
-from harness.codec import decode
+from harness.codec import decode, dialect_for
 from harness.granule import GRANULES
 from harness.judge import Judge
 from harness.machine import KNOBS_BY_NAME, MAX_BUDGET, MAX_POOL_PAGES, Machine
@@ -86,7 +86,7 @@ def _points(bench: Bench) -> Iterator[tuple[Point, list[Program]]]:
         yield ("pool_pages", pages), _regrouped(ops, _OPS, Machine.of(budget=MAX_BUDGET, pool_pages=pages))
     for number, granule in enumerate(GRANULES):
         inputs = bench.inputs[:: max(1, len(bench.inputs) // _INPUTS)]
-        there = _ops([decode(data, granule) for data in inputs])
+        there = _ops([decode(data, dialect_for(granule=granule)) for data in inputs])
         machine = Machine.of(budget=MAX_BUDGET, granule=number)
         yield ("granule", granule.page >> 10), _regrouped(there, _OPS, machine)
 

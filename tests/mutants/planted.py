@@ -8,6 +8,7 @@ flagged       which tiers may flag it first (`results`, `tables`, `accounting`, 
 anchor        one line of the file, quoted
 replacement   what stands there instead
 granule       the size of page it is looked for with (left out: 4k)
+object        what pgtable.c is built as, `host` or `hyp` (left out: host)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
 shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
@@ -57,6 +58,7 @@ class Mutant:
     executions: int = EXECUTIONS
     shown_by: str | None = None
     granule: str = "4k"
+    kernel_object: str = "host"
 
     @property
     def is_in_model(self) -> bool:
@@ -98,6 +100,7 @@ def load(path: Path) -> Mutant:
         data.get("executions", EXECUTIONS),
         data.get("shown_by"),
         data.get("granule", "4k"),
+        data.get("object", "host"),
     )
 
 
@@ -105,6 +108,7 @@ def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, A
     """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS), "--granule", mutant.granule]
+    command += ["--object", mutant.kernel_object]
     root = _copy_with(mutant, work) if mutant.is_in_model else ROOT
     command += [word for option, path in kernel_options(mutant, work).items() for word in (f"--{option}", str(path))]
     result = subprocess.run(

@@ -58,6 +58,7 @@ def test_identity_says_what_runs(kernel: Reference) -> None:
         "granule",
         "image_sha256",
         "linux",
+        "object",
         "pgtable_sha256",
         "qemu",
         "source",
