@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgtable import Features, Geometry, HypStage1, PagePool, Prot, describe_hyp, hyp_leaf_prot
+from pgtable import LINUX_6_1, Features, Geometry, HypStage1, PagePool, Prot, describe_hyp, hyp_leaf_prot
 from pgtable.pte import FORMAT_4K, hyp_leaf_attrs
 
 BASE = 0x4400_0000
@@ -113,6 +113,16 @@ def test_bits_that_take_no_level_or_too_many(new_world, va_bits):
     hyp = HypStage1(va_bits, world, world, world.features)
     assert hyp.init() == EINVAL
     assert (hyp.root, world.log) == (None, [])
+
+
+@pytest.mark.parametrize(("va_bits", "start_level"), [(2, 0xE38E_38E8), (4, 4), (12, 4), (58, 0xFFFF_FFFE)])
+def test_an_older_linux_takes_whatever_comes_of_it(new_world, va_bits, start_level):
+    """6.1's init checks nothing; what it reckons in 32 bits wraps. Walks then warn of the level."""
+    world = new_world()
+    hyp = HypStage1(va_bits, world, world, world.features, version=LINUX_6_1)
+    assert hyp.init() == 0
+    assert (hyp.start_level, hyp.ia_bits) == (start_level, va_bits)
+    assert hyp.map(0, PAGE, PA, RW) == (ERANGE if va_bits < 12 else EINVAL)
 
 
 def test_init_without_memory(new_world):
