@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harness.durable import sync_file, sync_folder, write_durably
 from harness.errors import BadInput
 from harness.judge import Verdict
 from harness.program import Program
@@ -114,6 +115,28 @@ def save(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    return target
+
+
+def adopt(directory: Path, out: Path) -> Path:
+    """Move a finding below `out`, on the same file system, and return its new directory, once it is on the disk. One of
+    the same name that is already there is the same one. Raises BadInput for what is no finding, and OSError."""
+    load(directory)
+    target = out / directory.name
+    if target.exists():
+        shutil.rmtree(directory)
+        return target
+    path = directory / _RECORD
+    record = json.loads(path.read_text())
+    record["replay"] = f"s2fuzz replay {target}"
+    write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+    out.mkdir(parents=True, exist_ok=True)
+    directory.rename(target)
+    sync_folder(out)
     return target
 
 
