@@ -41,7 +41,7 @@ _SAMPLE_INTERVAL: Final = 10.0
 _SHOW_INTERVAL: Final = 0.5
 _MEASURING: Final = 0.1
 """Of a CPU's time, what is spent on following the model through new inputs; and seconds for it at a time."""
-_LAST_MEASURING: Final = 5.0
+_LAST_MEASURING: Final = 1.0
 """Seconds for what is left of that in the end."""
 _SILENCE: Final = 240.0
 """Seconds without a word after which a process is given up. libFuzzer ends a program that takes 120."""
@@ -354,6 +354,7 @@ class Campaign:
                 ops = len(finding.program.ops)
                 self.ledger.note_finding(path, finding.bucket, finding.kind, ops, self._before, None)
         self._unconfirmed = _count(self.place.unconfirmed)
+        self._reopen_incidents()
         self._unmeasured.extend(self.ledger.rows("SELECT corpus, name FROM inputs WHERE measured = 0"))
 
     def _reconcile(self, name: str, store: Store) -> None:
@@ -362,6 +363,20 @@ class Campaign:
         noted = {one for (one,) in self.ledger.rows("SELECT name FROM inputs WHERE corpus = ?", name)}
         self.ledger.note_inputs(name, sorted(there - noted), self._before, None)
         self.ledger.forget_inputs(name, sorted(noted - there))
+
+    def _reopen_incidents(self) -> None:
+        """What was under way when a process was lost is yet to be judged, where a run ended before."""
+        for incident, kept in self.ledger.rows("SELECT id, input FROM incidents WHERE verdict IS NULL AND input <> ''"):
+            try:
+                program = read(self.place.incidents / kept)
+            except BadInput as error:
+                self.ledger.judge_incident(incident, f"cannot be judged: {error}")
+                continue
+            for slot in self.slots:
+                data = self.stores[self.configuration.stores[slot.comparison]].encode(program)
+                if data is not None:
+                    slot.suspects[data] = incident
+                    break
 
     def _begin_store(self, name: str, store: Store) -> None:
         """Inputs that a fresh corpus starts from: random ones, and the corpora's programs."""
@@ -378,8 +393,7 @@ class Campaign:
         first = number not in self._first_seen
         self._first_seen.add(number)
         slot.began = self._now()
-        slot.row = self.ledger.begin_process(self._run, slot.number, number, 0, slot.began)
-        seed = (work.seed + slot.row) % (1 << 32)
+        slot.row, seed = self.ledger.begin_process(self._run, slot.number, number, work.seed, slot.began)
         slot.folder = self.place.spool / f"{self._run}-{slot.row}.{name}"
         slot.folder.mkdir()
         slot.collected.clear()
@@ -436,6 +450,7 @@ class Campaign:
         if self._strikes[data] < _STRIKES:
             return
         del slot.suspects[data]
+        slot.barren = 0
         verdict = f"lost {_STRIKES} processes: a tool incident that happens again; no longer run"
         self.ledger.judge_incident(incident, verdict)
         name = self.configuration.stores[slot.comparison]
@@ -451,8 +466,8 @@ class Campaign:
         data = bytes.fromhex(message["input"])
         if message["event"] == "incident":
             self._say(f"worker {slot.number}: {message['what']}")
-            incident = self._note_incident(slot, "QEMU was lost", message["what"], data)
-            self.ledger.judge_incident(incident, "ran on a fresh QEMU: a tool incident, unless it is a finding as well")
+            incident = self._note_incident(slot, message["what"], message["what"], data)
+            self.ledger.judge_incident(incident, "the program ran on the other one: a tool incident")
             return
         suspected = slot.suspects.pop(data, None)
         if suspected is not None:

@@ -175,9 +175,7 @@ def _print(outcome: Outcome, place: WorkDirectory) -> int:
     else:
         click.echo("nothing found")
     if outcome.ended == DISK:
-        say(
-            f"s2fuzz: {place.root}: the disk is nearly full; free some of it, and the campaign goes on from where it was"
-        )
+        say(f"s2fuzz: {place.root}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE
     if outcome.ended == WAS_INTERRUPTED:
         return INTERRUPTED

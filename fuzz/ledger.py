@@ -131,13 +131,15 @@ class Ledger:
         """How long it has been going on, and why it ended."""
         self._base.execute("UPDATE runs SET seconds = ?, ended = ? WHERE id = ?", (seconds, ended, run))
 
-    def begin_process(self, run: int, slot: int, comparison: int, seed: int, at: float) -> int:
-        """A fuzzing process begins; its number."""
+    def begin_process(self, run: int, slot: int, comparison: int, seed: int, at: float) -> tuple[int, int]:
+        """A fuzzing process begins; its number, and its seed, which follows from the campaign's and is its alone."""
         self._base.execute(
-            "INSERT INTO processes (run, slot, comparison, seed, began) VALUES (?, ?, ?, ?, ?)",
-            (run, slot, comparison, seed, at),
+            "INSERT INTO processes (run, slot, comparison, began) VALUES (?, ?, ?, ?)", (run, slot, comparison, at)
         )
-        return self._last()
+        number = self._last()
+        own = (seed + number) % (1 << 32)
+        self._base.execute("UPDATE processes SET seed = ? WHERE id = ?", (own, number))
+        return number, own
 
     def note_process(
         self,

@@ -365,9 +365,8 @@ class Worker:
 
     def _report_lost(self, lost: int, data: bytes) -> None:
         """A QEMU ended by itself, or spoke nonsense; the program has run again on another."""
-        what = f"QEMU was lost {lost - self._lost} times; the program then ran on a fresh one"
         self._lost = lost
-        self._say({"event": "incident", "input": data.hex(), "what": what})
+        self._say({"event": "incident", "input": data.hex(), "what": "QEMU ended by itself; another one took over"})
 
     def _steer(self, program: Program, data: bytes, diverged: bool) -> None:
         """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""

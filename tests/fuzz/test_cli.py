@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import cli
+from fuzz import campaign_commands, cli
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -227,6 +227,8 @@ COMMANDS = {
     "check": ["check", "p.s2"],
     "shell": ["shell"],
     "weigh": ["weigh", "p.s2"],
+    "campaign": ["campaign", "d"],
+    "status": ["status", "."],
 }
 
 
@@ -259,6 +261,7 @@ def test_uncaught_errors_become_statuses(
 
     for name in ("sides_from", "program_in", "load", "examine", "file_of"):
         monkeypatch.setattr(cli, name, fail)
+    monkeypatch.setattr(campaign_commands, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 
