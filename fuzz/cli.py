@@ -25,7 +25,17 @@ from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour, with_object
+from fuzz.sides import (
+    DEFAULT_LINUX,
+    Side,
+    choose_sides,
+    ownership_sides,
+    parse_side,
+    switched_off,
+    why_unmodelled,
+    with_flavour,
+    with_object,
+)
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.worker import GUIDANCE, Assignment
@@ -124,7 +134,8 @@ def kernel_options(command: _Command) -> _Command:
             metavar="A,B",
             help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
             "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
-            "kernel.  [default: the kernel and the model that follows it]",
+            "kernel.  [default: the kernel and the model that follows it; where none does, the kernel without and with "
+            f"the change, or kernel:{DEFAULT_LINUX} and the kernel]",
         ),
         click.option(
             "--flavour",
@@ -155,7 +166,13 @@ def _sides(
 ) -> tuple[Side, Side]:
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    chosen = choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    if sides is None and chosen[0].is_kernel:
+        base, change = (side.full_name for side in chosen)
+        _say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")
+    for line in switched_off(chosen):
+        _say(line)
+    return chosen
 
 
 def _also(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
@@ -301,7 +318,7 @@ def smoke(
         for pair in pairs
     ]
     for left, right in pairs:
-        _say(f"{left.name} against {right.name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+        _say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
             progress = run_smoke(work, workers, show)
