@@ -10,7 +10,7 @@ from executors import AnyOwner, Dying
 
 from harness.errors import BadInput
 from harness.executor import Executor
-from harness.finding import PROGRAM, is_finding, load, program_in, save
+from harness.finding import PROGRAM, Contents, is_finding, load, program_in, save
 from harness.judge import Judge, Verdict
 from harness.model import Model
 from harness.program_text import format_program, parse
@@ -28,7 +28,8 @@ def verdict_of(right: Executor) -> Verdict:
 
 def save_in(out: Path, right: Executor | None = None, report: str = "what is wrong\n") -> Path:
     verdict = verdict_of(right or AnyOwner())
-    return save(out, OWNER, verdict, report, CONFIGURATION, IDENTITIES, {"0-fix.patch": b"--- a\n\xff"})
+    files = {"0-fix.patch": b"--- a\n\xff"}
+    return save(out, Contents(OWNER, verdict, report, CONFIGURATION, IDENTITIES, files))
 
 
 def test_a_finding_is_written_completely(tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_a_finding_is_written_completely(tmp_path: Path) -> None:
         "format": 1,
         "identities": IDENTITIES,
         "kind": "divergence",
+        "reliability": {"of": 0, "seen": 0},
         "replay": f"s2fuzz replay {directory}",
     }
     assert directory.stat().st_mode & 0o777 == 0o755
@@ -96,7 +98,7 @@ def test_a_finding_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
 def test_another_program_is_another_finding(tmp_path: Path) -> None:
     verdict = verdict_of(AnyOwner())
     places = {
-        save(tmp_path, parse(text), verdict, "", {}, {}, {})
+        save(tmp_path, Contents(parse(text), verdict, "", {}, {}, {}))
         for text in ("s2 1\ndestroy\n", "s2 1\ndestroy\ndestroy\n", "s2 1\nfwb = off\ndestroy\n")
     }
     assert len(places) == 3
@@ -104,13 +106,13 @@ def test_another_program_is_another_finding(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError):
-        save(tmp_path, OWNER, verdict_of(AnyOwner()), "", {}, {}, {"no/such/folder": b""})
+        save(tmp_path, Contents(OWNER, verdict_of(AnyOwner()), "", {}, {}, {"no/such/folder": b""}))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_odd_bucket_makes_a_good_name(tmp_path: Path) -> None:
     verdict = Verdict("crash", "crash-map-a/b c\n" + "x" * 300, 0, None, None, None)
-    directory = save(tmp_path, OWNER, verdict, "", {}, {}, {})
+    directory = save(tmp_path, Contents(OWNER, verdict, "", {}, {}, {}))
     assert directory.parent == tmp_path
     assert directory.name.startswith("crash-map-a_b_c_xxx")
     assert len(directory.name) < 100
