@@ -257,7 +257,7 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for name in ("_sides", "program_in", "load", "examine", "file_of"):
+    for name in ("sides_from", "program_in", "load", "examine", "file_of"):
         monkeypatch.setattr(cli, name, fail)
     assert cli.status_of(COMMANDS[command]) == status
 

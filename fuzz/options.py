@@ -1,0 +1,138 @@
+"""What commands share: exit statuses, and the options that choose sides, granules and tiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
+from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.errors import BadInput
+from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from reference.build import FLAVOURS, OBJECTS
+from reference.sources import SUPPORTED
+
+OK: Final = 0
+FINDING: Final = 1
+BAD_INPUT: Final = 2
+TOOL_FAILURE: Final = 3
+INTERRUPTED: Final = 130
+
+CORPORA: Final = Path(__file__).resolve().parent.parent / "corpora"
+"""The programs that come with a checkout; an installed s2fuzz has none."""
+
+
+class Seconds(click.FloatRange):
+    """A time that passes: unlike a range of numbers, this one has no room for "nan"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no time.", param, ctx)
+        return seconds
+
+
+def tiers_in(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
+    """An option's callback: tiers as people write them."""
+    try:
+        return None if value is None else parse_tiers(value)
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def granules_in(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Granule, ...]:
+    """An option's callback: granules, each once, separated by commas."""
+    try:
+        return tuple(dict.fromkeys(granule_named(name.strip()) for name in value.split(",")))
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+GRANULE: Final = click.option(
+    "--granule",
+    type=click.Choice([one.name for one in GRANULES]),
+    default=GRANULE_4K.name,
+    show_default=True,
+    help="The size of page that the kernel is compiled for.",
+)
+TIERS: Final = click.option(
+    "--tiers",
+    callback=tiers_in,
+    metavar="TIER,…",
+    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: all; replay: as when it was found]",
+)
+SECONDS: Final = Seconds(min=0.1, max=1e7)
+EXISTING: Final = click.Path(exists=True, path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def say(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(text, err=True)
+
+
+def kernel_options(command: _Command) -> _Command:
+    """The options that choose the two sides, on every command that runs a kernel."""
+    options = (
+        click.option(
+            "--linux",
+            metavar="KERNEL",
+            help=f"The kernel under test: a version that Debian packages ({', '.join(SUPPORTED)}), a kernel tree, or "
+            f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
+        ),
+        click.option(
+            "--patch",
+            "patches",
+            metavar="FILE",
+            type=EXISTING,
+            multiple=True,
+            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
+        ),
+        click.option("--pgtable", metavar="FILE", type=EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
+        click.option(
+            "--sides",
+            metavar="A,B",
+            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
+            "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
+            "kernel.  [default: the kernel and the model that follows it]",
+        ),
+        click.option(
+            "--flavour",
+            type=click.Choice(FLAVOURS),
+            help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
+            "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
+        ),
+        click.option(
+            "--object",
+            "kernel_object",
+            type=click.Choice(tuple(OBJECTS)),
+            help="What pgtable.c is built as, on both sides: part of the host's kernel, or of nVHE hyp, where shared "
+            "walks are refused.  [default: host, or as --sides says: kernel:6.12+hyp]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sides_from(
+    linux: str | None,
+    patches: Sequence[Path],
+    pgtable: Path | None,
+    sides: str | None,
+    flavour: str | None,
+    kernel_object: str | None,
+) -> tuple[Side, Side]:
+    """The two sides that `kernel_options` came to. Raises BadInput."""
+    if linux is not None and sides is not None:
+        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
+    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+
+
+def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
+    """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
+    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
