@@ -148,7 +148,8 @@ def cost(program: Program) -> tuple[int, int, int]:
     return len(program.ops), knobs + len(program.requires), sum(args)
 
 
-_CHANGED: Final = 1000
+_CHANGED: Final = 1 << 53
+"""Far from every default."""
 
 
 def _knob_cost(index: int, value: int) -> int:
@@ -157,7 +158,7 @@ def _knob_cost(index: int, value: int) -> int:
         return 0
     if knob.names:
         return _CHANGED + value
-    return _CHANGED + min(abs(value - knob.default), _CHANGED) + value.bit_count()
+    return _CHANGED + abs(value - knob.default)
 
 
 _ODD: Final = 1 << 16
@@ -295,7 +296,8 @@ def _nearer(program: Program, knob: Knob) -> list[Program]:
     if knob.names:
         values = [default, *range(value)]
     else:
-        values = [default, default + away // 2, value - (1 if away > 0 else -1)] if away else []
+        halves = (abs(away) >> n for n in range(1, abs(away).bit_length()))
+        values = [default, *(value - half if away > 0 else value + half for half in halves)] if away else []
     found = []
     for one in dict.fromkeys(values):
         with suppress(ValueError):  # the machine cannot have it, or its stage lacks an op

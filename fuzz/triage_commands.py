@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import click
 
 from fuzz import display
+from fuzz.options import EXISTING, OK, say
 from fuzz.triage import shrink
 from harness.finding import load
 
-_EXISTING: Final = click.Path(exists=True, path_type=Path)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
 
 @click.command()
-@click.argument("finding", type=_EXISTING)
+@click.argument("finding", type=EXISTING)
 @click.option(
     "--tries",
     type=click.IntRange(min=1),
@@ -34,10 +28,10 @@ def tmin(finding: Path, tries: int | None) -> int:
     """
     found = load(finding)
     with display.minimising(len(found.program.ops)) as told:
-        shrunk = shrink(found, _say, told, tries)
+        shrunk = shrink(found, say, told, tries)
     result = shrunk.minimised
     click.echo(shrunk.report, nl=False)
     click.echo()
     how = "" if result.complete else ", which was not the end of it"
     click.echo(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
-    return 0
+    return OK
