@@ -44,6 +44,7 @@ from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side, with_flavour, with_object
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
+from fuzz.triage_commands import tmin
 from fuzz.worker import GUIDANCE, Assignment
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
@@ -546,6 +547,9 @@ def check(programs: tuple[Path, ...]) -> int:
             problems += 1
             say(str(error))
     return BAD_INPUT if problems else OK
+
+
+cli.add_command(tmin)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
