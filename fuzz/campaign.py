@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.corpus import Store, is_whole, name_of, read_input, starting_inputs
+from fuzz.filing import FLAKY
 from fuzz.ledger import Damaged, Ledger, put_aside
+from fuzz.minimiser import Minimiser
 from fuzz.model_coverage import ModelLines
 from fuzz.process import LAUNCHER, FuzzingProcess
 from fuzz.sides import model_of
@@ -43,6 +45,8 @@ _MEASURING: Final = 0.1
 """Of a CPU's time, what is spent on following the model through new inputs; and seconds for it at a time."""
 _LAST_MEASURING: Final = 1.0
 """Seconds for what is left of that in the end."""
+_LAST_MINIMISING: Final = 60.0
+"""Seconds for findings that are not minimised yet, when time is up."""
 _SILENCE: Final = 240.0
 """Seconds without a word after which a process is given up. libFuzzer ends a program that takes 120."""
 _SOUND: Final = 60.0
@@ -111,7 +115,7 @@ class State:
     model_lines: tuple[int, int]
     buckets: int
     known: int
-    unconfirmed: int
+    flaky: int
     incidents: int
     slots: tuple[SlotState, ...]
 
@@ -166,6 +170,7 @@ class Campaign:
         ]
         self._signals = StopSignals()
         self._ending: str | None = None
+        self._ended = 0.0
         self._killed = False
         self._started = time.monotonic()
         self._before = 0.0
@@ -183,7 +188,8 @@ class Campaign:
         """Findings that are kept."""
         self._strikes: Counter[bytes] = Counter()
         self._incidents = 0
-        self._unconfirmed = 0
+        self._flaky: Counter[str] = Counter()
+        self._minimiser = Minimiser(say)
         self._lines = ModelLines()
         self._unmeasured: deque[tuple[str, str]] = deque()
         self._rates: deque[tuple[float, int]] = deque(maxlen=12)
@@ -205,6 +211,7 @@ class Campaign:
                     f"{self.place.root}: {error}; what was recorded is there, and `s2fuzz campaign` goes on from it"
                 ) from error
             finally:
+                self._minimiser.close()
                 for slot in self.slots:
                     if slot.process is not None:
                         slot.process.close()
@@ -235,7 +242,8 @@ class Campaign:
                 self._collect()
             for slot in self.slots:
                 self._attend(slot, now)
-            if self._ending is not None and not any(self._processes()):
+            self._minimiser.attend()
+            if self._ending is not None and not any(self._processes()) and self._minimiser_is_done(now):
                 break
             if now - sampled >= _SAMPLE_INTERVAL:
                 sampled = now
@@ -269,8 +277,13 @@ class Campaign:
             return DISK
         return None
 
+    def _minimiser_is_done(self, now: float) -> bool:
+        """Findings that came last are still minimised, for a while, where time alone ended the run."""
+        late = self._signals.count or self._ending != ON_TIME or now - self._ended > _LAST_MINIMISING
+        return bool(late) or not self._minimiser.busy
+
     def _end(self, reason: str) -> None:
-        self._ending = reason
+        self._ending, self._ended = reason, time.monotonic()
         for process in self._processes():
             process.stop()
 
@@ -348,12 +361,14 @@ class Campaign:
         for name, store in self.stores.items():
             self._reconcile(name, store)
         known = {directory for (directory,) in self.ledger.rows("SELECT directory FROM findings")}
-        for path, finding in self._findings():
-            self._buckets[finding.bucket] += 1
-            if path.name not in known:
-                ops = len(finding.program.ops)
-                self.ledger.note_finding(path, finding.bucket, finding.kind, ops, self._before, None)
-        self._unconfirmed = _count(self.place.unconfirmed)
+        for home, buckets in ((self.place.findings, self._buckets), (self.place.flaky, self._flaky)):
+            buckets.clear()
+            for finding in self._findings(home):
+                buckets[finding.bucket] += 1
+                if finding.directory.name not in known:
+                    self._note_finding(finding, None)
+                if home == self.place.findings and buckets[finding.bucket] == 1 and not finding.minimised:
+                    self._minimiser.add(finding.directory)
         self._reopen_incidents()
         self._unmeasured.extend(self.ledger.rows("SELECT corpus, name FROM inputs WHERE measured = 0"))
 
@@ -532,13 +547,15 @@ class Campaign:
                 self._keep(path, slot.number)
 
     def _keep(self, path: Path, finder: int | None) -> None:
-        """Record something that a process filed: a finding, unless enough of its bucket are there."""
-        if path.name == self.place.unconfirmed.name:
-            for one in sorted(path.iterdir()):
-                self.place.unconfirmed.mkdir(exist_ok=True)
-                one.rename(self.place.unconfirmed / one.name)
-                self._unconfirmed += 1
+        """Record what a process filed: a finding, or the folder of those that are flaky."""
+        if path.name != FLAKY:
+            self._adopt(path, self.place.findings, self._buckets, finder)
             return
+        for one in sorted(path.iterdir()):
+            self._adopt(one, self.place.flaky, self._flaky, finder)
+
+    def _adopt(self, path: Path, home: Path, buckets: Counter[str], finder: int | None) -> None:
+        """Move a finding to where it is kept, unless enough of its bucket are there."""
         if path.name.startswith(".") or not is_finding(path):
             return  # being written
         try:
@@ -548,22 +565,30 @@ class Campaign:
             path.rename(target)
             self._say(f"{error}; put aside as {target}")
             return
-        if self._buckets[finding.bucket] >= KEPT_PER_BUCKET or (self.place.findings / path.name).exists():
+        if buckets[finding.bucket] >= KEPT_PER_BUCKET or (home / path.name).exists():
             shutil.rmtree(path)
             return
-        kept = adopt(path, self.place.findings)
-        self._buckets[finding.bucket] += 1
+        kept = adopt(path, home)
+        buckets[finding.bucket] += 1
         if self._run:
-            ops = len(finding.program.ops)
-            self.ledger.note_finding(kept, finding.bucket, finding.kind, ops, self._now(), finder)
-        if self._buckets[finding.bucket] == 1:
-            self._say(f"{finding.kind} {finding.bucket}: {kept}")
+            self._note_finding(replace(finding, directory=kept), finder)
+        if buckets[finding.bucket] == 1:
+            what = "flaky: " if home == self.place.flaky else ""
+            self._say(f"{what}{finding.kind} {finding.bucket}: {kept}")
+            if not what:
+                self._minimiser.add(kept)
 
-    def _findings(self) -> Iterator[tuple[Path, Finding]]:
-        """Those that are kept, and can be read."""
-        for path in _files_in(self.place.findings):
+    def _note_finding(self, finding: Finding, finder: int | None) -> None:
+        flaky = finding.directory.parent == self.place.flaky
+        self.ledger.note_finding(
+            finding.directory, finding.bucket, finding.kind, flaky, len(finding.program.ops), self._now(), finder
+        )
+
+    def _findings(self, home: Path) -> Iterator[Finding]:
+        """Those that are kept there, and can be read."""
+        for path in _files_in(home):
             try:
-                yield path, load(path)
+                yield load(path)
             except BadInput as error:
                 self._say(f"left out: {error}")
 
@@ -658,7 +683,7 @@ class Campaign:
             model_lines=(self._lines.reached, self._lines.total),
             buckets=len(self._buckets),
             known=len(known & self._buckets.keys()),
-            unconfirmed=self._unconfirmed,
+            flaky=len(self._flaky),
             incidents=self._incidents,
             slots=tuple(self._slot_state(slot, now) for slot in self.slots),
         )
@@ -679,9 +704,9 @@ class Campaign:
     def _outcome(self) -> Outcome:
         known = self.place.known_buckets()
         findings: dict[str, list[Path]] = {}
-        for path, finding in self._findings():
+        for finding in self._findings(self.place.findings):
             if finding.bucket not in known:
-                findings.setdefault(finding.bucket, []).append(path)
+                findings.setdefault(finding.bucket, []).append(finding.directory)
         return Outcome(self._ending or ON_TIME, self.state(), findings, len(known & self._buckets.keys()))
 
 
@@ -690,10 +715,6 @@ def _files_in(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return
-
-
-def _count(folder: Path) -> int:
-    return sum(1 for _ in _files_in(folder))
 
 
 def _free_name(target: Path) -> Path:

@@ -78,8 +78,8 @@ def describe(state: State) -> str:
         f"model {state.model_lines[0]}/{state.model_lines[1]} lines",
         f"findings {_findings(state)}",
     ]
-    if state.unconfirmed:
-        parts.append(f"unconfirmed {state.unconfirmed}")
+    if state.flaky:
+        parts.append(f"flaky {state.flaky}")
     if state.incidents:
         parts.append(f"incidents {state.incidents}")
     if state.left is not None:
@@ -133,7 +133,8 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
     ]
     tally = ledger.tally().summary()
     findings = ledger.rows(
-        "SELECT bucket, kind, tier, min(at), count(*), min(ops) FROM findings GROUP BY bucket ORDER BY min(at), bucket"
+        "SELECT bucket, kind, tier, min(at), count(*), min(ops) FROM findings WHERE NOT flaky GROUP BY bucket "
+        "ORDER BY min(at), bucket"
     )
     return {
         "comparisons": [
@@ -174,7 +175,7 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
         ],
         "seconds": ledger.seconds(),
         "tally": tally,
-        "unconfirmed": tally["unconfirmed"],
+        "flaky": tally["unconfirmed"],
     }
 
 
@@ -200,8 +201,8 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
         )
     if not status["findings"]:
         yield "nothing found"
-    if status["unconfirmed"]:
-        yield f"{status['unconfirmed']} not confirmed on fresh kernels, kept under unconfirmed/"
+    if status["flaky"]:
+        yield f"{status['flaky']} did not happen every time: flaky/ has some"
     for one in status["incidents"][-10:]:
         program = f", with incidents/{one['program']} under way" if one["program"] else ""
         yield f"incident after {duration(one['at'])}: {one['what']}{program}: {one['verdict'] or 'open'}"

@@ -44,6 +44,7 @@ from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side, with_flavour, with_object
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
+from fuzz.triage_commands import tmin
 from fuzz.worker import GUIDANCE, Assignment
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
@@ -200,7 +201,7 @@ def smoke(
         for pair in pairs
     ]
     for left, right in pairs:
-        say(f"{left.name} against {right.name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+        say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
             progress = run_smoke(work, workers, show)
@@ -551,6 +552,7 @@ def check(programs: tuple[Path, ...]) -> int:
 
 cli.add_command(campaign_commands.campaign)
 cli.add_command(campaign_commands.status)
+cli.add_command(tmin)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

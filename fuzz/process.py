@@ -25,8 +25,9 @@ from reference.console import printable
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
-_GRACE: Final = 20.0
-"""Seconds that the process has for its last program and its report, once it was told to stop or should have."""
+_GRACE: Final = 60.0
+"""Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is
+confirmed in that time."""
 _START_LIMIT: Final = 300.0
 _LOG_KEPT: Final = 65536
 _LONGEST_LINE: Final = 512

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from fuzz import __version__
 from fuzz.corpus import Store
+from fuzz.filing import FLAKY
 from fuzz.ledger import today
 from fuzz.sides import Side, from_configuration, offer_of, to_configuration
 from fuzz.worker import Assignment
@@ -61,8 +62,8 @@ class WorkDirectory:
         return self.root / "findings"
 
     @property
-    def unconfirmed(self) -> Path:
-        return self.root / "unconfirmed"
+    def flaky(self) -> Path:
+        return self.root / FLAKY
 
     @property
     def incidents(self) -> Path:

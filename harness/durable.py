@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 
 def write_durably(target: Path, data: bytes, scratch: Path) -> None:
@@ -37,3 +40,21 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_EXCHANGE: Final = 2
+_AT_FDCWD: Final = -100
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders of a file system change names: at once, where it can do that, as most can. Raises OSError."""
+    other = other.resolve()
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+    if not rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
+        return
+    if (number := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), str(other))
+    aside = one.with_name(f"{one.name}-old")
+    os.rename(other, aside)
+    os.rename(one, other)
+    os.rename(aside, one)

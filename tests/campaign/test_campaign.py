@@ -18,6 +18,7 @@ from fuzz.sides import choose_sides
 from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
 from harness.codec import DEFAULT, encode
 from harness.errors import BadInput
+from harness.finding import load
 from harness.program_text import read
 from reference.sources import KernelChoice, prepare
 
@@ -96,6 +97,9 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     assert max(map(buckets.count, buckets)) <= 3, "of both workers together"
     record = json.loads((findings[0] / "finding.json").read_text())
     assert record["replay"] == f"s2fuzz replay {findings[0]}"
+    first = {buckets[0]: findings[0]}
+    assert any(load(path).minimised for path in findings), result.stderr
+    assert first
     changed.unlink()
     replayed = s2fuzz("replay", findings[0], cwd=tmp_path)
     assert replayed.returncode == 1, "with the finding's own copy"

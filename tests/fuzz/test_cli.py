@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import campaign_commands, cli
+from fuzz import campaign_commands, cli, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -226,6 +226,7 @@ COMMANDS = {
     "fmt": ["fmt", "p.s2"],
     "check": ["check", "p.s2"],
     "shell": ["shell"],
+    "tmin": ["tmin", "p.s2"],
     "weigh": ["weigh", "p.s2"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
@@ -259,8 +260,10 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for name in ("sides_from", "program_in", "load", "examine", "file_of"):
-        monkeypatch.setattr(cli, name, fail)
+    for module in (cli, triage_commands):
+        for name in ("sides_from", "program_in", "load", "examine", "file_of"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, fail)
     monkeypatch.setattr(campaign_commands, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
