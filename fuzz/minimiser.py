@@ -64,7 +64,7 @@ class Minimiser:
         self._say(f"minimised{said}" if status == 0 else f"{finding}: not minimised (status {status}){said}")
 
     def _start(self, finding: Path) -> None:
-        self._said = tempfile.TemporaryFile()  # a pipe could fill
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)
         child = subprocess.Popen(
             [sys.executable, "-c", _COMMAND.format(parent=os.getpid()), "tmin", str(finding)],
             stdin=subprocess.DEVNULL,
