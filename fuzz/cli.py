@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from fuzz import __version__, display
+from fuzz import __version__, compiling, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
@@ -246,6 +246,12 @@ def cli() -> None:
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
 )
+@click.option(
+    "--no-compile",
+    is_flag=True,
+    help="Run the model as it is. Otherwise mypyc compiles it first, once until it changes, which takes a minute and "
+    "fuzzes faster. With --guidance model or both it always runs as it is.",
+)
 @_TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -263,6 +269,7 @@ def smoke(
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...],
+    no_compile: bool,
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
     **kernel: Any,
@@ -278,6 +285,7 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(_say, granules).close()  # before the clock starts, and where errors are printed as they are
+    compiled = None if no_compile or guidance != "kernel" else _compiled()
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -296,6 +304,7 @@ def smoke(
             tiers=tiers or ALL_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
+            compiled=compiled,
         )
         for granule in granules
         for pair in pairs
@@ -320,6 +329,14 @@ def smoke(
     if progress.interrupted:
         return INTERRUPTED
     return FINDING if progress.findings else OK
+
+
+def _compiled() -> Path | None:
+    try:
+        return compiling.compiled(_say)
+    except compiling.CannotCompile as error:
+        _say(f"the model runs as it is, more slowly than compiled: {error}")
+        return None
 
 
 def _check_places(out: Path, inputs: Path | None) -> None:

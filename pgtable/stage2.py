@@ -8,9 +8,9 @@ from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
-from pgtable.features import Features
+from pgtable.features import ANY_CPU, Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import NO_HOOKS, TLBI_TTL_UNKNOWN, Hooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.objects import HOST, KernelObject
@@ -30,8 +30,6 @@ from pgtable.walker import (
 )
 
 _MAX_U8 = 0xFF
-_NO_HOOKS = NullHooks()
-_ANY_CPU = Features()
 
 ForcePages = Callable[[int, int, int], bool]
 """Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
@@ -79,8 +77,8 @@ class Stage2(PageTable):
         self,
         vtcr: int,
         mm_ops: MmOps,
-        hooks: Hooks = _NO_HOOKS,
-        features: Features = _ANY_CPU,
+        hooks: Hooks = NO_HOOKS,
+        features: Features = ANY_CPU,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
         *,
