@@ -129,6 +129,7 @@ _VISITOR_ERRORS: Final = {
 _KEPT_POOLS: Final = 16
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
+_NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
 _KEPT_CONTEXTS: Final = 256
@@ -462,7 +463,7 @@ class _World:
             )
             return
         self.vtcr = vtcr
-        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+        flags = machine["nofwb"] * _NOFWB | machine["idmap"] * _IDMAP
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         version, kernel_object, ownership = variant
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
