@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -11,25 +10,45 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
-from fuzz import __version__, compiling, display
+from fuzz import __version__, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
+from fuzz.options import (
+    BAD_INPUT,
+    CORPORA,
+    EXISTING,
+    FINDING,
+    GRANULE,
+    INTERRUPTED,
+    NO_COMPILE,
+    OK,
+    SECONDS,
+    TIERS,
+    TOOL_FAILURE,
+    also_from,
+    compiled_for,
+    granules_in,
+    kernel_options,
+    say,
+    sides_from,
+)
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, ownership_sides, parse_side, with_flavour, with_object
+from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side, with_flavour, with_object
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
+from fuzz.triage_commands import tmin
 from fuzz.worker import GUIDANCE, Assignment
-from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import file_of, load, program_in
@@ -41,131 +60,13 @@ from harness.report import event_report, observation_text, run_report, verified_
 from harness.weighing import outcome_table
 from harness.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS
-from reference.build import FLAVOURS, OBJECTS
 from reference.shell import Shell
-from reference.sources import SUPPORTED
-
-OK: Final = 0
-FINDING: Final = 1
-BAD_INPUT: Final = 2
-TOOL_FAILURE: Final = 3
-INTERRUPTED: Final = 130
-
-CORPORA: Final = Path(__file__).resolve().parent.parent / "corpora"
-"""The programs that come with a checkout; an installed s2fuzz has none."""
-
-
-class _Seconds(click.FloatRange):
-    """A time that passes: unlike a range of numbers, this one has no room for "nan"."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value} is no time.", param, ctx)
-        return seconds
-
-
-def _tiers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
-    try:
-        return None if value is None else parse_tiers(value)
-    except BadInput as error:
-        raise click.BadParameter(f"{error}.") from error
-
-
-def _granules(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Granule, ...]:
-    try:
-        return tuple(dict.fromkeys(granule_named(name.strip()) for name in value.split(",")))
-    except BadInput as error:
-        raise click.BadParameter(f"{error}.") from error
-
-
-_GRANULE: Final = click.option(
-    "--granule",
-    type=click.Choice([one.name for one in GRANULES]),
-    default=GRANULE_4K.name,
-    show_default=True,
-    help="The size of page that the kernel is compiled for.",
-)
-_TIERS: Final = click.option(
-    "--tiers",
-    callback=_tiers,
-    metavar="TIER,…",
-    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: all; replay: as when it was found]",
-)
-_SECONDS: Final = _Seconds(min=0.1, max=1e7)
-_EXISTING: Final = click.Path(exists=True, path_type=Path)
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def kernel_options(command: _Command) -> _Command:
-    """The options that choose the two sides, on every command that runs a kernel."""
-    options = (
-        click.option(
-            "--linux",
-            metavar="KERNEL",
-            help=f"The kernel under test: a version that Debian packages ({', '.join(SUPPORTED)}), a kernel tree, or "
-            f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
-        ),
-        click.option(
-            "--patch",
-            "patches",
-            metavar="FILE",
-            type=_EXISTING,
-            multiple=True,
-            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
-        ),
-        click.option("--pgtable", metavar="FILE", type=_EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
-        click.option(
-            "--sides",
-            metavar="A,B",
-            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
-            "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
-            "kernel.  [default: the kernel and the model that follows it]",
-        ),
-        click.option(
-            "--flavour",
-            type=click.Choice(FLAVOURS),
-            help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
-            "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
-        ),
-        click.option(
-            "--object",
-            "kernel_object",
-            type=click.Choice(tuple(OBJECTS)),
-            help="What pgtable.c is built as, on both sides: part of the host's kernel, or of nVHE hyp, where shared "
-            "walks are refused.  [default: host, or as --sides says: kernel:6.12+hyp]",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _sides(
-    linux: str | None,
-    patches: Sequence[Path],
-    pgtable: Path | None,
-    sides: str | None,
-    flavour: str | None,
-    kernel_object: str | None,
-) -> tuple[Side, Side]:
-    if linux is not None and sides is not None:
-        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
-
-
-def _also(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
-    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:
     """Both executors, with what the programs need built before any of them runs."""
     granules = [program.machine.granule for program in programs]
-    left, right = (side.open(_say, granules) for side in sides)
+    left, right = (side.open(say, granules) for side in sides)
     return left, right
 
 
@@ -197,7 +98,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=_SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
+@click.option("--seconds", type=SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
@@ -240,19 +141,14 @@ def cli() -> None:
 @click.option(
     "--granule",
     "granules",
-    callback=_granules,
+    callback=granules_in,
     default=GRANULE_4K.name,
     show_default=True,
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
 )
-@click.option(
-    "--no-compile",
-    is_flag=True,
-    help="Run the model as it is. Otherwise mypyc compiles it first, once until it changes, which takes a minute and "
-    "fuzzes faster. With --guidance model or both it always runs as it is.",
-)
-@_TIERS
+@NO_COMPILE
+@TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
@@ -280,12 +176,12 @@ def smoke(
     runs but findings, which go to --out. The same seed and number of workers make the same programs; worker number n
     (from 0) has the seed SEED + n.
     """
-    pairs = [_sides(**kernel), *(_also(text, **kernel) for text in also)]
+    pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
-        side.open(_say, granules).close()  # before the clock starts, and where errors are printed as they are
-    compiled = None if no_compile or guidance != "kernel" else _compiled()
+        side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
+    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -310,7 +206,7 @@ def smoke(
         for pair in pairs
     ]
     for left, right in pairs:
-        _say(f"{left.name} against {right.name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+        say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
             progress = run_smoke(work, workers, show)
@@ -329,14 +225,6 @@ def smoke(
     if progress.interrupted:
         return INTERRUPTED
     return FINDING if progress.findings else OK
-
-
-def _compiled() -> Path | None:
-    try:
-        return compiling.compiled(_say)
-    except compiling.CannotCompile as error:
-        _say(f"the model runs as it is, more slowly than compiled: {error}")
-        return None
 
 
 def _check_places(out: Path, inputs: Path | None) -> None:
@@ -378,13 +266,13 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
-@_TIERS
+@TIERS
 @kernel_options
 def run(
     programs: tuple[Path, ...], out: Path, verbose: bool, events: bool, tiers: frozenset[Tier] | None, **kernel: Any
@@ -393,7 +281,7 @@ def run(
 
     A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused.
     """
-    sides = _sides(**kernel)
+    sides = sides_from(**kernel)
     loaded = [(path, program_in(path)) for path in programs]
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
@@ -427,7 +315,7 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
 
 
 @cli.command()
-@click.argument("program", type=_EXISTING)
+@click.argument("program", type=EXISTING)
 @click.option(
     "--on",
     type=click.Choice(("left", "right")),
@@ -438,10 +326,10 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
 def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     """Show what a program does: every result, and the resulting tree, decoded."""
     loaded = program_in(program)
-    sides = _sides(**kernel)
+    sides = sides_from(**kernel)
     chooses_kernel = kernel["linux"] or kernel["patches"] or kernel["pgtable"] or kernel["flavour"]
     side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
-    with closing(side.open(_say)) as executor:
+    with closing(side.open(say)) as executor:
         try:
             click.echo(observation_text(loaded, executor.observe(loaded), events), nl=False)
         except TargetDied as error:
@@ -456,7 +344,7 @@ _WAYS: Final = "\n".join(
 
 
 @cli.command(epilog=_WAYS)
-@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @click.option(
     "--ways",
     metavar="WAY,…",
@@ -474,7 +362,7 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
     chosen = ownership_sides(ways) if sides is None else [parse_side(text) for text in sides.split(",")]
     loaded = [(path, program_in(path)) for path in programs]
     with ExitStack() as stack:
-        opened = [stack.enter_context(closing(side.open(_say))) for side in chosen]
+        opened = [stack.enter_context(closing(side.open(say))) for side in chosen]
         for number, (path, program) in enumerate(loaded):
             if len(loaded) > 1:
                 click.echo(f"{os.linesep if number else ''}{path}:")
@@ -489,8 +377,8 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
 
 
 @cli.command()
-@click.argument("finding", type=_EXISTING)
-@_TIERS
+@click.argument("finding", type=EXISTING)
+@TIERS
 @kernel_options
 def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
@@ -502,7 +390,7 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     stored = sides_of(found)
     compared = tiers or tiers_of(found)
     if kernel["sides"] is not None:
-        sides = _sides(**kernel)
+        sides = sides_from(**kernel)
     elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
         sides = with_kernel(stored, kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
     else:
@@ -530,12 +418,12 @@ def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
 
 
 @cli.command()
-@click.argument("program", type=_EXISTING)
+@click.argument("program", type=EXISTING)
 @click.option(
     "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port for gdb, on 127.0.0.1.  [default: a free one]")
-@click.option("--seconds", type=_SECONDS, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
+@click.option("--seconds", type=SECONDS, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
 @kernel_options
 def debug(program: Path, record: int, port: int | None, seconds: float, **kernel: Any) -> int:
     """Run a program in a kernel that waits for gdb at an op.
@@ -543,7 +431,7 @@ def debug(program: Path, record: int, port: int | None, seconds: float, **kernel
     Prints the gdb command that attaches, sets a breakpoint on the op and continues to it.
     """
     loaded = program_in(program)
-    sides = _sides(**kernel)
+    sides = sides_from(**kernel)
     try:
         observation = run_debug(loaded, sides[1], record, port, seconds, click.echo)
     except TargetDied as error:
@@ -556,7 +444,7 @@ def debug(program: Path, record: int, port: int | None, seconds: float, **kernel
 
 
 @cli.command()
-@_GRANULE
+@GRANULE
 @kernel_options
 def shell(granule: str, **kernel: Any) -> int:
     """Try ops by hand, one a line, on a table in a running kernel.
@@ -565,26 +453,26 @@ def shell(granule: str, **kernel: Any) -> int:
     `reset` with any knobs (reset ia_bits=32 fwb=off) for a fresh machine, or `help`. Reads stdin; from a file or pipe,
     the exit status is 1 after a crash or hang, and 2 after a line that is refused.
     """
-    chosen = _sides(**kernel)[1]
+    chosen = sides_from(**kernel)[1]
     if not chosen.is_kernel:
         raise BadInput(f"{chosen.name} is not a kernel; choose one with --linux")
-    with closing(Shell(chosen.image(_say, granule_named(granule)), chosen.name)) as opened:
+    with closing(Shell(chosen.image(say, granule_named(granule)), chosen.name)) as opened:
         if sys.stdin.isatty():
-            _say(f"{chosen.name}: `help` lists the ops, Ctrl-D ends")
-        outcome = converse(opened, lines(), click.echo, _say)
+            say(f"{chosen.name}: `help` lists the ops, Ctrl-D ends")
+        outcome = converse(opened, lines(), click.echo, say)
     if sys.stdin.isatty():
         return OK
     return FINDING if outcome.deaths else BAD_INPUT if outcome.refused else OK
 
 
 @cli.command()
-@_GRANULE
+@GRANULE
 @kernel_options
 def build(granule: str, **kernel: Any) -> int:
     """Build the kernels of both sides; print their paths and what they are made of."""
-    for side in _sides(**kernel):
+    for side in sides_from(**kernel):
         if side.is_kernel:
-            image = side.image(_say, granule_named(granule))
+            image = side.image(say, granule_named(granule))
             click.echo(image.elf)
             for key, value in sorted(image.identity.items()):
                 click.echo(f"  {key}: {value}")
@@ -592,8 +480,8 @@ def build(granule: str, **kernel: Any) -> int:
 
 
 @cli.command()
-@click.argument("corpora", nargs=-1, type=_EXISTING, metavar="[FOLDER]...")
-@click.option("--seconds", type=_SECONDS, default=30.0, show_default=True, help="How long to run programs.")
+@click.argument("corpora", nargs=-1, type=EXISTING, metavar="[FOLDER]...")
+@click.option("--seconds", type=SECONDS, default=30.0, show_default=True, help="How long to run programs.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the generated programs."
 )
@@ -607,7 +495,7 @@ def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any
     if kernel["flavour"] not in (None, "lines"):
         raise BadInput("coverage builds a flavour of its own; leave out --flavour")
     with display.counting(seconds) as told:
-        found = measure_lines(_sides(**kernel)[1], corpora or (CORPORA,), seconds, seed, told)
+        found = measure_lines(sides_from(**kernel)[1], corpora or (CORPORA,), seconds, seed, told)
     for line in report_lines(found):
         click.echo(line)
     return OK
@@ -629,7 +517,7 @@ def doctor() -> int:
 
 
 @cli.command()
-@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @click.option("--check", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
 def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
     """Rewrite programs in canonical form. Comments stay. Nothing is written unless all of them are well formed."""
@@ -653,7 +541,7 @@ def _rewrite(path: Path, text: str) -> None:
 
 
 @cli.command()
-@click.argument("programs", nargs=-1, required=True, type=_EXISTING, metavar="PROGRAM...")
+@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 def check(programs: tuple[Path, ...]) -> int:
     """Check that programs are well formed, without running them."""
     problems = 0
@@ -663,8 +551,11 @@ def check(programs: tuple[Path, ...]) -> int:
             click.echo(f"{path}: ok, {len(program.ops)} ops")
         except BadInput as error:
             problems += 1
-            _say(str(error))
+            say(str(error))
     return BAD_INPUT if problems else OK
+
+
+cli.add_command(tmin)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -685,19 +576,19 @@ def status_of(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        say("interrupted")
         return INTERRUPTED
     except BadInput as error:
-        _say(f"s2fuzz: {error}")
+        say(f"s2fuzz: {error}")
         return BAD_INPUT
     except ToolFailure as error:
-        _say(f"s2fuzz: {error}")
+        say(f"s2fuzz: {error}")
         return TOOL_FAILURE
     except SystemExit:  # click's way out when nobody reads what we print; its own status would say "a finding"
         return TOOL_FAILURE
     except OSError as error:
-        _say(f"s2fuzz: {error}")
+        say(f"s2fuzz: {error}")
         return TOOL_FAILURE
     except Exception:
-        _say(f"s2fuzz: an error of its own; please report it:\n{traceback.format_exc()}")
+        say(f"s2fuzz: an error of its own; please report it:\n{traceback.format_exc()}")
         return TOOL_FAILURE

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
+from fuzz.minimise import Step
 from fuzz.smoke import Progress
 
 _LINE_INTERVAL: Final = 10.0
@@ -49,6 +50,26 @@ def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
                 bar.update(task, description=text)
             elif passed - last >= _LINE_INTERVAL:
                 last = passed
+                print(text, file=sys.stderr, flush=True)
+
+        yield told
+
+
+@contextmanager
+def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
+    """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
+    console = Console(stderr=True)
+    last = time.monotonic()
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("looking at it on fresh kernels")
+
+        def told(step: Step) -> None:
+            nonlocal last
+            text = f"{step.tries} tries, {ops} ops to {len(step.program.ops)}: {step.name}"
+            if console.is_terminal:
+                bar.update(task, description=text)
+            elif time.monotonic() - last >= _LINE_INTERVAL:
+                last = time.monotonic()
                 print(text, file=sys.stderr, flush=True)
 
         yield told
@@ -102,7 +123,7 @@ def summary(progress: Progress) -> list[str]:
     if progress.model_lines[0]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
-        lines.append(f"{tally['unconfirmed']} not confirmed on fresh kernels, kept under unconfirmed/")
+        lines.append(f"{tally['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
     for bucket in tally.get("masking", ()):
         share = tally["buckets"][bucket] / max(1, tally["executions"] + tally["replayed"])
         lines.append(f"{bucket}: {share:.0%} of executions, so it masks what lies behind it; mend it before you go on")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fuzz.sides import Side, follow, from_configuration, to_configuration
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor
-from harness.finding import Finding, save
-from harness.judge import Verdict
+from harness.finding import Contents, Finding, save
+from harness.judge import Unconfirmed, Verdict
 from harness.program import Program
 from harness.report import verdict_report, verified_against
+
+FLAKY: Final = "flaky"
+"""The folder beside the findings for what does not happen every time."""
+_MAX_KERNEL_FILE: Final = 16 << 20
+"""Bytes of a file that came with a finding."""
 
 
 class Filer:
@@ -46,27 +52,7 @@ class Filer:
 
     def file(self, program: Program, verdict: Verdict) -> Path:
         """Write the finding's directory, and return it. Raises OSError when it cannot be written."""
-        left, right = self.executors
-        names: dict[Path, str] = {}
-        for side in self.sides:
-            for path in (*side.patches, side.pgtable):
-                if path is not None:
-                    names.setdefault(path, f"kernel/{len(names)}-{path.name}")
-        configuration = {
-            "left": to_configuration(self.sides[0], names),
-            "origin": dict(self.origin),
-            "right": to_configuration(self.sides[1], names),
-            "tiers": format_tiers(self.tiers),
-        }
-        directory = save(
-            self.out,
-            program,
-            verdict,
-            self.report(program, verdict),
-            configuration,
-            {"left": dict(left.identity), "right": dict(right.identity)},
-            {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
-        )
+        directory = save(self.out, self.contents(program, verdict))
         entry = {
             "bucket": verdict.bucket,
             "class": verdict.kind,
@@ -78,6 +64,43 @@ class Filer:
             buckets = list(dict.fromkeys(one["bucket"] for one in self.filed))
             self.filed.sort(key=lambda one: (buckets.index(one["bucket"]), one["ops"]))
         return directory
+
+    def file_flaky(self, program: Program, error: Unconfirmed) -> Path:
+        """Write the directory of what went wrong, but not every time, apart from the findings: with the state that
+        differed, and what fresh targets came to. It is none of those `filed`."""
+        contents = self.contents(program, error.sighting)
+        seen = ", ".join(outcome or "agreement" for outcome in error.outcomes)
+        report = f"flaky: seen was {error}; on fresh targets {seen}\n\n{contents.report}"
+        return save(self.out / FLAKY, replace(contents, report=report, outcomes=error.outcomes))
+
+    def contents(self, program: Program, verdict: Verdict, **more: Any) -> Contents:
+        """What the finding's directory is made of; `more` goes into its finding.json."""
+        left, right = self.executors
+        names: dict[Path, str] = {}
+        for side in self.sides:
+            for path in (*side.patches, side.pgtable):
+                if path is not None:
+                    names.setdefault(path, f"kernel/{len(names)}-{_plain_name(path)}")
+        configuration = {
+            "left": to_configuration(self.sides[0], names),
+            "origin": dict(self.origin),
+            "right": to_configuration(self.sides[1], names),
+            "tiers": format_tiers(self.tiers),
+        }
+        return Contents(
+            program,
+            verdict,
+            self.report(program, verdict),
+            configuration,
+            {"left": dict(left.identity), "right": dict(right.identity)},
+            {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
+            more=more,
+        )
+
+
+def _plain_name(path: Path) -> str:
+    """A file's name, without the number that an earlier finding gave it."""
+    return re.sub(r"^[0-9]+-", "", path.name)
 
 
 def sides_of(finding: Finding) -> tuple[Side, Side]:
@@ -92,6 +115,10 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
         for path in (*side.patches, side.pgtable):
             if path is not None and path.parent != kept:  # it came from somebody else, perhaps
                 raise BadInput(f"{finding.directory}: {path} is not one of the finding's own files")
+            if path is not None and path.is_symlink():
+                raise BadInput(f"{finding.directory}: {path.name} is not a plain file")
+            if path is not None and path.exists() and path.stat().st_size > _MAX_KERNEL_FILE:
+                raise BadInput(f"{path}: too large (more than {_MAX_KERNEL_FILE} bytes)")
     return sides
 
 

@@ -23,8 +23,9 @@ from harness.program import Program
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
-_GRACE: Final = 20.0
-"""Seconds that the process has for its last program and its report, once it was told to stop or should have."""
+_GRACE: Final = 60.0
+"""Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is
+confirmed in that time."""
 _START_LIMIT: Final = 300.0
 _MAX_INPUT: Final = 320
 """Bytes: about 40 ops."""

@@ -6,7 +6,6 @@ it by closing the other one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -256,6 +255,8 @@ class Worker:
         self._confirmed: dict[str, str] = {}
         """From what was seen to the bucket that it was confirmed as; how many of a bucket were filed."""
         self._filed: Counter[str] = Counter()
+        self._flaky: Counter[str] = Counter()
+        """How often something was seen that did not happen every time."""
         self._started: float | None = None
         self._last_message = 0.0
         self._inputs = None if assignment.inputs is None else assignment.inputs.open("w")
@@ -325,12 +326,17 @@ class Worker:
         seen = self.judge.suspect(program)
         if seen is None:
             return False
+        if self._flaky[seen] >= KEPT_PER_BUCKET:
+            self.tally.unconfirmed += 1
+            return False
         bucket = self._confirmed.get(seen)
         if bucket is None or self._filed[bucket] < KEPT_PER_BUCKET:
             try:
                 verdict = self.judge.confirm(program, seen)
             except Unconfirmed as error:
-                self._keep_unconfirmed(program, str(error))
+                self.tally.unconfirmed += 1
+                self._flaky[seen] += 1
+                self.filer.file_flaky(program, error)
                 return False
             bucket = self._confirmed[seen] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
@@ -351,14 +357,6 @@ class Worker:
         else:
             for joint in self.joint:
                 joint.note(program)
-
-    def _keep_unconfirmed(self, program: Program, why: str) -> None:
-        self.tally.unconfirmed += 1
-        folder = self.assignment.out / "unconfirmed"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = f"# Not confirmed on fresh kernels: {why}\n{format_program(program)}"
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        (folder / f"{name}.s2").write_text(text)
 
     def _is_done(self) -> bool:
         work = self.assignment

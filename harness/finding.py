@@ -1,25 +1,33 @@
 """A finding on disk: one directory that holds everything needed to look at it and to run it again.
 
-    program.s2     the program
+    README         how to run it again, and what exactly ran
+    program.s2     the program, minimised where that was done
+    original.s2    the program as it was found, once it has been minimised
     report.txt     what is wrong, for people
     left.txt right.txt     both sides' observations with every event, up to the op where they part (not of a side that
                            died)
-    finding.json   kind, bucket, configuration, identities, and the command that replays it
+    finding.json   kind, bucket, reliability, configuration, identities, and the command that replays it
+    test_*.py      a pytest test that fails while the bug is there
+    reproducer.c   the program as a KUnit test case
     kernel/        copies of the --patch and --pgtable files that the run was given
 
-A directory is written under another name and renamed, so one that exists is whole.
+A directory is written under another name and renamed, or exchanged with the one it replaces, so one that exists is
+whole. What is read back may be somebody else's: it is data, sizes are bounded, and text is made fit for a terminal.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,18 +39,45 @@ from harness.report import observation_text
 
 FORMAT: Final = 1
 PROGRAM: Final = "program.s2"
+ORIGINAL: Final = "original.s2"
+_SIDES: Final = {"left": "left.txt", "right": "right.txt"}
+_MAX_RECORD: Final = 1 << 20
+"""Bytes of a finding.json."""
 _RECORD: Final = "finding.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding that was read back. `configuration` is what `save` was given; it is data from a file, unchecked."""
+    """A finding that was read back. `configuration` is what `save` was given; it is data from a file, unchecked but
+    for what is not printable in its texts. `reliability` is on how many fresh pairs of targets it was seen, of how
+    many: (0, 0) where it does not say."""
 
     directory: Path
     program: Program
     kind: str
     bucket: str
     configuration: Mapping[str, Any]
+    reliability: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a finding's directory is made of.
+
+    `files` are copied into kernel/, by name; `configuration` must name them as `kernel/NAME`. `documents` are further
+    files, and `more` further entries of finding.json. `outcomes` are the buckets on fresh targets of what is not the
+    same every time, None where the sides agreed.
+    """
+
+    program: Program
+    verdict: Verdict
+    report: str
+    configuration: Mapping[str, Any]
+    identities: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, bytes]
+    documents: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+    outcomes: tuple[str | None, ...] = ()
 
 
 def is_finding(path: Path) -> bool:
@@ -65,63 +100,121 @@ def file_of(path: Path) -> Path:
     return path / PROGRAM if path.is_dir() else path
 
 
-def save(
-    out: Path,
-    program: Program,
-    verdict: Verdict,
-    report: str,
-    configuration: Mapping[str, Any],
-    identities: Mapping[str, Mapping[str, str]],
-    files: Mapping[str, bytes],
-) -> Path:
-    """Write a finding below `out` and return its directory. The same one (program, sides and their identities) that is
-    already there is left as it is.
-
-    `files` are copied into kernel/, by name; `configuration` must name them as `kernel/NAME`.
-    """
-    text = format_program(program)
+def name_of(contents: Contents) -> str:
+    """The name of the directory: of a program, sides and their identities always the same."""
+    configuration = contents.configuration
     kernels = {side: configuration[side] for side in ("left", "right") if side in configuration}
-    identity = json.dumps([text, kernels, identities], sort_keys=True)
+    identity = json.dumps([format_program(contents.program), kernels, contents.identities], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    target = out / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', verdict.bucket)[:80]}-{digest}"
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', contents.verdict.bucket)[:80]}-{digest}"
+
+
+def save(out: Path, contents: Contents) -> Path:
+    """Write a finding below `out` and return its directory. The same one that is already there is left as it is.
+
+    Raises OSError, with nothing left behind.
+    """
+    target = out / name_of(contents)
     if target.exists():
         return target
     out.mkdir(parents=True, exist_ok=True)
+    with _scratch(out) as scratch:
+        _write(scratch, target, contents)
+        os.rename(scratch, target)
+    return target
+
+
+def renew(directory: Path, contents: Contents) -> None:
+    """Put another program in the place of a finding's, at once; its first program stays beside it, and so does every
+    file that is not of ours. Raises OSError, with the directory as it was."""
+    with _scratch(directory.resolve().parent) as scratch:
+        shutil.copytree(directory, scratch, symlinks=True, dirs_exist_ok=True)
+        if not (scratch / ORIGINAL).exists():
+            os.rename(scratch / PROGRAM, scratch / ORIGINAL)
+        for old in (*scratch.glob("test_*.py"), *(scratch / name for name in _SIDES.values())):
+            old.unlink(missing_ok=True)
+        shutil.rmtree(scratch / "kernel", ignore_errors=True)
+        _write(scratch, directory, contents)
+        exchange(scratch, directory)  # what was there goes with the scratch folder
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder that does not outlive its use, unless it was renamed by then."""
     scratch = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
     try:
-        (scratch / PROGRAM).write_text(text)
-        (scratch / "report.txt").write_text(report)
-        beginning = program.prefix(verdict.record)
-        for name, side in (("left.txt", verdict.left), ("right.txt", verdict.right)):
-            if side is not None:
-                (scratch / name).write_text(observation_text(beginning, side, events=True))
-        if files:
-            (scratch / "kernel").mkdir()
-        for name, data in files.items():
-            (scratch / "kernel" / name).write_bytes(data)
-        record = {
-            "bucket": verdict.bucket,
-            "configuration": configuration,
-            "first_differing_record": verdict.record,
-            "format": FORMAT,
-            "identities": identities,
-            "kind": verdict.kind,
-            "replay": f"s2fuzz replay {target}",
-        }
-        (scratch / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-        scratch.chmod(0o755)
-        os.rename(scratch, target)
-    except BaseException:
+        yield scratch
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    return target
+
+
+def _write(scratch: Path, target: Path, contents: Contents) -> None:
+    verdict = contents.verdict
+    (scratch / PROGRAM).write_text(format_program(contents.program))
+    (scratch / "report.txt").write_text(contents.report)
+    beginning = contents.program.prefix(verdict.record)
+    for side, name in _SIDES.items():
+        observation = getattr(verdict, side)
+        if observation is not None:
+            (scratch / name).write_text(observation_text(beginning, observation, events=True))
+    if contents.files:
+        (scratch / "kernel").mkdir()
+    for name, data in contents.files.items():
+        (scratch / "kernel" / name).write_bytes(data)
+    for name, text in contents.documents.items():
+        (scratch / name).write_text(text)
+    record = {
+        "bucket": verdict.bucket,
+        "configuration": contents.configuration,
+        "first_differing_record": verdict.record,
+        "format": FORMAT,
+        "identities": contents.identities,
+        "kind": verdict.kind,
+        "reliability": _reliability(contents),
+        "replay": f"s2fuzz replay {target}",
+        **contents.more,
+    }
+    (scratch / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    for path in (scratch, *scratch.rglob("*")):
+        if not path.is_symlink():
+            os.chmod(path, 0o755 if path.is_dir() else 0o644)
+
+
+def _reliability(contents: Contents) -> dict[str, Any]:
+    """How often it was seen on fresh targets, of how many times; where not always, what was seen each time."""
+    if not contents.outcomes:
+        return {"of": contents.verdict.confirmed, "seen": contents.verdict.confirmed}
+    outcomes = contents.outcomes
+    return {"of": len(outcomes), "outcomes": list(outcomes), "seen": outcomes.count(contents.verdict.bucket)}
+
+
+_EXCHANGE: Final = 2
+_AT_FDCWD: Final = -100
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders of a file system change names: at once, where it can do that, as most can. Raises OSError."""
+    other = other.resolve()
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+    if not rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
+        return
+    if (number := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), str(other))
+    aside = one.with_name(f"{one.name}-old")
+    os.rename(other, aside)
+    os.rename(one, other)
+    os.rename(aside, one)
 
 
 def load(directory: Path) -> Finding:
     """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
     path = directory / _RECORD
     try:
-        record = json.loads(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(_MAX_RECORD + 1)
+        if len(data) > _MAX_RECORD:
+            raise BadInput(f"{path}: too large for a finding (more than {_MAX_RECORD} bytes)")
+        record = _printable(json.loads(data))
     except OSError as error:
         raise BadInput(f"{directory}: not a finding: {path.name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -131,9 +224,24 @@ def load(directory: Path) -> Finding:
     kind, bucket, configuration = record.get("kind"), record.get("bucket"), record.get("configuration")
     if not (isinstance(kind, str) and isinstance(bucket, str) and isinstance(configuration, dict)):
         raise BadInput(f"{path}: kind, bucket or configuration is missing")
-    return Finding(directory, program_in(directory), _printable(kind), _printable(bucket), configuration)
+    reliability = record.get("reliability", {})
+    counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
+    if not counts or not all(isinstance(count, int) for count in counts):
+        raise BadInput(f"{path}: the reliability is malformed")
+    return Finding(directory, program_in(directory), kind, bucket, configuration, (counts[0], counts[1]))
 
 
-def _printable(text: str) -> str:
-    """Text from somebody else's file, safe for a terminal."""
+def _printable(value: Any) -> Any:
+    """JSON from somebody else's file with its texts safe for a terminal. Raises RecursionError."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(key): _printable(one) for key, one in value.items()}
+    return value
+
+
+def printable(text: str) -> str:
+    """Text that cannot upset a terminal or a page: without control characters, line ends included."""
     return "".join(character if character.isprintable() else "?" for character in text)

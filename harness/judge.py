@@ -6,8 +6,9 @@ running ever longer beginnings of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.compare import ALL_TIERS, Difference, Tier, differences
@@ -24,7 +25,7 @@ class Verdict:
     `kind` is `divergence`, `crash`, `hang`, or `invalidation`: a TLB function does not do what it was called for, even
     if the sides agree on that, and `problem` says what. `record` is the record (0: the implicit init) after which the
     sides first differ, or of that call. Of the observations, that of a side that died is missing; those kept are of the
-    program up to `record`, where everything is smallest.
+    program up to `record`, where everything is smallest. `confirmed` is on how many fresh pairs of targets it was so.
     """
 
     kind: str
@@ -36,8 +37,14 @@ class Verdict:
     died: CrashReport | None = None
     died_side: str | None = None
     problem: Problem | None = None
+    confirmed: int = field(default=0, compare=False)
 
 
+CONFIRMATIONS: Final = 3
+"""How many fresh pairs of targets a finding is seen on before it is one."""
+
+_UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
+"""Seen by their digests alone."""
 _UNSEEN: Final = 64
 """Programs between two of which the TLB functions are looked at, where no side tells them."""
 
@@ -47,8 +54,19 @@ def _invalidation_bucket(program: Program, found: Problem) -> str:
     return f"invalidation-{op}-{found.call.event.name}-{found.what}"
 
 
+def _place(report: CrashReport) -> str:
+    """The function that it died in, in one word."""
+    return report.headline.rpartition(" in ")[2].replace(" ", "_")
+
+
 class Unconfirmed(Exception):
-    """The sides differed or one died, but not again: flaky, or the environment's fault. The message says what."""
+    """The sides differed or one died, but not every time: flaky, or the environment's fault. The message says what was
+    seen, `sighting` has the state that differed; `outcomes` are the buckets on fresh targets, None for agreement."""
+
+    def __init__(self, seen: str, sighting: Verdict, outcomes: Sequence[str | None]) -> None:
+        super().__init__(seen)
+        self.sighting = sighting
+        self.outcomes = tuple(outcomes)
 
 
 class Judge:
@@ -59,6 +77,9 @@ class Judge:
         self.right = right
         self.tiers = tiers
         self._unseen = 0
+        self._sighting = _UNTOLD
+        self._dead = left
+        """Which side died last, where digests were asked for."""
 
     def check(self, program: Program) -> Verdict | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
@@ -71,16 +92,26 @@ class Judge:
         try:
             if self.agree(program):
                 return self._suspect_invalidation(program)
+            self._sighting = _UNTOLD
             left, right = self.left.observe(program), self.right.observe(program)
             if left.words == right.words:
                 return "the digests differed once, the observations did not"
             if not (found := differences(left, right, self.tiers)):
                 return None
+            self._saw(found[0], len(program.ops), left, right)
             beginning = program.prefix(self._parting(program))
             left, right = self.left.observe(beginning), self.right.observe(beginning)
-            return (differences(left, right, self.tiers) or found)[0].bucket
+            if again := differences(left, right, self.tiers):
+                self._saw(again[0], len(beginning.ops), left, right)
+            return self._sighting.bucket
         except TargetDied as error:
-            return f"{error.report.kind}: {error.report.headline}"
+            report, side = error.report, self._dead.name
+            bucket = f"{report.kind}-{_place(report)}"
+            self._sighting = Verdict(report.kind, bucket, len(program.ops), None, None, None, report, side)
+            return f"{report.kind}: {report.headline}"
+
+    def _saw(self, first: Difference, record: int, left: Observation, right: Observation) -> None:
+        self._sighting = Verdict("divergence", first.bucket, record, first, left, right)
 
     def _suspect_invalidation(self, program: Program) -> str | None:
         """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
@@ -110,12 +141,26 @@ class Judge:
         return high
 
     def confirm(self, program: Program, seen: str) -> Verdict:
-        """The verdict on a program that was seen to go wrong. Raises Unconfirmed, with what was seen, when on fresh
-        targets it does not."""
-        verdict = self.verdict(program)
-        if verdict is None:
-            raise Unconfirmed(seen)
-        return verdict
+        """The verdict on a program that `suspect` saw go wrong, the same on CONFIRMATIONS fresh pairs of targets.
+
+        Raises Unconfirmed, with what was seen, when it is not."""
+        first = self.verdict(program)
+        again = self.verdict if first is None else lambda program: self._again(program, first)
+        verdicts = [first, *(again(program) for _ in range(CONFIRMATIONS - 1))]
+        outcomes = [None if verdict is None else verdict.bucket for verdict in verdicts]
+        if first is None or len(set(outcomes)) > 1:
+            sighting = next((verdict for verdict in verdicts if verdict is not None), self._sighting)
+            self._sighting = _UNTOLD
+            raise Unconfirmed(seen, sighting, outcomes)
+        return replace(first, confirmed=len(verdicts))
+
+    def _again(self, program: Program, verdict: Verdict) -> Verdict | None:
+        """The verdict once more, where it was passed."""
+        beginning = program.prefix(verdict.record)
+        self._refresh()
+        if verdict.kind == "invalidation":
+            return self._misdirected(beginning)
+        return self._judge(beginning, verdict.record)
 
     def agree(self, program: Program) -> bool:
         """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
@@ -126,23 +171,50 @@ class Judge:
         """Both sides' digests; they run at the same time where an executor can."""
         self.left.start(program)
         self.right.start(program)
-        return self.left.finish(), self.right.finish()
+        side = self.left
+        try:
+            left = side.finish()
+            side = self.right
+            return left, side.finish()
+        except TargetDied:
+            self._dead = side
+            raise
 
     def verdict(self, program: Program) -> Verdict | None:
         """The verdict on a program, on fresh targets. None when the sides agree."""
+        self._refresh()
+        return self._first(program, self._refresh) or self._misdirected(program)
+
+    def _refresh(self) -> None:
         self.left.refresh()
         self.right.refresh()
+
+    def quick(self, program: Program, kind: str) -> Verdict | None:
+        """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
+        thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
+        length, death = len(program.ops), None
+        try:
+            if self.agree(program):
+                return self._misdirected(program) if kind == "invalidation" else None
+        except TargetDied as error:
+            death = self._dead, error.report
+        with suppress(TargetDied):
+            if length and self.agree(program.prefix(length - 1)):
+                return self._judge(program, length) if death is None else self._death(program, length, *death)
+        return self._first(program, lambda: None)
+
+    def _first(self, program: Program, before: Callable[[], None]) -> Verdict | None:
+        """The verdict on the first beginning of the program that has one; `before` is called before it is judged."""
         for length in range(len(program.ops) + 1):
             beginning = program.prefix(length)
             with suppress(TargetDied):  # judged below, where the side that died is known
                 if self.agree(beginning):
                     continue
-            self.left.refresh()
-            self.right.refresh()
+            before()
             verdict = self._judge(beginning, length)
             if verdict is not None:
                 return verdict
-        return self._misdirected(program)
+        return None
 
     def _misdirected(self, program: Program) -> Verdict | None:
         """The verdict on a program on which the sides agree, but for what its TLB functions are to do."""
@@ -182,7 +254,6 @@ class Judge:
             survivor = None
             details = f"{report.details}\n{other.name} died too: {error.report.headline}\n{error.report.details}"
             report = CrashReport(report.kind, report.headline, details)
-        place = report.headline.rpartition(" in ")[2]
         left, right = (None, survivor) if side is self.left else (survivor, None)
-        bucket = f"{report.kind}-{op}-{place}".replace(" ", "_")
+        bucket = f"{report.kind}-{op}-{_place(report)}"
         return Verdict(report.kind, bucket, record, None, left, right, report, side.name)

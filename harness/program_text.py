@@ -16,6 +16,7 @@ topped up to first, or `none` for no memcache at all.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ FORMAT_VERSION: Final = 1
 MAX_TEXT: Final = 1 << 20
 """Bytes of a program file; what is longer was not written by people or by us."""
 
+_UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Categories of characters that change how others are shown; of them, tabs and line ends are welcome."""
 _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
@@ -74,17 +77,24 @@ def read(path: Path) -> Program:
 
 
 def read_text(path: Path) -> str:
-    """A program file's text. Raises BadInput when it cannot be read, or cannot be a program for its size or bytes."""
+    """A program file's text, which may be printed. Raises BadInput when it cannot be read, or cannot be a program for
+    its size, bytes or control characters."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT + 1)
         if len(data) > MAX_TEXT:
             raise BadInput(f"{path}: too large for a program (more than {MAX_TEXT} bytes)")
-        return data.decode()
+        text = data.decode()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not text (byte {error.start} is not UTF-8)") from error
+    unwelcome = {one for one in set(text) - set("\t\n\r") if unicodedata.category(one) in _UNPRINTABLE}
+    if unwelcome:
+        at, found = next((at, one) for at, one in enumerate(text) if one in unwelcome)
+        line = text.count("\n", 0, at) + 1
+        raise BadInput(f"{path}:{line}: U+{ord(found):04X} has no place in a program: it could upset a terminal")
+    return text
 
 
 def reformat(text: str, source: str = "<program>") -> str:

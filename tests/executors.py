@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from harness.errors import BadInput
 from harness.executor import CrashReport, TargetDied
 from harness.model import Model
 from harness.observation import Digest, Observation
@@ -74,3 +76,35 @@ class Dying(Model):
             if self._once:
                 self._op = "none"
             raise TargetDied(self._report)
+
+
+class DyingIf(Model):
+    """Crashes in a program for which `is_deadly` holds, and refuses those for which `is_refused` does."""
+
+    def __init__(
+        self,
+        is_deadly: Callable[[Program], bool],
+        is_refused: Callable[[Program], bool] = lambda _: False,
+        version: str = "6.12",
+    ) -> None:
+        super().__init__(version)
+        self._is_deadly = is_deadly
+        self._is_refused = is_refused
+
+    def start(self, program: Program) -> None:
+        if self._is_refused(program):
+            raise BadInput("refused")
+        super().start(program)
+
+    def finish(self) -> Digest:
+        assert self._program is not None
+        self._die_in(self._program)
+        return super().finish()
+
+    def observe(self, program: Program) -> Observation:
+        self._die_in(program)
+        return super().observe(program)
+
+    def _die_in(self, program: Program) -> None:
+        if self._is_deadly(program):
+            raise TargetDied(CrashReport("crash", "data abort on read in some_function", ""))

@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import cli
+from fuzz import cli, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -226,6 +226,7 @@ COMMANDS = {
     "fmt": ["fmt", "p.s2"],
     "check": ["check", "p.s2"],
     "shell": ["shell"],
+    "tmin": ["tmin", "p.s2"],
     "weigh": ["weigh", "p.s2"],
 }
 
@@ -257,8 +258,10 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for name in ("_sides", "program_in", "load", "examine", "file_of"):
-        monkeypatch.setattr(cli, name, fail)
+    for module in (cli, triage_commands):
+        for name in ("sides_from", "program_in", "load", "examine", "file_of"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 

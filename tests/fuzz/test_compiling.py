@@ -17,7 +17,7 @@ from fuzz.compiling import CannotCompile, compiled
 ROOT = Path(__file__).parents[2]
 
 OBSERVE = """
-import json, sys
+import importlib, json, sys
 from pathlib import Path
 from random import Random
 from fuzz import compiling
@@ -37,6 +37,8 @@ for version, built in (("6.12", "host"), ("6.12", "hyp"), ("6.1", "host"), ("6.1
             data = mutation.fresh(Random(seed), dialect) if seed % 3 else mutation.mutate(data, Random(seed), dialect)
             model.start(decode(data, dialect))
             said.append([data.hex(), repr(model.finish())])
+for module in compiling.MODULES:
+    importlib.import_module(module)
 files = sorted(name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).endswith(".so"))
 print(json.dumps({"files": files, "said": said}))
 """

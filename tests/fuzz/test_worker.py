@@ -12,6 +12,9 @@ from planted import load_all
 from fuzz.sides import choose_sides
 from fuzz.worker import KEPT_PER_BUCKET, Assignment, Tally, Worker
 from harness.codec import encode
+from harness.finding import load
+from harness.judge import Verdict
+from harness.program import Program
 from harness.program_text import parse
 from reference.sources import KernelChoice, prepare
 
@@ -123,3 +126,28 @@ def test_tallies_travel_and_add_up(worker: Worker) -> None:
     assert both.tables == [2 * count for count in again.tables]
     assert both.summary()["op"]["map"]["count"] == 2
     assert both.median_ops() == 2
+
+
+def test_what_does_not_happen_every_time_is_kept_apart_and_not_looked_at_for_ever(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    verdict = worker.judge._again
+
+    def once(program: Program, first: Verdict) -> Verdict | None:
+        nonlocal looks
+        looks += 1
+        return verdict(program, first) if looks % 2 else None
+
+    monkeypatch.setattr(worker.judge, "_again", once)
+    inputs = programs_that_leak(KEPT_PER_BUCKET + 2)
+    for data in inputs:
+        worker.run_one(data)
+    assert (worker.tally.unconfirmed, not worker.tally.buckets, worker.filer.filed) == (len(inputs), True, [])
+    assert looks == 2 * KEPT_PER_BUCKET
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["flaky"]
+    kept = list((tmp_path / "out/flaky").iterdir())
+    assert len(kept) == KEPT_PER_BUCKET
+    assert {load(path).reliability for path in kept} == {(2, 3)}
+    assert "on fresh targets accounting-" in (kept[0] / "report.txt").read_text().splitlines()[0]
+    assert all((kept[0] / name).stat().st_size for name in ("left.txt", "right.txt"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from executors import AnyOwner, Dying
 
 from harness.errors import BadInput
 from harness.executor import Executor
-from harness.finding import PROGRAM, is_finding, load, program_in, save
+from harness.finding import ORIGINAL, PROGRAM, Contents, exchange, is_finding, load, program_in, renew, save
 from harness.judge import Judge, Verdict
 from harness.model import Model
 from harness.program_text import format_program, parse
@@ -28,7 +31,8 @@ def verdict_of(right: Executor) -> Verdict:
 
 def save_in(out: Path, right: Executor | None = None, report: str = "what is wrong\n") -> Path:
     verdict = verdict_of(right or AnyOwner())
-    return save(out, OWNER, verdict, report, CONFIGURATION, IDENTITIES, {"0-fix.patch": b"--- a\n\xff"})
+    files = {"0-fix.patch": b"--- a\n\xff"}
+    return save(out, Contents(OWNER, verdict, report, CONFIGURATION, IDENTITIES, files))
 
 
 def test_a_finding_is_written_completely(tmp_path: Path) -> None:
@@ -63,6 +67,7 @@ def test_a_finding_is_written_completely(tmp_path: Path) -> None:
         "format": 1,
         "identities": IDENTITIES,
         "kind": "divergence",
+        "reliability": {"of": 0, "seen": 0},
         "replay": f"s2fuzz replay {directory}",
     }
     assert directory.stat().st_mode & 0o777 == 0o755
@@ -96,7 +101,7 @@ def test_a_finding_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
 def test_another_program_is_another_finding(tmp_path: Path) -> None:
     verdict = verdict_of(AnyOwner())
     places = {
-        save(tmp_path, parse(text), verdict, "", {}, {}, {})
+        save(tmp_path, Contents(parse(text), verdict, "", {}, {}, {}))
         for text in ("s2 1\ndestroy\n", "s2 1\ndestroy\ndestroy\n", "s2 1\nfwb = off\ndestroy\n")
     }
     assert len(places) == 3
@@ -104,13 +109,13 @@ def test_another_program_is_another_finding(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError):
-        save(tmp_path, OWNER, verdict_of(AnyOwner()), "", {}, {}, {"no/such/folder": b""})
+        save(tmp_path, Contents(OWNER, verdict_of(AnyOwner()), "", {}, {}, {"no/such/folder": b""}))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_odd_bucket_makes_a_good_name(tmp_path: Path) -> None:
     verdict = Verdict("crash", "crash-map-a/b c\n" + "x" * 300, 0, None, None, None)
-    directory = save(tmp_path, OWNER, verdict, "", {}, {}, {})
+    directory = save(tmp_path, Contents(OWNER, verdict, "", {}, {}, {}))
     assert directory.parent == tmp_path
     assert directory.name.startswith("crash-map-a_b_c_xxx")
     assert len(directory.name) < 100
@@ -164,3 +169,90 @@ def test_a_finding_stands_wherever_a_program_may(tmp_path: Path) -> None:
         program_in(tmp_path)
     with pytest.raises(BadInput, match="No such file"):
         program_in(tmp_path / "nosuch.s2")
+
+
+SMALLER = parse("s2 1\nset_owner ipa=0x0 size=4K owner=2\n")
+
+
+def smaller(**more: Any) -> Contents:
+    verdict = Judge(Model(), AnyOwner()).check(SMALLER)
+    assert verdict is not None
+    return Contents(SMALLER, verdict, "smaller\n", CONFIGURATION, IDENTITIES, {"0-fix.patch": b"new"}, **more)
+
+
+def test_a_renewed_finding_keeps_its_first_program_and_what_is_not_ours(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    (directory / "notes.txt").write_text("mine")
+    renew(directory, smaller(documents={"test_x.py": "1"}, more={"minimised": {"tries": 7}}))
+    renew(directory, smaller(documents={"test_y.py": "2"}))
+    assert list(tmp_path.iterdir()) == [directory], "something else was left behind"
+    assert load(directory).program == SMALLER
+    assert load(directory).reliability == (3, 3)
+    assert (directory / ORIGINAL).read_text() == format_program(OWNER)
+    assert (directory / "notes.txt").read_text() == "mine"
+    assert (directory / "report.txt").read_text() == "smaller\n"
+    assert (directory / "kernel/0-fix.patch").read_bytes() == b"new"
+    assert [path.name for path in directory.glob("test_*")] == ["test_y.py"]
+
+
+def test_a_finding_that_cannot_be_renewed_stays_as_it_was(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with pytest.raises(OSError):
+        renew(directory, smaller(documents={"no/such/folder": ""}))
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [directory]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_folders_change_names_also_where_that_takes_three_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    exchange(one, other)
+    assert ((one / "name").read_text(), (other / "name").read_text()) == ("other", "one")
+
+    class Unable:
+        def renameat2(self, *_arguments: object) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    monkeypatch.setattr("harness.finding.ctypes.CDLL", lambda *_, **__: Unable())
+    exchange(one, other)
+    assert ((one / "name").read_text(), (other / "name").read_text()) == ("one", "other")
+    assert sorted(tmp_path.iterdir()) == [one, other]
+
+
+def test_what_is_flaky_says_how_often_it_was_seen(tmp_path: Path) -> None:
+    contents = smaller(outcomes=("results-set_owner-return", None, "other"))
+    directory = save(tmp_path, contents)
+    assert load(directory).reliability == (1, 3)
+    record = json.loads((directory / "finding.json").read_text())
+    assert record["reliability"]["outcomes"] == ["results-set_owner-return", None, "other"]
+
+
+def test_text_from_somebody_else_cannot_reach_the_terminal(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    record = json.loads((directory / "finding.json").read_text())
+    record["configuration"] = {"left": {"what": ["\x1b]0;title\x07", {"\x1b[2J": 1}]}}
+    (directory / "finding.json").write_text(json.dumps(record))
+    assert load(directory).configuration == {"left": {"what": ["?]0;title?", {"?[2J": 1}]}}
+
+
+@pytest.mark.parametrize("reliability", ["3/3", {"seen": "3"}, [], None])
+def test_a_malformed_reliability(tmp_path: Path, reliability: object) -> None:
+    directory = save_in(tmp_path)
+    record = json.loads((directory / "finding.json").read_text())
+    (directory / "finding.json").write_text(json.dumps({**record, "reliability": reliability}))
+    with pytest.raises(BadInput, match="the reliability is malformed"):
+        load(directory)
+
+
+def test_a_record_has_a_bounded_size(tmp_path: Path) -> None:
+    directory = save_in(tmp_path)
+    (directory / "finding.json").write_text(" " * (1 << 20) + (directory / "finding.json").read_text())
+    with pytest.raises(BadInput, match="too large"):
+        load(directory)

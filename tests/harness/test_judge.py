@@ -7,7 +7,7 @@ from executors import AnyOwner, Dying, OneOff, Patched
 
 import pgtable.pte
 from harness.compare import Tier
-from harness.judge import Judge, Unconfirmed, Verdict
+from harness.judge import CONFIRMATIONS, Judge, Unconfirmed, Verdict
 from harness.model import Model
 from harness.observation import Digest
 from harness.program import Program
@@ -184,3 +184,62 @@ def test_digests_that_differ_once_are_not_forgotten() -> None:
 
     with pytest.raises(Unconfirmed, match="differed once"):
         Judge(Model(), Forgetful()).check(OWNERS)
+
+
+class Fickle(AnyOwner):
+    """Right after every so many a refresh."""
+
+    def __init__(self, right_at: set[int]) -> None:
+        super().__init__()
+        self._right_at = right_at
+        self._wrong = self.version
+        self._refreshed = 0
+
+    def refresh(self) -> None:
+        super().refresh()
+        self._refreshed += 1
+        self.version = Model().version if self._refreshed in self._right_at else self._wrong
+
+
+def test_a_finding_is_seen_on_three_fresh_pairs_of_targets() -> None:
+    right = Fickle(set())
+    verdict = Judge(Model(), right).check(OWNERS)
+    assert verdict is not None
+    assert verdict.confirmed == CONFIRMATIONS == 3
+    assert right._refreshed >= 3
+
+
+@pytest.mark.parametrize(("right_at", "times"), [({4}, 2), ({3, 4}, 1)])
+def test_what_does_not_happen_every_time_is_flaky(right_at: set[int], times: int) -> None:
+    """The first verdict takes two refreshes: one to look for the op, one to look at it."""
+    with pytest.raises(Unconfirmed) as caught:
+        Judge(Model(), Fickle(right_at)).check(OWNERS)
+    assert caught.value.outcomes.count("results-set_owner-return") == times
+    assert len(caught.value.outcomes) == 3
+    sighting = caught.value.sighting
+    assert (sighting.bucket, sighting.record) == ("results-set_owner-return", 3)
+    assert sighting.left is not None and sighting.right is not None, "the state that differed is gone"
+
+
+def test_of_what_never_happens_again_the_first_sight_is_kept() -> None:
+    with pytest.raises(Unconfirmed) as caught:
+        Judge(Model(), OneOff()).check(OWNERS)
+    assert caught.value.outcomes == (None, None, None)
+    sighting = caught.value.sighting
+    assert (sighting.bucket, sighting.record) == ("results-set_owner-return", 3)
+    assert sighting.right is not None and sighting.right.records[3].ret == 0
+    with pytest.raises(Unconfirmed) as caught:
+        Judge(Model(), Dying("unmap", "hang", once=True)).check(OWNERS)
+    sighting = caught.value.sighting
+    assert (sighting.bucket, sighting.died_side) == ("hang-stage2_unmap_walker", "kernel:dying")
+
+
+@pytest.mark.parametrize("right", [AnyOwner(), Dying("unmap"), Dying("set_owner", "hang")])
+def test_a_quick_verdict_is_the_same(right: Model) -> None:
+    judge = Judge(Model(), right)
+    verdict = judge.verdict(OWNERS)
+    assert verdict is not None
+    assert judge.quick(OWNERS, verdict.kind) == verdict
+    beginning = OWNERS.prefix(verdict.record)
+    assert judge.quick(beginning, verdict.kind) == verdict
+    assert judge.quick(OWNERS.prefix(verdict.record - 1), verdict.kind) is None

@@ -254,7 +254,7 @@ def test_a_program_has_a_largest_number_of_ops() -> None:
         (b"s2 1\n\xff\n", r"not text \(byte 5 is not UTF-8\)"),
         (bytes(range(128, 256)) * 10, r"not text \(byte 0 is not UTF-8\)"),
         (b"#" * (MAX_TEXT + 1), f"too large for a program .more than {MAX_TEXT} bytes."),
-        (b"\x7fELF\x02\x01\x01\x00", "1:1: expected `s2 1`, got"),
+        (b"\x7fELF\x02\x01\x01\x00", r"1: U\+007F has no place in a program"),
     ],
 )
 def test_files_that_are_no_programs(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -284,3 +284,11 @@ def test_a_program_has_ops_of_its_stage_only() -> None:
         Program((Op.of("flush", ipa=0, size=0),), Machine.of(stage=1))
     for stage in (1, 2):
         Program(tuple(Op.of(name) for name in ("init", "destroy")), Machine.of(stage=stage))
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\u202e", "\u2028", "\x00", "\U000e0041"])
+def test_text_that_could_upset_a_terminal_is_refused(tmp_path: Path, character: str) -> None:
+    path = tmp_path / "odd.s2"
+    path.write_text(f"# fine: é…\t\n# {character}[2J\ns2 1\n")
+    with pytest.raises(BadInput, match=rf"odd\.s2:2: U\+{ord(character):04X} has no place"):
+        read(path)

@@ -1,0 +1,423 @@
+"""Makes the program of a finding small and readable, keeping the bucket it falls into.
+
+Named passes propose programs that are simpler by `cost`; one that falls into the bucket is gone on with. They are
+repeated until none of them finds anything simpler: a fixpoint. Nothing here is random, nor depends on a clock. The
+passes know kinds of argument and knobs, not operations: one that is added is minimised without a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from harness.errors import BadInput
+from harness.judge import Judge, Verdict
+from harness.machine import DEFAULT_MACHINE, KNOBS, Knob
+from harness.ops import FLAG_NAMES, PROT_BITS, Arg, Kind, Op
+from harness.program import Program
+
+Steps = Generator[Program, bool, None]
+"""A pass under way: it proposes programs, and is told of each whether it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minimised:
+    """What came of minimising: `verdict` is that on `program`, on fresh targets. `complete` is whether it is a
+    fixpoint, which it is unless the tries were used up."""
+
+    program: Program
+    verdict: Verdict
+    tries: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far minimising has come, for whoever watches."""
+
+    name: str
+    """Of the pass."""
+    tries: int
+    program: Program
+
+
+class NotReproduced(BadInput):
+    """The program does not fall into its bucket (any more)."""
+
+
+class _UsedUp(Exception):
+    """There are no tries left."""
+
+
+def minimise(
+    program: Program,
+    judge: Judge,
+    bucket: str | None = None,
+    told: Callable[[Step], None] = lambda _: None,
+    most: int | None = None,
+) -> Minimised:
+    """The simplest program that the passes come to, in `bucket`: that of `program` by default.
+
+    `told` hears of every try; `most` bounds them, for what takes seconds to go wrong. Raises NotReproduced when on
+    fresh targets `program` does not fall into the bucket, or the result does not. Raises as executors do.
+    """
+    before = judge.verdict(program)
+    if before is None or (bucket is not None and before.bucket != bucket):
+        seen = "the sides agree" if before is None else f"it is {before.bucket}"
+        raise NotReproduced(f"does not reproduce: {seen}" + ("" if bucket is None else f", where it was {bucket}"))
+    search = _Search(judge, before, told, most)
+    complete = search.run(program)
+    after = judge.verdict(search.program)
+    if after is None or after.bucket != before.bucket:
+        seen = "nothing" if after is None else after.bucket
+        raise NotReproduced(f"what {before.bucket} was minimised to comes to {seen} on fresh targets")
+    return Minimised(search.program, after, search.tries, complete)
+
+
+class _Search:
+    def __init__(self, judge: Judge, verdict: Verdict, told: Callable[[Step], None], most: int | None) -> None:
+        self.judge = judge
+        self.bucket = verdict.bucket
+        self.kind = verdict.kind
+        self.told = told
+        self.most = most
+        self.tries = 0
+        self.program = Program(())
+        self._name = ""
+        self._record = verdict.record
+        self._refused: set[Program] = set()
+
+    def run(self, program: Program) -> bool:
+        """Whether it came to a fixpoint; `self.program` is the simplest found."""
+        self.program = replace(program.prefix(self._record), comment="")
+        try:
+            before = None
+            while self.program != before:
+                before = self.program
+                for name, begin in PASSES.items():
+                    self._name = name
+                    self._pass(begin(self.program))
+                    self.program = self.program.prefix(self._record)
+        except _UsedUp:
+            self.program = self.program.prefix(self._record)
+            return False
+        return True
+
+    def _pass(self, steps: Steps) -> None:
+        try:
+            proposed = next(steps)
+            while True:
+                proposed = steps.send(self._try(proposed))
+        except StopIteration:
+            return
+
+    def _try(self, proposed: Program) -> bool:
+        """Whether the program is simpler than the present one and in the bucket; then it becomes the present one."""
+        if proposed in self._refused or cost(proposed) >= cost(self.program):
+            return False
+        if self.tries == self.most:
+            raise _UsedUp
+        self.tries += 1
+        self.told(Step(self._name, self.tries, self.program))
+        try:
+            verdict = self.judge.quick(proposed, self.kind)
+        except BadInput:  # one of the sides cannot run it
+            verdict = None
+        if verdict is None or verdict.bucket != self.bucket:
+            self._refused.add(proposed)
+            return False
+        self.program, self._record = proposed, verdict.record
+        return True
+
+
+# What is simple
+
+
+def cost(program: Program) -> tuple[int, int, int]:
+    """How far from simple a program is: fewer ops count first, then the machine's default settings, then arguments
+    that are easy to read."""
+    page = program.machine.granule.page
+    knobs = sum(_knob_cost(index, value) for index, value in enumerate(program.machine.values))
+    args = (
+        value_cost(arg, value, page)
+        for op in program.ops
+        for arg, value in zip(op.definition.args, op.args, strict=True)
+    )
+    return len(program.ops), knobs + len(program.requires), sum(args)
+
+
+_CHANGED: Final = 1 << 53
+"""Far from every default."""
+
+
+def _knob_cost(index: int, value: int) -> int:
+    knob = KNOBS[index]
+    if value == knob.default:
+        return 0
+    if knob.names:
+        return _CHANGED + value
+    return _CHANGED + abs(value - knob.default)
+
+
+_ODD: Final = 1 << 16
+_WIDEST: Final = 64
+
+
+def value_cost(arg: Arg, value: int, page: int) -> int:
+    """How far from simple a value is for that argument: its default is not even written, round numbers are short, and
+    what is not a multiple of `page` is odd, as are an empty range and permission to do nothing."""
+    if value == arg.default:
+        return 0
+    if arg.kind in FLAG_NAMES:
+        return _flags_cost(arg.kind, value)
+    number = value.bit_count() * _WIDEST + value.bit_length() + 1
+    if arg.kind in (Kind.SIZE, Kind.PAGEWISE_SIZE):
+        return number + (_ODD if value % page or not value else 0)
+    if arg.kind in (Kind.IPA, Kind.PHYS):
+        return number + (_ODD if value % page else 0)
+    if arg.kind in (Kind.CACHE, Kind.SPLIT_CACHE, Kind.OWNER, Kind.NTH, Kind.LEVEL, Kind.UNLINKED):
+        return value + 1
+    return number
+
+
+_RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
+
+
+def _flags_cost(kind: Kind, value: int) -> int:
+    if kind in (Kind.PROT, Kind.HYP_PROT):
+        readable = (value & _RWX).bit_count() + (0 if value & PROT_BITS["r"] else 4)
+        return 1 + readable + 8 * (value & ~_RWX).bit_count()
+    return 1 + value.bit_count()
+
+
+def simpler(arg: Arg, value: int, page: int) -> list[int]:
+    """Values to try in place of `value`, the simplest first."""
+    now = value_cost(arg, value, page)
+    found = {one for one in _proposed(arg, value, page) if arg.allows(one) and value_cost(arg, one, page) < now}
+    return sorted(found, key=lambda one: (value_cost(arg, one, page), one))
+
+
+def _proposed(arg: Arg, value: int, page: int) -> Iterator[int]:
+    if arg.default is not None:
+        yield arg.default
+    yield from (0, 1)
+    if arg.kind in (Kind.PROT, Kind.HYP_PROT):
+        yield from (PROT_BITS["r"], PROT_BITS["r"] | PROT_BITS["w"], _RWX)
+    if arg.limit <= 1 << 12 and arg.kind not in FLAG_NAMES:
+        yield from range(min(value, 8))
+    if arg.limit > 1 << 16 and arg.kind not in FLAG_NAMES:
+        for shift in _shifts(page):
+            yield from (1 << shift, value >> shift << shift, value & (1 << shift) - 1)
+        yield value // 2 & -page
+        top = value.bit_length()
+        yield from (1 << top, 1 << top - 1 if top else 0)
+    yield from (value & ~(1 << bit) for bit in range(value.bit_length()) if value >> bit & 1)
+
+
+def _shifts(page: int) -> list[int]:
+    """What an entry of each level covers, as shifts, from the largest."""
+    first = page.bit_length() - 1
+    return [first + level * (first - 3) for level in (3, 2, 1, 0)]
+
+
+# Passes
+
+
+def _drop(program: Program) -> Steps:
+    """Leave out ops: half of them, then fewer, down to each."""
+    size = max(1, len(program.ops) // 2)
+    while True:
+        end = len(program.ops)
+        while end > 0:
+            start = max(0, end - size)
+            proposed = replace(program, ops=program.ops[:start] + program.ops[end:])
+            if (yield proposed):
+                program = proposed
+            end = start
+        if size == 1:
+            return
+        size //= 2
+
+
+def _merge(program: Program) -> Steps:
+    """Let one op do what two of its kind do: on the range that covers both of theirs."""
+    first = 0
+    while first < len(program.ops):
+        second = first + 1
+        while second < len(program.ops):
+            for proposed in _merged(program, first, second):
+                if (yield proposed):
+                    program = proposed
+                    break
+            else:
+                second += 1
+        first += 1
+
+
+_RANGE: Final = (Kind.IPA, Kind.SIZE), (Kind.IPA, Kind.PAGEWISE_SIZE)
+
+
+def _merged(program: Program, first: int, second: int) -> Iterator[Program]:
+    one, other = program.ops[first], program.ops[second]
+    kinds = tuple(arg.kind for arg in one.definition.args[:2])
+    if one.definition is not other.definition or kinds not in _RANGE:
+        return
+    low = min(one.args[0], other.args[0])
+    size = max(one.args[0] + one.args[1], other.args[0] + other.args[1]) - low
+    for keep, drop, like in ((first, second, one), (second, first, other)):
+        args = (low, size, *like.args[2:])
+        if all(arg.allows(value) for arg, value in zip(like.definition.args, args, strict=True)):
+            ops = [*program.ops]
+            ops[keep] = Op(like.definition, args)
+            del ops[drop]
+            yield replace(program, ops=tuple(ops))
+
+
+def _knobs(program: Program) -> Steps:
+    """Give the machine its default settings: all at once, each, or at least nearer to them. Ask for nothing."""
+    if (yield (proposed := replace(program, requires=()))):
+        program = proposed
+    if (yield (proposed := replace(program, machine=DEFAULT_MACHINE.replace("stage", program.machine["stage"])))):
+        program = proposed
+    for knob in KNOBS:
+        nearer = _nearer(program, knob)
+        while nearer:
+            if (yield (proposed := nearer.pop(0))):
+                program = proposed
+                nearer = _nearer(program, knob)
+
+
+def _nearer(program: Program, knob: Knob) -> list[Program]:
+    """The program with that knob at its default, or nearer to it."""
+    value, default = program.machine[knob.name], knob.default
+    away = value - default
+    if knob.names:
+        values = [default, *range(value)]
+    else:
+        halves = (abs(away) >> n for n in range(1, abs(away).bit_length()))
+        values = [default, *(value - half if away > 0 else value + half for half in halves)] if away else []
+    found = []
+    for one in dict.fromkeys(values):
+        with suppress(ValueError):  # the machine cannot have it, or its stage lacks an op
+            found.append(replace(program, machine=program.machine.replace(knob.name, one)))
+    return found
+
+
+def _values_of(*kinds: Kind) -> Callable[[Program], Steps]:
+    def each(program: Program) -> Steps:
+        for value, arg in _distinct(program, kinds):
+            for one in simpler(arg, value, program.machine.granule.page):
+                proposed = _with(program, _instead(value, one), kinds)
+                if proposed is not None and (yield proposed):
+                    program = proposed
+                    break
+        for index in range(len(program.ops)):
+            for place, arg in enumerate(program.ops[index].definition.args):
+                if arg.kind in kinds:
+                    program = yield from _one_value(program, index, place)
+
+    return each
+
+
+def _one_value(program: Program, index: int, place: int) -> Generator[Program, bool, Program]:
+    """Simplify one argument as far as that goes."""
+    op = program.ops[index]
+    proposals = simpler(op.definition.args[place], op.args[place], program.machine.granule.page)
+    while proposals:
+        args = (*op.args[:place], proposals.pop(0), *op.args[place + 1 :])
+        proposed = replace(program, ops=(*program.ops[:index], Op(op.definition, args), *program.ops[index + 1 :]))
+        if (yield proposed):
+            program, op = proposed, proposed.ops[index]
+            proposals = simpler(op.definition.args[place], op.args[place], program.machine.granule.page)
+    return program
+
+
+def _move(program: Program) -> Steps:
+    """Move what lies in the same region of addresses together, towards 0 or a round number."""
+    for kinds in ((Kind.IPA, Kind.PHYS), (Kind.IPA,), (Kind.PHYS,)):
+        for shift in _shifts(program.machine.granule.page):
+            bases = {value >> shift for value, _ in _distinct(program, kinds)}
+            for base in sorted(bases, reverse=True):
+                for target in _bases(base):
+                    change = (target - base) << shift
+                    proposed = _with(program, _moved(base, shift, change), kinds)
+                    if proposed is not None and (yield proposed):
+                        program = proposed
+                        break
+            low = min((value >> shift for value, _ in _distinct(program, kinds)), default=0) << shift
+            proposed = _with(program, _lowered(low), kinds)
+            if proposed is not None and (yield proposed):
+                program = proposed
+
+
+def _instead(value: int, new: int) -> Callable[[int], int]:
+    return lambda old: new if old == value else old
+
+
+def _moved(base: int, shift: int, change: int) -> Callable[[int], int]:
+    return lambda old: old + change if old >> shift == base else old
+
+
+def _lowered(change: int) -> Callable[[int], int]:
+    return lambda old: old - change
+
+
+def _bases(base: int) -> list[int]:
+    """Simpler numbers for a region, the simplest first."""
+    found = {0, 1, 2, 3, *(base & ~(1 << bit) for bit in range(base.bit_length()) if base >> bit & 1)}
+    return sorted((one for one in found if _roundness(one) < _roundness(base)), key=_roundness)
+
+
+def _roundness(value: int) -> tuple[int, int]:
+    return value.bit_count(), value
+
+
+def _distinct(program: Program, kinds: Sequence[Kind]) -> list[tuple[int, Arg]]:
+    """The values of these kinds in the program, in order, each with an argument that has it."""
+    found: dict[int, Arg] = {}
+    for op in program.ops:
+        for arg, value in zip(op.definition.args, op.args, strict=True):
+            if arg.kind in kinds:
+                found.setdefault(value, arg)
+    return list(found.items())
+
+
+def _with(program: Program, change: Callable[[int], int], kinds: Sequence[Kind]) -> Program | None:
+    """The program with arguments of these kinds changed; None where one cannot be."""
+    ops = []
+    for op in program.ops:
+        args = [
+            change(value) if arg.kind in kinds else value
+            for arg, value in zip(op.definition.args, op.args, strict=True)
+        ]
+        if not all(arg.allows(value) for arg, value in zip(op.definition.args, args, strict=True)):
+            return None
+        ops.append(Op(op.definition, tuple(args)))
+    return replace(program, ops=tuple(ops))
+
+
+_NAMED: Final = {
+    "flags": tuple(FLAG_NAMES),
+    "sizes": (Kind.SIZE, Kind.PAGEWISE_SIZE),
+    "addresses": (Kind.IPA, Kind.PHYS),
+}
+
+
+def _other_kinds() -> Iterable[Kind]:
+    named = {kind for kinds in _NAMED.values() for kind in kinds}
+    return (kind for kind in Kind if kind not in named)
+
+
+PASSES: Final[dict[str, Callable[[Program], Steps]]] = {
+    "drop ops": _drop,
+    "merge ops": _merge,
+    "simplify the machine": _knobs,
+    "clear flags": _values_of(*_NAMED["flags"]),
+    "shrink sizes": _values_of(*_NAMED["sizes"]),
+    "move addresses": _move,
+    "simplify addresses": _values_of(*_NAMED["addresses"]),
+    "simplify the rest": _values_of(*_other_kinds()),
+}
+"""In the order they run; what takes most away comes first."""
