@@ -45,7 +45,8 @@ class Assignment:
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty.
+    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
+    to run all modules as they are.
     """
 
     sides: tuple[Side, Side]
@@ -63,10 +64,12 @@ class Assignment:
     tiers: frozenset[Tier] = ALL_TIERS
     granule: str = GRANULE_4K.name
     stages: tuple[int, ...] = ()
+    compiled: Path | None = None
 
     def to_json(self) -> str:
         """As one line."""
         data = {
+            "compiled": None if self.compiled is None else str(self.compiled),
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
@@ -106,6 +109,7 @@ class Assignment:
             parse_tiers(data["tiers"]),
             data["granule"],
             tuple(data["stages"]),
+            None if data["compiled"] is None else Path(data["compiled"]),
         )
 
 
