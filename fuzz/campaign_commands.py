@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +19,13 @@ from fuzz.options import (
     EXISTING,
     FINDING,
     INTERRUPTED,
+    NO_COMPILE,
     OK,
     TIERS,
     TOOL_FAILURE,
     Seconds,
     also_from,
+    compiled_for,
     granules_in,
     kernel_options,
     say,
@@ -83,6 +86,7 @@ _DIR: Final = click.Path(file_okay=False, path_type=Path)
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
 )
 @TIERS
+@NO_COMPILE
 @kernel_options
 def campaign(
     directory: Path,
@@ -92,6 +96,7 @@ def campaign(
     min_free: int,
     corpora: Path | None,
     no_corpora: bool,
+    no_compile: bool,
     **what: Any,
 ) -> int:
     """Fuzz for hours, in a directory that keeps everything: start it in the evening, read it in the morning.
@@ -106,9 +111,12 @@ def campaign(
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     with place.locked() as lock:
         configuration = _configuration(place, what)
-        for work in configuration.work:
-            for side in work.sides:
-                side.open(say, [granule_named(work.granule)]).close()  # where errors are printed as they are
+        for one in configuration.work:
+            for side in one.sides:
+                side.open(say, [granule_named(one.granule)]).close()  # where errors are printed as they are
+        compiled = compiled_for(configuration.work[0].guidance, no_compile)
+        work = tuple(replace(one, compiled=compiled) for one in configuration.work)
+        configuration = replace(configuration, work=work)
         for line in configuration.describe():
             say(line)
         with campaign_view.live() as (tell, show):

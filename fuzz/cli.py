@@ -30,11 +30,13 @@ from fuzz.options import (
     FINDING,
     GRANULE,
     INTERRUPTED,
+    NO_COMPILE,
     OK,
     SECONDS,
     TIERS,
     TOOL_FAILURE,
     also_from,
+    compiled_for,
     granules_in,
     kernel_options,
     say,
@@ -146,6 +148,7 @@ def cli() -> None:
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
 )
+@NO_COMPILE
 @TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -163,6 +166,7 @@ def smoke(
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...],
+    no_compile: bool,
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
     **kernel: Any,
@@ -178,6 +182,7 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
+    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -196,6 +201,7 @@ def smoke(
             tiers=tiers or ALL_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
+            compiled=compiled,
         )
         for granule in granules
         for pair in pairs

@@ -22,8 +22,13 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
 
-if json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}")).get("guidance", "kernel") != "kernel":
-    with atheris.instrument_imports(include=["pgtable"]):  # before anything else imports it as it is
+from fuzz import compiling  # noqa: E402
+
+_ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
+if _ORDERS.get("compiled"):  # before anything else imports these modules as they are
+    compiling.install(Path(_ORDERS["compiled"]))
+elif _ORDERS.get("guidance", "kernel") != "kernel":
+    with atheris.instrument_imports(include=["pgtable"]):
         import pgtable  # noqa: F401
 
 from fuzz import mutation  # noqa: E402

@@ -46,8 +46,9 @@ class Assignment:
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty; `underway` is a file that always holds the input
-    under way, and `suspects` are inputs to run first, one by one, since they may have ended another process.
+    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
+    to run all modules as they are. `underway` is a file that always holds the input under way, and `suspects` are
+    inputs to run first, one by one, since they may have ended another process.
     """
 
     sides: tuple[Side, Side]
@@ -65,12 +66,14 @@ class Assignment:
     tiers: frozenset[Tier] = ALL_TIERS
     granule: str = GRANULE_4K.name
     stages: tuple[int, ...] = ()
+    compiled: Path | None = None
     underway: Path | None = None
     suspects: tuple[bytes, ...] = ()
 
     def to_json(self) -> str:
         """As one line."""
         data = {
+            "compiled": None if self.compiled is None else str(self.compiled),
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
@@ -112,6 +115,7 @@ class Assignment:
             parse_tiers(data["tiers"]),
             data["granule"],
             tuple(data["stages"]),
+            None if data["compiled"] is None else Path(data["compiled"]),
             None if data["underway"] is None else Path(data["underway"]),
             tuple(map(bytes.fromhex, data["suspects"])),
         )

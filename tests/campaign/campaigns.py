@@ -12,6 +12,8 @@ from processes import descendants, start
 
 from fuzz.corpus import name_of
 
+PLAIN = ("--no-corpora", "--no-compile")
+"""Nothing that takes time before the fuzzing."""
 MODELS = ("--sides", "model:6.12,model:6.12")
 """Two sides without a QEMU: quick to start."""
 QEMU = "qemu-system-aar"  # as far as /proc tells
@@ -19,7 +21,7 @@ QEMU = "qemu-system-aar"  # as far as /proc tells
 
 def begin(directory: Path, *arguments: str | Path) -> subprocess.Popen[str]:
     """A campaign, running until it is stopped, with generated programs alone."""
-    return start("campaign", directory, "--no-corpora", *arguments, cwd=directory.parent)
+    return start("campaign", directory, *PLAIN, *arguments, cwd=directory.parent)
 
 
 def await_that(condition: Callable[[], object], run: subprocess.Popen[str] | None = None, seconds: float = 90) -> None:

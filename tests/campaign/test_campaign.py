@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from campaigns import MODELS, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
+from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
 from planted import load_all
 from processes import await_death, s2fuzz
 
@@ -46,7 +46,7 @@ def test_it_is_watched_stopped_and_resumed(tmp_path: Path) -> None:
     assert sum(int(str(count)) for _, count in inputs) == len(before)
     assert not list((place / "spool").iterdir())
 
-    again = s2fuzz("campaign", place, "--no-corpora", "--workers", "1", "--hours", "0.001", cwd=tmp_path)
+    again = s2fuzz("campaign", place, *PLAIN, "--workers", "1", "--hours", "0.001", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert recorded(place) >= before
     status = json.loads(s2fuzz("status", place, "--json", cwd=tmp_path).stdout)
@@ -67,11 +67,11 @@ def test_it_is_watched_stopped_and_resumed(tmp_path: Path) -> None:
 
 def test_other_options_are_another_campaign(tmp_path: Path) -> None:
     place = tmp_path / "campaign"
-    assert s2fuzz("campaign", place, *MODELS, "--hours", "0.0001", "--no-corpora", cwd=tmp_path).returncode == 0
+    assert s2fuzz("campaign", place, *MODELS, "--hours", "0.0001", *PLAIN, cwd=tmp_path).returncode == 0
     result = s2fuzz("campaign", place, "--linux", "6.1", "--hours", "0.0001", cwd=tmp_path)
     assert result.returncode == 2
     assert "is another campaign (model:6.12 against model:6.12, pages of 4k)" in result.stderr
-    result = s2fuzz("campaign", place, *MODELS, "--hours", "0.0001", "--no-corpora", cwd=tmp_path)
+    result = s2fuzz("campaign", place, *MODELS, "--hours", "0.0001", *PLAIN, cwd=tmp_path)
     assert result.returncode == 0, "the same ones may be repeated"
 
 
@@ -88,7 +88,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     mutant = next(one for one in load_all() if one.name == "phys-not-advanced")
     changed = tmp_path / "pgtable.c"
     changed.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
-    arguments = ("--hours", "0.0016", "--workers", "2", "--no-corpora")
+    arguments = ("--hours", "0.0016", "--workers", "2", *PLAIN)
     result = s2fuzz("campaign", place, "--pgtable", changed, *arguments, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     findings = sorted((place / "findings").iterdir())

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from campaigns import MODELS, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
+from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
 from processes import await_death, descendants, s2fuzz
 
 from fuzz.campaign import Campaign, State
@@ -34,9 +34,7 @@ def campaign(tmp_path: Path) -> Path:
 
 
 def resume(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return s2fuzz(
-        "campaign", place, "--no-corpora", "--workers", "1", "--hours", "0.0005", *arguments, cwd=place.parent
-    )
+    return s2fuzz("campaign", place, *PLAIN, "--workers", "1", "--hours", "0.0005", *arguments, cwd=place.parent)
 
 
 def kill_at_random(place: Path, choice: Random, victim: str, *sides: str) -> None:
@@ -218,7 +216,7 @@ def test_a_clock_that_jumps(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert abs(float(wall[0])) > 1000, "it does jump"
     place = tmp_path / "campaign"
-    arguments = ("--no-corpora", "--workers", "2", "--hours", "0.001", *MODELS)
+    arguments = (*PLAIN, "--workers", "2", "--hours", "0.001", *MODELS)
     result = s2fuzz("campaign", place, *arguments, cwd=tmp_path, env=env)
     assert result.returncode == 0, result.stderr
     assert "ended by time: 0:00:0" in result.stdout
