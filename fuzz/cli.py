@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, display
+from fuzz import __version__, campaign_commands, corpus_commands, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
@@ -560,6 +560,7 @@ def check(programs: tuple[Path, ...]) -> int:
 
 cli.add_command(campaign_commands.campaign)
 cli.add_command(campaign_commands.status)
+cli.add_command(corpus_commands.corpus)
 cli.add_command(tmin)
 
 
