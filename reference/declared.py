@@ -81,6 +81,8 @@ class Declared:
     offer: Offer
     header: str
     """The C header that tells the test kernel's files that meet the tree's."""
+    forms: Mapping[str, bool]
+    """Which of `_FORMS` the header has."""
 
 
 def declared(root: Path) -> Declared:
@@ -96,7 +98,7 @@ def declared(root: Path) -> Declared:
     if not forms["MAP_FLAGS"]:
         lacks |= {flag_word(Kind.MAP_FLAGS, name) for name in FLAG_NAMES[Kind.MAP_FLAGS]}
     offer = Offer(frozenset(lacks))
-    return Declared(offer, _c_header(offer, forms))
+    return Declared(offer, _c_header(offer, forms), forms)
 
 
 def _read(path: Path) -> str:
