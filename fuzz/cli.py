@@ -200,7 +200,7 @@ def smoke(
         for pair in pairs
     ]
     for left, right in pairs:
-        say(f"{left.name} against {right.name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+        say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
             progress = run_smoke(work, workers, show)

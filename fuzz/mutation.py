@@ -532,7 +532,8 @@ def hyp_life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
         ops += choice.choice(_HYP_SCENES)(near, mapped, choice)
     if choice.random() < 0.3:
         ops.append(Op.of("destroy"))
-    return encode(Program(tuple(ops), Machine.of(**knobs)), dialect)
+    known = [op for op in ops if offer.has(op.name)]
+    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
 
 
 def _hyp_op(at: Place, va: int, size: int, prot: int) -> Op:

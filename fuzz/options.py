@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -98,7 +98,8 @@ def kernel_options(command: _Command) -> _Command:
             metavar="A,B",
             help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
             "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
-            "kernel.  [default: the kernel and the model that follows it]",
+            "kernel.  [default: the kernel and the model that follows it; where none does, the kernel without and with "
+            f"the change, or kernel:{DEFAULT_LINUX} and the kernel]",
         ),
         click.option(
             "--flavour",
@@ -127,10 +128,17 @@ def sides_from(
     flavour: str | None,
     kernel_object: str | None,
 ) -> tuple[Side, Side]:
-    """The two sides that `kernel_options` came to. Raises BadInput."""
+    """The two sides that `kernel_options` came to; says why there is no model among them by default, and what a tree of
+    the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    return choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    chosen = choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    if sides is None and chosen[0].is_kernel:
+        base, change = (side.full_name for side in chosen)
+        say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")
+    for line in switched_off(chosen):
+        say(line)
+    return chosen
 
 
 def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:

@@ -13,23 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.errors import BadInput
+from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
 from harness.model import MODELLED, Model
 from harness.offer import Offer
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
-from reference.declared import declared
+from reference.declared import Declared, declared
 from reference.executor import ByGranule, Reference, Several
 from reference.kbuild import Configuration
 from reference.make_build import build_by_make
-from reference.sources import KernelChoice, prepare, version_of
+from reference.sources import SUPPORTED, KernelChoice, prepare, version_of
 
 DEFAULT_LINUX: Final = "6.12"
 _HOST: Final = "host"
 MODEL_VERSION: Final = "6.12"
-"""Of the model when a kernel is chosen that has none of its own."""
+"""Of the model that is nearest to a kernel without one of its own."""
 
 
 KINDS: Final = ("model", "kernel", "kernel-make")
@@ -77,7 +77,7 @@ class Side:
             for granule in granules:
                 made.of(Configuration(self.what, granule))
             return made
-        kernel = ByGranule(lambda granule: self._kernel(progress, granule), self._full_name)
+        kernel = ByGranule(lambda granule: self._kernel(progress, granule), self.full_name)
         for granule in granules:
             kernel.of(granule)
         return kernel
@@ -90,10 +90,10 @@ class Side:
 
     def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
         return Several(
-            lambda configuration: Reference(self._made_image(progress, configuration), self._full_name),
+            lambda configuration: Reference(self._made_image(progress, configuration), self.full_name),
             lambda machine: Configuration.of(self.what, machine),
             Configuration(self.what),
-            self._full_name,
+            self.full_name,
         )
 
     def _made_image(self, progress: Callable[[str], None], configuration: Configuration) -> Image:
@@ -105,19 +105,22 @@ class Side:
         return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
-        return Reference(self.image(progress, granule), self._full_name)
+        return Reference(self.image(progress, granule), self.full_name)
 
     def offer(self) -> Offer:
         """What programs may ask of it. Raises as `open` does."""
-        if self.kind == "model":
-            return self._model().offer
-        return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root).offer
+        return self._model().offer if self.kind == "model" else self.declared().offer
+
+    def declared(self) -> Declared:
+        """What a kernel's headers declare. Raises as `open` does."""
+        return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root)
 
     def _model(self) -> Model:
         return Model(self.what, self.flavour == CALLS, self.kernel_object)
 
     @property
-    def _full_name(self) -> str:
+    def full_name(self) -> str:
+        """The name, with what was changed."""
         extras = [path.name for path in (*self.patches, self.pgtable) if path is not None]
         if self.flavour != "plain":
             extras.append(self.flavour)
@@ -155,23 +158,58 @@ def offer_of(sides: tuple[Side, Side]) -> Offer:
 
 
 def model_of(sides: tuple[Side, Side]) -> str:
-    """The version of the model among the sides, or of that which follows the last kernel."""
+    """The version of the model among the sides, or of that which is nearest to the last kernel."""
     versions = [side.what for side in sides if side.kind == "model"]
-    return versions[0] if versions else model_for(sides[-1].what)
+    return versions[0] if versions else _nearest_model(sides[-1].what)
 
 
-def model_for(linux: str) -> str:
-    """The version of the model that follows the kernel `linux`: its own, where the model knows it."""
-    version = re.match(r"\d+\.\d+", version_of(linux) or "")
-    return version[0] if version and version[0] in MODELLED else MODEL_VERSION
+def why_unmodelled(linux: str) -> str | None:
+    """Why no model follows the kernel `linux`; None where one does. That takes a version that is modelled, and headers
+    that declare nothing beyond what that version has: a tree that does has taken over code of others.
+
+    What is no kernel at all counts as modelled: opening it says what is wrong.
+    """
+    version = version_of(linux)
+    if version in (None, linux):
+        return None
+    model = _nearest_model(linux)
+    if _series(version) != model:
+        return f"Linux {version} is none of the versions that are modelled ({', '.join(MODELLED)})"
+    try:
+        added = Model(model).offer.lacks - Side("kernel", linux).offer().lacks
+    except (BadInput, ToolFailure):
+        return None
+    return f"Linux {version} with {', '.join(sorted(added))}, which {model} has not, is not modelled" if added else None
+
+
+def _series(version: str | None) -> str | None:
+    found = re.match(r"\d+\.\d+", version or "")
+    return found[0] if found else None
+
+
+def _nearest_model(linux: str) -> str:
+    series = _series(version_of(linux))
+    return series if series in MODELLED else MODEL_VERSION
 
 
 def follow(side: Side, linux: str) -> Side:
-    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners."""
-    if side.kind != "model":
+    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners. Where none
+    does, a model stays what it is."""
+    if side.kind != "model" or why_unmodelled(linux) is not None:
         return side
     _, plus, way = side.what.partition("+")
-    return replace(side, what=f"{model_for(linux)}{plus}{way}")
+    return replace(side, what=f"{_nearest_model(linux)}{plus}{way}")
+
+
+def switched_off(sides: Iterable[Side]) -> list[str]:
+    """A line on each thing that the model next to a kernel of the user's has, and its tree has not, or not in a form
+    that we can call. Raises as `Side.open` does."""
+    lines = []
+    for side in sides:
+        if side.kind == "kernel" and (side.patches or side.what not in SUPPORTED):
+            why, known = side.declared().why, Model(_nearest_model(side.what)).offer.lacks
+            lines += [f"{side.name}: {word} is switched off: {why[word]}" for word in why if word not in known]
+    return list(dict.fromkeys(lines))
 
 
 def _absolute(what: str) -> str:
@@ -192,14 +230,15 @@ def choose_sides(
     flavour: str = "plain",
     kernel_object: str | None = None,
 ) -> tuple[Side, Side]:
-    """The two sides of a run. By default the model that follows the kernel `linux` against it.
+    """The two sides of a run. By default the model that follows the kernel `linux` against it; where none does, that
+    kernel without the patches and the other pgtable.c, or if there are none the default kernel.
 
     Patches and a replaced pgtable.c go to the last kernel among the sides, so that `kernel:6.12,kernel:6.12` with a
     patch compares before and after. A `kernel_object` is that of both sides. Raises BadInput.
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
-    texts = [f"model:{model_for(linux)}", f"kernel:{linux}"] if sides is None else sides.split(",")
+    texts = _default_sides(linux, bool(patches or pgtable)) if sides is None else sides.split(",")
     if len(texts) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
     chosen = [parse_side(text) for text in texts]
@@ -212,6 +251,12 @@ def choose_sides(
     if kernels:
         chosen[kernels[-1]] = replace(chosen[kernels[-1]], patches=patches, pgtable=pgtable)
     return chosen[0], chosen[1]
+
+
+def _default_sides(linux: str, is_changed: bool) -> list[str]:
+    if why_unmodelled(linux) is None:
+        return [f"model:{_nearest_model(linux)}", f"kernel:{linux}"]
+    return [f"kernel:{linux if is_changed else DEFAULT_LINUX}", f"kernel:{linux}"]
 
 
 def ownership_sides(ways: str | None = None) -> list[Side]:

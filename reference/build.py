@@ -91,6 +91,12 @@ _MISSING: Final = re.compile(
 )
 """What a compiler or linker says that there is not."""
 
+_MOVED: Final = re.compile(
+    r"conflicting types for '(\w+)|incompatible (?:function )?pointer types [^'\n]*'(?:const )?(?:struct |enum )?(\w+)"
+    r"|too (?:few|many) arguments to function call.*\n(?:(?!.* error: ).*\n)*?.*note: '(\w+)' declared here"
+)
+"""What a compiler says that there is in another form than ours."""
+
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
     "-O2",
@@ -389,8 +395,10 @@ class Builder:
         return BadInput(f"{source} does not compile:\n{message.rstrip()}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
-        missing = ", ".join(sorted(set(_MISSING.findall(message))))
-        named = f" (missing: {missing})" if missing else ""
+        missing = sorted(set(_MISSING.findall(message)))
+        moved = sorted({"".join(groups) for groups in _MOVED.findall(message)})
+        reasons = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("moved", moved)) if names]
+        named = f" ({'; '.join(reasons)})" if reasons else ""
         hint = ""
         is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
         if is_tlb and self.flavour != CALLS:

@@ -118,6 +118,7 @@ static int choose_memcache(u64 arg, struct kvm_mmu_memory_cache **cache)
 	return arg ? top_up(&memcache, arg - 1) : 0;
 }
 
+#if S2FUZZ_HAS_map
 static s64 op_map(const struct args_map *args)
 {
 	struct kvm_mmu_memory_cache *cache;
@@ -129,12 +130,16 @@ static s64 op_map(const struct args_map *args)
 	       kvm_pgtable_stage2_map(&pgt, args->ipa, args->size, args->phys, args->prot, cache);
 #endif
 }
+#endif
 
+#if S2FUZZ_HAS_unmap
 static s64 op_unmap(const struct args_unmap *args)
 {
 	return kvm_pgtable_stage2_unmap(&pgt, args->ipa, args->size);
 }
+#endif
 
+#if S2FUZZ_HAS_set_owner
 static s64 op_set_owner(const struct args_set_owner *args)
 {
 	struct kvm_mmu_memory_cache *cache;
@@ -142,7 +147,9 @@ static s64 op_set_owner(const struct args_set_owner *args)
 	return choose_memcache(args->mc, &cache) ?:
 	       kvm_pgtable_stage2_set_owner(&pgt, args->ipa, args->size, cache, args->owner);
 }
+#endif
 
+#if S2FUZZ_HAS_get_leaf
 static s64 op_get_leaf(const struct args_get_leaf *args)
 {
 	kvm_pte_t pte;
@@ -159,6 +166,7 @@ static s64 op_get_leaf(const struct args_get_leaf *args)
 	op_out(level);
 	return 0;
 }
+#endif
 
 #define VISITOR(name, number) visitor_##name = number,
 enum visitor_action { S2FUZZ_VISITORS(VISITOR) };
@@ -219,6 +227,7 @@ static int visit(u64 addr, u64 end, u32 level, kvm_pte_t *ptep, enum kvm_pgtable
 }
 #endif
 
+#if S2FUZZ_HAS_walk
 static s64 op_walk(const struct args_walk *args)
 {
 	struct visitor visitor = {
@@ -229,7 +238,9 @@ static s64 op_walk(const struct args_walk *args)
 
 	return kvm_pgtable_walk(&pgt, args->ipa, args->size, &walker);
 }
+#endif
 
+#if S2FUZZ_HAS_destroy
 static s64 op_destroy(const struct args_destroy *args)
 {
 	if (is_hyp())
@@ -238,34 +249,45 @@ static s64 op_destroy(const struct args_destroy *args)
 		kvm_pgtable_stage2_destroy(&pgt);
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_hyp_map
 static s64 op_hyp_map(const struct args_hyp_map *args)
 {
 	return kvm_pgtable_hyp_map(&pgt, args->va, args->size, args->phys, args->prot);
 }
+#endif
 
+#if S2FUZZ_HAS_hyp_unmap
 static s64 op_hyp_unmap(const struct args_hyp_unmap *args)
 {
 	op_out(kvm_pgtable_hyp_unmap(&pgt, args->va, args->size));
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_hyp_pte_prot
 static s64 op_hyp_pte_prot(const struct args_hyp_pte_prot *args)
 {
 	op_out(kvm_pgtable_hyp_pte_prot(args->pte));
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_wrprotect
 static s64 op_wrprotect(const struct args_wrprotect *args)
 {
 	return kvm_pgtable_stage2_wrprotect(&pgt, args->ipa, args->size);
 }
+#endif
 
+#if S2FUZZ_HAS_mkyoung
 static s64 op_mkyoung(const struct args_mkyoung *args)
 {
 	op_out(kvm_pgtable_stage2_mkyoung(&pgt, args->ipa));
 	return 0;
 }
+#endif
 
 #if S2FUZZ_HAS_test_clear_young
 static s64 op_test_clear_young(const struct args_test_clear_young *args)
@@ -291,15 +313,19 @@ static s64 op_is_young(const struct args_is_young *args)
 }
 #endif
 
+#if S2FUZZ_HAS_relax_perms
 static s64 op_relax_perms(const struct args_relax_perms *args)
 {
 	return kvm_pgtable_stage2_relax_perms(&pgt, args->ipa, args->prot);
 }
+#endif
 
+#if S2FUZZ_HAS_flush
 static s64 op_flush(const struct args_flush *args)
 {
 	return kvm_pgtable_stage2_flush(&pgt, args->ipa, args->size);
 }
+#endif
 
 #if S2FUZZ_HAS_tlb_flush_vmid_range
 static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
@@ -309,23 +335,29 @@ static s64 op_tlb_flush_vmid_range(const struct args_tlb_flush_vmid_range *args)
 }
 #endif
 
+#if S2FUZZ_HAS_flush_cpu_context
 static s64 op_flush_cpu_context(const struct args_flush_cpu_context *args)
 {
 	__kvm_flush_cpu_context(mmu);
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_flush_vm_context
 static s64 op_flush_vm_context(const struct args_flush_vm_context *args)
 {
 	__kvm_flush_vm_context();
 	return 0;
 }
+#endif
 
+#if S2FUZZ_HAS_pte_prot
 static s64 op_pte_prot(const struct args_pte_prot *args)
 {
 	op_out(kvm_pgtable_stage2_pte_prot(args->pte));
 	return 0;
 }
+#endif
 
 #if S2FUZZ_HAS_split
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
@@ -374,11 +406,13 @@ static s64 op_free_unlinked(const struct args_free_unlinked *args)
 }
 #endif
 
+#if S2FUZZ_HAS_get_vtcr
 static s64 op_get_vtcr(const struct args_get_vtcr *args)
 {
 	op_out(kvm_get_vtcr(args->mmfr0, args->mmfr1, args->phys_shift));
 	return 0;
 }
+#endif
 
 #if S2FUZZ_HAS_pgd_size
 /* What C does not say is not asked: shifts by 64 and more. */

@@ -17,7 +17,8 @@ from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, 
 from harness.granule import GRANULES, Granule
 from harness.machine import Machine
 from harness.model import MODELLED, Model
-from harness.ops import Kind
+from harness.offer import Offer
+from harness.ops import OPS, Kind
 from harness.program_text import parse
 
 Change = Callable[[Parts, Random], None]
@@ -152,6 +153,15 @@ def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) 
     crossed = mutation.crossover(data, changed, Random(seed), dialect)
     for one in (changed, crossed):
         offer.check(decode(one, dialect), version)
+
+
+@pytest.mark.parametrize("op", [op.name for op in OPS])
+def test_lives_do_without_what_is_not_on_offer(op: str) -> None:
+    """Trees that the model does not know may lack anything."""
+    dialect = dialect_for(Offer(frozenset({op})))
+    for seed in range(60):
+        program = decode(mutation.fresh(Random(seed), dialect), dialect)
+        assert op not in {one.name for one in program.ops}
 
 
 def test_both_stages_are_generated_and_either_alone() -> None:

@@ -17,9 +17,11 @@ from harness.errors import BadInput, ToolFailure
 from harness.events import WARNED, events_of
 from harness.granule import GRANULE_4K, GRANULES, Granule
 from harness.model import Model
+from harness.ops import OPS
 from harness.program import Program
 from reference import build as build_module
 from reference.build import FLAVOURS, Image, build, find_toolchain
+from reference.declared import SIGNATURES
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
 
@@ -157,11 +159,27 @@ def test_a_call_of_an_undefined_function_is_named(image: Image, scratch_cache: P
         build(with_pgtable(image.tree, tmp_path / "pgtable.c", text))
 
 
-def test_a_tree_without_a_function_that_we_call(user_tree: Path, scratch_cache: Path) -> None:
-    edit(user_tree / HEADER, "kvm_pgtable_get_leaf(", "kvm_pgtable_take_leaf(")
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("kvm_pgtable_hyp_init(", "kvm_pgtable_el2_init(", "missing: kvm_pgtable_hyp_init"),
+        ("KVM_PGTABLE_S2_IDMAP", "KVM_PGTABLE_S2_IDENTITY", "missing: KVM_PGTABLE_S2_IDMAP"),
+        ("u64 mmfr1, u32 phys_shift", "u64 mmfr1, u64 mmfr2, u32 phys_shift", "moved: kvm_get_vtcr"),
+        ("struct kvm_pgtable_visit_ctx *ctx,", "struct new *ctx,", "moved: kvm_pgtable_visitor_fn_t"),
+    ],
+)
+def test_what_does_not_fit_the_shim_is_named(
+    user_tree: Path, scratch_cache: Path, old: str, new: str, named: str
+) -> None:
+    edit(user_tree / HEADER, old, new)
     with pytest.raises(BadInput) as caught:
         build(prepare(KernelChoice(str(user_tree))))
-    assert f"{user_tree} does not fit the test kernel (missing: kvm_pgtable_get_leaf)" in str(caught.value)
+    assert f"{user_tree} does not fit the test kernel ({named})" in str(caught.value)
+
+
+def test_every_operation_can_be_switched_off() -> None:
+    ours = {"fail_alloc", "plant"}
+    assert {op.name for op in OPS} - SIGNATURES.keys() == {"init", *ours}
 
 
 def test_no_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
