@@ -224,7 +224,7 @@ class _Case:
         optional = [Template(one).substitute(values) for one in _OPTIONAL]
         chosen: list[str] = []
         for helper in reversed(optional):
-            names = re.findall(r"\b(s2_\w+)", helper.split("{")[0].split("=")[0])
+            names = re.findall(r"\bs2_\w+", "\n".join(re.findall(r"^static .*", helper, re.MULTILINE)))
             if any(re.search(rf"\b{name}\b", "\n".join([test, *chosen])) for name in names):
                 chosen.insert(0, helper)
         pool = _POOL if self.forms["FREE_UNLINKED_TABLE"] else _POOL.replace(_FREE_UNLINKED_TABLE, "")
