@@ -440,16 +440,18 @@ def build(granule: str, **kernel: Any) -> int:
 )
 @kernel_options
 def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any) -> int:
-    """List the lines of a kernel's pgtable.c that no program reaches.
+    """List the lines of a kernel's pgtable.c that no program reaches, and why.
 
     Runs the programs in the FOLDERs (default: those that come with s2fuzz), then generated ones, on a kernel that
-    counts lines, and prints what llvm-cov makes of it. What needs another machine or kernel is skipped.
+    counts lines, and prints what llvm-cov makes of it. What needs another machine or kernel is skipped. Lines that are
+    known to be out of reach are printed with the condition that makes them so; that list is checked as well.
     """
     if kernel["flavour"] not in (None, "lines"):
         raise BadInput("coverage builds a flavour of its own; leave out --flavour")
     with display.counting(seconds) as told:
-        found = measure_lines(sides_from(**kernel)[1], corpora or (CORPORA,), seconds, seed, told)
-    for line in report_lines(found):
+        side = sides_from(**kernel)[1]
+        found = measure_lines(side, corpora or (CORPORA,), seconds, seed, told)
+    for line in report_lines(found, side.kernel_object):
         click.echo(line)
     return OK
 

@@ -13,9 +13,11 @@ from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from fuzz.mutation import life, mutate, random_input
 from fuzz.sides import Side
+from fuzz.unreached import conditions
 from harness.codec import Dialect, decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import TargetDied
@@ -24,6 +26,8 @@ from harness.program import Program
 from harness.program_text import read
 from reference.executor import Reference
 from reference.lines import FileLines, LineCounters, judge, sum_of
+
+_UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/unreached.py"
 
 Told = Callable[[int, float], None]
 
@@ -79,13 +83,20 @@ def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Progr
         yield decode(mutate(data, choice, dialect), dialect)
 
 
-def report(found: FileLines) -> Iterator[str]:
-    """What was reached, and every line that was not, with its text, in runs."""
+def report(found: FileLines, kernel_object: str = "host") -> Iterator[str]:
+    """What was reached, and every line that was not, in runs: with its text, and the condition that makes it so where
+    one is known. Then what is wrong with that list."""
     total, reached = len(found.lines), found.reached
     yield f"{reached} of {total} lines of {found.path.name} reached ({reached / total:.1%})"
-    text = found.path.read_text(errors="replace").splitlines()
-    missed = found.unreached()
-    for _, run in groupby(enumerate(missed), key=lambda pair: pair[1] - pair[0]):
+    source = found.path.read_text(errors="replace")
+    text, known, missed = source.splitlines(), conditions(source, kernel_object), found.unreached()
+    for (why, _), run in groupby(enumerate(missed), key=lambda pair: (known.get(pair[1]), pair[1] - pair[0])):
         yield ""
         for _, line in run:
             yield f"{line:5}  {text[line - 1].expandtabs(8)}"
+        yield f"       ({why or _UNKNOWN})"
+    refuted = [line for line in sorted(known) if found.lines.get(line)]
+    yield from ("", *(f"{line}: reached, against expectation: {known[line]}" for line in refuted)) if refuted else ()
+    without = sum(line not in known for line in missed)
+    yield ""
+    yield f"not reached: {len(missed)}, {without} of them without a known condition"

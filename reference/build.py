@@ -133,6 +133,7 @@ _LINES_FLAGS: Final = (
     "-fcoverage-mapping",
     "-mllvm",
     "-enable-name-compression=false",
+    "-U__OPTIMIZE__",  # compile-time assertions would count as branches that are never taken, and their lines with them
 )
 _FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (),
