@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, display
+from fuzz import __version__, campaign_commands, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
@@ -89,6 +89,7 @@ def cli() -> None:
       s2fuzz doctor                        is everything there?
       s2fuzz smoke --seconds 60            fuzz the packaged kernel
       s2fuzz smoke --linux ~/src/linux     fuzz your own tree
+      s2fuzz campaign DIR --hours 8        fuzz overnight
       s2fuzz run corpora/seeds/*.s2        run programs you can read
 
     \b
@@ -557,6 +558,8 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
+cli.add_command(campaign_commands.campaign)
+cli.add_command(campaign_commands.status)
 cli.add_command(tmin)
 
 

@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import cli, triage_commands
+from fuzz import campaign_commands, cli, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -228,6 +228,8 @@ COMMANDS = {
     "shell": ["shell"],
     "tmin": ["tmin", "p.s2"],
     "weigh": ["weigh", "p.s2"],
+    "campaign": ["campaign", "d"],
+    "status": ["status", "."],
 }
 
 
@@ -262,6 +264,7 @@ def test_uncaught_errors_become_statuses(
         for name in ("sides_from", "program_in", "load", "examine", "file_of"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr(campaign_commands, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 
