@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, display
+from fuzz import __version__, campaign_commands, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer
@@ -30,11 +30,13 @@ from fuzz.options import (
     FINDING,
     GRANULE,
     INTERRUPTED,
+    NO_COMPILE,
     OK,
     SECONDS,
     TIERS,
     TOOL_FAILURE,
     also_from,
+    compiled_for,
     granules_in,
     kernel_options,
     say,
@@ -87,6 +89,7 @@ def cli() -> None:
       s2fuzz doctor                        is everything there?
       s2fuzz smoke --seconds 60            fuzz the packaged kernel
       s2fuzz smoke --linux ~/src/linux     fuzz your own tree
+      s2fuzz campaign DIR --hours 8        fuzz overnight
       s2fuzz run corpora/seeds/*.s2        run programs you can read
 
     \b
@@ -145,6 +148,7 @@ def cli() -> None:
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
 )
+@NO_COMPILE
 @TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -162,6 +166,7 @@ def smoke(
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...],
+    no_compile: bool,
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
     **kernel: Any,
@@ -177,6 +182,7 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
+    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -195,6 +201,7 @@ def smoke(
             tiers=tiers or ALL_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
+            compiled=compiled,
         )
         for granule in granules
         for pair in pairs
@@ -510,7 +517,7 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
-for command in (replay, tmin, bisect):
+for command in (campaign_commands.campaign, campaign_commands.status, replay, tmin, bisect):
     cli.add_command(command)
 
 

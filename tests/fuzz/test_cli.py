@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import cli, triage_commands
+from fuzz import campaign_commands, cli, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -230,6 +230,8 @@ COMMANDS = {
     "tmin": ["tmin", "p.s2"],
     "bisect": ["bisect", "p.s2", "--repo", ".", "v1", "v2"],
     "weigh": ["weigh", "p.s2"],
+    "campaign": ["campaign", "d"],
+    "status": ["status", "."],
 }
 
 
@@ -264,6 +266,7 @@ def test_uncaught_errors_become_statuses(
         for name in ("sides_from", "program_in", "load", "examine", "file_of"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr(campaign_commands, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 
