@@ -16,7 +16,7 @@ SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup packages smoke test lint mutants fidelity bench bench-long clean
+.PHONY: help setup packages smoke test lint mutants kills fidelity bench bench-long clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every c
 	$(BIN)/s2fuzz smoke --seconds $(SECONDS) --workers $(WORKERS) $(SMOKE_FLAGS)
 
 test: setup lint  ## Lint, type-check and test everything
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity and not kills'
 
 lint: setup
 	$(BIN)/ruff check .
@@ -45,6 +45,9 @@ lint: setup
 
 mutants: setup  ## Find every planted bug, three seeds each
 	$(BIN)/python -m pytest -m mutants tests/mutants
+
+kills: setup  ## Kill a campaign, its workers and their QEMUs 60 times; nothing recorded may be lost
+	$(BIN)/python -m pytest -m kills tests/campaign
 
 fidelity: PACKAGES_FOR := fidelity
 fidelity: setup  ## Prove the shim headers against objects of the kernel's own build

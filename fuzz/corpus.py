@@ -1,22 +1,45 @@
-"""Folders of inputs in the private binary form. A stamp says which codec wrote them."""
+"""Folders of inputs in the private binary form. A stamp says which codec wrote them.
+
+A `Store` keeps its inputs as libFuzzer does, in files named by the SHA-1 of what they hold, so that damage shows.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from fuzz.mutation import life, random_input
-from harness.codec import CODEC, Dialect
+from harness.codec import CODEC, Dialect, decode, encode
+from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
+from harness.program import Program
+from harness.program_text import format_program
 
 STAMP: Final = "s2fuzz-codec"
 """A file beside the folder's inputs: NAME.s2fuzz-codec, since libFuzzer takes every file within for an input."""
 
+MAX_INPUT: Final = 320
+"""Bytes that are generated at most: about 40 ops."""
+_READ_AT_MOST: Final = 1 << 20
+"""Bytes; no input is as long, whoever made it."""
+
 _FIRST_INPUTS: Final = 32
+_NAME: Final = re.compile("[0-9a-f]{40}")
 
 
-def _stamp_of(folder: Path) -> Path:
+def name_of(data: bytes) -> str:
+    """The name of the file that holds an input: libFuzzer's."""
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def stamp_of(folder: Path) -> Path:
+    """The file that says which codec wrote the inputs in `folder`."""
     return folder.with_name(f"{folder.name}.{STAMP}")
 
 
@@ -28,7 +51,7 @@ def _stamp(dialect: Dialect) -> str:
 def check_codec(folder: Path, dialect: Dialect) -> None:
     """Refuse (BadInput) a folder whose inputs another codec wrote, or this one in another dialect; an empty or new
     folder is stamped."""
-    stamp = _stamp_of(folder)
+    stamp = stamp_of(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
         stamp.write_text(f"{_stamp(dialect)}\n")
@@ -43,9 +66,91 @@ def check_codec(folder: Path, dialect: Dialect) -> None:
         )
 
 
+def starting_inputs(seed: int, dialect: Dialect) -> Iterator[bytes]:
+    """The inputs that a run with `seed` starts from."""
+    choice = Random(seed)
+    for number in range(_FIRST_INPUTS):
+        yield life(choice, dialect) if number % 2 else random_input(choice)
+
+
 def first_inputs(folder: Path, seed: int, dialect: Dialect) -> None:
     """Fill an empty folder with the inputs that a run with `seed` starts from."""
     check_codec(folder, dialect)
-    choice = Random(seed)
-    for number in range(_FIRST_INPUTS):
-        (folder / f"{number:03}").write_bytes(life(choice, dialect) if number % 2 else random_input(choice))
+    for number, data in enumerate(starting_inputs(seed, dialect)):
+        (folder / f"{number:03}").write_bytes(data)
+
+
+def read_input(path: Path) -> bytes:
+    """An input. Raises BadInput for what is no plain file, or too large to be one; OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        data = file.read(_READ_AT_MOST + 1)
+    if len(data) > _READ_AT_MOST:
+        raise BadInput(f"{path}: too large for an input (more than {_READ_AT_MOST} bytes)")
+    return data
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file holds what its name says."""
+    try:
+        return name_of(read_input(path)) == path.name
+    except (OSError, BadInput):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Inputs of one dialect in `folder`, which nothing is ever half written to; `scratch` is a folder beside."""
+
+    folder: Path
+    scratch: Path
+    dialect: Dialect
+
+    @classmethod
+    def open(cls, folder: Path, scratch: Path, dialect: Dialect) -> Store:
+        """Made where it is missing. Raises BadInput for another codec's, OSError."""
+        scratch.mkdir(parents=True, exist_ok=True)
+        check_codec(folder, dialect)
+        return cls(folder, scratch, dialect)
+
+    def names(self) -> list[str]:
+        """Of the inputs, sorted. Files that are called otherwise are none."""
+        return sorted(entry.name for entry in os.scandir(self.folder) if _NAME.fullmatch(entry.name))
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError, BadInput."""
+        return read_input(self.folder / name)
+
+    def program(self, name: str) -> Program:
+        """What an input means. Raises OSError, BadInput."""
+        return decode(self.read(name), self.dialect)
+
+    def add(self, inputs: Iterable[bytes]) -> list[str]:
+        """Keep those that are not there yet, and return their names, once they are on the disk. Raises OSError."""
+        added: list[str] = []
+        for data in inputs:
+            target = self.folder / name_of(data)
+            if target.name not in added and not target.exists():
+                write_durably(target, data, self.scratch)
+                added.append(target.name)
+        if added:
+            sync_folder(self.folder)
+        return added
+
+    def damaged(self) -> list[Path]:
+        """What is in the folder but does not hold what its name says, or has no such name."""
+        return sorted(path for path in self.folder.iterdir() if not is_whole(path))
+
+    def encode(self, program: Program) -> bytes | None:
+        """An input that means `program`; None where the dialect has no words for it or it is too long."""
+        if program.machine.granule is not self.dialect.granule:
+            return None
+        try:
+            self.dialect.offer.check(program, "this corpus")
+        except BadInput:
+            return None
+        data = encode(program, self.dialect)
+        return data if len(data) <= MAX_INPUT else None
+
+    def text(self, name: str) -> str:
+        """The program that an input means, in text form. Raises OSError, BadInput."""
+        return format_program(self.program(name))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from fuzz import compiling
 from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
 from reference.build import find_toolchain
@@ -65,6 +66,13 @@ def examine() -> Iterator[Check]:
         _version_of("atheris"),
         "fuzzing (everything else works without it)",
         "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)",
+        optional=True,
+    )
+    yield Check(
+        "mypyc and a C compiler",
+        _attempt(compiling.tools),
+        "fuzzing at full speed: without, the model runs uncompiled",
+        "apt-get install gcc libc6-dev python3-dev; pip install 's2fuzz[fuzz]'",
         optional=True,
     )
     gdb = shutil.which("gdb-multiarch") or shutil.which("aarch64-linux-gnu-gdb")

@@ -22,40 +22,77 @@ _PATIENCE = 2000
 _FOLDER = Path(pgtable.__file__).parent
 
 
-def model_lines(programs: Iterable[tuple[Model, Program]]) -> tuple[int, int]:
-    """(lines of the model's functions that the programs reach, each in its model, lines there are)."""
-    missing = {code: {line for *_, line in code.co_lines() if line} - {code.co_firstlineno} for code in _functions()}
-    total = len({(code.co_filename, line) for code, lines in missing.items() for line in lines})
+Line = tuple[str, int]
+"""A file's name and a line in it."""
 
-    followed: Counter[CodeType] = Counter()
 
-    def enter(frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
+class ModelLines:
+    """The lines of the model's functions, and which of them programs have reached; `patience` is how many calls of a
+    function are followed without anything new before it is given up."""
+
+    def __init__(self, patience: int = _PATIENCE) -> None:
+        self.patience = patience
+        self._missing = {
+            code: {line for *_, line in code.co_lines() if line} - {code.co_firstlineno} for code in _functions()
+        }
+        self._followed: Counter[CodeType] = Counter()
+        self.total = len({(code.co_filename, line) for code, lines in self._missing.items() for line in lines})
+
+    @property
+    def reached(self) -> int:
+        """How many were."""
+        return self.total - len(self.missing())
+
+    def missing(self) -> set[Line]:
+        """Those that no program has reached, by their file's name."""
+        return {(Path(code.co_filename).name, line) for code, lines in self._missing.items() for line in lines}
+
+    def know(self, lines: Iterable[Line]) -> None:
+        """These were reached before."""
+        known = set(lines)
+        for code, missing in self._missing.items():
+            name = Path(code.co_filename).name
+            missing -= {line for line in missing if (name, line) in known}
+
+    def be_patient(self) -> None:
+        """Follow also what was given up."""
+        self._followed.clear()
+
+    def run(self, model: Model, programs: Iterable[Program]) -> None:
+        """Run programs on the model, and look where they come."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            for program in programs:
+                try:
+                    model.start(program)
+                    model.finish()
+                except (BadInput, TargetDied):
+                    continue  # the model of another kernel, or a planted bug in it; what it reached counts
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
         # Following a function line by line is slow, so it ends when nothing is left to reach, or seems to be.
         code = frame.f_code
-        if not missing.get(code) or followed[code] == _PATIENCE:
+        if not self._missing.get(code) or self._followed[code] == self.patience:
             return None
-        followed[code] += 1
-        return step
+        self._followed[code] += 1
+        return self._step
 
-    def step(frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
-        if event == "line" and frame.f_lineno in missing[frame.f_code]:
-            missing[frame.f_code].discard(frame.f_lineno)
-            followed[frame.f_code] = 0
-        return step
+    def _step(self, frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        if event == "line" and frame.f_lineno in self._missing[frame.f_code]:
+            self._missing[frame.f_code].discard(frame.f_lineno)
+            self._followed[frame.f_code] = 0
+        return self._step
 
-    before = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        for model, program in programs:
-            try:
-                model.start(program)
-                model.finish()
-            except (BadInput, TargetDied):
-                continue  # the model of another kernel, or a planted bug in it; what it reached counts
-    finally:
-        sys.settrace(before)
-    left = {(code.co_filename, line) for code, lines in missing.items() for line in lines}
-    return total - len(left), total
+
+def model_lines(programs: Iterable[tuple[Model, Program]]) -> tuple[int, int]:
+    """(lines of the model's functions that the programs reach, each in its model, lines there are)."""
+    lines = ModelLines()
+    for model, program in programs:
+        lines.run(model, (program,))
+    return lines.reached, lines.total
 
 
 def _functions() -> Iterator[CodeType]:

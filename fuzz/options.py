@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fuzz import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
@@ -52,6 +53,12 @@ def granules_in(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
         raise click.BadParameter(f"{error}.") from error
 
 
+NO_COMPILE: Final = click.option(
+    "--no-compile",
+    is_flag=True,
+    help="Run the model as it is. Otherwise mypyc compiles it first, once until it changes, which takes a minute and "
+    "fuzzes faster. With --guidance model or both it always runs as it is.",
+)
 GRANULE: Final = click.option(
     "--granule",
     type=click.Choice([one.name for one in GRANULES]),
@@ -144,3 +151,15 @@ def sides_from(
 def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
     """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
     return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
+
+
+def compiled_for(guidance: str, no_compile: bool) -> Path | None:
+    """The compiled modules for fuzzing processes with this guidance; None, said with the reason, where they cannot be
+    had, and where the modules must or shall run as they are."""
+    if no_compile or guidance != "kernel":
+        return None
+    try:
+        return compiling.compiled(say)
+    except compiling.CannotCompile as error:
+        say(f"the model runs as it is, more slowly than compiled: {error}")
+        return None

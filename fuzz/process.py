@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.corpus import first_inputs
+from fuzz.corpus import MAX_INPUT, check_codec, first_inputs
 from fuzz.sides import offer_of
 from fuzz.worker import Assignment
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.granule import granule_named
 from harness.program import Program
+from reference.console import printable
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
@@ -27,8 +29,6 @@ _GRACE: Final = 60.0
 """Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is
 confirmed in that time."""
 _START_LIMIT: Final = 300.0
-_MAX_INPUT: Final = 320
-"""Bytes: about 40 ops."""
 _LOG_KEPT: Final = 65536
 _LONGEST_LINE: Final = 512
 """Of libFuzzer's log, as far as it is looked at: a line may come in two parts."""
@@ -54,35 +54,57 @@ class Report:
 
 
 class FuzzingProcess:
-    """A running fuzzing process. It keeps its inputs in `folder`/corpus. To be waited for by `sources` and `hear`."""
+    """A running fuzzing process. It keeps its inputs in `folder`/corpus. To be waited for by `sources` and `hear`.
 
-    def __init__(self, assignment: Assignment, folder: Path) -> None:
+    It starts from the inputs in `start_from`, or else from some that its seed makes. It inherits the file descriptors
+    `keep`, and runs `launcher`.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        folder: Path,
+        start_from: Path | None = None,
+        keep: tuple[int, ...] = (),
+        launcher: Path = LAUNCHER,
+    ) -> None:
         self.assignment = assignment
         self.report = Report()
         self.corpus = folder / "corpus"
         self._limit = assignment.seconds
-        self._done = False
+        self.done = False
+        """Whether it said that it had finished what it was to do."""
         self._failure: Exception | None = None
         self._begun = time.monotonic()
         self._fuzzing_since: float | None = None
         self._stopping_since: float | None = None
+        self.heard = self._begun
+        """When it last said anything, by the monotonic clock."""
+        self.news: list[dict[str, Any]] = []
+        """Of QEMUs that it lost (`incident`), and of suspects that it ran (`retried`); for its parent to take."""
+        self._to_say = bytearray()
         self._log = bytearray()
         self._said = bytearray()
         self.dialect = dialect_for(offer_of(assignment.sides), granule_named(assignment.granule))
-        first_inputs(self.corpus, assignment.seed, self.dialect)
+        if start_from is None:
+            first_inputs(self.corpus, assignment.seed, self.dialect)
+        else:
+            check_codec(self.corpus, self.dialect)
         self._messages, messages_out = os.pipe()
         control_in, self._control = os.pipe()
+        os.set_blocking(self._control, False)
         work = replace(assignment, messages=messages_out, control=control_in, parent=os.getpid())
         command = [
-            *(sys.executable, str(LAUNCHER)),
-            *(f"-seed={assignment.seed % (1 << 32) or 1}", "-len_control=0", f"-max_len={_MAX_INPUT}", "-reload=0"),
-            *("-timeout=120", "-rss_limit_mb=0", f"-artifact_prefix={folder}/", str(self.corpus)),
+            *(sys.executable, str(launcher)),
+            *(f"-seed={assignment.seed % (1 << 32) or 1}", "-len_control=0", f"-max_len={MAX_INPUT}", "-reload=0"),
+            *("-timeout=120", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"),
+            *(str(self.corpus), *(() if start_from is None else (str(start_from),))),
         ]
         try:
             self._child = subprocess.Popen(
                 command,
                 env={**os.environ, "S2FUZZ_ASSIGNMENT": work.to_json()},
-                pass_fds=(messages_out, control_in),
+                pass_fds=(messages_out, control_in, *keep),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -98,7 +120,12 @@ class FuzzingProcess:
     @property
     def failed(self) -> bool:
         """Whether it said that it cannot go on, or ended without a word."""
-        return self._failure is not None or (not self._open and not self._done)
+        return self._failure is not None or (not self._open and not self.done)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._child.pid
 
     @property
     def sources(self) -> frozenset[int]:
@@ -108,6 +135,7 @@ class FuzzingProcess:
     def hear(self, source: int) -> bool:
         """Read one of the `sources`; whether the report has changed."""
         data = os.read(source, 65536)
+        self.heard = time.monotonic()
         if not data:
             self._open.discard(source)
         elif source == self._messages:
@@ -123,6 +151,7 @@ class FuzzingProcess:
 
     def watch(self) -> None:
         """To be called now and then: stops the process when its time is up, kills it when it does not stop."""
+        self._talk()
         now = time.monotonic()
         if self._fuzzing_since is None:
             late = now - self._begun > (self._limit or 0.0) + _START_LIMIT
@@ -132,6 +161,19 @@ class FuzzingProcess:
             self.stop()
         if self._stopping_since is not None and now - self._stopping_since > _GRACE:
             self._child.kill()
+
+    def offer(self, data: bytes) -> None:
+        """Give it an input that another process found; it runs it soon."""
+        self._to_say += data.hex().encode() + b"\n"
+
+    def _talk(self) -> None:
+        if self._to_say and self._stopping_since is None:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it is busy, or dead, which will be found out
+                del self._to_say[: os.write(self._control, self._to_say)]
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
 
     def stop(self) -> None:
         """Tell it to end after the program under way; more than once is the same."""
@@ -155,16 +197,27 @@ class FuzzingProcess:
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run
         was `interrupted` it need not have."""
-        if self._done or (self._failure is None and interrupted):
+        if self.done or (self._failure is None and interrupted):
             return
+        raise self._failure or ToolFailure(f"the fuzzing process {self.obituary()}")
+
+    @property
+    def failure(self) -> Exception | None:
+        """BadInput or ToolFailure, where it said that it could not go on."""
+        return self._failure
+
+    def obituary(self) -> str:
+        """How a process that is closed ended, and what it said last."""
         status = self._child.returncode
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        tail = "\n".join(self._log.decode(errors="replace").splitlines()[-15:])
-        raise self._failure or ToolFailure(f"the fuzzing process {how}; it said last:\n{tail}")
+        said = printable(bytes(self._log)).splitlines()[-15:]
+        return "\n".join([f"{how}; it said last:", *said])
 
     def _message(self, message: dict[str, Any]) -> None:
         if message["event"] == "failed":
             self._failure = (BadInput if message["bad_input"] else ToolFailure)(message["message"])
+        elif message["event"] in ("incident", "retried"):
+            self.news.append(message)
         elif message["event"] in ("progress", "done"):
             if self._fuzzing_since is None and message["seconds"]:
                 self._fuzzing_since = time.monotonic()
@@ -175,7 +228,7 @@ class FuzzingProcess:
             report.identities = message["identities"]
             report.boots = message["boots"]
             report.edges = message["edges"]
-            self._done = message["event"] == "done"
+            self.done = message["event"] == "done"
 
     def _read_log(self, data: bytes) -> None:
         self._log += data

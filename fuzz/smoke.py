@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import select
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from fuzz.model_coverage import model_lines
 from fuzz.process import FuzzingProcess, Report
 from fuzz.sides import model_of
+from fuzz.stop_signals import StopSignals
 from fuzz.worker import Assignment, Tally
 from harness.errors import ToolFailure
 from harness.model import Model
@@ -62,6 +60,14 @@ def atheris_available() -> bool:
     return importlib.util.find_spec("atheris") is not None
 
 
+def require_atheris() -> None:
+    """Raise ToolFailure where the `fuzz` extra is not installed."""
+    if not atheris_available():
+        raise ToolFailure(
+            "fuzzing needs Atheris, which is not installed: pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
+        )
+
+
 class Interrupted(Exception):
     """The run was stopped by a signal; `progress` holds what it came to until then."""
 
@@ -100,10 +106,7 @@ def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progr
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop; ToolFailure when a process fails, or cannot start
     because Atheris is missing.
     """
-    if not atheris_available():
-        raise ToolFailure(
-            "fuzzing needs Atheris, which is not installed: pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
-        )
+    require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
         return _Run(Path(scratch), show).run(slices(assignments, workers))
 
@@ -119,11 +122,12 @@ class _Run:
         self.scratch = scratch
         self.show = show
         self.progress = Progress()
+        self.signals = StopSignals()
         self.past: list[list[FuzzingProcess]] = []
         """The processes of each slice of time so far, the present one last."""
 
     def run(self, rounds: list[list[Assignment]]) -> Progress:
-        with self._signals():
+        with StopSignals() as self.signals:
             for work in rounds:
                 self._round(work)
                 if self.progress.interrupted or (self.progress.findings and not work[0].keep_going):
@@ -155,6 +159,7 @@ class _Run:
             if any(news):
                 self._sum_up()
                 self.show(self.progress)
+            self.progress.interrupted = self.signals.count > 0
             found = self.progress.findings and not processes[0].assignment.keep_going
             if self.progress.interrupted or found or any(process.failed for process in processes):
                 for process in processes:
@@ -187,15 +192,3 @@ class _Run:
                 reached[key] = (before | int(edges["reached"], 16), edges["of"])
         self.progress.identities = list(identities.values())
         self.progress.edges = [{"of": of, "reached": bits.bit_count()} for bits, of in reached.values()]
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self.progress.interrupted = True
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -22,8 +22,13 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
 
-if json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}")).get("guidance", "kernel") != "kernel":
-    with atheris.instrument_imports(include=["pgtable"]):  # before anything else imports it as it is
+from fuzz import compiling  # noqa: E402
+
+_ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
+if _ORDERS.get("compiled"):  # before anything else imports these modules as they are
+    compiling.install(Path(_ORDERS["compiled"]))
+elif _ORDERS.get("guidance", "kernel") != "kernel":
+    with atheris.instrument_imports(include=["pgtable"]):
         import pgtable  # noqa: F401
 
 from fuzz import mutation  # noqa: E402
@@ -72,7 +77,7 @@ def assignment() -> Assignment:
 
 
 def prepare(work: Assignment, arguments: list[str]) -> Worker:
-    """The worker, with the corpora replayed. Ends the process with status 2 on bad input."""
+    """The worker, with suspects and corpora replayed. Ends the process with status 2 on bad input."""
     try:
         worker = Worker(work)
         for argument in arguments[1:]:
@@ -82,6 +87,7 @@ def prepare(work: Assignment, arguments: list[str]) -> Worker:
         print(f"s2fuzz: {error}", file=sys.stderr)
         sys.exit(2)
     try:
+        worker.retry_suspects()
         worker.replay_corpora()
     except (BadInput, ToolFailure, OSError) as error:
         worker.fail(str(error), bad_input=isinstance(error, BadInput))
@@ -103,6 +109,8 @@ def main(arguments: list[str]) -> None:
         worker.run_one(data)
 
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
+        if worker.inbox:  # libFuzzer keeps it if it is something new here, too
+            return worker.inbox.popleft()[:max_size]
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
             return mutation.fresh(Random(seed), worker.dialect, work.stages)[:max_size]

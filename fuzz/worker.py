@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from fuzz.filing import Filer
 from fuzz.joint_coverage import JointCoverage
 from fuzz.sides import Side, from_configuration, to_configuration
+from fuzz.underway import Underway
 from harness.codec import decode, dialect_for
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
@@ -45,7 +46,9 @@ class Assignment:
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty.
+    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
+    to run all modules as they are. `underway` is a file that always holds the input under way, and `suspects` are
+    inputs to run first, one by one, since they may have ended another process.
     """
 
     sides: tuple[Side, Side]
@@ -63,10 +66,14 @@ class Assignment:
     tiers: frozenset[Tier] = ALL_TIERS
     granule: str = GRANULE_4K.name
     stages: tuple[int, ...] = ()
+    compiled: Path | None = None
+    underway: Path | None = None
+    suspects: tuple[bytes, ...] = ()
 
     def to_json(self) -> str:
         """As one line."""
         data = {
+            "compiled": None if self.compiled is None else str(self.compiled),
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
@@ -81,7 +88,9 @@ class Assignment:
             "seed": self.seed,
             "stages": self.stages,
             "sides": [to_configuration(side) for side in self.sides],
+            "suspects": [data.hex() for data in self.suspects],
             "tiers": format_tiers(self.tiers),
+            "underway": None if self.underway is None else str(self.underway),
         }
         return json.dumps(data)
 
@@ -106,6 +115,9 @@ class Assignment:
             parse_tiers(data["tiers"]),
             data["granule"],
             tuple(data["stages"]),
+            None if data["compiled"] is None else Path(data["compiled"]),
+            None if data["underway"] is None else Path(data["underway"]),
+            tuple(map(bytes.fromhex, data["suspects"])),
         )
 
 
@@ -253,6 +265,13 @@ class Worker:
         self._filed: Counter[str] = Counter()
         self._flaky: Counter[str] = Counter()
         """How often something was seen that did not happen every time."""
+        self.inbox: deque[bytes] = deque()
+        """Inputs that other processes found, to be run soon."""
+        self._heard = bytearray()
+        self._told_to_stop = False
+        self._underway = None if assignment.underway is None else Underway(assignment.underway)
+        self._kernels = [side for side in self.executors if isinstance(side, Reference)]
+        self._lost = 0
         self._started: float | None = None
         self._last_message = 0.0
         self._inputs = None if assignment.inputs is None else assignment.inputs.open("w")
@@ -263,6 +282,14 @@ class Worker:
         """The counters that steer besides Atheris' own, which are the model's where it was instrumented."""
         kernels = self.coverage if self.assignment.guidance in ("kernel", "both") else []
         return [kernel.registration() for kernel in kernels] + [joint.registration() for joint in self.joint]
+
+    def retry_suspects(self) -> None:
+        """Run them, and say of each that it has run, and whether the sides differed."""
+        for data in self.assignment.suspects:
+            if self._underway is not None:
+                self._underway.note(data)
+            found = self._judge(decode(data, self.dialect))
+            self._say({"event": "retried", "found": found, "input": data.hex()})
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
@@ -292,8 +319,12 @@ class Worker:
         program = decode(data, self.dialect)
         if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
             return
+        if self._underway is not None:
+            self._underway.note(data)
         try:
             found = self._judge(program)
+            if (lost := sum([kernel.lost for kernel in self._kernels])) != self._lost:
+                self._report_lost(lost, data)
             self.tally.count(program, self._model)
             self._steer(program, data, found)
             if self._inputs is not None:
@@ -342,6 +373,11 @@ class Worker:
         self.tally.buckets[bucket] += 1
         return True
 
+    def _report_lost(self, lost: int, data: bytes) -> None:
+        """A QEMU ended by itself, or spoke nonsense; the program has run again on another."""
+        self._lost = lost
+        self._say({"event": "incident", "input": data.hex(), "what": "QEMU ended by itself; another one took over"})
+
     def _steer(self, program: Program, data: bytes, diverged: bool) -> None:
         """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""
         for hosted in self.coverage:
@@ -363,12 +399,19 @@ class Worker:
         return self._was_told_to_stop()
 
     def _was_told_to_stop(self) -> bool:
-        if self.assignment.control is None:
-            return False
+        """Listens to the parent: a line is an input, in hex digits; the end means stop."""
+        if self.assignment.control is None or self._told_to_stop:
+            return self._told_to_stop
         try:
-            return os.read(self.assignment.control, 1) == b""
+            said = os.read(self.assignment.control, 65536)
         except BlockingIOError:
             return False
+        self._told_to_stop = not said
+        self._heard += said
+        *lines, rest = self._heard.split(b"\n")
+        self._heard[:] = rest
+        self.inbox.extend(bytes.fromhex(line.decode()) for line in lines)
+        return self._told_to_stop
 
     def _report_progress(self) -> None:
         now = time.monotonic()
@@ -378,7 +421,7 @@ class Worker:
 
     def _state(self, event: str) -> dict[str, Any]:
         seconds = 0.0 if self._started is None else time.monotonic() - self._started
-        boots = sum(side.boots for side in self.executors if isinstance(side, Reference))
+        boots = sum(kernel.boots for kernel in self._kernels)
         return {
             "boots": boots,
             "edges": [

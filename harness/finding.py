@@ -17,8 +17,6 @@ whole. What is read back may be somebody else's: it is data, sizes are bounded, 
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -31,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from harness.durable import exchange, sync_file, sync_folder, write_durably
 from harness.errors import BadInput
 from harness.judge import Verdict
 from harness.program import Program
@@ -50,7 +49,7 @@ _RECORD: Final = "finding.json"
 class Finding:
     """A finding that was read back. `configuration` is what `save` was given; it is data from a file, unchecked but
     for what is not printable in its texts. `reliability` is on how many fresh pairs of targets it was seen, of how
-    many: (0, 0) where it does not say."""
+    many: (0, 0) where it does not say. `minimised` says whether it was."""
 
     directory: Path
     program: Program
@@ -58,6 +57,7 @@ class Finding:
     bucket: str
     configuration: Mapping[str, Any]
     reliability: tuple[int, int] = (0, 0)
+    minimised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +188,29 @@ def _reliability(contents: Contents) -> dict[str, Any]:
     return {"of": len(outcomes), "outcomes": list(outcomes), "seen": outcomes.count(contents.verdict.bucket)}
 
 
-_EXCHANGE: Final = 2
-_AT_FDCWD: Final = -100
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Let two folders of a file system change names: at once, where it can do that, as most can. Raises OSError."""
-    other = other.resolve()
-    rename = ctypes.CDLL(None, use_errno=True).renameat2
-    if not rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
-        return
-    if (number := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), str(other))
-    aside = one.with_name(f"{one.name}-old")
-    os.rename(other, aside)
-    os.rename(one, other)
-    os.rename(aside, one)
+def adopt(directory: Path, out: Path) -> Path:
+    """Move a finding below `out`, on the same file system, and return its new directory, once it is on the disk. One of
+    the same name that is already there is the same one. Raises BadInput for what is no finding, and OSError."""
+    load(directory)
+    target = out / directory.name
+    if target.exists():
+        shutil.rmtree(directory)
+        return target
+    path = directory / _RECORD
+    record = json.loads(path.read_text())
+    record["replay"] = f"s2fuzz replay {target}"
+    write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
+    readme = directory / "README"
+    if readme.exists():
+        readme.write_text(readme.read_text().replace(str(directory), str(target)))
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+    out.mkdir(parents=True, exist_ok=True)
+    directory.rename(target)
+    sync_folder(out)
+    return target
 
 
 def load(directory: Path) -> Finding:
@@ -228,7 +235,8 @@ def load(directory: Path) -> Finding:
     counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
     if not counts or not all(isinstance(count, int) for count in counts):
         raise BadInput(f"{path}: the reliability is malformed")
-    return Finding(directory, program_in(directory), kind, bucket, configuration, (counts[0], counts[1]))
+    minimised = "minimised" in record
+    return Finding(directory, program_in(directory), kind, bucket, configuration, (counts[0], counts[1]), minimised)
 
 
 def _printable(value: Any) -> Any:

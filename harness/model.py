@@ -113,7 +113,11 @@ MODELLED: Final = tuple(VERSIONS)
 
 _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
-_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (None, lambda *_: True, lambda _addr, _end, prot: prot != _RWX)
+_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (
+    None,
+    lambda _addr, _end, _prot: True,
+    lambda _addr, _end, prot: prot != _RWX,
+)
 """Values of the knob `force_pte`."""
 _VISITOR_ENTRIES: Final = {"clear": 0, "lock": PLANTED_NAMES["locked"], "table": PLANTED_NAMES["table"]}
 _VISITOR_ERRORS: Final = {
@@ -125,6 +129,7 @@ _VISITOR_ERRORS: Final = {
 _KEPT_POOLS: Final = 16
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
+_NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 _GEOMETRIES: Final = tuple(Geometry(granule.shift) for granule in GRANULES)
 """By values of the knob `granule`."""
 _KEPT_CONTEXTS: Final = 256
@@ -289,11 +294,10 @@ def _crash(error: Exception) -> CrashReport:
     return CrashReport("crash", f"{type(error).__name__} in {where.name}", details)
 
 
-_CONTEXT_KNOBS: Final = tuple(
-    index
-    for index, knob in enumerate(KNOBS)
-    if knob.name in (*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits")
+_CONTEXT_KNOB_NAMES: Final = frozenset(
+    [*_FEATURES, "granule", "ia_bits", "kvm_mode", "parange", "vcpu", "vmid", "vmid_bits"]
 )
+_CONTEXT_KNOBS: Final = tuple(index for index, knob in enumerate(KNOBS) if knob.name in _CONTEXT_KNOB_NAMES)
 """Places of the knobs that decide what a TLB function does."""
 _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
     "dsb": (DSB, DSB_DOMAINS.__getitem__),
@@ -315,12 +319,12 @@ class _Flushes:
         """Kind and second argument of the calls that `Model.new_calls` told."""
         self._frames: dict[int, tuple[Pieces, tuple[int, ...], tuple[int, ...]]] = {}
         self._functions: dict[int, Callable[[int, int], Issue]] = {
-            TLBI_VMID: lambda *_: tlb.flush_vmid(),
+            TLBI_VMID: lambda _a, _b: tlb.flush_vmid(),
             TLBI_VMID_IPA: tlb.flush_vmid_ipa,
             TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
             TLBI_VMID_RANGE: tlb.flush_vmid_range,
-            FLUSH_CPU_CONTEXT: lambda *_: tlb.flush_cpu_context(),
-            FLUSH_VM_CONTEXT: lambda *_: tlb.flush_vm_context(),
+            FLUSH_CPU_CONTEXT: lambda _a, _b: tlb.flush_cpu_context(),
+            FLUSH_VM_CONTEXT: lambda _a, _b: tlb.flush_vm_context(),
         }
 
     def keep(self, kind: int, a: int, b: int) -> Pieces:
@@ -459,7 +463,7 @@ class _World:
             )
             return
         self.vtcr = vtcr
-        flags = (Stage2Flags.NOFWB if machine["nofwb"] else 0) | (Stage2Flags.IDMAP if machine["idmap"] else 0)
+        flags = machine["nofwb"] * _NOFWB | machine["idmap"] * _IDMAP
         force_pages = _FORCE_PAGES[machine["force_pte"]]
         version, kernel_object, ownership = variant
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
@@ -650,11 +654,6 @@ class _World:
 
     def op_race(self, nth: int, pte: int) -> int:
         self.race = nth, pte
-        # As an attribute, so that programs without a race have no price to pay at each store.
-        if nth:
-            self.__dict__["pte_store"] = self._raced_store
-        else:
-            self.__dict__.pop("pte_store", None)
         return 0
 
     def op_link(self, ipa: int, table: int) -> int:
@@ -718,16 +717,13 @@ class _World:
 
     # What others do to the table.
 
-    def _raced_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
-        """In the place of `pte_store`: somebody is faster than the n-th compare-and-exchange."""
-        _World.pte_store(self, pa, level, old, new, kind)
-        if kind != "cmpxchg":
-            return
+    def _race(self, pa: int, level: int) -> None:
+        """A compare-and-exchange of the entry is about to be: in the n-th, somebody else is faster."""
         nth, pte = self.race
         if nth > 1:
             self.race = nth - 1, pte
             return
-        self.op_race(0, 0)
+        self.race = 0, 0
         self._plant(pa, level, pte)
 
     def _act(self, action: int, level: int, pa: int) -> int:
@@ -870,6 +866,8 @@ class _World:
                 self._count_shape(pa, level, old, new)
             else:
                 self._broken = pa, old
+        if self.race[0] and kind == "cmpxchg":
+            self._race(pa, level)
 
     def fill(self, run: LeafRun) -> int:
         """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None

@@ -36,11 +36,11 @@ class Offer:
 
     def __post_init__(self) -> None:
         flags = {flag_word(kind, name): (kind, bit) for kind, bits in FLAG_NAMES.items() for name, bit in bits.items()}
-        unknown = self.lacks - flags.keys() - {op.name for op in OPS} - {knob.name for knob in KNOBS}
+        unknown = self.lacks - {*flags, *(op.name for op in OPS), *(knob.name for knob in KNOBS)}
         if unknown:
             raise ValueError(f"no program can say {', '.join(sorted(unknown))}")
         bits: dict[Kind, int] = {}
-        for kind, bit in (flags[word] for word in self.lacks & flags.keys()):
+        for kind, bit in (flags[word] for word in self.lacks.intersection(flags)):
             bits[kind] = bits.get(kind, 0) | bit
         object.__setattr__(self, "ops", tuple(op for op in OPS if op.name not in self.lacks))
         object.__setattr__(self, "_numbers", frozenset(op.number for op in OPS if op.name in self.lacks))

@@ -1,6 +1,7 @@
 """What the machine offers the page-table code."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +37,7 @@ class Features:
     vmid16: bool = True
     bti: bool = True
     hvhe: bool = False
+
+
+ANY_CPU: Final = Features()
+"""What is taken where nothing is said of the CPU."""

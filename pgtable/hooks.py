@@ -104,3 +104,7 @@ class NullHooks:
     def instruction(self, instruction: Instruction) -> None: ...
 
     def warn(self, where: str) -> None: ...
+
+
+NO_HOOKS: Final = NullHooks()
+"""What is taken where nobody wants to be told."""

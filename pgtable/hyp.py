@@ -2,9 +2,9 @@
 
 from pgtable import pte
 from pgtable.errnos import EINVAL, ENOMEM
-from pgtable.features import Features
+from pgtable.features import ANY_CPU, Features
 from pgtable.geometry import FIRST_LEVEL, GRANULE_4K, LAST_LEVEL, U64, Geometry
-from pgtable.hooks import Hooks, NullHooks
+from pgtable.hooks import NO_HOOKS, Hooks
 from pgtable.mapping import fill
 from pgtable.memory import NO_PAGE, MmOps
 from pgtable.objects import HYP, KernelObject
@@ -14,9 +14,6 @@ from pgtable.tlb import ISB, flush_hyp_va
 from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import phys_bits
 from pgtable.walker import LEAF, TABLE_POST, Walk
-
-_NO_HOOKS = NullHooks()
-_ANY_CPU = Features()
 
 
 class HypStage1(PageTable):
@@ -35,8 +32,8 @@ class HypStage1(PageTable):
         self,
         va_bits: int,
         mm_ops: MmOps,
-        hooks: Hooks = _NO_HOOKS,
-        features: Features = _ANY_CPU,
+        hooks: Hooks = NO_HOOKS,
+        features: Features = ANY_CPU,
         geometry: Geometry = GRANULE_4K,
         version: LinuxVersion = LINUX_6_12,
         kernel_object: KernelObject = HYP,

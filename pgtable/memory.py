@@ -1,8 +1,8 @@
 """The memory that tables live in: what a page table needs of it, and a pool that provides it."""
 
 from array import array
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol, overload
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
 
 from pgtable.errnos import ENOMEM
 from pgtable.geometry import ENTRY_SIZE
@@ -28,19 +28,8 @@ class WildAccess(Exception):
         self.pa = pa
 
 
-class Entries(Protocol):
-    """The entries of one table page, each a u64. A slice is a view of their bytes in memory, not a copy."""
-
-    @overload
-    def __getitem__(self, index: int, /) -> int: ...
-    @overload
-    def __getitem__(self, index: slice, /) -> memoryview: ...
-    @overload
-    def __setitem__(self, index: slice, value: "array[int]", /) -> None: ...
-    @overload
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-    def __iter__(self) -> Iterator[int]: ...
-    def __len__(self) -> int: ...
+Entries: TypeAlias = "memoryview[int]"
+"""The entries of one table page, each a u64. A slice is a view of them, not a copy."""
 
 
 class MmOps(Protocol):
@@ -223,7 +212,7 @@ class PagePool:
     def icache_inval_pou(self, pa: int, size: int) -> None:
         """Nothing: this memory has no caches."""
 
-    def table(self, pa: int) -> memoryview:
+    def table(self, pa: int) -> Entries:
         """The entries (u64) of the page that contains pa, in place.
 
         Raises WildAccess outside the pool. Free pages are served: following a stale pointer is

@@ -7,14 +7,18 @@ owner 0 means. docs/ownership.md compares them.
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pgtable import pte
 from pgtable.errnos import EINVAL
-from pgtable.geometry import LAST_LEVEL, U64
+from pgtable.features import ANY_CPU, Features
+from pgtable.geometry import GRANULE_4K, LAST_LEVEL, U64, Geometry
+from pgtable.hooks import NO_HOOKS, Hooks
 from pgtable.mapping import Mapper
-from pgtable.memory import Memcache
-from pgtable.stage2 import Stage2
+from pgtable.memory import Memcache, MmOps
+from pgtable.objects import HOST, KernelObject
+from pgtable.stage2 import ForcePages, Stage2
+from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.walker import LEAF, TABLE_PRE, Walk
 
 BIT_63: Final = 1 << 63
@@ -168,8 +172,31 @@ class OwnershipStage2(Stage2):
     __slots__ = ("_ownership",)
     _mapper_class = _OwnershipMapper
 
-    def __init__(self, *arguments: Any, ownership: Ownership, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        vtcr: int,
+        mm_ops: MmOps,
+        hooks: Hooks = NO_HOOKS,
+        features: Features = ANY_CPU,
+        version: LinuxVersion = LINUX_6_12,
+        geometry: Geometry = GRANULE_4K,
+        *,
+        ownership: Ownership,
+        flags: int = 0,
+        force_pages: ForcePages | None = None,
+        kernel_object: KernelObject = HOST,
+    ) -> None:
+        super().__init__(
+            vtcr,
+            mm_ops,
+            hooks,
+            features,
+            version,
+            geometry,
+            flags=flags,
+            force_pages=force_pages,
+            kernel_object=kernel_object,
+        )
         self._ownership = ownership
 
     def unmap(self, addr: int, size: int) -> int:
@@ -194,8 +221,10 @@ class OwnershipStage2(Stage2):
         mapper.records = ownership.zero is not Zero.MAP or owner_id != 0
         return self._run(mapper.visit, TABLE_PRE | LEAF, addr, size)
 
-    def _mapper(self, cache: Memcache | None, phys: int, **parts: Any) -> _OwnershipMapper:
-        mapper = super()._mapper(cache, phys, **parts)
+    def _mapper(
+        self, cache: Memcache | None, phys: int, *, attrs: int = 0, owner_id: int = 0, force_pages: bool = False
+    ) -> _OwnershipMapper:
+        mapper = super()._mapper(cache, phys, attrs=attrs, owner_id=owner_id, force_pages=force_pages)
         assert isinstance(mapper, _OwnershipMapper)
         mapper.ownership, mapper.records = self._ownership, False
         return mapper

@@ -8,9 +8,9 @@ from pgtable.attributes import Ager, AttributeChanger, Flusher
 from pgtable.clearing import ClearingMapper
 from pgtable.entry import EntryWriter
 from pgtable.errnos import EAGAIN, EINVAL, ENOMEM
-from pgtable.features import Features
+from pgtable.features import ANY_CPU, Features
 from pgtable.geometry import GRANULE_4K, U64, Geometry
-from pgtable.hooks import TLBI_TTL_UNKNOWN, Hooks, NullHooks
+from pgtable.hooks import NO_HOOKS, TLBI_TTL_UNKNOWN, Hooks
 from pgtable.mapping import Mapper
 from pgtable.memory import Memcache, MmOps, PagePool
 from pgtable.objects import HOST, KernelObject
@@ -30,8 +30,6 @@ from pgtable.walker import (
 )
 
 _MAX_U8 = 0xFF
-_NO_HOOKS = NullHooks()
-_ANY_CPU = Features()
 
 ForcePages = Callable[[int, int, int], bool]
 """Called with every map's addr, addr + size (as they came, reduced modulo 2^64) and prot, before anything is checked:
@@ -46,6 +44,9 @@ class Stage2Flags(enum.IntFlag):
 
     NOFWB = 1
     IDMAP = 2
+
+
+_NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 
 
 class Stage2(PageTable):
@@ -68,6 +69,7 @@ class Stage2(PageTable):
         "_lpa2",
         "_make_mapper",
         "_phys_end",
+        "_prots",
         "_releaser",
         "_unmapper",
         "_vtcr",
@@ -79,8 +81,8 @@ class Stage2(PageTable):
         self,
         vtcr: int,
         mm_ops: MmOps,
-        hooks: Hooks = _NO_HOOKS,
-        features: Features = _ANY_CPU,
+        hooks: Hooks = NO_HOOKS,
+        features: Features = ANY_CPU,
         version: LinuxVersion = LINUX_6_12,
         geometry: Geometry = GRANULE_4K,
         *,
@@ -91,11 +93,14 @@ class Stage2(PageTable):
         address = pte.address_format(geometry.page_shift, features.lpa2)
         super().__init__(mm_ops, hooks, version, geometry, address, kernel_object)
         self._vtcr = vtcr
+        # A plain int, for enum arithmetic in each `map` would tell.
+        self._prots = int(version.prots)
         self._lpa2 = features.lpa2
         self._phys_end = 1 << phys_bits(features, geometry)
-        self._identity = bool(flags & Stage2Flags.IDMAP)
+        flags = int(flags)
+        self._identity = bool(flags & _IDMAP)
         self._force_pages = force_pages
-        self._fwb = fwb = features.fwb and not flags & Stage2Flags.NOFWB
+        self._fwb = fwb = features.fwb and not flags & _NOFWB
         # Pointless if every page needs its cache cleaned anyway.
         self._defer_tlbi = features.tlb_range and version.range_tlbi and fwb
         self._entry = EntryWriter(mm_ops, hooks, features, version, geometry)
@@ -149,7 +154,7 @@ class Stage2(PageTable):
         if self._identity and (addr ^ phys) & U64:
             self._hooks.warn("kvm_pgtable_stage2_map")
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
+        attrs = pte.leaf_attrs(int(prot) & self._prots, self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         mapper = self._mapper(cache, self._geometry.page_align_down(phys), attrs=attrs, force_pages=force_pages)
@@ -311,7 +316,7 @@ class Stage2(PageTable):
         size = self._geometry.level_size(level)
         if phys & (size - 1):
             return -EINVAL
-        attrs = pte.leaf_attrs(int(prot & self._version.prots), self._fwb, self._lpa2)
+        attrs = pte.leaf_attrs(int(prot) & self._prots, self._fwb, self._lpa2)
         if attrs < 0:
             return attrs
         table = self._mm_ops.zalloc_page(cache)

@@ -5,7 +5,7 @@ Fields as in kvm_arm.h and the Arm ARM's description of the register.
 
 from typing import Final
 
-from pgtable.features import Features
+from pgtable.features import ANY_CPU, Features
 from pgtable.geometry import (
     CONCATENATION_BITS,
     GRANULE_4K,
@@ -41,7 +41,6 @@ _PARANGE: Final = {48: 5, 52: 6}
 _PARANGE_MAX: Final = 15
 _VMID_BITS_16: Final = 2
 """ID_AA64MMFR1_EL1.VMIDBits of a CPU with 16 bits of VMID."""
-_ANY_CPU: Final = Features()
 
 
 def phys_bits(features: Features, geometry: Geometry) -> int:
@@ -49,7 +48,7 @@ def phys_bits(features: Features, geometry: Geometry) -> int:
     return 52 if features.lpa2 or (features.pa_bits_52 and geometry.page_shift == GRANULE_64K.page_shift) else 48
 
 
-def get_vtcr(ia_bits: int, features: Features = _ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:
+def get_vtcr(ia_bits: int, features: Features = ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:
     """The value KVM gives a VM with ia_bits of guest address, 32..52 (kvm_get_vtcr).
 
     More than 48 bits are not refused where neither CPU nor granule has them: that is the caller's to check.

@@ -129,6 +129,8 @@ class Declared:
     """Of everything that the offer lacks, the reason."""
     header: str
     """The C header that tells the test kernel's files that meet the tree's."""
+    forms: Mapping[str, bool]
+    """Which of `_FORMS` the header has."""
 
 
 def declared(root: Path) -> Declared:
@@ -147,7 +149,7 @@ def declared(root: Path) -> Declared:
         flags = [flag_word(Kind.MAP_FLAGS, name) for name in FLAG_NAMES[Kind.MAP_FLAGS]]
         why |= dict.fromkeys(flags, "kvm_pgtable_stage2_map takes no flags")
     offer = Offer(frozenset(why))
-    return Declared(offer, why, _c_header(offer, forms))
+    return Declared(offer, why, _c_header(offer, forms), forms)
 
 
 def _misfit(code: str, words: Container[str], function: str, accepted: tuple[str, ...]) -> str | None:

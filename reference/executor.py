@@ -50,6 +50,8 @@ class Reference:
         self.timeout = timeout
         self.boots = 0
         """Kernels started so far: the first, and one for every restart."""
+        self.lost = 0
+        """QEMUs that ended by themselves or damaged a message."""
         self.symbols = Symbols(image.elf)
         self._running = False
         self._seq = 0
@@ -150,6 +152,7 @@ class Reference:
                     raise failure
                 message = self._reply()
             except (LinkClosed, LinkGarbage) as error:
+                self.lost += 1
                 self.refresh()
                 if attempt + 1 == _ATTEMPTS:
                     raise ToolFailure(f"{self.name}: QEMU failed {_ATTEMPTS} times ({type(error).__name__})") from error

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from executors import AnyOwner, Dying
 
+from harness.durable import exchange
 from harness.errors import BadInput
 from harness.executor import Executor
-from harness.finding import ORIGINAL, PROGRAM, Contents, exchange, is_finding, load, program_in, renew, save
+from harness.finding import ORIGINAL, PROGRAM, Contents, is_finding, load, program_in, renew, save
 from harness.judge import Judge, Verdict
 from harness.model import Model
 from harness.program_text import format_program, parse
@@ -220,7 +221,7 @@ def test_folders_change_names_also_where_that_takes_three_steps(
             ctypes.set_errno(number)
             return -1
 
-    monkeypatch.setattr("harness.finding.ctypes.CDLL", lambda *_, **__: Unable())
+    monkeypatch.setattr("harness.durable.ctypes.CDLL", lambda *_, **__: Unable())
     exchange(one, other)
     assert ((one / "name").read_text(), (other / "name").read_text()) == ("one", "other")
     assert sorted(tmp_path.iterdir()) == [one, other]

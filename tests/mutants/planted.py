@@ -109,7 +109,10 @@ def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, A
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS), "--granule", mutant.granule]
     command += ["--object", mutant.kernel_object]
-    root = _copy_with(mutant, work) if mutant.is_in_model else ROOT
+    root = ROOT
+    if mutant.is_in_model:
+        root = _copy_with(mutant, work)
+        command.append("--no-compile")  # which would take longer than the run
     command += [word for option, path in kernel_options(mutant, work).items() for word in (f"--{option}", str(path))]
     result = subprocess.run(
         [sys.executable, "-c", "from fuzz.cli import main; main()", *command],

@@ -1,0 +1,208 @@
+"""What a campaign looks like while it goes, and from another terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fuzz.campaign import State
+from fuzz.ledger import Damaged, Ledger
+from fuzz.work_directory import Configuration, WorkDirectory
+from harness.errors import ToolFailure
+
+_LINE_INTERVAL: Final = 60.0
+"""Seconds between two lines where there is no terminal."""
+_FRESH: Final = 30.0
+
+Say = Callable[[str], None]
+Show = Callable[[State], None]
+
+
+@contextmanager
+def live() -> Iterator[tuple[Say, Show]]:
+    """Yields what to call with events, and with the state. Writes to stderr."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _plain()
+        return
+    with Live(Text("starting"), console=console, refresh_per_second=4, transient=True) as view:
+        yield (
+            lambda text: console.print(Text(f"{_clock()} {text}")),
+            lambda state: view.update(_table(state)),
+        )
+
+
+def _plain() -> tuple[Say, Show]:
+    last = time.monotonic()
+
+    def show(state: State) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_INTERVAL:
+            last = time.monotonic()
+            say(describe(state))
+
+    def say(text: str) -> None:
+        print(f"{_clock()} {text}", file=sys.stderr, flush=True)
+
+    return say, show
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """As people say it: `3:07:12` is hours, minutes and seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def describe(state: State) -> str:
+    """The state on one line."""
+    parts = [
+        duration(state.at),
+        f"{state.executions} executions",
+        f"{state.rate:.0f}/s",
+        f"corpus {state.inputs}",
+        f"kernel {_edges(state)}",
+        f"model {state.model_lines[0]}/{state.model_lines[1]} lines",
+        f"findings {_findings(state)}",
+    ]
+    if state.flaky:
+        parts.append(f"flaky {state.flaky}")
+    if state.incidents:
+        parts.append(f"incidents {state.incidents}")
+    if state.left is not None:
+        parts.append(f"{duration(state.left)} left")
+    return ", ".join(parts)
+
+
+def _edges(state: State) -> str:
+    return " ".join(f"{reached}/{of}" for reached, of in state.edges) or "-"
+
+
+def _findings(state: State) -> str:
+    return f"{state.buckets - state.known}" + (f" (and {state.known} known)" if state.known else "")
+
+
+def _table(state: State) -> RenderableType:
+    rows = Table(box=None, pad_edge=False)
+    for name in ("worker", "compares", "health", "executions", "for"):
+        rows.add_column(name, justify="right" if name in ("executions", "for") else "left")
+    for slot in state.slots:
+        rows.add_row(str(slot.number), slot.what, slot.health, str(slot.executions), duration(slot.seconds))
+    return Group(Text(describe(state)), rows)
+
+
+def status_of(place: WorkDirectory) -> dict[str, Any]:
+    """What the campaign in `place` is, and how far it came, for `status`. Raises BadInput where there is none, and
+    ToolFailure where its ledger cannot be read."""
+    configuration = Configuration.load(place)
+    try:
+        ledger = Ledger(place.ledger, readonly=True)
+    except Exception as error:
+        if isinstance(error, Damaged) or place.ledger.exists():
+            raise ToolFailure(f"{place.ledger}: cannot be read ({error}); `s2fuzz campaign` makes another") from error
+        raise ToolFailure(f"{place.ledger}: nothing has run here yet") from error
+    try:
+        return _status(place, configuration, ledger)
+    finally:
+        ledger.close()
+
+
+def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
+    known = place.known_buckets()
+    runs = ledger.rows("SELECT day, seconds, workers, ended FROM runs ORDER BY id")
+    samples = [
+        ledger.rows(
+            "SELECT executions, rate, corpus, edges, model_lines, model_of FROM samples WHERE comparison = ? "
+            "ORDER BY at DESC LIMIT 1",
+            number,
+        )
+        for number in range(len(configuration.work))
+    ]
+    tally = ledger.tally().summary()
+    findings = ledger.rows(
+        "SELECT bucket, kind, tier, min(at), count(*), min(ops) FROM findings WHERE NOT flaky GROUP BY bucket "
+        "ORDER BY min(at), bucket"
+    )
+    return {
+        "comparisons": [
+            {
+                "edges": json.loads(rows[0][3]),
+                "executions": rows[0][0],
+                "corpus": rows[0][2],
+                "what": what,
+            }
+            for what, rows in zip(configuration.describe(), samples, strict=True)
+            if rows
+        ],
+        "exec_per_s": next((rows[0][1] for rows in samples if rows), 0.0),
+        "findings": [
+            {
+                "at": at,
+                "bucket": bucket,
+                "class": kind,
+                "executions": tally["buckets"].get(bucket, 0),
+                "kept": kept,
+                "known": bucket in known,
+                "ops": ops,
+                "tier": tier,
+            }
+            for bucket, kind, tier, at, kept, ops in findings
+        ],
+        "incidents": [
+            {"at": at, "program": kept, "verdict": verdict, "what": what, "worker": slot}
+            for at, slot, what, kept, verdict in ledger.rows(
+                "SELECT at, slot, what, input, verdict FROM incidents ORDER BY id"
+            )
+        ],
+        "model": dict(zip(("lines", "of"), next((rows[0][4:] for rows in samples if rows), (0, 0)), strict=True)),
+        "running": place.holder(),
+        "runs": [
+            {"day": day, "ended": ended, "seconds": seconds, "workers": workers}
+            for day, seconds, workers, ended in runs
+        ],
+        "seconds": ledger.seconds(),
+        "tally": tally,
+        "flaky": tally["unconfirmed"],
+    }
+
+
+def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
+    """The same for people."""
+    running = status["running"]
+    runs, executions = status["runs"], status["tally"]["executions"]
+    last = runs[-1]["ended"] if runs else None
+    how = f"running (process {running})" if running else f"not running; it ended by {last}" if last else "was killed"
+    yield f"{root}: {how}; {duration(status['seconds'])} in {len(runs)} runs, {executions} executions"
+    for one in status["comparisons"]:
+        edges = " ".join("{reached}/{of}".format(**edge) for edge in one["edges"]) or "-"
+        yield f"{one['what']}: {one['executions']} executions, corpus {one['corpus']}, kernel {edges} edges"
+    yield f"model: {status['model']['lines']} of {status['model']['of']} lines"
+    never = [name for name, counts in status["tally"]["op"].items() if not counts["programs_succeeded"]]
+    if never:
+        yield f"never succeeded: {', '.join(never)}"
+    for one in status["findings"]:
+        label = " (known)" if one["known"] else ""
+        yield (
+            f"{one['class']} {one['bucket']}{label}: after {duration(one['at'])}, {one['executions']} executions, "
+            f"{one['kept']} kept, {one['ops']} ops"
+        )
+    if not status["findings"]:
+        yield "nothing found"
+    if status["flaky"]:
+        yield f"{status['flaky']} did not happen every time: flaky/ has some"
+    for one in status["incidents"][-10:]:
+        program = f", with incidents/{one['program']} under way" if one["program"] else ""
+        yield f"incident after {duration(one['at'])}: {one['what']}{program}: {one['verdict'] or 'open'}"

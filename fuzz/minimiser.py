@@ -1,0 +1,86 @@
+"""Minimises the findings of a campaign, one after another, each in a process of its own beside the fuzzing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+from harness.finding import printable
+
+_LIMIT: Final = 900.0
+"""Seconds for one finding."""
+_COMMAND: Final = """
+import os
+from harness.parent_death import die_with
+die_with({parent})
+os.nice(5)
+from fuzz.cli import main
+main()
+"""
+
+
+class Minimiser:
+    """Findings wait here for `s2fuzz tmin`. `say` hears what came of each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._waiting: deque[Path] = deque()
+        self._present: tuple[Path, subprocess.Popen[bytes], float] | None = None
+        self._said: IO[bytes] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything left to do."""
+        return self._present is not None or bool(self._waiting)
+
+    def add(self, finding: Path) -> None:
+        """Have a finding minimised."""
+        self._waiting.append(finding)
+
+    def attend(self) -> None:
+        """To be called now and then."""
+        if self._present is None:
+            if self._waiting:
+                self._start(self._waiting.popleft())
+            return
+        finding, child, began = self._present
+        if child.poll() is None and time.monotonic() - began > _LIMIT:
+            child.kill()
+        status = child.poll()
+        if status is None:
+            return
+        assert self._said is not None
+        self._said.seek(0)
+        last = self._said.read().decode(errors="replace").splitlines()[-1:]
+        self.close()
+        said = f": {printable(last[0])}" if last else ""
+        self._say(f"minimised{said}" if status == 0 else f"{finding}: not minimised (status {status}){said}")
+
+    def _start(self, finding: Path) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)
+        child = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND.format(parent=os.getpid()), "tmin", str(finding)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._present = (finding, child, time.monotonic())
+
+    def close(self) -> None:
+        """End what goes on; a finding is as it was until it is minimised."""
+        if self._present is not None:
+            _, child, _ = self._present
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            self._present = None
+        if self._said is not None:
+            self._said.close()
