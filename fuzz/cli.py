@@ -20,7 +20,7 @@ import click
 from fuzz import __version__, campaign_commands, corpus_commands, display
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
-from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
+from fuzz.filing import Filer
 from fuzz.line_coverage import measure as measure_lines
 from fuzz.line_coverage import report as report_lines
 from fuzz.options import (
@@ -43,15 +43,15 @@ from fuzz.options import (
     sides_from,
 )
 from fuzz.shell import converse, lines
-from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side, with_flavour, with_object
+from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
-from fuzz.triage_commands import tmin
+from fuzz.triage_commands import CANNOT_TELL, bisect, replay, tmin
 from fuzz.worker import GUIDANCE, Assignment
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
-from harness.finding import file_of, load, program_in
+from harness.finding import file_of, program_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Judge, Unconfirmed
 from harness.program import Program
@@ -378,47 +378,6 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
 
 
 @cli.command()
-@click.argument("finding", type=EXISTING)
-@TIERS
-@kernel_options
-def replay(finding: Path, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
-    """Run a finding again, on the sides and in the tiers it was found with.
-
-    With --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status:
-    1 still there, 0 gone, 3 could not run.
-    """
-    found = load(finding)
-    stored = sides_of(found)
-    compared = tiers or tiers_of(found)
-    if kernel["sides"] is not None:
-        sides = sides_from(**kernel)
-    elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
-        sides = with_kernel(stored, kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
-    else:
-        sides = stored
-    if kernel["flavour"]:
-        sides = with_flavour(sides[0], kernel["flavour"]), with_flavour(sides[1], kernel["flavour"])
-    if kernel["kernel_object"]:
-        sides = with_object(sides[0], kernel["kernel_object"]), with_object(sides[1], kernel["kernel_object"])
-    try:
-        left, right = _open_both(sides, [found.program])
-    except BadInput as error:
-        if sides is not stored:
-            raise
-        raise ToolFailure(f"the finding cannot be run again here: {error}") from error
-    with closing(left), closing(right):
-        verdict = Judge(left, right, compared).verdict(found.program)
-        if verdict is None:
-            click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
-            _say_verified_against(left, right)
-            return OK
-        same = "still there" if verdict.bucket == found.bucket else f"still there, but it was {found.bucket}"
-        click.echo(f"{same}\n")
-        click.echo(Filer(finding, sides, (left, right), {}, compared).report(found.program, verdict), nl=False)
-        return FINDING
-
-
-@cli.command()
 @click.argument("program", type=EXISTING)
 @click.option(
     "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
@@ -558,10 +517,8 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
-cli.add_command(campaign_commands.campaign)
-cli.add_command(campaign_commands.status)
-cli.add_command(corpus_commands.corpus)
-cli.add_command(tmin)
+for command in (campaign_commands.campaign, campaign_commands.status, corpus_commands.corpus, replay, tmin, bisect):
+    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -571,8 +528,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def status_of(arguments: Sequence[str] | None = None) -> int:
-    """The exit status that the command line comes to; errors are printed to stderr. Every way of failing is mapped to
-    a status here, and only here."""
+    """The exit status that the command line comes to; errors are printed to stderr. With `replay --bisect`, whatever
+    kept it from running is for git to skip."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    status = _status_of(words)
+    return (
+        CANNOT_TELL if status in (BAD_INPUT, TOOL_FAILURE) and words[0] == "replay" and "--bisect" in words else status
+    )
+
+
+def _status_of(arguments: Sequence[str]) -> int:
+    """Every way of failing is mapped to a status here, and only here."""
     try:
         status = cli.main(arguments, prog_name="s2fuzz", standalone_mode=False)
         return int(status) if status is not None else OK

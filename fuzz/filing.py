@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.reproducers import documents
 from fuzz.sides import Side, follow, from_configuration, to_configuration
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
@@ -71,7 +72,8 @@ class Filer:
         contents = self.contents(program, error.sighting)
         seen = ", ".join(outcome or "agreement" for outcome in error.outcomes)
         report = f"flaky: seen was {error}; on fresh targets {seen}\n\n{contents.report}"
-        return save(self.out / FLAKY, replace(contents, report=report, outcomes=error.outcomes))
+        flaky = replace(contents, report=report, outcomes=error.outcomes)
+        return save(self.out / FLAKY, replace(flaky, documents=documents(self.sides, flaky)))
 
     def contents(self, program: Program, verdict: Verdict, **more: Any) -> Contents:
         """What the finding's directory is made of; `more` goes into its finding.json."""
@@ -87,7 +89,7 @@ class Filer:
             "right": to_configuration(self.sides[1], names),
             "tiers": format_tiers(self.tiers),
         }
-        return Contents(
+        contents = Contents(
             program,
             verdict,
             self.report(program, verdict),
@@ -96,6 +98,7 @@ class Filer:
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
             more=more,
         )
+        return replace(contents, documents=documents(self.sides, contents))
 
 
 def _plain_name(path: Path) -> str:

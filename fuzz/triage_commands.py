@@ -3,13 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from fuzz import display
-from fuzz.options import EXISTING, OK, say
-from fuzz.triage import shrink
-from harness.finding import load
+from fuzz.bisecting import Repository
+from fuzz.bisecting import bisect as walk_commits
+from fuzz.filing import sides_of, with_kernel
+from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_options, say, sides_from
+from fuzz.sides import with_flavour, with_object
+from fuzz.triage import Sides, look_again, shrink
+from harness.compare import Tier
+from harness.finding import Finding, load
+
+CANNOT_TELL: Final = 125
+"""What `git bisect run` takes for a commit to be skipped."""
+
+
+@click.command()
+@click.argument("finding", type=EXISTING)
+@click.option(
+    "--bisect",
+    "for_bisect",
+    is_flag=True,
+    help="For `git bisect run`: 1 for this very bucket, 0 if the sides agree, and 125, which skips the commit, for "
+    "everything else.",
+)
+@TIERS
+@kernel_options
+def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+    """Run a finding again, on the sides and in the tiers it was found with.
+
+    With --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status:
+    1 still there, 0 gone, 3 could not run.
+    """
+    found = load(finding)
+    seen = look_again(found, _other_sides(found, kernel), tiers, say)
+    if seen.verdict is None:
+        click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
+        for line in seen.notes:
+            click.echo(line)
+        return OK
+    is_same = seen.verdict.bucket == found.bucket
+    click.echo("still there\n" if is_same else f"still there, but it was {found.bucket}\n")
+    click.echo(seen.report, nl=False)
+    return FINDING if is_same or not for_bisect else CANNOT_TELL
+
+
+def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
+    """The sides that the options choose; None where they choose nothing."""
+    sides = None
+    if kernel["sides"] is not None:
+        sides = sides_from(**kernel)
+    elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
+        sides = with_kernel(sides_of(found), kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
+    if kernel["flavour"]:
+        left, right = sides or sides_of(found)
+        sides = with_flavour(left, kernel["flavour"]), with_flavour(right, kernel["flavour"])
+    if kernel["kernel_object"]:
+        left, right = sides or sides_of(found)
+        sides = with_object(left, kernel["kernel_object"]), with_object(right, kernel["kernel_object"])
+    return sides
 
 
 @click.command()
@@ -35,3 +90,33 @@ def tmin(finding: Path, tries: int | None) -> int:
     how = "" if result.complete else ", which was not the end of it"
     click.echo(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
     return OK
+
+
+@click.command()
+@click.argument("finding", type=EXISTING)
+@click.option(
+    "--repo",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The git repository of the kernel; nothing in it is changed.",
+)
+@click.argument("good")
+@click.argument("bad")
+def bisect(finding: Path, repo: Path, good: str, bad: str) -> int:
+    """Find the commit between GOOD and BAD that brought a finding.
+
+    Tries only commits that touch files which the test kernel hosts, and skips those that do not build or where
+    something else goes wrong first. Exit status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if skipped
+    commits leave more than one.
+    """
+    found = load(finding)
+    repository = Repository(repo)
+    commits = walk_commits(found, repository, good, bad, click.echo)
+    if len(commits) == 1:
+        click.echo(f"the first with it: {repository.describe(commits[0])}\n{commits[0]}")
+        return OK
+    click.echo("the first with it is one of these, of which some could not be tried:")
+    for commit in commits:
+        click.echo(f"  {repository.describe(commit)}")
+    return TOOL_FAILURE

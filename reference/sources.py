@@ -160,7 +160,7 @@ def version_of(linux: str) -> str | None:
             return _version(Path(linux))
         split = _at_revision(linux)
         if split is not None and not split[1].startswith("-"):
-            result = _run(["git", "-C", split[0], "show", f"{split[1]}:Makefile"], env=_git_environment())
+            result = _run(["git", "-C", split[0], "show", f"{split[1]}:Makefile"], env=git_environment())
             return None if result.returncode else _version_in(result.stdout, split[0])
     except (BadKernelChoice, MissingSource):
         pass
@@ -251,7 +251,7 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
     where = f"--linux {repository}@{rev}"
 
     def git(*arguments: str | Path, folder: Path = repository) -> bytes:
-        result = _run(["git", "-C", folder, *arguments], env=_git_environment())
+        result = _run(["git", "-C", folder, *arguments], env=git_environment())
         if result.returncode:
             raise BadKernelChoice(f"{where}: git says: {_said(result)}; give REPOSITORY@REVISION")
         return result.stdout
@@ -347,7 +347,7 @@ def _populate(base: _Base, target: Path) -> None:
 
 def _apply(tree: Path, patch: Path, content: bytes) -> None:
     """Applies what concerns needed files. git replaces files; it never writes through a link."""
-    environment = _git_environment() | {
+    environment = git_environment() | {
         # Without a repository: inside one, git would silently skip all that is not in this folder.
         "GIT_DIR": os.devnull,
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -565,7 +565,7 @@ def _require(*tools: str) -> None:
             raise MissingSource(f"{tool} is not installed: it is in Debian's {_PACKAGES[tool]}; {_HELP}")
 
 
-def _git_environment() -> dict[str, str]:
+def git_environment() -> dict[str, str]:
     """Ours without what points git at a repository, as in a hook; messages in English."""
     inherited = {
         name: value

@@ -81,7 +81,8 @@ def test_a_finding_is_filed_replayed_and_seen_to_be_gone(program: Path, broken_p
     assert "First differing op: op 1: map" in result.stdout
     assert "the model was verified against pgtable.c" in result.stdout
     names = {path.name for path in directory.iterdir()}
-    assert names == {"program.s2", "report.txt", "left.txt", "right.txt", "finding.json", "kernel"}
+    files = {"program.s2", "report.txt", "left.txt", "right.txt", "finding.json", "README", "reproducer.c", "kernel"}
+    assert names == files | {f"test_{directory.name.replace('-', '_')}.py"}
     broken_pgtable.unlink()  # the finding has a copy of its own
 
     again = s2fuzz("replay", directory, cwd=tmp_path)
@@ -227,6 +228,7 @@ COMMANDS = {
     "check": ["check", "p.s2"],
     "shell": ["shell"],
     "tmin": ["tmin", "p.s2"],
+    "bisect": ["bisect", "p.s2", "--repo", ".", "v1", "v2"],
     "weigh": ["weigh", "p.s2"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],

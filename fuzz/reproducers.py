@@ -1,0 +1,109 @@
+"""What a finding's directory has for people who were not there: a README, a pytest test and a KUnit test case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from string import Template
+from typing import Final
+
+from fuzz import __version__
+from fuzz.kunit import kunit_case
+from fuzz.sides import Side
+from harness.errors import BadInput, ToolFailure
+from harness.finding import ORIGINAL, PROGRAM, Contents, name_of, printable
+from harness.program_text import format_program
+from reference.declared import declared
+from reference.sources import KernelChoice, prepare
+
+
+def documents(sides: Sequence[Side], contents: Contents) -> dict[str, str]:
+    """Further files for the finding's directory, by name. Where the kernel's headers cannot be read, there is no C."""
+    test = re.sub(r"\W", "_", name_of(contents))
+    files = {f"test_{test}.py": Template(_TEST).substitute(name=test, what=_what(contents))}
+    forms = _forms(sides)
+    if forms is not None:
+        files["reproducer.c"] = kunit_case(contents.program, contents.verdict, forms, _about(contents))
+    return {"README": _readme(contents, [*files]), **files}
+
+
+def _what(contents: Contents) -> str:
+    return f"{contents.verdict.kind} {re.sub(r'[^A-Za-z0-9_.-]', '_', contents.verdict.bucket)}"
+
+
+def _forms(sides: Sequence[Side]) -> Mapping[str, bool] | None:
+    """How the header of the kernel under test, the last among the sides, has what differs between versions."""
+    kernel = next((side for side in reversed(sides) if side.is_kernel), Side("kernel", KernelChoice().linux))
+    try:
+        return declared(prepare(KernelChoice(kernel.what, kernel.patches, kernel.pgtable)).root).forms
+    except (BadInput, ToolFailure):
+        return None
+
+
+def _about(contents: Contents) -> dict[str, str]:
+    about = {"found by": f"s2fuzz {__version__}, from the program below"}
+    for side in ("left", "right"):
+        identity = contents.identities.get(side, {})
+        keys = [key for key in ("linux", "source", "pgtable_sha256", "version") if key in identity]
+        about[f"{'expected' if side == 'left' else 'seen'} on"] = (
+            ", ".join(f"{key.replace('_', ' ')} {identity[key]}" for key in keys) or "unknown"
+        )
+    return about
+
+
+def _readme(contents: Contents, files: Sequence[str]) -> str:
+    verdict = contents.verdict
+    seen = f"{verdict.confirmed} of {verdict.confirmed}"
+    if contents.outcomes:
+        seen = f"{contents.outcomes.count(verdict.bucket)} of {len(contents.outcomes)}"
+    lines = [
+        f"{verdict.kind}: {verdict.bucket}",
+        "",
+        "A finding of s2fuzz, a differential fuzzer for KVM/arm64's page-table code.",
+        f"Seen on {seen} fresh kernels.",
+        "",
+        "To run it again, from this folder:",
+        "",
+        "    s2fuzz replay .                          # 1: still there, 0: gone",
+        "    s2fuzz replay . --linux ~/src/linux      # on another kernel",
+        "",
+        "Files:",
+        "",
+        f"    {PROGRAM}, and {ORIGINAL} once it was minimised",
+        "    report.txt, left.txt, right.txt, finding.json",
+        *(f"    {name}: {_EXPLAINED[name.partition('.')[2]]}" for name in files),
+        "",
+        "The program:",
+        "",
+        *(f"    {line}".rstrip() for line in format_program(contents.program).splitlines()),
+        "",
+    ]
+    for side, identity in sorted(contents.identities.items()):
+        lines += [
+            f"What ran on the {side}:",
+            "",
+            *(f"    {key}: {value}" for key, value in sorted(identity.items())),
+            "",
+        ]
+    text = "\n".join(map(printable, lines))
+    return f"{text}\n{contents.report}"
+
+
+_EXPLAINED: Final = {
+    "py": "a pytest test that fails while the bug is there; S2FUZZ_LINUX chooses another kernel",
+    "c": "the program as a KUnit test case, for a kernel tree",
+}
+
+_TEST: Final = '''\
+"""$what: fails while the bug is there. Needs s2fuzz; S2FUZZ_LINUX is another kernel to try it on, as `--linux`."""
+
+import os
+from pathlib import Path
+
+from fuzz.triage import report_of
+
+
+def test_$name() -> None:
+    report = report_of(Path(__file__).parent, os.environ.get("S2FUZZ_LINUX"))
+    assert report is None, report
+'''

@@ -1,0 +1,234 @@
+"""The C that a finding carries: it compiles against each kernel, and fails where the bug is, and only there.
+
+It is run: the test kernel hosts it in the place of its operations, beside the tree's pgtable.c.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from planted import HERE, load
+
+from fuzz.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case
+from fuzz.sides import choose_sides
+from harness.granule import Granule
+from harness.judge import Judge, Verdict
+from harness.model import Model
+from harness.ops import OPS, Op
+from harness.program import Program
+from harness.program_text import parse
+from reference.build import OURS, Builder, find_toolchain
+from reference.declared import declared
+from reference.protocol import Message, decode_full, encode_program
+from reference.ram import RamLink
+from reference.sources import KernelChoice, KernelTree, prepare
+
+PARTS = Path(__file__).parent / "kunit"
+STRICT = ("-Wall", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-unused-variable")
+
+
+class WithReproducer(Builder):
+    """A test kernel that runs a reproducer."""
+
+    def __init__(self, tree: KernelTree, reproducer: Path, granule: Granule) -> None:
+        super().__init__(tree, "plain", find_toolchain(), lambda _: None, granule)
+        self.reproducer = reproducer
+
+    def _bridge(self, name: str) -> Path:
+        if name != "ops.c":
+            return super()._bridge(name)
+        flags = (
+            *(
+                f"-I{PARTS}/include",
+                *self._bridge_flags(name),
+                *self._ours,
+                f"-I{self.generated_for_tree}",
+                f"-I{OURS}",
+            ),
+            *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
+        )
+        return self._object("ops", PARTS / "runner.c", flags, self._misfit)
+
+
+def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:
+    """How many expectations a reproducer has, and how many fail on that tree."""
+    path = work / "reproducer.c"
+    path.write_text(source)
+    image = WithReproducer(tree, path, program.machine.granule).image()
+    with closing(RamLink(image.elf)) as link:
+        link.start()
+        link.send(Message("F", 1, encode_program(program)))
+        reply = link.receive(20)
+        assert reply.type == "F", reply
+        words, _ = decode_full(reply.payload)
+    expectations, failures = words
+    return expectations, failures
+
+
+def found(mutant: str, text: str, work: Path) -> tuple[Program, Verdict, KernelTree, KernelTree]:
+    """A program that shows a planted bug, the verdict, and the trees with and without the bug."""
+    bug = load(HERE / f"{mutant}.toml")
+    linux = bug.kernels[0]
+    plain = prepare(KernelChoice(linux))
+    pgtable = work / "pgtable.c"
+    pgtable.write_text(bug.apply(plain.pgtable.read_text()))
+    program = parse(text)
+    left, right = (side.open() for side in choose_sides(linux, pgtable=pgtable))
+    with closing(left), closing(right):
+        verdict = Judge(left, right).check(program)
+    assert verdict is not None
+    return program, verdict, prepare(KernelChoice(linux, (), pgtable)), plain
+
+
+BUGS = {
+    "merge-leaks-table": """
+        s2 1
+        map ipa=0x0 size=4K phys=0x0 prot=r mc=2
+        map ipa=0x0 size=2M phys=0x0 prot=r
+    """,
+    "write-permission-lost": """
+        s2 1
+        ia_bits = 44
+        pool_base = 0x50000000
+        walk ipa=0x0 size=2M flags=leaf+table_post visitor=eagain@2
+        fail_alloc nth=2
+        map ipa=0x0 size=2M phys=0x0 prot=rw mc=1
+        map ipa=0x40000000 size=2M phys=0x80000000 prot=rwx+sw1 mc=4 flags=shared
+    """,
+    "owner-reference-kept": """
+        s2 1
+        set_owner ipa=0x0 size=4K mc=2 owner=1
+        map ipa=0x0 size=4K phys=0x0 prot=r
+    """,
+    "op-split-writable": """
+        s2 1
+        map ipa=0x0 size=2M phys=0x0 prot=r mc=1
+        split ipa=0x0 size=2M mc=1
+    """,
+    "op-unlinked-forced-to-pages": """
+        s2 1
+        force_pte = always
+        create_unlinked phys=0x0 level=1 prot=r mc=1
+        free_unlinked table=0
+    """,
+    "hyp-unmapped-counts-pages": """
+        s2 1
+        stage = 1
+        hyp_map va=0x0 size=2M phys=0x0 prot=r
+        hyp_unmap va=0x0 size=2M
+    """,
+    "linux61-remap-not-refused": """
+        s2 1
+        map ipa=0x0 size=4K phys=0x0 prot=r mc=2
+        is_young ipa=0x0
+        map ipa=0x0 size=4K phys=0x0 prot=r mc=2
+    """,
+}
+
+
+@pytest.mark.parametrize("mutant", BUGS)
+def test_it_fails_with_the_bug_and_passes_without(mutant: str, tmp_path: Path) -> None:
+    program, verdict, buggy, plain = found(mutant, BUGS[mutant].replace("        ", "").lstrip(), tmp_path)
+    source = kunit_case(program, verdict, declared(plain.root).forms, {"seen on": "a planted bug */ here"})
+    assert "*/ here" not in source and "NOT COMPLETE" not in source
+    expectations, failures = run(source, program, buggy, tmp_path)
+    assert expectations > len(program.prefix(verdict.record).ops)
+    assert failures > 0
+    assert run(source, program, plain, tmp_path) == (expectations, 0)
+
+
+EVERY_OP = """
+s2 1
+budget = 65536
+force_pte = unless_rwx
+cmos = dcache
+map ipa=0x0 size=4M phys=0x80000000 prot=rwx+sw0 mc=4 flags=handle_fault+skip_cmo
+get_leaf ipa=0x0
+get_leaf ipa=0xffffffffffff
+unmap ipa=0x1000 size=4K
+set_owner ipa=0x5000 size=8K mc=2 owner=1
+set_owner ipa=0x5000 size=8K mc=2 owner=200
+walk ipa=0x0 size=4M flags=leaf+table_pre+table_post
+walk ipa=0x0 size=4M flags=leaf visitor=e2big@4
+wrprotect ipa=0x0 size=4K
+mkyoung ipa=0x0
+test_clear_young ipa=0x0 size=4K mkold=on
+relax_perms ipa=0x0 prot=rw
+flush ipa=0x0 size=4M
+tlb_flush_vmid_range ipa=0x0 size=4M
+pte_prot pte=0x7ff
+split ipa=0x200000 size=2M mc=3
+fail_alloc nth=1
+map ipa=0x8000000000 size=4K phys=0x0 prot=r
+create_unlinked phys=0x0 level=2 prot=rw mc=3
+free_unlinked table=0
+free_unlinked table=7
+get_vtcr mmfr0=0x5 mmfr1=0x0 phys_shift=40
+pgd_size vtcr=0x802d3558
+flush_cpu_context
+flush_vm_context
+destroy
+init
+"""
+OLDER = """
+s2 1
+map ipa=0x0 size=2M phys=0x80000000 prot=rwx mc=4
+mkold ipa=0x0
+is_young ipa=0x0
+get_leaf ipa=0x0
+walk ipa=0x0 size=4M flags=leaf+table_post visitor=einval@3
+unmap ipa=0x1000 size=4K
+"""
+HYP = """
+s2 1
+stage = 1
+va_bits = 39
+hyp_map va=0x0 size=2M phys=0x0 prot=r
+hyp_pte_prot pte=0x7ff
+hyp_unmap va=0x0 size=2M
+get_leaf ipa=0x0
+destroy
+"""
+
+
+def all_expected(program: Program, version: str) -> Verdict:
+    """A verdict that says nothing but what the model does: what a test expects where nothing differs."""
+    observation = Model(version).observe(program)
+    return Verdict("divergence", "none", len(program.ops), None, observation, observation)
+
+
+@pytest.mark.parametrize(("text", "version"), [(EVERY_OP, "6.12"), (HYP, "6.12"), (OLDER, "6.1")])
+def test_every_operation_is_expected_to_do_what_the_kernel_does(text: str, version: str, tmp_path: Path) -> None:
+    program, tree = parse(text.lstrip()), prepare(KernelChoice(version))
+    source = kunit_case(program, all_expected(program, version), declared(tree.root).forms, {})
+    expectations, failures = run(source, program, tree, tmp_path)
+    assert expectations >= len(program.ops) // 2
+    assert failures == 0
+
+
+def test_every_operation_is_said_or_known_to_be_unsayable() -> None:
+    said = {*_CALLS, *_VALUES, *_STATEMENTS, *UNSAYABLE, "get_leaf"}
+    assert said == {op.name for op in OPS}
+    ran = {op.name for text in (EVERY_OP, HYP, OLDER) for op in parse(text.lstrip()).ops}
+    assert ran == said - {*UNSAYABLE}
+
+
+def test_what_cannot_be_said_is_named() -> None:
+    map_and_clear = "map ipa=0x0 size=4K phys=0x0 prot=r mc=2\nwalk ipa=0x0 size=4K flags=leaf visitor=clear"
+    program = parse(f"s2 1\nrace nth=1 pte=0x0\n{map_and_clear}")
+    forms = declared(prepare(KernelChoice()).root).forms
+    source = kunit_case(program, all_expected(program, "6.12"), forms, {})
+    assert "NOT COMPLETE" in source
+    assert source.count("kvm_pgtable.h has no call for that") == 2
+
+
+def test_a_death_and_no_left_side_leave_no_expectations() -> None:
+    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    source = kunit_case(
+        program, Verdict("divergence", "x", 1, None, None, None), declared(prepare(KernelChoice()).root).forms, {}
+    )
+    assert re.findall(r"KUNIT_EXPECT", source) == []
+    assert "kvm_pgtable_stage2_unmap(&s2_pgt, 0, 0x1000ull);" in source
