@@ -17,7 +17,12 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import (
+from fuzz import compiling
+
+# Before anything imports these modules otherwise: what is compared runs the model that fuzzing runs.
+compiling.install(compiling.compiled(lambda message: print(message, file=sys.stderr)))
+
+from bench import (  # noqa: E402  (after the modules are put in place)
     bench_boot,
     bench_growth,
     bench_hypothesis,
@@ -27,9 +32,9 @@ from bench import (
     bench_workers,
     picture,
 )
-from bench.figure import BENCH, LONG, QUICK, Bench, Figure, Scale
-from harness.errors import BadInput, ToolFailure
-from reference.console import qemu_version
+from bench.figure import BENCH, LONG, QUICK, Bench, Figure, Scale  # noqa: E402
+from harness.errors import BadInput, ToolFailure  # noqa: E402
+from reference.console import qemu_version  # noqa: E402
 
 FIGURES: Final[dict[int, Callable[[Bench], Figure]]] = {
     1: bench_reference.measure,
