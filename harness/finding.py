@@ -58,6 +58,8 @@ class Finding:
     configuration: Mapping[str, Any]
     reliability: tuple[int, int] = (0, 0)
     minimised: bool = False
+    record: int = 0
+    """Of the op where it shows; 0 is the implicit init."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,11 @@ def load(directory: Path) -> Finding:
     counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
     if not counts or not all(isinstance(count, int) for count in counts):
         raise BadInput(f"{path}: the reliability is malformed")
-    minimised = "minimised" in record
-    return Finding(directory, program_in(directory), kind, bucket, configuration, (counts[0], counts[1]), minimised)
+    at = record.get("first_differing_record", 0)
+    if not isinstance(at, int):
+        raise BadInput(f"{path}: the differing record is malformed")
+    program, minimised = program_in(directory), "minimised" in record
+    return Finding(directory, program, kind, bucket, configuration, (counts[0], counts[1]), minimised, at)
 
 
 def _printable(value: Any) -> Any:
