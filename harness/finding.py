@@ -202,9 +202,6 @@ def adopt(directory: Path, out: Path) -> Path:
     record = json.loads(path.read_text())
     record["replay"] = f"s2fuzz replay {target}"
     write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
-    readme = directory / "README"
-    if readme.exists():
-        readme.write_text(readme.read_text().replace(str(directory), str(target)))
     for folder, _, names in os.walk(directory):
         for name in names:
             sync_file(Path(folder, name))
