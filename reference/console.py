@@ -221,6 +221,6 @@ def _prepare_child(parent: int) -> None:
     tty.setraw(0)
     for which, most in _LIMITS.items():
         hard = resource.getrlimit(which)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(which, (most, most))
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (limit, limit))
     die_with(parent)
