@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, display
+from fuzz import __version__, campaign_commands, display, report_commands
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer
@@ -517,7 +517,7 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
-for command in (campaign_commands.campaign, campaign_commands.status, replay, tmin, bisect):
+for command in (campaign_commands.campaign, campaign_commands.status, report_commands.report, replay, tmin, bisect):
     cli.add_command(command)
 
 
