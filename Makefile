@@ -53,7 +53,7 @@ kills: setup  ## Kill a campaign, its workers and their QEMUs 60 times; nothing 
 fidelity: PACKAGES_FOR := fidelity
 fidelity: setup  ## Prove the shim headers against objects of the kernel's own build
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m fidelity tests/fidelity
-	$(BIN)/s2fuzz smoke --sides kernel:6.12,kernel-make:6.12 --seconds $(FIDELITY_SECONDS) --workers $(WORKERS)
+	$(BIN)/s2fuzz smoke --sides kernel:6.12,kernel-make:6.12 --also kernel:6.1,kernel-make:6.1 --seconds $(FIDELITY_SECONDS) --workers $(WORKERS)
 
 $(BENCH_STAMP): $(STAMP)
 	@$(PIP) --editable '.[dev,fuzz,bench]'

@@ -22,6 +22,9 @@ SOURCES: Final = (
 )
 """Of the second, the TLB functions, and of the last, what they look at; of the third, the host's stage 2."""
 
+KVM_HOST: Final = Path("arch/arm64/include/asm/kvm_host.h")
+"""Of this one, only forms."""
+
 _PGT: Final = "struct kvm_pgtable *"
 _PROT: Final = "enum kvm_pgtable_prot"
 _RANGE: Final = f"{_PGT}, u64, u64"
@@ -110,6 +113,7 @@ _FORMS: Final[Mapping[str, str]] = {
     "TLB_RANGE": r"\b__kvm_tlb_flush_vmid_range\(",
     "HOST_MMU": r"\bstruct host_mmu\b",
     "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
+    "MMU_VTCR": r"\bstruct kvm_s2_mmu \{[^}]*\bvtcr;",
     "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
 }
 """Where the same operation is called or answered otherwise: what the test kernel asks as S2FUZZ_HAS_…, and where the
@@ -131,11 +135,11 @@ class Declared:
 
 def declared(root: Path) -> Declared:
     """What the tree at `root` declares. Raises BadInput where its header cannot be read."""
-    text = "".join(_read(root / path) for path in SOURCES)
-    text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
+    text = "".join(_code(root / path) for path in SOURCES)
     words = frozenset(re.findall(r"\w+", text))
     code = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", "", text, flags=re.MULTILINE)
-    forms = {name: bool(re.search(pattern, text)) for name, pattern in _FORMS.items()}
+    told = text + _code(root / KVM_HOST)
+    forms = {name: bool(re.search(pattern, told)) for name, pattern in _FORMS.items()}
     why = {name: f"there is no {needed}" for name, needed in _ENUMERATORS.items() if needed not in words}
     for op, functions in SIGNATURES.items():
         for name, accepted in functions.items():
@@ -168,6 +172,11 @@ def _parameter_type(text: str) -> str:
     words = _type(text).split()
     is_named = len(words) > 1 + (words[0] in ("struct", "enum")) and words[-1] != "*"
     return " ".join(words[:-1] if is_named else words)
+
+
+def _code(path: Path) -> str:
+    """A file without its comments."""
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", _read(path), flags=re.DOTALL)
 
 
 def _read(path: Path) -> str:

@@ -20,10 +20,7 @@ from typing import Final
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, Granule, granule_named
 from harness.machine import Machine
-from reference.sources import PGTABLE, TARBALLS, Progress, cached, digest, whole_tree
-
-VERSIONS: Final = ("6.12",)
-"""Whose objects the test kernel can host: 6.1 keeps VTCR in another structure, and asks for cpu_hwcaps."""
+from reference.sources import PGTABLE, SUPPORTED, TARBALLS, Progress, cached, digest, whole_tree
 
 OBJECT: Final = PGTABLE.with_suffix(".o")
 _SECONDS: Final = 900.0
@@ -92,10 +89,8 @@ def kernel_build(
     that fails.
     """
     linux, options = configuration.linux, configuration.options
-    if linux not in VERSIONS:
-        raise BadInput(
-            f"kernel-make:{linux}: the kernel's own build is for packaged versions, and so far {', '.join(VERSIONS)}"
-        )
+    if linux not in SUPPORTED:
+        raise BadInput(f"kernel-make:{linux}: the kernel's own build is for packaged versions: {', '.join(SUPPORTED)}")
     for tool, package in _TOOLS.items():
         if shutil.which(tool) is None:
             raise ToolFailure(f"{tool} is not installed: it is in Debian's {package}; `make fidelity` installs it")

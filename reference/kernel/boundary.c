@@ -79,11 +79,11 @@ void s2fuzz_record_instruction(u64 what, u64 operand)
 
 /* The TLB functions are recorded where they are called, and carried out by the tree's own, in the way that the machine's
  * KVM runs: as host code of a VHE kernel, where kvm_call_hyp() has an ISB follow, or as nVHE hyp code. */
-static void carry_out(const struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
+static void carry_out(struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
 {
 #ifndef S2FUZZ_CALLS_ONLY
 	if (mmu)
-		context_show(mmu->pgd_phys, mmu->vtcr);
+		context_show(mmu->pgd_phys, *vtcr_of(mmu));
 	in_call = S2FUZZ_IN_CALL;
 	context_carry_out(call, a, b);
 	if (context_is_vhe())
@@ -132,10 +132,10 @@ void __kvm_flush_vm_context(void)
 	carry_out(NULL, TLB_VM_CONTEXT, 0, 0);
 }
 
-u64 root_size(const struct kvm_s2_mmu *mmu)
+u64 root_size(struct kvm_s2_mmu *mmu)
 {
 #if S2FUZZ_HAS_PGD_SIZE
-	return kvm_pgtable_stage2_pgd_size(mmu->vtcr);
+	return kvm_pgtable_stage2_pgd_size(*vtcr_of(mmu));
 #else
 	return last_exact_size;
 #endif

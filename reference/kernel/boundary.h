@@ -23,8 +23,18 @@ static inline kvm_pte_t kvm_phys_to_pte(u64 pa)
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* VTCR_EL2's value is the MMU's own, or in some trees the VM's. */
+static inline u64 *vtcr_of(struct kvm_s2_mmu *mmu)
+{
+#if S2FUZZ_HAS_MMU_VTCR
+	return &mmu->vtcr;
+#else
+	return &mmu->arch->vtcr;
+#endif
+}
+
 /* Bytes of the root that init made last. */
-u64 root_size(const struct kvm_s2_mmu *mmu);
+u64 root_size(struct kvm_s2_mmu *mmu);
 
 /* Which of the optional callbacks mm_ops has. */
 void boundary_offer(bool dcache, bool icache, bool page_count);

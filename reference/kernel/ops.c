@@ -15,8 +15,14 @@ static struct {
 static struct kvm_pgtable pgt;
 static struct kvm_s2_mmu mmu_under_test;
 static struct kvm_s2_mmu *const mmu = &mmu_under_test;
-#ifndef S2FUZZ_MADE
-static struct kvm_arch arch; /* where 6.1 keeps VTCR_EL2 */
+#if !S2FUZZ_HAS_MMU_VTCR
+static struct kvm_arch arch;
+#endif
+#if S2FUZZ_HAS_split
+static struct kvm_mmu_memory_cache *const split_cache = &mmu_under_test.split_page_cache;
+#else
+static struct kvm_mmu_memory_cache no_split_cache;
+static struct kvm_mmu_memory_cache *const split_cache = &no_split_cache;
 #endif
 static struct kvm_mmu_memory_cache memcache;
 static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_CACHE_CAPACITY];
@@ -68,10 +74,7 @@ static int init_stage2(void)
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
 	mmfr0 = with_field(mmfr0, ID_AA64MMFR0_EL1_PARANGE_SHIFT, config.parange);
 	mmfr1 = with_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT, config.vmid_bits ? 2 : 0);
-	mmu->vtcr = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
-#ifndef S2FUZZ_MADE
-	mmu->arch->vtcr = mmu->vtcr;
-#endif
+	*vtcr_of(mmu) = kvm_get_vtcr(mmfr0, mmfr1, config.ia_bits);
 	mmu->pgt = &pgt;
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
 	return __kvm_pgtable_stage2_init(&pgt, mmu, &mm_ops, flags, force_pte_cbs[config.force_pte]);
@@ -84,7 +87,7 @@ static s64 op_init(const struct args_init *args)
 	if (ret)
 		return ret;
 	mmu->pgd_phys = pool_to_phys((void *)pgt.pgd);
-	op_out(mmu->vtcr);
+	op_out(*vtcr_of(mmu));
 	op_out(pgt.ia_bits);
 	op_out(pgt.start_level);
 	op_out(root_pages());
@@ -363,8 +366,8 @@ static s64 op_pte_prot(const struct args_pte_prot *args)
 /* The visitor finds the MMU by where its cache is, so that no other will do. */
 static s64 op_split(const struct args_split *args)
 {
-	return top_up(&mmu->split_page_cache, args->mc) ?:
-	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, &mmu->split_page_cache);
+	return top_up(split_cache, args->mc) ?:
+	       kvm_pgtable_stage2_split(&pgt, args->ipa, args->size, split_cache);
 }
 #endif
 
@@ -552,7 +555,7 @@ static void observe_state(void)
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
 	observe_cache(&memcache);
-	observe_cache(&mmu->split_page_cache);
+	observe_cache(split_cache);
 	observe_unlinked();
 	observe_word(pool_in_use());
 	while (pool_next_used(&page)) {
@@ -568,13 +571,13 @@ static void reset(void)
 	hosted_restore();
 	memset(&pgt, 0, sizeof(pgt));
 	memset(mmu, 0, sizeof(*mmu));
-#ifndef S2FUZZ_MADE
-	memset(&arch, 0, sizeof(arch));
+#if !S2FUZZ_HAS_MMU_VTCR
+	arch.vtcr = 0;
 	mmu->arch = &arch;
 #endif
 	context_reset(config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8);
 	cache_reset(&memcache, memcache_objects);
-	cache_reset(&mmu->split_page_cache, split_cache_objects);
+	cache_reset(split_cache, split_cache_objects);
 	unlinked_made = 0;
 	s2fuzz_machine.fwb = config.fwb;
 	s2fuzz_machine.tlb_range = config.tlb_range;

@@ -62,6 +62,16 @@ static bool has_capability(u64 capability)
 	}
 }
 
+/* Where 6.1 looks until the alternatives are applied, under its own name for it. */
+u64 s2fuzz_cpu_hwcaps[(ARM64_NCAPS + 63) / 64] asm("cpu_hwcaps");
+
+static void fill_cpu_hwcaps(void)
+{
+	memset(s2fuzz_cpu_hwcaps, 0, sizeof(s2fuzz_cpu_hwcaps));
+	for (u64 i = 0; i < ARM64_NCAPS; i++)
+		s2fuzz_cpu_hwcaps[i / 64] |= (u64)has_capability(i) << i % 64;
+}
+
 static void write_text(u64 at, u32 instruction)
 {
 	*(volatile u32 *)(at + TEXT_ALIAS) = instruction;
@@ -85,6 +95,7 @@ void patching_reset(void)
 		if (*(volatile u32 *)one->at != wanted)
 			write_text(one->at, wanted);
 	}
+	fill_cpu_hwcaps();
 	applied = s2fuzz_machine;
 	any = true;
 }

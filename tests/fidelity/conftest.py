@@ -12,7 +12,7 @@ from harness.executor import Executor
 
 
 @pytest.fixture(scope="session")
-def made() -> Iterator[Executor]:
-    """Programs of any granule go to the kernel that was configured for them."""
-    with closing(parse_side("kernel-make:6.12").open()) as every:
+def made(linux: str) -> Iterator[Executor]:
+    """That of each version. Programs of any granule go to the kernel that was configured for them."""
+    with closing(parse_side(f"kernel-make:{linux}").open()) as every:
         yield every
