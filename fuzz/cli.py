@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, display, report_commands
+from fuzz import __version__, campaign_commands, corpus_commands, display, report_commands
+from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
 from fuzz.filing import Filer
@@ -98,6 +99,9 @@ def cli() -> None:
     """
 
 
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+
 @cli.command()
 @click.option("--seconds", type=SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
@@ -148,6 +152,14 @@ def cli() -> None:
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
 )
+@click.option(
+    "--base",
+    metavar="KERNEL",
+    help="What the change under test is a change of: a kernel as for --linux, a revision of the repository that "
+    "--linux is in, another pgtable.c, or a file with known buckets. What is found there as well does not count.",
+)
+@click.option("--junit", type=_FILE, metavar="FILE", help="Write the outcome to FILE, as JUnit XML.")
+@click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
 @NO_COMPILE
 @TIERS
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
@@ -166,6 +178,9 @@ def smoke(
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...],
+    base: str | None,
+    junit: Path | None,
+    sarif: Path | None,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
     inputs: Path | None,
@@ -182,8 +197,11 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
+    before = None if base is None else Base(base, kernel["linux"])
+    if before is not None:
+        before.build(pairs, granules, say)
     compiled = compiled_for(guidance, no_compile)
-    _check_places(out, inputs)
+    _check_places(out, inputs, junit, sarif)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
@@ -195,7 +213,7 @@ def smoke(
             chosen_seed,
             seconds,
             executions,
-            keep_going,
+            keep_going or before is not None,
             inputs,
             guidance=guidance,
             tiers=tiers or ALL_TIERS,
@@ -213,22 +231,40 @@ def smoke(
             progress = run_smoke(work, workers, show)
         except Interrupted as error:
             progress = error.progress
-    for line in display.summary(progress):
-        click.echo(line, err=as_json)
-    if progress.findings and not as_json:
-        click.echo((Path(progress.findings[0]["directory"]) / "report.txt").read_text())
-    else:
-        for line in verified_against(progress.identities):
-            click.echo(line, err=as_json)
-    _print_places(progress.findings, as_json)
+    results = results_of(progress.findings, before)
+    new = [result for result in results if not result.known]
+    for finding, result in zip(progress.findings, results, strict=True):
+        finding["new"] = not result.known
+    names = [f"{left.full_name} against {right.full_name}" for left, right in pairs]
+    about = {"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)}
+    if junit is not None:
+        write_junit(junit, ", ".join(names), results, about, progress.seconds)
+    if sarif is not None:
+        write_sarif(sarif, results)
+    _say_outcome(progress, results, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, chosen_seed), sort_keys=True))
     if progress.interrupted:
         return INTERRUPTED
-    return FINDING if progress.findings else OK
+    return FINDING if new else OK
 
 
-def _check_places(out: Path, inputs: Path | None) -> None:
+def _say_outcome(progress: Progress, results: Sequence[Result], to_stderr: bool) -> None:
+    for line in display.summary(progress):
+        click.echo(line, err=to_stderr)
+    new = [result for result in results if not result.known]
+    if new and not to_stderr:
+        click.echo((new[0].finding.directory / "report.txt").read_text())
+    else:
+        for line in verified_against(progress.identities):
+            click.echo(line, err=to_stderr)
+    for result in results:
+        if result.known:
+            click.echo(f"known: {result.finding.kind} {result.finding.bucket}: {result.known}", err=to_stderr)
+    _print_places([finding for finding in progress.findings if finding["new"]], to_stderr)
+
+
+def _check_places(out: Path, *files: Path | None) -> None:
     """Find out before the run whether it can write what it finds, not when it has found it. Raises OSError."""
     existed = out.exists()
     out.mkdir(parents=True, exist_ok=True)
@@ -236,8 +272,9 @@ def _check_places(out: Path, inputs: Path | None) -> None:
         pass
     if not existed:
         out.rmdir()
-    if inputs is not None:
-        inputs.touch()
+    for file in files:
+        if file is not None:
+            file.touch()
 
 
 def _print_places(findings: list[dict[str, Any]], to_stderr: bool) -> None:
@@ -517,7 +554,10 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
-for command in (campaign_commands.campaign, campaign_commands.status, report_commands.report, replay, tmin, bisect):
+for command in (
+    *(campaign_commands.campaign, campaign_commands.status, report_commands.report, corpus_commands.corpus),
+    *(replay, tmin, bisect),
+):
     cli.add_command(command)
 
 

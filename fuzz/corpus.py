@@ -43,6 +43,11 @@ def stamp_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.{STAMP}")
 
 
+def beside(folder: Path) -> Path:
+    """Where the smaller one is made that is to take a folder's place."""
+    return folder.with_name(f"{folder.name}.cmin")
+
+
 def _stamp(dialect: Dialect) -> str:
     lacks = (f"no-{word.replace(' ', '-')}" for word in sorted(dialect.offer.lacks))
     return " ".join([str(CODEC), dialect.granule.name, *lacks])
@@ -109,6 +114,9 @@ class Store:
     def open(cls, folder: Path, scratch: Path, dialect: Dialect) -> Store:
         """Made where it is missing. Raises BadInput for another codec's, OSError."""
         scratch.mkdir(parents=True, exist_ok=True)
+        aside = beside(folder).with_name(f"{beside(folder).name}-old")
+        if aside.exists() and not folder.exists():  # folders were about to change names, in three steps
+            aside.rename(folder)
         check_codec(folder, dialect)
         return cls(folder, scratch, dialect)
 

@@ -56,6 +56,26 @@ def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
 
 
 @contextmanager
+def running(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields what to call with the number of inputs run, of how many. Writes to stderr."""
+    console = Console(stderr=True)
+    last = time.monotonic()
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+
+        def told(ran: int, of: int) -> None:
+            nonlocal last
+            text = f"{what}: {ran} of {of} inputs run"
+            if console.is_terminal:
+                bar.update(task, description=text)
+            elif time.monotonic() - last >= _LINE_INTERVAL:
+                last = time.monotonic()
+                print(text, file=sys.stderr, flush=True)
+
+        yield told
+
+
+@contextmanager
 def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
     """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
     console = Console(stderr=True)

@@ -56,6 +56,12 @@ class JointCoverage:
             self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
             self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
 
+    def take(self) -> bytes:
+        """The counters since the last time."""
+        counts = bytes(self._view)
+        ctypes.memset(self._counters, 0, _SIZE)
+        return counts
+
     def _count(self, index: int) -> None:
         if self._view[index] < LOOP:
             self._view[index] += 1

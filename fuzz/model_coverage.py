@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -93,6 +96,47 @@ def model_lines(programs: Iterable[tuple[Model, Program]]) -> tuple[int, int]:
     for model, program in programs:
         lines.run(model, (program,))
     return lines.reached, lines.total
+
+
+@contextmanager
+def following() -> Iterator[set[Line]]:
+    """A context that collects the lines of the model that are run in it; slowly."""
+    names = _names()
+    lines: set[Line] = set()
+
+    def enter(frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
+        return step if frame.f_code in names else None
+
+    def step(frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        if event == "line":
+            lines.add((names[frame.f_code], frame.f_lineno))
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+def forget() -> None:
+    """Empty the model's caches."""
+    for cached in _caches():
+        cached.cache_clear()
+
+
+@functools.cache
+def _caches() -> tuple[Any, ...]:
+    wrapper = type(_names)
+    return tuple(
+        one for one in gc.get_objects() if isinstance(one, wrapper) and (one.__module__ or "").startswith("pgtable")
+    )
+
+
+@functools.cache
+def _names() -> dict[CodeType, str]:
+    return {code: Path(code.co_filename).name for code in _functions()}
 
 
 def _functions() -> Iterator[CodeType]:

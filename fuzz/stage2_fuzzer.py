@@ -12,6 +12,7 @@ import ctypes
 import gc
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +121,10 @@ def main(arguments: list[str]) -> None:
         """The beginning of one input and the end of another."""
         return mutation.crossover(first, second, Random(seed), worker.dialect)[:max_size]
 
-    atheris.Setup(arguments, target, custom_mutator=breed, custom_crossover=cross)
+    # For -merge, -fork and -jobs libFuzzer starts its argv[0] anew, through a shell. One that fails leaves an empty
+    # corpus and status 0; so it must not hang on what `python3` happens to be.
+    again = shlex.join([sys.executable, str(Path(__file__).resolve())])
+    atheris.Setup([again, *arguments[1:]], target, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()
 
 

@@ -58,6 +58,8 @@ class Finding:
     configuration: Mapping[str, Any]
     reliability: tuple[int, int] = (0, 0)
     minimised: bool = False
+    record: int = 0
+    """Of the op where it shows; 0 is the implicit init."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,6 @@ def adopt(directory: Path, out: Path) -> Path:
     record = json.loads(path.read_text())
     record["replay"] = f"s2fuzz replay {target}"
     write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
-    readme = directory / "README"
-    if readme.exists():
-        readme.write_text(readme.read_text().replace(str(directory), str(target)))
     for folder, _, names in os.walk(directory):
         for name in names:
             sync_file(Path(folder, name))
@@ -235,8 +234,11 @@ def load(directory: Path) -> Finding:
     counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
     if not counts or not all(isinstance(count, int) for count in counts):
         raise BadInput(f"{path}: the reliability is malformed")
-    minimised = "minimised" in record
-    return Finding(directory, program_in(directory), kind, bucket, configuration, (counts[0], counts[1]), minimised)
+    at = record.get("first_differing_record", 0)
+    if not isinstance(at, int):
+        raise BadInput(f"{path}: the differing record is malformed")
+    program, minimised = program_in(directory), "minimised" in record
+    return Finding(directory, program, kind, bucket, configuration, (counts[0], counts[1]), minimised, at)
 
 
 def _printable(value: Any) -> Any:

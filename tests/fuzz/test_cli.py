@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import campaign_commands, cli, triage_commands
+from fuzz import campaign_commands, cli, corpus_commands, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -232,6 +232,7 @@ COMMANDS = {
     "weigh": ["weigh", "p.s2"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
+    "corpus": ["corpus", "check", "."],
 }
 
 
@@ -266,7 +267,8 @@ def test_uncaught_errors_become_statuses(
         for name in ("sides_from", "program_in", "load", "examine", "file_of"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)
-    monkeypatch.setattr(campaign_commands, "WorkDirectory", fail)
+    for module in (campaign_commands, corpus_commands):
+        monkeypatch.setattr(module, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 

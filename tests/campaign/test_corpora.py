@@ -1,0 +1,219 @@
+"""Corpora put in order: through text and back, checked, and made smaller without losing anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from processes import s2fuzz
+
+from fuzz.corpus import Store, beside, is_whole, name_of, stamp_of
+from fuzz.minset import cmin, cover, measure
+from fuzz.mutation import life
+from fuzz.process import LAUNCHER
+from fuzz.sides import choose_sides
+from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
+from harness.codec import DEFAULT, decode, encode
+from harness.errors import BadInput, ToolFailure
+from harness.program_text import parse, read
+
+SEEDS = Path(__file__).parent.parent.parent / "corpora" / "seeds"
+SIDES = choose_sides()
+
+
+def a_corpus(folder: Path, count: int = 24) -> Store:
+    """Of generated programs and beginnings of them, for the default sides."""
+    store = Store.open(folder / "corpus", folder / "corpus.tmp", DEFAULT)
+    choice = Random(3)
+    inputs = [life(choice, DEFAULT) for _ in range(count // 2)]
+    programs = [decode(data) for data in inputs]
+    store.add([*inputs, *(encode(program.prefix(len(program.ops) // 2)) for program in programs)])
+    return store
+
+
+def features(store: Store) -> frozenset[object]:
+    found, lost = measure(store, store.names(), [SIDES], lambda _: None)
+    assert not lost
+    return frozenset().union(*found.values())
+
+
+def test_a_smaller_corpus_reaches_the_same_and_nothing_is_left_beside(tmp_path: Path) -> None:
+    store = a_corpus(tmp_path)
+    before = features(store)
+    old = {name: store.read(name) for name in store.names()}
+    saved = cmin(store, [SIDES], lambda _ran, _of: None)
+    names = store.names()
+    assert 0 < len(names) == saved.inputs < saved.inputs_before == len(old)
+    assert saved.size == sum(len(old[name]) for name in names)
+    assert all(store.read(name) == old[name] for name in names)
+    assert features(store) == before
+    assert len(before) == saved.features
+    again = cmin(store, [SIDES], lambda _ran, _of: None)
+    assert (again.inputs, again.size) == (saved.inputs, saved.size), "there is nothing more to leave out"
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "corpus.tmp", stamp_of(store.folder).name}
+    gone = next(name for name in names)
+    (store.folder / gone).unlink()
+    assert features(store) < before, "every input that was kept is needed"
+
+
+def test_a_corpus_that_would_lose_something_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = a_corpus(tmp_path, 12)
+    before = store.names()
+    monkeypatch.setattr("fuzz.minset.cover", lambda reached, _sizes: sorted(reached)[:2])
+    with pytest.raises(ToolFailure, match="left as it was, since the smaller corpus did not reach"):
+        cmin(store, [SIDES], lambda _ran, _of: None)
+    assert store.names() == before
+    assert not beside(store.folder).exists()
+
+
+def test_a_crash_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    """Whenever cmin ends, the corpus that is opened next reaches all."""
+    store = a_corpus(tmp_path, 8)
+    before = features(store)
+    script = (
+        "import os, sys; from pathlib import Path; import harness.durable as durable, fuzz.minset as minset;"
+        "from fuzz.corpus import Store; from harness.codec import DEFAULT; from fuzz.sides import choose_sides;"
+        "left = [int(sys.argv[2])]\n"
+        "def dying(call):\n"
+        "    def step(*a, **k):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] == 0: os._exit(9)\n"
+        "        return call(*a, **k)\n"
+        "    return step\n"
+        "for module, name in ((minset, 'exchange'), (minset, 'sync_folder'), (minset, '_remove')):\n"
+        "    setattr(module, name, dying(getattr(module, name)))\n"
+        "os.rename = dying(os.rename); os.fsync = dying(os.fsync)\n"
+        "folder = Path(sys.argv[1])\n"
+        "store = Store.open(folder / 'corpus', folder / 'corpus.tmp', DEFAULT)\n"
+        "minset.cmin(store, [choose_sides()], lambda *_: None)\n"
+    )
+    ends = set()
+    for moment in (1, 9, 1000):
+        result = subprocess.run([sys.executable, "-c", script, tmp_path, str(moment)], check=False)
+        ends.add(result.returncode)
+        opened = Store.open(store.folder, store.scratch, DEFAULT)
+        assert not opened.damaged()
+        assert features(opened) == before
+    assert ends == {0, 9}
+
+
+def test_folders_that_changed_names_in_three_steps_are_found_again(tmp_path: Path) -> None:
+    store = a_corpus(tmp_path, 3)
+    names = store.names()
+    store.folder.rename(f"{beside(store.folder)}-old")
+    assert Store.open(store.folder, store.scratch, DEFAULT).names() == names
+
+
+def test_a_cover_is_small_and_whole() -> None:
+    reached = {
+        "most": frozenset({(1,), (2,), (3,), (4,)}),
+        "first": frozenset({(1,), (2,), (5,)}),
+        "last": frozenset({(3,), (4,), (6,)}),
+        "long last": frozenset({(3,), (4,), (6,)}),
+        "nothing": frozenset(),
+    }
+    sizes = {"most": 1, "first": 9, "last": 1, "long last": 2, "nothing": 0}
+    assert cover(reached, sizes) == ["first", "last"], "what was chosen first is superfluous in the end"
+
+
+@pytest.mark.parametrize("flag", ["-merge=1", "-set_cover_merge=1"])
+def test_libfuzzer_s_merge_does_the_same(flag: str, tmp_path: Path) -> None:
+    """With an interpreter that is not the one that PATH leads to: an empty corpus with status 0 would come of that."""
+    store = a_corpus(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    path = tmp_path / "bin"
+    path.mkdir()
+    (path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (path / "python3").chmod(0o755)
+    result = subprocess.run(
+        [sys.executable, LAUNCHER, flag, "-max_len=320", out, store.folder],
+        cwd=tmp_path, env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    merged = Store.open(out, tmp_path / "out.tmp", DEFAULT)
+    assert 0 < len(merged.names()) <= len(store.names())
+    assert all(map(is_whole, out.iterdir()))
+
+    def steering(one: Store) -> set[object]:
+        """What libFuzzer sees: not the model's lines."""
+        return {feature for feature in features(one) if isinstance(feature[1], int)}  # type: ignore[index]
+
+    assert steering(merged) == steering(store)
+
+
+def test_programs_go_in_and_out(tmp_path: Path) -> None:
+    for name in ("access_flag", "owner_ids", "pages_16k"):
+        (tmp_path / f"{name}.s2").write_text((SEEDS / f"{name}.s2").read_text())
+    result = s2fuzz("corpus", "import", "inputs", tmp_path, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "inputs: 2 added, 0 were there" in result.stdout
+    assert f"{tmp_path / 'pages_16k.s2'}: left out" in result.stdout
+    expected = {name_of(encode(read(SEEDS / f"{name}.s2"))) for name in ("access_flag", "owner_ids")}
+    assert {path.name for path in (tmp_path / "inputs").iterdir()} == expected
+    assert "0 added, 2 were there" in s2fuzz("corpus", "import", "inputs", tmp_path, cwd=tmp_path).stdout
+    assert s2fuzz("corpus", "export", "inputs", "texts", cwd=tmp_path).returncode == 0
+    back = {read(path).ops for path in (tmp_path / "texts").iterdir()}
+    assert back == {read(SEEDS / f"{name}.s2").ops for name in ("access_flag", "owner_ids")}
+    assert "2 inputs" in s2fuzz("corpus", "check", "inputs", cwd=tmp_path).stdout
+    assert not (tmp_path / "inputs.tmp").exists()
+
+
+def test_what_is_wrong_is_said_and_nothing_is_changed(tmp_path: Path) -> None:
+    store = a_corpus(tmp_path, 6)
+    first, second = store.names()[:2]
+    (store.folder / first).write_bytes(b"not any more")
+    (store.folder / "stray").write_bytes(b"?")
+    os.unlink(store.folder / second)
+    os.symlink("/dev/zero", store.folder / second)
+    result = s2fuzz("corpus", "check", store.folder, cwd=tmp_path)
+    assert result.returncode == 2
+    assert all(f"{store.folder / name}: does not hold" in result.stderr for name in (first, second, "stray"))
+    assert "4 inputs" in result.stdout
+    result = s2fuzz("corpus", "cmin", store.folder, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "s2fuzz corpus check" in result.stderr
+    assert len(list(store.folder.iterdir())) == 7
+    (tmp_path / "bad.s2").write_text("s2 1\nmap everything\n")
+    assert s2fuzz("corpus", "import", store.folder, tmp_path / "bad.s2", cwd=tmp_path).returncode == 2
+    assert s2fuzz("corpus", "check", store.folder, "--granule", "16k", cwd=tmp_path).returncode == 2
+
+
+def test_a_campaign_s_corpora_are_its_own(tmp_path: Path) -> None:
+    place = WorkDirectory(tmp_path / "campaign")
+    place.root.mkdir()
+    models = choose_sides(sides="model:6.12,model:6.12")
+    work = [new_assignment(models, seed=1, granule=granule) for granule in ("4k", "16k")]
+    configuration = Configuration.of(work).save(place)
+    names = ("access_flag.s2", "pages_16k.s2")
+    result = s2fuzz("corpus", "import", place.root, *(SEEDS / name for name in names), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["4k: 1 added, 0 were there", "16k: 1 added, 0 were there"]
+    stores = [configuration.open_store(number, place) for number in (0, 1)]
+    assert [store.program(store.names()[0]).ops for store in stores] == [read(SEEDS / name).ops for name in names]
+    result = s2fuzz("corpus", "cmin", place.root, "--linux", "6.1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "leave out the options" in result.stderr
+    with place.locked():
+        result = s2fuzz("corpus", "check", place.root, cwd=tmp_path)
+        assert result.returncode == 2
+        assert f"in use by process {os.getpid()}" in result.stderr
+    assert s2fuzz("corpus", "export", place.root, "out", cwd=tmp_path).returncode == 0
+    assert sorted(path.parent.name for path in (tmp_path / "out").rglob("*.s2")) == ["16k", "4k"]
+
+
+def test_a_store_keeps_each_input_once(tmp_path: Path) -> None:
+    store = a_corpus(tmp_path, 0)
+    data = encode(parse("s2 1\ndestroy\n"))
+    assert store.add([data, data]) == [name_of(data)]
+    assert store.add([data]) == []
+    (store.folder / ".tmp").write_bytes(b"x")
+    assert store.names() == [name_of(data)]
+    stamp_of(store.folder).unlink()
+    with pytest.raises(BadInput, match="does not say which codec"):
+        Store.open(store.folder, store.scratch, DEFAULT)
