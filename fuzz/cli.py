@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, corpus_commands, display
+from fuzz import __version__, campaign_commands, corpus_commands, display, report_commands
 from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
@@ -556,7 +556,10 @@ def check(programs: tuple[Path, ...]) -> int:
     return BAD_INPUT if problems else OK
 
 
-for command in (campaign_commands.campaign, campaign_commands.status, corpus_commands.corpus, replay, tmin, bisect):
+for command in (
+    *(campaign_commands.campaign, campaign_commands.status, report_commands.report, corpus_commands.corpus),
+    *(replay, tmin, bisect),
+):
     cli.add_command(command)
 
 
