@@ -35,6 +35,7 @@ $(STAMP): pyproject.toml
 smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every core (SECONDS=…, WORKERS=…)
 	$(BIN)/s2fuzz smoke --seconds $(SECONDS) --workers $(WORKERS) $(SMOKE_FLAGS)
 
+test: PACKAGES_FOR := test
 test: setup lint  ## Lint, type-check and test everything
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity and not kills'
 

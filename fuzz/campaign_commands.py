@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from fuzz import campaign_view
-from fuzz.campaign import DISK, Campaign, Outcome
+from fuzz.campaign import DISK, ON_TIME, Campaign, Outcome
 from fuzz.campaign import INTERRUPTED as WAS_INTERRUPTED
 from fuzz.options import (
     CORPORA,
@@ -31,10 +31,11 @@ from fuzz.options import (
     say,
     sides_from,
 )
+from fuzz.report_commands import write_report
 from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
 from fuzz.worker import GUIDANCE
 from harness.compare import ALL_TIERS, Tier
-from harness.errors import BadInput
+from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 
 _DIR: Final = click.Path(file_okay=False, path_type=Path)
@@ -132,7 +133,16 @@ def campaign(
                 tell,
                 show,
             ).run()
+        if outcome.ended == ON_TIME:
+            _report(place)
     return _print(outcome, place)
+
+
+def _report(place: WorkDirectory) -> None:
+    try:
+        say(f"report: {write_report(place)}")
+    except (ToolFailure, OSError) as error:
+        say(f"there is no report ({error}); `s2fuzz report {place.root}` makes one later")
 
 
 def _configuration(place: WorkDirectory, what: dict[str, Any]) -> Configuration:

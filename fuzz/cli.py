@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, corpus_commands, display
+from fuzz import __version__, campaign_commands, corpus_commands, display, report_commands
 from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
@@ -41,6 +41,7 @@ from fuzz.options import (
     granules_in,
     kernel_options,
     say,
+    show_line,
     sides_from,
 )
 from fuzz.shell import converse, lines
@@ -339,13 +340,14 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
     try:
         verdict = judge.check(program)
     except Unconfirmed as error:
-        raise ToolFailure(f"{path}: {error}, but not on fresh kernels") from error
+        kept = filer.file_flaky(program, error)
+        raise ToolFailure(f"{path}: flaky: {error}, but not on every fresh kernel; kept as {kept}") from error
     if verdict is not None:
-        click.echo(f"{path}: {verdict.kind} {verdict.bucket}")
+        show_line(f"{path}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))
         filer.file(program, verdict)
         return
-    click.echo(f"{path}: the sides agree")
+    show_line(f"{path}: the sides agree")
     if verbose or events:
         seen = judge.right.observe(program)
         for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:
@@ -403,7 +405,7 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
         opened = [stack.enter_context(closing(side.open(say))) for side in chosen]
         for number, (path, program) in enumerate(loaded):
             if len(loaded) > 1:
-                click.echo(f"{os.linesep if number else ''}{path}:")
+                show_line(f"{os.linesep if number else ''}{path}:")
             try:
                 outcomes = [weigh_program(side, program) for side in opened]
             except TargetDied as error:
@@ -527,7 +529,7 @@ def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
     for path, new in changed:
         if not only_check:
             _rewrite(path.resolve(), new)
-        click.echo(f"{path}: {'not in canonical form' if only_check else 'rewritten'}")
+        show_line(f"{path}: {'not in canonical form' if only_check else 'rewritten'}")
     return BAD_INPUT if only_check and changed else OK
 
 
@@ -547,14 +549,17 @@ def check(programs: tuple[Path, ...]) -> int:
     for path in programs:
         try:
             program = program_in(path)
-            click.echo(f"{path}: ok, {len(program.ops)} ops")
+            show_line(f"{path}: ok, {len(program.ops)} ops")
         except BadInput as error:
             problems += 1
             say(str(error))
     return BAD_INPUT if problems else OK
 
 
-for command in (campaign_commands.campaign, campaign_commands.status, corpus_commands.corpus, replay, tmin, bisect):
+for command in (
+    *(campaign_commands.campaign, campaign_commands.status, report_commands.report, corpus_commands.corpus),
+    *(replay, tmin, bisect),
+):
     cli.add_command(command)
 
 

@@ -47,23 +47,31 @@ def measure(
     started = time.monotonic()
     reached: list[FileLines] = []
     ran = 0
+
+    def counted(some: Iterable[Program]) -> Iterator[Program]:
+        nonlocal ran
+        for program in some:
+            yield program
+            ran += 1
+            told(ran, time.monotonic() - started)
+
     for number, granule in enumerate(granules, start=1):
-        kernel = replace(side, flavour="lines").open_for(granule)
-        assert isinstance(kernel, Reference)
-        with closing(kernel):
-            for program in chain(
-                programs,
-                _generated(
-                    dialect_for(kernel.offer, granule), Random(seed), started + seconds * number / len(granules)
-                ),
-            ):
-                _run(kernel, program)
-                ran += 1
-                told(ran, time.monotonic() - started)
-            image = kernel.image
-            profile = LineCounters(kernel).profile()
-            reached.append(judge(image.elf, [profile], image.tree.pgtable, image.compiler))
+        dialect = dialect_for(side.offer(), granule)
+        generated = _generated(dialect, Random(seed), started + seconds * number / len(granules))
+        reached.append(reached_lines(side, granule, counted(chain(programs, generated))))
     return sum_of(reached)
+
+
+def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> FileLines:
+    """What programs reach on a kernel; those that it cannot run are left out. Raises BadInput where the kernel dies,
+    ToolFailure where the environment fails."""
+    kernel = replace(side, flavour="lines").open_for(granule)
+    assert isinstance(kernel, Reference)
+    with closing(kernel):
+        for program in programs:
+            _run(kernel, program)
+        image = kernel.image
+        return judge(image.elf, [LineCounters(kernel).profile()], image.tree.pgtable, image.compiler)
 
 
 def _run(kernel: Reference, program: Program) -> None:

@@ -13,6 +13,7 @@ from fuzz import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
+from harness.finding import printable_lines
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from reference.build import FLAVOURS, OBJECTS
 from reference.sources import SUPPORTED
@@ -78,8 +79,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """Print a line on stderr."""
-    click.echo(text, err=True)
+    """Print a line on stderr, whatever names of others' files it has."""
+    click.echo(printable_lines(text), err=True)
+
+
+def show_line(text: str) -> None:
+    """Print a line on stdout, whatever names of others' files it has."""
+    click.echo(printable_lines(text))
 
 
 def kernel_options(command: _Command) -> _Command:

@@ -25,7 +25,7 @@ from reference.console import printable
 
 LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
 
-_GRACE: Final = 60.0
+_GRACE: Final = 90.0
 """Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is
 confirmed in that time."""
 _START_LIMIT: Final = 300.0

@@ -11,7 +11,7 @@ from fuzz import display
 from fuzz.bisecting import Repository
 from fuzz.bisecting import bisect as walk_commits
 from fuzz.filing import sides_of, with_kernel
-from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_options, say, sides_from
+from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_options, say, show_line, sides_from
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage import Sides, look_again, shrink
 from harness.compare import Tier
@@ -88,7 +88,7 @@ def tmin(finding: Path, tries: int | None) -> int:
     click.echo(shrunk.report, nl=False)
     click.echo()
     how = "" if result.complete else ", which was not the end of it"
-    click.echo(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
+    show_line(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
     return OK
 
 

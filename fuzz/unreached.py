@@ -33,7 +33,7 @@ class Unreached:
         """Which lines of the file these are, counted from 1; none where it has no such line, or several."""
         if not re.search(rf"\b{self.needs}", text):
             return range(0)
-        body = [(number, line.strip()) for number, line, function in _lines(text) if function == self.function]
+        body = [(number, line.strip()) for number, line, function in function_lines(text) if function == self.function]
         found = [number for number, line in body if line == self.at]
         found = found or [number for number, line in body if line.startswith(self.at)]
         return range(found[0] + self.offset, found[0] + self.offset + self.lines) if len(found) == 1 else range(0)
@@ -97,7 +97,7 @@ def conditions(text: str, kernel_object: str) -> dict[int, str]:
     }
 
 
-def _lines(text: str) -> Iterator[tuple[int, str, str | None]]:
+def function_lines(text: str) -> Iterator[tuple[int, str, str | None]]:
     """Every line with its number and the function it is in. As the kernel is written, a definition's name begins a
     line's first parenthesis, and its braces stand in the first column."""
     name: str | None = None

@@ -255,3 +255,8 @@ def _printable(value: Any) -> Any:
 def printable(text: str) -> str:
     """Text that cannot upset a terminal or a page: without control characters, line ends included."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines, which may be indented."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)

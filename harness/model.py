@@ -403,6 +403,7 @@ class _World:
         features, geometry, vtcr = platform
         self.program = program
         self._features = features
+        self._version = variant.version
         self._maintenance = TlbMaintenance if variant.version.tlb_asks_who_runs else HostTlbMaintenance
         self._geometry = geometry
         self._cmos = machine["cmos"]
@@ -698,7 +699,7 @@ class _World:
         return 0
 
     def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
-        self._outs.append(vtcr_for(mmfr0, mmfr1, phys_shift, self._features, self._geometry))
+        self._outs.append(vtcr_for(mmfr0, mmfr1, phys_shift, self._features, self._geometry, self._version))
         return 0
 
     def op_pgd_size(self, vtcr: int) -> int:

@@ -16,6 +16,7 @@ from pgtable.geometry import (
     U64,
     Geometry,
 )
+from pgtable.versions import LINUX_6_12, LinuxVersion
 
 T0SZ_MASK: Final = 0x3F
 SL0_SHIFT: Final = 6
@@ -61,16 +62,24 @@ def get_vtcr(ia_bits: int, features: Features = ANY_CPU, geometry: Geometry = GR
     return vtcr_for(features.parange, _VMID_BITS_16 << 4 if features.vmid16 else 0, ia_bits, features, geometry)
 
 
-def vtcr_for(mmfr0: int, mmfr1: int, phys_shift: int, features: Features, geometry: Geometry) -> int:
+def vtcr_for(
+    mmfr0: int,
+    mmfr1: int,
+    phys_shift: int,
+    features: Features,
+    geometry: Geometry,
+    version: LinuxVersion = LINUX_6_12,
+) -> int:
     """What kvm_get_vtcr makes of any ID registers, and of any phys_shift, 0..2^32-1.
 
-    Nothing is checked: above 64 bits T0SZ is negative and fills the register, below 8 bits so is the number of levels,
-    of which eight bits are kept.
+    Nothing is checked: above 64 bits T0SZ is negative and fills the register. Of the number of levels eight bits are
+    kept, with a sign where the version's levels have one; below 8 bits of address it wraps.
     """
     parange = min(mmfr0 & 0xF, _PARANGE[phys_bits(features, geometry)])
     vtcr = FLAGS | TG0[geometry.page_shift] | parange << PS_SHIFT | 64 - phys_shift & U64
     levels = geometry.levels(phys_shift - CONCATENATION_BITS)
-    levels = max((levels + 0x80 & 0xFF) - 0x80, MIN_STAGE2_LEVELS)
+    levels = (levels + 0x80 & 0xFF) - 0x80 if version.lpa2 else levels & 0xFF
+    levels = max(levels, MIN_STAGE2_LEVELS)
     vtcr |= (_sl0_base(geometry) - 4 + levels << SL0_SHIFT) & U64
     if features.hw_af and not features.ac03_cpu_38:
         vtcr |= HA

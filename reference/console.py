@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -29,8 +30,11 @@ _MACHINE: Final = (
     *("-cpu", "max", "-m", "128M", "-accel", "tcg,tb-size=32"),
     *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
     *("-serial", "mon:stdio"),
-    *("-sandbox", "on,obsolete=deny,spawn=deny"),
+    *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
+_LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: 256 << 20, resource.RLIMIT_CORE: 0}
+"""Of QEMU: address space, of which it takes about a quarter; a file that it writes, none of which is larger than the
+guest's memory; and no core file."""
 DOORBELL: Final = b"\a"
 """To the kernel: a request lies in memory; from it: the reply does. BEL is in no line."""
 
@@ -215,4 +219,8 @@ class ConsoleLink:
 def _prepare_child(parent: int) -> None:
     """What the child does before it becomes QEMU."""
     tty.setraw(0)
+    for which, most in _LIMITS.items():
+        hard = resource.getrlimit(which)[1]
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (limit, limit))
     die_with(parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -225,3 +226,36 @@ def test_git_bisect_run_ends_at_the_commit(finding: Path, history: History, tmp_
     result = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False, timeout=500)
     assert "only 'skip'ped commits left to test" in result.stdout, result.stdout + result.stderr
     assert history.culprit in result.stdout and history.broken in result.stdout
+
+
+def test_names_of_files_cannot_reach_the_terminal_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "\x1b[2J"
+    folder.mkdir()
+    (folder / "good.s2").write_text("s2 1\n")
+    (folder / "bad.s2").write_text("s2 1\nnonsense\n")
+    for command in ("check", "fmt"):
+        result = s2fuzz(command, folder / "good.s2", folder / "bad.s2", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "\x1b" not in result.stdout + result.stderr
+        assert "?[2J/bad.s2:2:1: expected an op" in result.stderr
+    ran = s2fuzz("run", folder / "good.s2", cwd=tmp_path)
+    assert (ran.returncode, "?[2J/good.s2: the sides agree" in ran.stdout) == (0, True)
+
+
+def test_kernel_files_of_a_finding_are_plain_ones_of_its_own(finding: Path, tmp_path: Path) -> None:
+    (kept,) = (finding / "kernel").iterdir()
+    text = kept.read_bytes()
+    kept.unlink()
+    kept.symlink_to("/etc/hostname")
+    linked = s2fuzz("replay", finding, cwd=tmp_path)
+    assert (linked.returncode, "is not a plain file" in linked.stderr) == (2, True)
+    kept.unlink()
+    kept.write_bytes(text + b"\n" * (16 << 20))
+    large = s2fuzz("replay", finding, cwd=tmp_path)
+    assert (large.returncode, "too large" in large.stderr) == (2, True)
+    kept.write_bytes(text)
+    record = json.loads((finding / "finding.json").read_text())
+    record["configuration"]["right"]["pgtable"] = "../../pgtable.c"
+    (finding / "finding.json").write_text(json.dumps(record))
+    outside = s2fuzz("replay", finding, cwd=tmp_path)
+    assert (outside.returncode, "not one of the finding's own files" in outside.stderr) == (2, True)

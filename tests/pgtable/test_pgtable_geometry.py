@@ -4,6 +4,8 @@ import pytest
 
 from pgtable import (
     GRANULE_4K,
+    LINUX_6_1,
+    LINUX_6_12,
     Features,
     Geometry,
     Prot,
@@ -188,6 +190,16 @@ def test_the_root_size_is_that_of_the_vtcr(geometry, ia_bits):
 )
 def test_a_vtcr_for_anything(mmfr0, mmfr1, phys_shift, vtcr):
     assert vtcr_for(mmfr0, mmfr1, phys_shift, Features(), GRANULE_4K) == vtcr
+
+
+@pytest.mark.parametrize(("version", "levels"), [(LINUX_6_12, 2), (LINUX_6_1, 165)])
+def test_a_vtcr_of_more_levels_than_there_are(version, levels):
+    """165 in eight bits, which 6.1 has without a sign. Level 3 - (levels - 2) is what SL0 encodes for 16K pages."""
+    phys_shift = 3_817_323_559
+    vtcr = vtcr_for(3, 0x20, phys_shift, Features(), GRANULE_16K, version)
+    t0sz = 64 - phys_shift
+    fields = vtcr_for(3, 0x20, 40, Features(), GRANULE_16K, version) & ~0xFF
+    assert vtcr == (fields | t0sz | levels - 1 << 6) & (1 << 64) - 1
 
 
 def test_roots_that_no_vm_has():

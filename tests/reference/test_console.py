@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -205,6 +206,24 @@ def test_starting_again_ends_the_first(link: ConsoleLink) -> None:
 def test_where_a_sleeping_kernel_is(link: ConsoleLink, kernel: Reference) -> None:
     places = [kernel.symbols.place(counter) for counter in link.program_counters()]
     assert places[0] is not None and places[0].file.endswith("console.c")
+
+
+def test_qemu_is_confined(link: ConsoleLink) -> None:
+    """Its own seccomp sandbox, no new privileges, and bounds on what a guest could make it take."""
+    status = Path(f"/proc/{link.pid}/status").read_text().splitlines()
+    assert {"Seccomp:\t2", "NoNewPrivs:\t1"} <= set(status)
+    limits = Path(f"/proc/{link.pid}/limits").read_text()
+    found = {name: re.search(rf"^{name} +(\w+) +(\w+)", limits, re.MULTILINE) for name in LIMITED}
+    assert {name: match.groups() for name, match in found.items() if match} == LIMITED
+    arguments = Path(f"/proc/{link.pid}/cmdline").read_bytes().decode().split("\0")
+    assert "-nodefaults" in arguments and arguments[arguments.index("-nic") + 1] == "none"
+
+
+LIMITED = {
+    "Max address space": ("2147483648", "2147483648"),
+    "Max file size": ("268435456", "268435456"),
+    "Max core file size": ("0", "0"),
+}
 
 
 def test_printable() -> None:

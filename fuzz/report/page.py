@@ -1,0 +1,221 @@
+"""The page: what a campaign's directory says, in a template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fuzz.campaign_view import duration, status_of
+from fuzz.ledger import Ledger
+from fuzz.report import charts
+from fuzz.report.sources import Source, kernel_sources, model_sources
+from fuzz.work_directory import Configuration, WorkDirectory
+from harness.durable import write_durably
+from harness.errors import BadInput
+from harness.finding import load, printable
+from harness.program_text import format_program
+
+PAGE: Final = "report.html"
+_REPORT_AT_MOST: Final = 64 << 10
+"""Characters of a finding's report that the page shows."""
+_SAMPLES_AT_MOST: Final = 400
+"""Points of a curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A bucket's best finding: the one of fewest ops. `at` is when the first came, `seen` on how many executions."""
+
+    bucket: str
+    kind: str
+    tier: str
+    at: str
+    seen: int
+    known: bool
+    reliability: str
+    program: str
+    report: str
+    directory: str
+
+
+def write(
+    place: WorkDirectory, say: Callable[[str], None], with_source: bool = True, refresh: float | None = None
+) -> Path:
+    """Write the page into the campaign's directory, and return where it is; `refresh` is after how many seconds a
+    browser should read it again. Raises BadInput where there is no campaign, ToolFailure where its ledger cannot be
+    read, OSError."""
+    html = render(place, say, with_source, refresh)
+    place.scratch.mkdir(exist_ok=True)
+    target = place.root / PAGE
+    write_durably(target, html.encode(), place.scratch)
+    return target
+
+
+def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, refresh: float | None) -> str:
+    """The page's text. Without source, the kernel's and the model's functions are there, and the numbers of lines."""
+    configuration = Configuration.load(place)
+    status = status_of(place)
+    ledger = Ledger(place.ledger, readonly=True)
+    try:
+        sources = [*kernel_sources(place, configuration, say), *model_sources(ledger)]
+        pictures = list(_pictures(configuration, ledger, status))
+        ran = _ran(ledger)
+    finally:
+        ledger.close()
+    environment = Environment(
+        loader=PackageLoader("fuzz.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    kernels = [source for source in sources if not source.title.startswith("pgtable/")]
+    return environment.get_template("page.html.jinja").render(
+        name=place.root.name,
+        configuration=configuration,
+        settings=_settings(configuration),
+        status=status,
+        ran=ran,
+        findings=[_shown(place, one) for one in status["findings"]],
+        pictures=[Markup(picture) for picture in pictures],
+        kernels=kernels,
+        model=[source for source in sources if source not in kernels],
+        never=_never(status, kernels),
+        with_source=with_source,
+        refresh=refresh,
+    )
+
+
+def _settings(configuration: Configuration) -> dict[str, str]:
+    data = configuration.to_json()
+    names = ("guidance", "tiers", "seed", "codec")
+    return {
+        "compares": "; ".join(configuration.describe()),
+        **{name: str(data[name]) for name in names},
+        "began": configuration.made["began"],
+        "s2fuzz": configuration.made["s2fuzz"],
+    }
+
+
+def _ran(ledger: Ledger) -> list[dict[str, str]]:
+    """The identities of everything that ran, each once."""
+    texts = {text for (text,) in ledger.rows("SELECT DISTINCT identities FROM processes") if text}
+    found = {json.dumps(one, sort_keys=True) for text in texts for one in json.loads(text)}
+    return [json.loads(text) for text in sorted(found)]
+
+
+def _shown(place: WorkDirectory, one: Mapping[str, Any]) -> Shown:
+    directories = [load(path) for path in sorted(place.findings.iterdir()) if (path / "finding.json").is_file()]
+    best = min(
+        (finding for finding in directories if finding.bucket == one["bucket"]),
+        key=lambda finding: (len(finding.program.ops), finding.directory.name),
+        default=None,
+    )
+    program = report = reliability = ""
+    if best is not None:
+        program = format_program(best.program)
+        seen, of = best.reliability
+        reliability = f"{seen} of {of}" if of else ""
+        report = _text(best.directory / "report.txt")
+    return Shown(
+        printable(one["bucket"]),
+        one["class"],
+        one["tier"],
+        duration(one["at"]),
+        one["executions"],
+        one["known"],
+        reliability,
+        program,
+        report,
+        best.directory.name if best is not None else "",
+    )
+
+
+def _text(path: Path) -> str:
+    """The beginning of a file from a finding, which may be somebody else's."""
+    try:
+        with path.open(errors="replace") as file:
+            text = file.read(_REPORT_AT_MOST)
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _pictures(configuration: Configuration, ledger: Ledger, status: Mapping[str, Any]) -> Iterator[str]:
+    marks = [one["at"] for one in status["findings"]]
+    samples: dict[str, list[tuple[Any, ...]]] = {}
+    for number, name in enumerate(configuration.describe()):
+        rows = ledger.rows(
+            "SELECT at, rate, corpus, edges, model_lines, executions FROM samples WHERE comparison = ? ORDER BY at",
+            number,
+        )
+        if rows:
+            samples[name] = _thinned(rows)
+    if samples:
+        edges = {
+            _label(name, side, len(rows[-1][3])): [
+                (at, edges[side]["reached"]) for at, _, _, edges, *_ in rows if side < len(edges)
+            ]
+            for name, rows in ((name, _with_edges(rows)) for name, rows in samples.items())
+            for side in range(len(rows[-1][3]))
+        }
+        yield charts.over_time("edges of pgtable.c", edges, marks)
+        model = {name: [(row[0], row[4]) for row in rows] for name, rows in samples.items()}
+        yield charts.over_time("lines of the model", dict([max(model.items(), key=lambda item: item[1][-1][1])]), marks)
+        yield charts.over_time(
+            "inputs kept", {name: [(row[0], row[2]) for row in rows] for name, rows in samples.items()}
+        )
+        yield charts.over_time(
+            "executions per second", {name: [(row[0], row[1]) for row in rows] for name, rows in samples.items()}
+        )
+    ops = status["tally"]["op"]
+    if ops:
+        mix = {name: (counts["count"], counts["count"] * counts["succeeded"]) for name, counts in ops.items()}
+        yield charts.bars("operations run (dark: succeeded)", dict(sorted(mix.items(), key=lambda item: -item[1][0])))
+    tiers: dict[str, tuple[float, float]] = {}
+    for one in status["findings"]:
+        before = tiers.get(one["tier"], (0, 0))
+        tiers[one["tier"]] = (before[0] + one["executions"], before[1] + (0 if one["known"] else one["executions"]))
+    if tiers:
+        yield charts.bars("executions with a finding, by tier (dark: not known)", dict(sorted(tiers.items())))
+
+
+def _with_edges(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*row[:3], json.loads(row[3]), *row[4:]) for row in rows]
+
+
+def _label(name: str, side: int, sides: int) -> str:
+    return name if sides == 1 else f"{name}, side {side + 1}"
+
+
+def _thinned(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    step = -(-len(rows) // _SAMPLES_AT_MOST)
+    return rows if step == 1 else [*rows[::step], rows[-1]]
+
+
+def _never(status: Mapping[str, Any], kernels: Sequence[Source]) -> dict[str, list[str]]:
+    """What no input reached: operations, and functions of the kernels."""
+    return {
+        "operations that never succeeded": [
+            name for name, counts in status["tally"]["op"].items() if not counts["programs_succeeded"]
+        ],
+        "functions of pgtable.c": [
+            f"{function.name} ({source.title})"
+            for source in kernels
+            for function in source.functions
+            if not function.reached
+        ],
+    }
+
+
+def check_is_campaign(place: WorkDirectory) -> None:
+    """Raise BadInput where there is none."""
+    if not place.is_campaign:
+        raise BadInput(f"{place.root}: no campaign's directory; `s2fuzz campaign {place.root}` makes one")
