@@ -12,7 +12,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import campaign_commands, cli, corpus_commands, triage_commands
+from fuzz import campaign_commands, cli, corpus_commands, report_commands, triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS
@@ -233,6 +233,7 @@ COMMANDS = {
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
     "corpus": ["corpus", "check", "."],
+    "report": ["report", "."],
 }
 
 
@@ -267,7 +268,7 @@ def test_uncaught_errors_become_statuses(
         for name in ("sides_from", "program_in", "load", "examine", "file_of"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)
-    for module in (campaign_commands, corpus_commands):
+    for module in (campaign_commands, corpus_commands, report_commands):
         monkeypatch.setattr(module, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
