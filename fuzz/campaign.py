@@ -25,7 +25,7 @@ from fuzz.ledger import Damaged, Ledger, put_aside
 from fuzz.minimiser import Minimiser
 from fuzz.model_coverage import ModelLines
 from fuzz.process import LAUNCHER, FuzzingProcess
-from fuzz.sides import model_of
+from fuzz.sides import Side, model_of, to_configuration
 from fuzz.smoke import require_atheris
 from fuzz.stop_signals import StopSignals
 from fuzz.underway import underway_in
@@ -56,6 +56,9 @@ _BARREN: Final = 4
 """Processes of a slot that end before their first program, one after the other, until the campaign gives up."""
 _STRIKES: Final = 3
 """Processes that may be lost with the same input under way until it is no longer run."""
+
+Key = tuple[int | None, str]
+"""A comparison's number, where it is one of the campaign's, and a bucket."""
 
 ON_TIME: Final = "time"
 INTERRUPTED: Final = "interrupted"
@@ -117,17 +120,17 @@ class State:
     known: int
     flaky: int
     incidents: int
+    minimising: int
     slots: tuple[SlotState, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, and the campaign's findings by bucket, but for the `known` ones."""
+    """How a run ended, and the campaign's findings by bucket, but for known ones."""
 
     ended: str
     state: State
     findings: dict[str, list[Path]]
-    known: int
 
 
 class Campaign:
@@ -184,11 +187,11 @@ class Campaign:
         self._images: dict[int, set[tuple[str, int]]] = {}
         self._counts: Counter[str] = Counter()
         """Inputs by store."""
-        self._buckets: Counter[str] = Counter()
+        self._buckets: Counter[Key] = Counter()
         """Findings that are kept."""
         self._strikes: Counter[bytes] = Counter()
         self._incidents = 0
-        self._flaky: Counter[str] = Counter()
+        self._flaky: Counter[Key] = Counter()
         self._minimiser = Minimiser(say)
         self._lines = ModelLines()
         self._unmeasured: deque[tuple[str, str]] = deque()
@@ -206,7 +209,7 @@ class Campaign:
                 self._prepare()
                 self._go()
                 return self._outcome()
-            except (OSError, sqlite3.OperationalError) as error:
+            except (OSError, sqlite3.Error) as error:
                 raise ToolFailure(
                     f"{self.place.root}: {error}; what was recorded is there, and `s2fuzz campaign` goes on from it"
                 ) from error
@@ -240,6 +243,7 @@ class Campaign:
             if now - collected >= _COLLECT_INTERVAL:
                 collected = now
                 self._collect()
+                self._rates.append((now, self._all_executions()))
             for slot in self.slots:
                 self._attend(slot, now)
             self._minimiser.attend()
@@ -280,7 +284,7 @@ class Campaign:
     def _minimiser_is_done(self, now: float) -> bool:
         """Findings that came last are still minimised, for a while, where time alone ended the run."""
         late = self._signals.count or self._ending != ON_TIME or now - self._ended > _LAST_MINIMISING
-        return bool(late) or not self._minimiser.busy
+        return bool(late) or not self._minimiser.waiting
 
     def _end(self, reason: str) -> None:
         self._ending, self._ended = reason, time.monotonic()
@@ -316,6 +320,7 @@ class Campaign:
         }
         for store in self.stores.values():
             self._put_damaged_aside(store)
+        self._count_findings()
         self._rescue_spools()
         self._open_ledger()
         self._run = self.ledger.begin_run(self.workers)
@@ -328,6 +333,21 @@ class Campaign:
             target = _free_name(self.place.damaged / path.name)
             path.rename(target)
             self._say(f"{path}: does not hold what its name says; put aside as {target}")
+
+    def _count_findings(self) -> None:
+        for home, buckets in ((self.place.findings, self._buckets), (self.place.flaky, self._flaky)):
+            for finding in self._findings(home):
+                key = self._key(finding)
+                buckets[key] += 1
+                if home == self.place.findings and buckets[key] == 1 and not finding.minimised:
+                    self._minimiser.add(finding.directory)
+
+    def _key(self, finding: Finding) -> Key:
+        for number, work in enumerate(self.configuration.work):
+            sides = [finding.configuration.get(name) for name in ("left", "right")]
+            if finding.program.machine.granule.name == work.granule and all(map(_is_of, sides, work.sides)):
+                return number, finding.bucket
+        return None, finding.bucket
 
     def _rescue_spools(self) -> None:
         """Record what the processes of a run left that was killed."""
@@ -361,14 +381,10 @@ class Campaign:
         for name, store in self.stores.items():
             self._reconcile(name, store)
         known = {directory for (directory,) in self.ledger.rows("SELECT directory FROM findings")}
-        for home, buckets in ((self.place.findings, self._buckets), (self.place.flaky, self._flaky)):
-            buckets.clear()
+        for home in (self.place.findings, self.place.flaky):
             for finding in self._findings(home):
-                buckets[finding.bucket] += 1
                 if finding.directory.name not in known:
                     self._note_finding(finding, None)
-                if home == self.place.findings and buckets[finding.bucket] == 1 and not finding.minimised:
-                    self._minimiser.add(finding.directory)
         self._reopen_incidents()
         self._unmeasured.extend(self.ledger.rows("SELECT corpus, name FROM inputs WHERE measured = 0"))
 
@@ -554,7 +570,7 @@ class Campaign:
         for one in sorted(path.iterdir()):
             self._adopt(one, self.place.flaky, self._flaky, finder)
 
-    def _adopt(self, path: Path, home: Path, buckets: Counter[str], finder: int | None) -> None:
+    def _adopt(self, path: Path, home: Path, buckets: Counter[Key], finder: int | None) -> None:
         """Move a finding to where it is kept, unless enough of its bucket are there."""
         if path.name.startswith(".") or not is_finding(path):
             return  # being written
@@ -565,14 +581,15 @@ class Campaign:
             path.rename(target)
             self._say(f"{error}; put aside as {target}")
             return
-        if buckets[finding.bucket] >= KEPT_PER_BUCKET or (home / path.name).exists():
+        key = self._key(finding)
+        if buckets[key] >= KEPT_PER_BUCKET or (home / path.name).exists():
             shutil.rmtree(path)
             return
         kept = adopt(path, home)
-        buckets[finding.bucket] += 1
+        buckets[key] += 1
         if self._run:
             self._note_finding(replace(finding, directory=kept), finder)
-        if buckets[finding.bucket] == 1:
+        if buckets[key] == 1:
             what = "flaky: " if home == self.place.flaky else ""
             self._say(f"{what}{finding.kind} {finding.bucket}: {kept}")
             if not what:
@@ -580,9 +597,9 @@ class Campaign:
 
     def _note_finding(self, finding: Finding, finder: int | None) -> None:
         flaky = finding.directory.parent == self.place.flaky
-        self.ledger.note_finding(
-            finding.directory, finding.bucket, finding.kind, flaky, len(finding.program.ops), self._now(), finder
-        )
+        number, bucket = self._key(finding)
+        ops = len(finding.program.ops)
+        self.ledger.note_finding(finding.directory, number, bucket, finding.kind, flaky, ops, self._now(), finder)
 
     def _findings(self, home: Path) -> Iterator[Finding]:
         """Those that are kept there, and can be read."""
@@ -622,7 +639,6 @@ class Campaign:
                 self._note_process(slot, slot.process, None)
         for key, (reached, of) in self._coverage.items():
             self.ledger.note_coverage(*key, reached, of)
-        self._rates.append((now, sum(self._executions(number) for number in range(len(self._past)))))
         for number in range(len(self.configuration.work)):
             edges = [
                 {"image": image, "of": of, "reached": reached.bit_count(), "side": side}
@@ -637,7 +653,7 @@ class Campaign:
                 self._counts[self.configuration.stores[number]],
                 edges,
                 (self._lines.reached, self._lines.total),
-                len(self._buckets),
+                sum(which == number for which, _ in self._buckets),
             )
 
     def _note_process(self, slot: Slot, process: FuzzingProcess, ended: str | None) -> None:
@@ -662,6 +678,9 @@ class Campaign:
         ]
         return self._past[number].executions + sum(present)
 
+    def _all_executions(self) -> int:
+        return sum(self._executions(number) for number in range(len(self._past)))
+
     def _rate(self) -> float:
         if len(self._rates) < 2:
             return 0.0
@@ -676,15 +695,16 @@ class Campaign:
             at=self._now(),
             seconds=now - self._started,
             left=None if self.seconds is None else max(0.0, self._started + self.seconds - now),
-            executions=sum(self._executions(number) for number in range(len(self._past))),
+            executions=self._all_executions(),
             rate=self._rate(),
             inputs=self._counts.total(),
             edges=tuple((reached.bit_count(), of) for _, (reached, of) in sorted(self._coverage.items())),
             model_lines=(self._lines.reached, self._lines.total),
             buckets=len(self._buckets),
-            known=len(known & self._buckets.keys()),
+            known=sum(bucket in known for _, bucket in self._buckets),
             flaky=len(self._flaky),
             incidents=self._incidents,
+            minimising=self._minimiser.waiting,
             slots=tuple(self._slot_state(slot, now) for slot in self.slots),
         )
 
@@ -707,7 +727,13 @@ class Campaign:
         for finding in self._findings(self.place.findings):
             if finding.bucket not in known:
                 findings.setdefault(finding.bucket, []).append(finding.directory)
-        return Outcome(self._ending or ON_TIME, self.state(), findings, len(known & self._buckets.keys()))
+        return Outcome(self._ending or ON_TIME, self.state(), findings)
+
+
+def _is_of(side: Any, of: Side) -> bool:
+    """Whether a side in a finding's configuration is that one, whatever its files are called there."""
+    mine = to_configuration(of, {path: "" for path in (*of.patches, of.pgtable) if path is not None})
+    return isinstance(side, dict) and all(side.get(key) == mine[key] for key in ("flavour", "kind", "object", "what"))
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

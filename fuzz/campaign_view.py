@@ -82,6 +82,8 @@ def describe(state: State) -> str:
         parts.append(f"flaky {state.flaky}")
     if state.incidents:
         parts.append(f"incidents {state.incidents}")
+    if state.minimising:
+        parts.append(f"{state.minimising} to minimise")
     if state.left is not None:
         parts.append(f"{duration(state.left)} left")
     return ", ".join(parts)
@@ -133,8 +135,8 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
     ]
     tally = ledger.tally().summary()
     findings = ledger.rows(
-        "SELECT bucket, kind, tier, min(at), count(*), min(ops) FROM findings WHERE NOT flaky GROUP BY bucket "
-        "ORDER BY min(at), bucket"
+        "SELECT comparison, bucket, kind, tier, min(at), count(*), min(ops) FROM findings WHERE NOT flaky "
+        "GROUP BY comparison, bucket ORDER BY min(at), comparison, bucket"
     )
     return {
         "comparisons": [
@@ -153,13 +155,14 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
                 "at": at,
                 "bucket": bucket,
                 "class": kind,
-                "executions": tally["buckets"].get(bucket, 0),
+                "comparison": number,
+                "executions": ledger.tally(number).buckets[bucket],
                 "kept": kept,
                 "known": bucket in known,
                 "ops": ops,
                 "tier": tier,
             }
-            for bucket, kind, tier, at, kept, ops in findings
+            for number, bucket, kind, tier, at, kept, ops in findings
         ],
         "incidents": [
             {"at": at, "program": kept, "verdict": verdict, "what": what, "worker": slot}

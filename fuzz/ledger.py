@@ -36,8 +36,8 @@ CREATE TABLE coverage (image TEXT, side INTEGER, edges INTEGER, reached TEXT, PR
 CREATE TABLE model_lines (file TEXT, line INTEGER, at REAL, PRIMARY KEY (file, line));
 CREATE TABLE inputs (corpus TEXT, name TEXT, at REAL, slot INTEGER, measured INTEGER, PRIMARY KEY (corpus, name));
 CREATE TABLE findings (
-    directory TEXT PRIMARY KEY, bucket TEXT, kind TEXT, tier TEXT, flaky INTEGER, ops INTEGER, at REAL, day TEXT,
-    slot INTEGER
+    directory TEXT PRIMARY KEY, comparison INTEGER, bucket TEXT, kind TEXT, tier TEXT, flaky INTEGER, ops INTEGER,
+    at REAL, day TEXT, slot INTEGER
 );
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY, at REAL, day TEXT, slot INTEGER, what TEXT, details TEXT, input TEXT, verdict TEXT
@@ -208,12 +208,20 @@ class Ledger:
         self._base.execute("COMMIT")
 
     def note_finding(
-        self, directory: Path, bucket: str, kind: str, flaky: bool, ops: int, at: float, slot: int | None
+        self,
+        directory: Path,
+        comparison: int | None,
+        bucket: str,
+        kind: str,
+        flaky: bool,
+        ops: int,
+        at: float,
+        slot: int | None,
     ) -> None:
-        """A finding that was kept."""
+        """A finding that was kept; `comparison` is None for one of other sides, that was put there."""
         self._base.execute(
-            "INSERT OR IGNORE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (directory.name, bucket, kind, tier_of(bucket, kind), flaky, ops, at, today(), slot),
+            "INSERT OR IGNORE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (directory.name, comparison, bucket, kind, tier_of(bucket, kind), flaky, ops, at, today(), slot),
         )
 
     def note_incident(self, at: float, slot: int | None, what: str, details: str, kept: str | None) -> int:

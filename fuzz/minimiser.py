@@ -36,9 +36,9 @@ class Minimiser:
         self._said: IO[bytes] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether there is anything left to do."""
-        return self._present is not None or bool(self._waiting)
+    def waiting(self) -> int:
+        """How many findings there are left, with the one under way."""
+        return len(self._waiting) + (self._present is not None)
 
     def add(self, finding: Path) -> None:
         """Have a finding minimised."""
