@@ -380,10 +380,10 @@ class Campaign:
         self._lines.know(self.ledger.rows("SELECT file, line FROM model_lines"))
         for name, store in self.stores.items():
             self._reconcile(name, store)
-        known = {directory for (directory,) in self.ledger.rows("SELECT directory FROM findings")}
+        known = set(self.ledger.rows("SELECT directory, flaky FROM findings"))
         for home in (self.place.findings, self.place.flaky):
             for finding in self._findings(home):
-                if finding.directory.name not in known:
+                if (finding.directory.name, int(home == self.place.flaky)) not in known:
                     self._note_finding(finding, None)
         self._reopen_incidents()
         self._unmeasured.extend(self.ledger.rows("SELECT corpus, name FROM inputs WHERE measured = 0"))

@@ -36,8 +36,8 @@ CREATE TABLE coverage (image TEXT, side INTEGER, edges INTEGER, reached TEXT, PR
 CREATE TABLE model_lines (file TEXT, line INTEGER, at REAL, PRIMARY KEY (file, line));
 CREATE TABLE inputs (corpus TEXT, name TEXT, at REAL, slot INTEGER, measured INTEGER, PRIMARY KEY (corpus, name));
 CREATE TABLE findings (
-    directory TEXT PRIMARY KEY, comparison INTEGER, bucket TEXT, kind TEXT, tier TEXT, flaky INTEGER, ops INTEGER,
-    at REAL, day TEXT, slot INTEGER
+    directory TEXT, comparison INTEGER, bucket TEXT, kind TEXT, tier TEXT, flaky INTEGER, ops INTEGER,
+    at REAL, day TEXT, slot INTEGER, PRIMARY KEY (directory, flaky)
 );
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY, at REAL, day TEXT, slot INTEGER, what TEXT, details TEXT, input TEXT, verdict TEXT

@@ -14,12 +14,17 @@ from random import Random
 
 import pytest
 from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
+from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
 
 from fuzz.campaign import Campaign, State
 from fuzz.corpus import name_of
+from fuzz.filing import Filer
+from fuzz.sides import choose_sides
 from fuzz.work_directory import Configuration, WorkDirectory
 from harness.codec import encode
+from harness.judge import Judge, Unconfirmed
+from harness.model import Model
 from harness.program_text import format_program, parse
 
 
@@ -95,6 +100,33 @@ def test_damaged_files_are_put_aside_and_spools_rescued(campaign: Path) -> None:
     assert whole in after
     assert whole.with_name(name_of(b"new")) in after
     assert not {whole.with_name(name_of(data)) for data in (b"cut short", b"empty")} & after
+
+
+def test_findings_in_spools_are_rescued_three_of_a_bucket_and_comparison(tmp_path: Path) -> None:
+    """Left by a campaign that was killed: as many of each comparison, and one that is flaky."""
+    place = tmp_path / "campaign"
+    arguments = (*MODELS, "--also", "model:6.1,model:6.1", *PLAIN, "--workers", "1", "--hours", "0.0002")
+    assert s2fuzz("campaign", place, *arguments, cwd=tmp_path).returncode == 0
+    spool = place / "spool" / "1-9.4k" / "found"
+    for version in ("6.12", "6.1"):
+        left, right = Model(version), AnyOwner()
+        filer = Filer(spool, choose_sides(sides=f"model:{version},model:{version}"), (left, right), {})
+        for page in range(5):
+            program = parse(f"s2 1\nset_owner ipa={page << 12:#x} size=4K mc=2 owner=33\n")
+            verdict = Judge(left, right).verdict(program)
+            assert verdict is not None
+            filer.file(program, verdict)
+            filer.file_flaky(program, Unconfirmed("once", verdict, (None, verdict.bucket)))
+    broken = next(path for path in spool.iterdir() if path.name != "flaky")
+    (broken / "program.s2").write_text("s2 1\nmap everything\n")
+    again = s2fuzz("campaign", place, *arguments[4:], cwd=tmp_path)
+    assert again.returncode == 1, again.stderr
+    assert (place / "damaged" / broken.name).exists()
+    for home in ("findings", "flaky"):
+        rows = select(place, f"SELECT comparison, count(*) FROM findings WHERE flaky = {home == 'flaky'} GROUP BY 1")
+        assert rows == [(0, 3), (1, 3)]
+        assert len(list((place / home).iterdir())) == 6
+    assert again.stderr.count("does not reproduce") == 2, "the first of each was to be minimised"
 
 
 @pytest.mark.parametrize("how", ["overwritten", "cut", "not ours"])
