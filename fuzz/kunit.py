@@ -243,7 +243,8 @@ class _Case:
         if self.is_hyp:
             return f"\treturn kvm_pgtable_hyp_init(&s2_pgt, {self.machine['va_bits']}, &s2_mm_ops);"
         flags = [f"KVM_PGTABLE_S2_{name.upper()}" for name in ("nofwb", "idmap") if self.machine[name]]
-        vtcr = self.expected.records[0].outs[0] if self.expected is not None and self.expected.records[0].outs else 0
+        sides = (side for side in (self.verdict.left, self.verdict.right) if side is not None)
+        vtcr = next((side.records[0].outs[0] for side in sides if side.records[0].outs), 0)
         where = "s2_mmu.vtcr" if self.forms["PGD_SIZE"] else "s2_arch.vtcr"
         force = _FORCE_PTE[self.machine["force_pte"]]
         return "\n".join(

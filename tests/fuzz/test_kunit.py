@@ -225,6 +225,14 @@ def test_what_cannot_be_said_is_named() -> None:
     assert source.count("kvm_pgtable.h has no call for that") == 2
 
 
+def test_the_shape_of_the_table_is_known_from_either_side() -> None:
+    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    right = Model("6.12").observe(program)
+    forms = declared(prepare(KernelChoice()).root).forms
+    source = kunit_case(program, Verdict("crash", "x", 1, None, None, right), forms, {})
+    assert f"s2_mmu.vtcr = {right.records[0].outs[0]:#x};" in source
+
+
 def test_a_death_and_no_left_side_leave_no_expectations() -> None:
     program = Program((Op.of("unmap", ipa=0, size=4096),))
     source = kunit_case(
