@@ -444,7 +444,7 @@ class Campaign:
     def _bury(self, slot: Slot, process: FuzzingProcess) -> None:
         """See to what a process left that has ended, and to what comes next."""
         self._collect_from(slot, last=True)
-        self._note_process(slot, process, "done" if process.done else "stopped" if self._ending else "lost")
+        self._note_process(slot, process, "stopped" if self._ending else "done" if process.done else "lost")
         number = slot.comparison
         if process.report.tally is not None:
             self._past[number] += Tally.from_json(process.report.tally)

@@ -45,8 +45,10 @@ CREATE TABLE incidents (
 CREATE INDEX unmeasured ON inputs (measured) WHERE measured = 0;
 """
 """`runs.ended` is NULL while one goes on, and of one that was killed. `processes.tally` is a `Tally` as JSON, of a
-process that may still go on. `samples.edges` is JSON: of each kernel image and side, edges reached and how many there
-are; `coverage.reached` has a bit per edge, as hex digits. `inputs.measured` says whether model_lines has its lines."""
+process that may still go on; `processes.ended` is `done` (its slice of time was up), `stopped` with the run, or `lost`.
+`samples.edges` is JSON: of each kernel image and side, edges reached and how many there are; `coverage.reached` has a
+bit per edge, as hex digits. `inputs.measured` says whether model_lines has its lines; `inputs.slot` is NULL for one
+that was brought from outside."""
 
 
 def today() -> str:
