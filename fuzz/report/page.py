@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from fuzz.report.sources import Source, kernel_sources, model_sources
 from fuzz.work_directory import Configuration, WorkDirectory
 from harness.durable import write_durably
 from harness.errors import BadInput
-from harness.finding import load, printable
+from harness.finding import Finding, is_finding, load, printable
 from harness.program_text import format_program
 
 PAGE: Final = "report.html"
@@ -66,6 +66,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         sources = [*kernel_sources(place, configuration, say), *model_sources(ledger)]
         pictures = list(_pictures(configuration, ledger, status))
         ran = _ran(ledger)
+        findings = [_shown(one, _kept(place, ledger, one)) for one in status["findings"]]
     finally:
         ledger.close()
     environment = Environment(
@@ -83,7 +84,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         settings=_settings(configuration),
         status=status,
         ran=ran,
-        findings=[_shown(place, one) for one in status["findings"]],
+        findings=findings,
         pictures=[Markup(picture) for picture in pictures],
         kernels=kernels,
         model=[source for source in sources if source not in kernels],
@@ -111,13 +112,17 @@ def _ran(ledger: Ledger) -> list[dict[str, str]]:
     return [json.loads(text) for text in sorted(found)]
 
 
-def _shown(place: WorkDirectory, one: Mapping[str, Any]) -> Shown:
-    directories = [load(path) for path in sorted(place.findings.iterdir()) if (path / "finding.json").is_file()]
-    best = min(
-        (finding for finding in directories if finding.bucket == one["bucket"]),
-        key=lambda finding: (len(finding.program.ops), finding.directory.name),
-        default=None,
+def _kept(place: WorkDirectory, ledger: Ledger, one: Mapping[str, Any]) -> Iterator[Finding]:
+    """The findings of a bucket that are still there, of the comparison that they come from."""
+    rows = ledger.rows(
+        "SELECT directory FROM findings WHERE NOT flaky AND comparison = ? AND bucket = ? ORDER BY directory",
+        *(one["comparison"], one["bucket"]),
     )
+    return (load(path) for (name,) in rows if is_finding(path := place.findings / name))
+
+
+def _shown(one: Mapping[str, Any], kept: Iterable[Finding]) -> Shown:
+    best = min(kept, key=lambda finding: len(finding.program.ops), default=None)
     program = report = reliability = ""
     if best is not None:
         program = format_program(best.program)
