@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
-from harness.ops import FLAG_NAMES, LIMITS, OPS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.offer import DEFAULT
+from harness.ops import FLAG_NAMES, LIMITS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
 from harness.program import Program
 
 _R, _W, _X = (PROT_BITS[name] for name in "rwx")
@@ -66,7 +67,11 @@ def _knob(knob: Knob) -> st.SearchStrategy[Machine]:
     return values.map(lambda value: Machine.of(**{knob.name: value}))
 
 
-_machines = st.one_of(st.just(DEFAULT_MACHINE), *map(_knob, KNOBS))
+_OPS: Final = tuple(op for op in DEFAULT.ops if DEFAULT_MACHINE["stage"] in op.stages)
+"""Those that go together, of what both sides offer: stage 2's."""
+_machines = st.one_of(
+    st.just(DEFAULT_MACHINE), *(_knob(knob) for knob in KNOBS if knob.name not in ("granule", "stage"))
+)
 
 
 class Stop(BaseException):
@@ -82,7 +87,7 @@ def _state_machine(on_program: Callable[[Program], None]) -> type[RuleBasedState
         on_program(Program(tuple(getattr(self, "chosen", ())), getattr(self, "machine", DEFAULT_MACHINE)))
 
     members: dict[str, Any] = {"start": initialize(machine=_machines)(start), "teardown": teardown}
-    for op in OPS:
+    for op in _OPS:
         arguments: dict[str, Any] = {arg.name: _values(arg) for arg in op.args}
         decorate: Callable[[Any], Any] = rule(**arguments)
         members[op.name] = decorate(_step(op))
