@@ -58,41 +58,34 @@ def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
 @contextmanager
 def running(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields what to call with the number of inputs run, of how many. Writes to stderr."""
-    console = Console(stderr=True)
-    last = time.monotonic()
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-
-        def told(ran: int, of: int) -> None:
-            nonlocal last
-            text = f"{what}: {ran} of {of} inputs run"
-            if console.is_terminal:
-                bar.update(task, description=text)
-            elif time.monotonic() - last >= _LINE_INTERVAL:
-                last = time.monotonic()
-                print(text, file=sys.stderr, flush=True)
-
-        yield told
+    with _spinner("starting") as say:
+        yield lambda ran, of: say(f"{what}: {ran} of {of} inputs run")
 
 
 @contextmanager
 def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
     """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
+    with _spinner("looking at it on fresh kernels") as say:
+        yield lambda step: say(f"{step.tries} tries, {ops} ops to {len(step.program.ops)}: {step.name}")
+
+
+@contextmanager
+def _spinner(first: str) -> Iterator[Callable[[str], None]]:
+    """Yields what to call with how far it is: beside a spinner on a terminal, now and then a line elsewhere."""
     console = Console(stderr=True)
     last = time.monotonic()
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
-        task = bar.add_task("looking at it on fresh kernels")
+        task = bar.add_task(first)
 
-        def told(step: Step) -> None:
+        def say(text: str) -> None:
             nonlocal last
-            text = f"{step.tries} tries, {ops} ops to {len(step.program.ops)}: {step.name}"
             if console.is_terminal:
                 bar.update(task, description=text)
             elif time.monotonic() - last >= _LINE_INTERVAL:
                 last = time.monotonic()
                 print(text, file=sys.stderr, flush=True)
 
-        yield told
+        yield say
 
 
 def _plain_lines() -> Callable[[Progress], None]:

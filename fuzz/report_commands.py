@@ -22,7 +22,6 @@ def write_report(place: WorkDirectory, with_source: bool = True, refresh: float 
         from fuzz.report import page  # noqa: PLC0415  (needs packages that other commands do without, and takes a second)
     except ModuleNotFoundError as error:
         raise ToolFailure(f"the Python package {error.name} is missing: pip install 's2fuzz[report]'") from error
-    page.check_is_campaign(place)
     return page.write(place, say, with_source, refresh)
 
 

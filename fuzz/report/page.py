@@ -17,7 +17,6 @@ from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from fuzz.work_directory import Configuration, WorkDirectory
 from harness.durable import write_durably
-from harness.errors import BadInput
 from harness.finding import Finding, is_finding, load, printable
 from harness.program_text import format_program
 
@@ -63,7 +62,8 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
     status = status_of(place)
     ledger = Ledger(place.ledger, readonly=True)
     try:
-        sources = [*kernel_sources(place, configuration, say), *model_sources(ledger)]
+        kernels = list(kernel_sources(place, configuration, say))
+        model = list(model_sources(ledger))
         pictures = list(_pictures(configuration, ledger, status))
         ran = _ran(ledger)
         findings = [_shown(one, _kept(place, ledger, one)) for one in status["findings"]]
@@ -77,7 +77,6 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
-    kernels = [source for source in sources if not source.title.startswith("pgtable/")]
     return environment.get_template("page.html.jinja").render(
         name=place.root.name,
         configuration=configuration,
@@ -87,7 +86,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         findings=findings,
         pictures=[Markup(picture) for picture in pictures],
         kernels=kernels,
-        model=[source for source in sources if source not in kernels],
+        model=model,
         never=_never(status, kernels),
         with_source=with_source,
         refresh=refresh,
@@ -174,12 +173,9 @@ def _pictures(configuration: Configuration, ledger: Ledger, status: Mapping[str,
         yield charts.over_time("edges of pgtable.c", edges, marks)
         model = {name: [(row[0], row[4]) for row in rows] for name, rows in samples.items()}
         yield charts.over_time("lines of the model", dict([max(model.items(), key=lambda item: item[1][-1][1])]), marks)
-        yield charts.over_time(
-            "inputs kept", {name: [(row[0], row[2]) for row in rows] for name, rows in samples.items()}
-        )
-        yield charts.over_time(
-            "executions per second", {name: [(row[0], row[1]) for row in rows] for name, rows in samples.items()}
-        )
+        for title, column in (("inputs kept", 2), ("executions per second", 1)):
+            curves = {name: [(row[0], row[column]) for row in rows] for name, rows in samples.items()}
+            yield charts.over_time(title, curves)
     ops = status["tally"]["op"]
     if ops:
         mix = {name: (counts["count"], counts["count"] * counts["succeeded"]) for name, counts in ops.items()}
@@ -218,9 +214,3 @@ def _never(status: Mapping[str, Any], kernels: Sequence[Source]) -> dict[str, li
             if not function.reached
         ],
     }
-
-
-def check_is_campaign(place: WorkDirectory) -> None:
-    """Raise BadInput where there is none."""
-    if not place.is_campaign:
-        raise BadInput(f"{place.root}: no campaign's directory; `s2fuzz campaign {place.root}` makes one")
