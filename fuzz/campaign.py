@@ -28,9 +28,10 @@ from fuzz.process import LAUNCHER, FuzzingProcess
 from fuzz.sides import Side, model_of, to_configuration
 from fuzz.smoke import require_atheris
 from fuzz.stop_signals import StopSignals
+from fuzz.tally import Tally
 from fuzz.underway import underway_in
 from fuzz.work_directory import Configuration, WorkDirectory
-from fuzz.worker import KEPT_PER_BUCKET, Tally
+from fuzz.worker import KEPT_PER_BUCKET
 from harness.codec import decode
 from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure

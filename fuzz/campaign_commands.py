@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from fuzz import campaign_view
+from fuzz.assignment import GUIDANCE
 from fuzz.campaign import DISK, ON_TIME, Campaign, Outcome
 from fuzz.campaign import INTERRUPTED as WAS_INTERRUPTED
 from fuzz.options import (
@@ -33,7 +34,6 @@ from fuzz.options import (
 )
 from fuzz.report_commands import write_report
 from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
-from fuzz.worker import GUIDANCE
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named

@@ -18,6 +18,7 @@ from typing import Any, Final
 import click
 
 from fuzz import __version__, campaign_commands, corpus_commands, display, report_commands
+from fuzz.assignment import GUIDANCE, Assignment
 from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
@@ -49,7 +50,6 @@ from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.triage_commands import CANNOT_TELL, bisect, replay, tmin
-from fuzz.worker import GUIDANCE, Assignment
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied

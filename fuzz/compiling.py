@@ -28,7 +28,8 @@ MODULES: Final = (
     *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
     *("harness.codec", "harness.events", "harness.granule", "harness.machine", "harness.model", "harness.observation"),
     *("harness.offer", "harness.ops", "harness.program", "harness.tlbi", "harness.invalidation"),
-    *("reference.protocol", "fuzz.joint_coverage", "fuzz.mutation"),
+    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.joint_coverage"),
+    *("harness.judge", "fuzz.mutation", "fuzz.tally", "fuzz.worker"),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
 
@@ -111,6 +112,6 @@ def _fill(part: Path, sources: Sequence[Path]) -> None:
     command = [sys.executable, "-c", _SETUP, _GROUP, str(part), *files]
     result = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if result.returncode:
-        said = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
+        said = "\n".join([line for line in (result.stdout + result.stderr).splitlines() if "warning" not in line][-15:])
         raise CannotCompile(f"mypyc failed with status {result.returncode}:\n{said}")
     shutil.rmtree(work)

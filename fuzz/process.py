@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.assignment import Assignment
 from fuzz.corpus import MAX_INPUT, check_codec, first_inputs
 from fuzz.sides import offer_of
-from fuzz.worker import Assignment
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.granule import granule_named

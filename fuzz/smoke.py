@@ -11,11 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fuzz.assignment import Assignment
 from fuzz.model_coverage import model_lines
 from fuzz.process import FuzzingProcess, Report
 from fuzz.sides import model_of
 from fuzz.stop_signals import StopSignals
-from fuzz.worker import Assignment, Tally
+from fuzz.tally import Tally
 from harness.errors import ToolFailure
 from harness.model import Model
 from harness.program import Program

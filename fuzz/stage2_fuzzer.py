@@ -33,9 +33,10 @@ elif _ORDERS.get("guidance", "kernel") != "kernel":
         import pgtable  # noqa: F401
 
 from fuzz import mutation  # noqa: E402
+from fuzz.assignment import Assignment  # noqa: E402
 from fuzz.corpus import check_codec  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
-from fuzz.worker import Assignment, Worker  # noqa: E402
+from fuzz.worker import Worker  # noqa: E402
 from harness.codec import Dialect  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402

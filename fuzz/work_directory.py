@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz import __version__
+from fuzz.assignment import Assignment
 from fuzz.corpus import Store
 from fuzz.filing import FLAKY
 from fuzz.ledger import today
 from fuzz.sides import Side, from_configuration, offer_of, to_configuration
-from fuzz.worker import Assignment
 from harness.codec import CODEC, dialect_for
 from harness.compare import format_tiers, parse_tiers
 from harness.durable import sync_folder, write_durably

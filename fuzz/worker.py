@@ -11,18 +11,16 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from fuzz.assignment import Assignment
 from fuzz.filing import Filer
 from fuzz.joint_coverage import JointCoverage
-from fuzz.sides import Side, from_configuration, to_configuration
+from fuzz.tally import Tally
 from fuzz.underway import Underway
 from harness.codec import decode, dialect_for
-from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput, ToolFailure
-from harness.granule import GRANULE_4K, granule_named
+from harness.granule import granule_named
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
 from harness.program import Program
@@ -31,210 +29,7 @@ from reference.coverage import HostedCoverage, Registration
 from reference.executor import Reference
 
 KEPT_PER_BUCKET: Final = 3
-_MASKING_SHARE: Final = 0.03
-_MASKING_LEAST: Final = 10
 _MESSAGE_INTERVAL: Final = 0.25
-_MAX_COUNTED_OPS: Final = 256
-
-GUIDANCE: Final = ("kernel", "model", "both")
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a worker is to do; it travels to the fuzzing process as JSON.
-
-    `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
-    `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
-    to run all modules as they are. `underway` is a file that always holds the input under way, and `suspects` are
-    inputs to run first, one by one, since they may have ended another process.
-    """
-
-    sides: tuple[Side, Side]
-    out: Path
-    corpora: tuple[Path, ...]
-    seed: int
-    seconds: float | None
-    executions: int | None
-    keep_going: bool
-    inputs: Path | None
-    messages: int | None = None
-    control: int | None = None
-    parent: int | None = None
-    guidance: str = "kernel"
-    tiers: frozenset[Tier] = ALL_TIERS
-    granule: str = GRANULE_4K.name
-    stages: tuple[int, ...] = ()
-    compiled: Path | None = None
-    underway: Path | None = None
-    suspects: tuple[bytes, ...] = ()
-
-    def to_json(self) -> str:
-        """As one line."""
-        data = {
-            "compiled": None if self.compiled is None else str(self.compiled),
-            "control": self.control,
-            "corpora": [str(path) for path in self.corpora],
-            "inputs": None if self.inputs is None else str(self.inputs),
-            "executions": self.executions,
-            "granule": self.granule,
-            "guidance": self.guidance,
-            "keep_going": self.keep_going,
-            "messages": self.messages,
-            "out": str(self.out),
-            "parent": self.parent,
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "stages": self.stages,
-            "sides": [to_configuration(side) for side in self.sides],
-            "suspects": [data.hex() for data in self.suspects],
-            "tiers": format_tiers(self.tiers),
-            "underway": None if self.underway is None else str(self.underway),
-        }
-        return json.dumps(data)
-
-    @classmethod
-    def from_json(cls, text: str) -> Assignment:
-        """What `to_json` wrote."""
-        data = json.loads(text)
-        left, right = (from_configuration(side, Path()) for side in data["sides"])
-        return cls(
-            (left, right),
-            Path(data["out"]),
-            tuple(map(Path, data["corpora"])),
-            data["seed"],
-            data["seconds"],
-            data["executions"],
-            data["keep_going"],
-            None if data["inputs"] is None else Path(data["inputs"]),
-            data["messages"],
-            data["control"],
-            data["parent"],
-            data["guidance"],
-            parse_tiers(data["tiers"]),
-            data["granule"],
-            tuple(data["stages"]),
-            None if data["compiled"] is None else Path(data["compiled"]),
-            None if data["underway"] is None else Path(data["underway"]),
-            tuple(map(bytes.fromhex, data["suspects"])),
-        )
-
-
-class Tally:
-    """What the executed programs came to, in numbers. Counts only."""
-
-    def __init__(self) -> None:
-        self.executions = 0
-        self.replayed = 0
-        self.skipped = 0
-        self.unconfirmed = 0
-        self.granules: Counter[str] = Counter()
-        """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
-        self.other_granules: Counter[str] = Counter()
-        self.sizes: Counter[int] = Counter()
-        self.ops: Counter[str] = Counter()
-        self.succeeded: Counter[str] = Counter()
-        self.programs_succeeded: Counter[str] = Counter()
-        self.over_budget = 0
-        self.tables = [0] * 5
-        self.blocks = 0
-        self.splits = 0
-        self.merges = 0
-        self.buckets: Counter[str] = Counter()
-        """Of the programs on which the sides differed, those replayed among them."""
-
-    def masking(self) -> list[str]:
-        """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
-        executions = self.executions + self.replayed
-        return sorted(
-            bucket
-            for bucket, count in self.buckets.items()
-            if count >= _MASKING_LEAST and count >= _MASKING_SHARE * executions
-        )
-
-    def count(self, program: Program, model: Model | None) -> None:
-        """Add one generated program and, where the model ran it, what it did."""
-        self.executions += 1
-        self.granules[program.machine.granule.name] += 1
-        self.sizes[min(len(program.ops), _MAX_COUNTED_OPS)] += 1
-        if model is None:
-            return
-        names = [op.name for op in program.ops]
-        self.ops.update(names[: len(model.returns) - 1])
-        good = [name for name, ret in zip(names, model.returns[1:], strict=False) if ret == 0]
-        self.succeeded.update(good)
-        self.programs_succeeded.update(set(good))
-        self.over_budget += model.returns[-1] is None
-        shape = model.shape
-        for level, tables in enumerate(shape.tables):
-            self.tables[level] += tables
-        self.blocks += shape.blocks
-        self.splits += shape.splits
-        self.merges += shape.merges
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything counted, for another process."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Tally:
-        """What `to_json` made, after a passage through JSON, whose keys are text."""
-        tally = cls()
-        for name, value in data.items():
-            setattr(tally, name, Counter(value) if isinstance(value, dict) else value)
-        tally.sizes = Counter({int(size): count for size, count in data["sizes"].items()})
-        return tally
-
-    def __add__(self, other: Tally) -> Tally:
-        """Both together."""
-        total = Tally()
-        for name, value in vars(self).items():
-            more = getattr(other, name)
-            both = [a + b for a, b in zip(value, more, strict=True)] if isinstance(value, list) else value + more
-            setattr(total, name, both)
-        return total
-
-    def median_ops(self) -> int:
-        """The median number of ops per generated program."""
-        half, seen = (self.executions + 1) // 2, 0
-        for size in sorted(self.sizes):
-            seen += self.sizes[size]
-            if seen >= half:
-                return size
-        return 0
-
-    def summary(self) -> dict[str, Any]:
-        """As JSON, keys sorted."""
-        total, good = sum(self.ops.values()), sum(self.succeeded.values())
-        return {
-            "buckets": dict(sorted(self.buckets.items())),
-            "executions": self.executions,
-            "granules": dict(sorted(self.granules.items())),
-            "median_ops": self.median_ops(),
-            "op": {
-                name: {
-                    "count": count,
-                    "programs_succeeded": self.programs_succeeded[name],
-                    "succeeded": round(self.succeeded[name] / count, 4),
-                }
-                for name, count in sorted(self.ops.items())
-            },
-            "ops": total,
-            "ops_succeeded": round(good / total, 4) if total else 0.0,
-            "masking": self.masking(),
-            "other_granules": sorted(self.other_granules.keys() - self.granules.keys()),
-            "over_budget": self.over_budget,
-            "replayed": self.replayed,
-            "skipped": self.skipped,
-            "trees": {
-                "blocks": self.blocks,
-                "merges": self.merges,
-                "splits": self.splits,
-                "tables_by_level": self.tables,
-            },
-            "unconfirmed": self.unconfirmed,
-        }
 
 
 class Worker:

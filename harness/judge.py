@@ -207,9 +207,11 @@ class Judge:
         """The verdict on the first beginning of the program that has one; `before` is called before it is judged."""
         for length in range(len(program.ops) + 1):
             beginning = program.prefix(length)
+            agreed = False
             with suppress(TargetDied):  # judged below, where the side that died is known
-                if self.agree(beginning):
-                    continue
+                agreed = self.agree(beginning)
+            if agreed:
+                continue
             before()
             verdict = self._judge(beginning, length)
             if verdict is not None:

@@ -1,4 +1,5 @@
-"""The console link: QEMU's serial port on a pseudo-terminal, driven through pexpect."""
+"""The console link: QEMU's serial port on a pair of sockets, driven through pexpect. A pseudo-terminal would pass every
+byte through one more thread of the host's kernel."""
 
 from __future__ import annotations
 
@@ -7,14 +8,14 @@ import os
 import re
 import resource
 import shutil
-import signal
+import socket
 import subprocess
 import time
-import tty
 from pathlib import Path
 from typing import Any, Final
 
 import pexpect
+from pexpect.socket_pexpect import SocketSpawn
 
 from harness.errors import ToolFailure
 from harness.parent_death import die_with
@@ -29,7 +30,6 @@ _MACHINE: Final = (
     *("-M", "virt,virtualization=on,gic-version=2"),
     *("-cpu", "max", "-m", "128M", "-accel", "tcg,tb-size=32"),
     *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
-    *("-serial", "mon:stdio"),
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
 _LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: 256 << 20, resource.RLIMIT_CORE: 0}
@@ -52,6 +52,11 @@ def qemu_version() -> str:
     return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
+def qemu_command(elf: Path, *more: str) -> list[str]:
+    """What starts QEMU with a test kernel; where its console goes is for `more` to say."""
+    return [QEMU, *_MACHINE, "-kernel", str(elf), *more]
+
+
 def message_in(line: bytes) -> Message | None:
     """The message that a console line ends with; None where there is none. Raises GarbledFrame."""
     at = line.rfind(FRAME_START)
@@ -69,33 +74,39 @@ class ConsoleLink:
     def __init__(self, elf: Path, qemu_args: tuple[str, ...] = ()) -> None:
         self.elf = elf
         self.qemu_args = qemu_args
-        self._child: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._console: Any = None
         self._text = bytearray()
         self._unread = bytearray()
 
     @property
     def pid(self) -> int | None:
         """The process id of the running QEMU."""
-        return None if self._child is None else self._child.pid
+        return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         self.close()
         self._text.clear()
         self._unread.clear()
-        command = [*_MACHINE, "-kernel", str(self.elf), *self.qemu_args]
-        try:
-            self._child = pexpect.spawn(
-                QEMU,
-                command,
-                echo=False,
-                timeout=BOOT_TIMEOUT,
-                maxread=65536,
-                preexec_fn=functools.partial(_prepare_child, os.getpid()),
-            )
-        except pexpect.ExceptionPexpect as error:
-            raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
-        self._child.delaybeforesend = None  # pexpect's default waits 50 ms before every send
-        self._child.ptyproc.delayafterclose = 0  # and 100 ms after every close
+        ours, theirs = socket.socketpair()
+        with theirs:
+            chardev = f"socket,id=console,fd={theirs.fileno()},mux=on"
+            console = ("-chardev", chardev, "-serial", "chardev:console", "-mon", "chardev=console")
+            try:
+                self._process = subprocess.Popen(
+                    qemu_command(self.elf, *console, *self.qemu_args),
+                    stdin=subprocess.DEVNULL,
+                    stdout=theirs.fileno(),
+                    stderr=theirs.fileno(),
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for us
+                    preexec_fn=functools.partial(prepare_qemu, os.getpid()),  # noqa: PLW1509 (it takes no lock)
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                ours.close()
+                raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
+        self._console = SocketSpawn(ours, timeout=BOOT_TIMEOUT, maxread=65536)
+        self._console.delaybeforesend = None  # pexpect's default waits 50 ms before every send
         try:
             greeting = self.receive(BOOT_TIMEOUT)
         except (LinkTimeout, LinkClosed, LinkGarbage) as error:
@@ -111,11 +122,8 @@ class ConsoleLink:
             raise ToolFailure(f"the test kernel speaks another protocol: {greeting.payload!r}, expected {GREETING!r}")
 
     def send(self, message: Message) -> None:
-        child = self._running()
         try:
-            frame = encode_frame(message)
-            while frame:
-                frame = frame[child.send(frame) :]  # a signal may end a long write early
+            self._running().send(encode_frame(message))
         except OSError as error:
             raise LinkClosed from error
 
@@ -128,7 +136,7 @@ class ConsoleLink:
     def ring(self) -> None:
         """Tell the kernel that a request lies in memory. Raises LinkClosed."""
         try:
-            os.write(self._running().child_fd, DOORBELL)
+            self._running().socket.send(DOORBELL)
         except OSError as error:
             raise LinkClosed from error
 
@@ -198,27 +206,25 @@ class ConsoleLink:
         return printable(bytes(self._text))
 
     def close(self) -> None:
-        child, self._child = self._child, None
-        if child is None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        if child.isalive():
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait()
-        child.close(force=True)
+        process.kill()
+        process.wait()
+        self._console.close()
 
     def _running(self) -> Any:
-        if self._child is None:
+        if self._process is None:
             raise LinkClosed
-        return self._child
+        return self._console
 
     def _keep(self, text: bytes) -> None:
         self._text += text
         del self._text[:-_TRANSCRIPT_LIMIT]
 
 
-def _prepare_child(parent: int) -> None:
-    """What the child does before it becomes QEMU."""
-    tty.setraw(0)
+def prepare_qemu(parent: int) -> None:
+    """What a child does before it becomes QEMU: limit itself, and die with its parent."""
     for which, most in _LIMITS.items():
         hard = resource.getrlimit(which)[1]
         limit = most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import pexpect
@@ -15,7 +18,7 @@ from harness.model import Model
 from harness.observation import describe_return
 from harness.program import Program
 from harness.program_text import format_knob, format_op
-from reference.console import ConsoleLink
+from reference.console import BOOT_TIMEOUT, prepare_qemu, qemu_command
 from reference.executor import Reference
 from reference.shell import translate
 
@@ -25,12 +28,19 @@ _RESULT: Final = re.compile(rb"\w+ (budget|-?\d+)")
 
 
 class TextDriver:
-    """sendline and expect, as pexpect's examples have it; only its pause before each send is switched off."""
+    """spawn, sendline and expect, as pexpect's examples have it; only its pause before each send is switched off."""
 
-    def __init__(self, link: ConsoleLink) -> None:
-        link.start()
-        self.child: Any = link._child
+    def __init__(self, elf: Path) -> None:
+        qemu, *arguments = qemu_command(elf, "-serial", "mon:stdio")
+        die_with_us = functools.partial(prepare_qemu, os.getpid())
+        self.child: Any = pexpect.spawn(qemu, arguments, echo=False, timeout=BOOT_TIMEOUT, preexec_fn=die_with_us)
+        self.child.delaybeforesend = None
+        self.child.expect_exact("\n")  # its greeting
         self.model = Model()
+
+    def close(self) -> None:
+        """End its kernel."""
+        self.child.close(force=True)
 
     def agree(self, program: Program) -> bool:
         """Whether every op's result is the model's."""
@@ -64,9 +74,7 @@ class TextDriver:
 def measure(bench: Bench) -> Figure:
     pairs = []
     programs = endlessly([program for program in bench.programs if _stays_within_budget(program)])
-    link = ConsoleLink(bench.image.elf)
-    with closing(link), closing(Reference(bench.image, "kernel:6.12")) as kernel:
-        text = TextDriver(link)
+    with closing(TextDriver(bench.image.elf)) as text, closing(Reference(bench.image, "kernel:6.12")) as kernel:
         judge = Judge(Model(), kernel)
         for number in range(bench.scale.rounds):
             bench.say(f"round {number + 1}")

@@ -11,9 +11,10 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
+from fuzz.assignment import Assignment
 from fuzz.sides import choose_sides
 from fuzz.smoke import slices
-from fuzz.worker import Assignment, Worker
+from fuzz.worker import Worker
 from harness.errors import BadInput
 from harness.finding import load
 from harness.granule import GRANULES, granule_named

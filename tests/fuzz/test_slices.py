@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fuzz.assignment import Assignment
 from fuzz.sides import choose_sides
 from fuzz.smoke import slices
-from fuzz.worker import Assignment
 
 ONE = Assignment(choose_sides(), Path("out"), (Path("corpus"),), 7, 60.0, 100, False, None)
 OTHER = replace(ONE, sides=choose_sides(flavour="ubsan"))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from planted import load_all
 
+from fuzz.assignment import Assignment
 from fuzz.sides import choose_sides
-from fuzz.worker import KEPT_PER_BUCKET, Assignment, Tally, Worker
+from fuzz.tally import Tally
+from fuzz.worker import KEPT_PER_BUCKET, Worker
 from harness.codec import encode
 from harness.finding import load
 from harness.judge import Verdict

@@ -1,0 +1,96 @@
+"""What a fuzzing process is to do, as its parent tells it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fuzz.sides import Side, from_configuration, to_configuration
+from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.granule import GRANULE_4K
+
+GUIDANCE: Final = ("kernel", "model", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is to do; it travels to the fuzzing process as JSON.
+
+    `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
+    `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
+    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
+    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
+    to run all modules as they are. `underway` is a file that always holds the input under way, and `suspects` are
+    inputs to run first, one by one, since they may have ended another process.
+    """
+
+    sides: tuple[Side, Side]
+    out: Path
+    corpora: tuple[Path, ...]
+    seed: int
+    seconds: float | None
+    executions: int | None
+    keep_going: bool
+    inputs: Path | None
+    messages: int | None = None
+    control: int | None = None
+    parent: int | None = None
+    guidance: str = "kernel"
+    tiers: frozenset[Tier] = ALL_TIERS
+    granule: str = GRANULE_4K.name
+    stages: tuple[int, ...] = ()
+    compiled: Path | None = None
+    underway: Path | None = None
+    suspects: tuple[bytes, ...] = ()
+
+    def to_json(self) -> str:
+        """As one line."""
+        data = {
+            "compiled": None if self.compiled is None else str(self.compiled),
+            "control": self.control,
+            "corpora": [str(path) for path in self.corpora],
+            "inputs": None if self.inputs is None else str(self.inputs),
+            "executions": self.executions,
+            "granule": self.granule,
+            "guidance": self.guidance,
+            "keep_going": self.keep_going,
+            "messages": self.messages,
+            "out": str(self.out),
+            "parent": self.parent,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "stages": self.stages,
+            "sides": [to_configuration(side) for side in self.sides],
+            "suspects": [data.hex() for data in self.suspects],
+            "tiers": format_tiers(self.tiers),
+            "underway": None if self.underway is None else str(self.underway),
+        }
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        """What `to_json` wrote."""
+        data = json.loads(text)
+        left, right = (from_configuration(side, Path()) for side in data["sides"])
+        return cls(
+            (left, right),
+            Path(data["out"]),
+            tuple(map(Path, data["corpora"])),
+            data["seed"],
+            data["seconds"],
+            data["executions"],
+            data["keep_going"],
+            None if data["inputs"] is None else Path(data["inputs"]),
+            data["messages"],
+            data["control"],
+            data["parent"],
+            data["guidance"],
+            parse_tiers(data["tiers"]),
+            data["granule"],
+            tuple(data["stages"]),
+            None if data["compiled"] is None else Path(data["compiled"]),
+            None if data["underway"] is None else Path(data["underway"]),
+            tuple(map(bytes.fromhex, data["suspects"])),
+        )
