@@ -346,7 +346,7 @@ def _replace(folder: Path, new: Path, old: Path) -> None:
                 (folder / name).rename(old / name)
             moved.append(name)
             (new / name).rename(folder / name)
-    except OSError:
+    except BaseException:
         for name in moved:
             if not os.path.lexists(new / name):
                 (folder / name).rename(new / name)

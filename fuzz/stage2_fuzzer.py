@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -39,7 +40,7 @@ elif _ORDERS.get("guidance", "kernel") != "kernel":
 from fuzz import mutation  # noqa: E402
 from fuzz.assignment import Assignment  # noqa: E402
 from fuzz.corpus import check_codec, check_stamp  # noqa: E402
-from fuzz.packaged import Package, raise_finding  # noqa: E402
+from fuzz.packaged import Finding, Package, raise_finding  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Worker  # noqa: E402
 from harness.codec import Dialect  # noqa: E402
@@ -128,6 +129,15 @@ def main(arguments: list[str]) -> None:
             register(unregistered.pop())
         worker.run_one(data)
 
+    def packaged_target(data: bytes) -> None:
+        """Raises findings only."""
+        try:
+            target(data)
+        except Finding:
+            raise
+        except Exception:
+            worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")
+
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         if worker.inbox:  # libFuzzer keeps it if it is something new here, too
             return worker.inbox.popleft()[:max_size]
@@ -144,7 +154,8 @@ def main(arguments: list[str]) -> None:
     # corpus and status 0; so it must not hang on what `python3` happens to be.
     by_hand = [sys.executable, str(Path(__file__).resolve())]
     again = shlex.join(by_hand if package is None else [str(package.launcher)])
-    atheris.Setup([again, *arguments[1:]], target, custom_mutator=breed, custom_crossover=cross)
+    run = target if package is None else packaged_target
+    atheris.Setup([again, *arguments[1:]], run, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()
 
 

@@ -270,7 +270,7 @@ def test_a_finding_is_raised_and_raised_again(leaky: Path, cluster: Cluster) -> 
     result = sick.run("-runs=5000", "-seed=1")
     assert result.returncode == 77, result.stderr
     (artifact,) = cluster.work.glob("crash-*")
-    (bucket,) = re.findall(r"^(?:fuzz\.packaged\.)?Finding: (\S+)$", result.stdout, re.MULTILINE)
+    (bucket,) = set(re.findall(r"^(?:fuzz\.packaged\.)?Finding: (\S+)$", result.stdout, re.MULTILINE))
     assert frames(result.stdout)[:3] == [bucket] * 3
     assert "fuzz target exited" in result.stderr
     assert f"divergence: {bucket}" in result.stderr and "First differing op" in result.stderr
@@ -311,6 +311,16 @@ def test_what_fails_is_no_finding(name: str, status: int, said: str, made: Path,
     assert (result.returncode, list(tmp_path.glob("crash-*"))) == (status, []), result.stderr
     assert said in result.stderr
     assert "Uncaught Python exception" not in result.stdout
+
+
+def test_an_error_of_our_own_is_no_finding(made: Path, tmp_path: Path) -> None:
+    name = "packages/fuzz/tally.py"
+    broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nTally.count = broken\n"
+    damaged(made, tmp_path / "out", name, (made / FILES / name).read_bytes() + f"\n\n{broken}".encode())
+    next((tmp_path / "out" / FILES / "packages/fuzz/__pycache__").glob("tally.*")).unlink()
+    result = Cluster(tmp_path / "out", tmp_path).run("-runs=10")
+    assert (result.returncode, list(tmp_path.glob("crash-*"))) == (3, []), result.stderr
+    assert "s2fuzz: an error of its own; please report it:" in result.stderr and "KeyError: 'ours'" in result.stderr
 
 
 def test_inputs_of_another_codec_are_refused_where_a_stamp_says_so(cluster: Cluster) -> None:
