@@ -417,7 +417,6 @@ class _World:
         pool.complain = self._misuse
         self.table = self.pool.table
         self.address = address_format(geometry.page_shift, features.lpa2)
-        self.hvhe = features.hvhe
         self.vtcr = 0
         self.pgt: PageTable
         """The table under test; with the operations of its stage, one of those below, which is the only one."""
@@ -446,9 +445,8 @@ class _World:
         """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
         self._event_pieces: list[array[int]] = []
         self._broken = _NONE
-        self._visitor = (0, 0)
-        """What the visitor of the walk under way does, and at which of its visits (0: at every one)."""
-        self._visits = 0
+        self._visitor = (0, 0, 0)
+        """What the visitor of the walk under way does, at which of its visits (0: at every one), and visits so far."""
         self._kinds: set[int] = set()
         """Of the events in them."""
         self._levels = 0
@@ -595,7 +593,7 @@ class _World:
         action, nth = visitor & (1 << VISITOR_BITS) - 1, visitor >> VISITOR_BITS
         if not action:
             return self.pgt.walk(ipa, size, flags, self._record)
-        self._visitor, self._visits = (action, nth), 0
+        self._visitor = action, nth, 0
         return self.pgt.visit(ipa, size, flags, self._record_and_act)
 
     def op_destroy(self) -> int:
@@ -696,7 +694,7 @@ class _World:
         return 0
 
     def op_hyp_pte_prot(self, pte: int) -> int:
-        self._outs.append(hyp_leaf_prot(pte, self.hvhe))
+        self._outs.append(hyp_leaf_prot(pte, self._features.hvhe))
         return 0
 
     def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
@@ -737,9 +735,9 @@ class _World:
     def _record_and_act(self, walk: Walk, visit: int) -> int:
         """A visitor that acts at its n-th visit, or at every one."""
         self._record(visit, walk.level, walk.addr, walk.old)
-        action, nth = self._visitor
-        self._visits += 1
-        return 0 if nth and nth != self._visits else self._act(action, walk.level, walk.pa)
+        action, nth, visits = self._visitor
+        self._visitor = action, nth, visits + 1
+        return 0 if nth and nth != visits + 1 else self._act(action, walk.level, walk.pa)
 
     def _act(self, action: int, level: int, pa: int) -> int:
         """What a visitor does, standing on the entry of that level for addr; and what it returns."""
