@@ -270,6 +270,8 @@ class Model:
             return world.run()
         except (WildAccess, RecursionError) as error:
             raise TargetDied(_crash(error)) from error
+        finally:
+            world.end()
 
 
 def _offer(version: LinuxVersion) -> Offer:
@@ -391,6 +393,8 @@ class _World:
     as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
     """
 
+    __deletable__ = ("pgt", "stage2", "hyp")
+
     def __init__(
         self,
         program: Program,
@@ -413,7 +417,6 @@ class _World:
         pool.complain = self._misuse
         self.table = self.pool.table
         self.address = address_format(geometry.page_shift, features.lpa2)
-        self.hvhe = features.hvhe
         self.vtcr = 0
         self.pgt: PageTable
         """The table under test; with the operations of its stage, one of those below, which is the only one."""
@@ -442,6 +445,8 @@ class _World:
         """The words before `words`, and the events of this op before `_events`: runs of many come as arrays."""
         self._event_pieces: list[array[int]] = []
         self._broken = _NONE
+        self._visitor = (0, 0, 0)
+        """What the visitor of the walk under way does, at which of its visits (0: at every one), and visits so far."""
         self._kinds: set[int] = set()
         """Of the events in them."""
         self._levels = 0
@@ -485,6 +490,13 @@ class _World:
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self.words))
         return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.notes
+
+    def end(self) -> None:
+        """Let go of the table, which holds on to its world, so that both are freed now: the garbage collector would
+        look through all that they did first."""
+        for name in ("pgt", "stage2", "hyp"):
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _observe_op(self, op: Op) -> bool:
         outs = self._outs
@@ -578,24 +590,11 @@ class _World:
         return ret
 
     def op_walk(self, ipa: int, size: int, flags: int, visitor: int) -> int:
-        outs, spend = self._outs, self._spend
         action, nth = visitor & (1 << VISITOR_BITS) - 1, visitor >> VISITOR_BITS
-        visits = 0
-
-        def record(visit: int, level: int, addr: int, entry: int) -> int:
-            spend()
-            outs.extend((visit, level & U64_MAX, addr, entry))
-            return 0
-
-        def record_and_act(walk: Walk, visit: int) -> int:
-            nonlocal visits
-            record(visit, walk.level, walk.addr, walk.old)
-            visits += 1
-            return 0 if nth and nth != visits else self._act(action, walk.level, walk.pa)
-
-        if action:
-            return self.pgt.visit(ipa, size, flags, record_and_act)
-        return self.pgt.walk(ipa, size, flags, record)
+        if not action:
+            return self.pgt.walk(ipa, size, flags, self._record)
+        self._visitor = action, nth, 0
+        return self.pgt.visit(ipa, size, flags, self._record_and_act)
 
     def op_destroy(self) -> int:
         self.pgt.destroy()
@@ -695,7 +694,7 @@ class _World:
         return 0
 
     def op_hyp_pte_prot(self, pte: int) -> int:
-        self._outs.append(hyp_leaf_prot(pte, self.hvhe))
+        self._outs.append(hyp_leaf_prot(pte, self._features.hvhe))
         return 0
 
     def op_get_vtcr(self, mmfr0: int, mmfr1: int, phys_shift: int) -> int:
@@ -726,6 +725,19 @@ class _World:
             return
         self.race = 0, 0
         self._plant(pa, level, pte)
+
+    def _record(self, visit: int, level: int, addr: int, entry: int) -> int:
+        """A visitor that only looks."""
+        self._spend()
+        self._outs.extend((visit, level & U64_MAX, addr, entry))
+        return 0
+
+    def _record_and_act(self, walk: Walk, visit: int) -> int:
+        """A visitor that acts at its n-th visit, or at every one."""
+        self._record(visit, walk.level, walk.addr, walk.old)
+        action, nth, visits = self._visitor
+        self._visitor = action, nth, visits + 1
+        return 0 if nth and nth != visits + 1 else self._act(action, walk.level, walk.pa)
 
     def _act(self, action: int, level: int, pa: int) -> int:
         """What a visitor does, standing on the entry of that level for addr; and what it returns."""

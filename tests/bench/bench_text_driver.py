@@ -35,7 +35,7 @@ class TextDriver:
         die_with_us = functools.partial(prepare_qemu, os.getpid())
         self.child: Any = pexpect.spawn(qemu, arguments, echo=False, timeout=BOOT_TIMEOUT, preexec_fn=die_with_us)
         self.child.delaybeforesend = None
-        self.child.expect_exact("\n")  # its greeting
+        self.child.expect(r"<H.*\n")  # its greeting
         self.model = Model()
 
     def close(self) -> None:

@@ -52,8 +52,9 @@ def kill_at_random(place: Path, choice: Random, victim: str, *sides: str) -> Non
         run.wait(choice.uniform(0, 3))
     everyone = [pid for pid, _ in descendants(run.pid)]
     candidates = {"campaign": [run.pid], "worker": fuzzers(run), "QEMU": qemus(run)}[victim]
-    if candidates:  # a QEMU may be between two lives
-        os.kill(choice.choice(candidates), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
+        if candidates:  # a QEMU may be between two lives
+            os.kill(choice.choice(candidates), signal.SIGKILL)
     if victim == "campaign":
         run.communicate(timeout=60)
     else:
