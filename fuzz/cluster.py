@@ -40,7 +40,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.finding import program_in
 from harness.granule import Granule
 from reference.build import Image
-from reference.console import QEMU, qemu_version
+from reference.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
 
 DICTIONARY, OPTIONS, SEEDS = f"{NAME}.dict", f"{NAME}.options", f"{NAME}_seed_corpus.zip"
 INTERPRETER: Final = f"{NAME}.pkg"
@@ -120,7 +120,7 @@ def package(folder: Path, contents: Contents, force: bool, told: Told) -> Made:
     _check_place(folder, force)
     if any(side.kind == "kernel-make" for side in contents.sides):
         raise BadInput("kernels as their own build makes them cannot be packaged, as every program may need another")
-    qemu_version()
+    qemu = _own_qemu()
     images = {
         number: side.image(told, contents.granule) for number, side in enumerate(contents.sides) if side.is_kernel
     }
@@ -129,7 +129,7 @@ def package(folder: Path, contents: Contents, force: bool, told: Told) -> Made:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
         new = Path(scratch) / "new"
-        _fill(new, contents, images, told)
+        _fill(new, contents, images, qemu, told)
         _write_zip(new / SEEDS, inputs)
         (new / DICTIONARY).write_text("".join(f"{line}\n" for line in dictionary(dialect)))
         (new / OPTIONS).write_text(f"[libfuzzer]\nmax_len = {MAX_INPUT}\nlen_control = 0\ntimeout = {_TIMEOUT}\n")
@@ -185,7 +185,17 @@ def _check_place(folder: Path, force: bool) -> None:
         raise BadInput(f"{folder} holds {', '.join(there)}, which s2fuzz did not make; --force replaces them")
 
 
-def _fill(new: Path, contents: Contents, images: Mapping[int, Image], told: Told) -> None:
+def _own_qemu() -> Path:
+    """This machine's QEMU. Raises ToolFailure where there is none, BadInput for a command of several words."""
+    qemu_version()
+    name, *more = qemu_words()
+    found = shutil.which(name)
+    if more or found is None:
+        raise BadInput(f"{QEMU_SETTING} has to name a file for this, and nothing else")
+    return Path(found)
+
+
+def _fill(new: Path, contents: Contents, images: Mapping[int, Image], qemu: Path, told: Told) -> None:
     files = new / FILES
     for name in ("packages", LIBRARIES, FIRMWARE, IMAGES):
         (files / name).mkdir(parents=True)
@@ -200,10 +210,7 @@ def _fill(new: Path, contents: Contents, images: Mapping[int, Image], told: Told
     if contents.compiled is not None:
         shutil.copytree(contents.compiled, files / COMPILED)
     _copy(Path(os.path.realpath(sys.executable)), new / INTERPRETER)
-    qemu = shutil.which(QEMU)
-    if qemu is None:
-        raise ToolFailure(f"{QEMU} is not on the path; install qemu-system-arm (`s2fuzz doctor`)")
-    _copy(Path(qemu), files / QEMU)
+    _copy(qemu, files / QEMU)
     loaded = [new / INTERPRETER, files / QEMU, *sorted(files.rglob("*.so"))]
     for name, path in shared_libraries(loaded).items():
         _copy(path, files / LIBRARIES / name)

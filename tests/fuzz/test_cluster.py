@@ -26,7 +26,7 @@ from harness.codec import DEFAULT, Dialect, decode, dialect_for, encode, header_
 from harness.errors import ToolFailure
 from harness.granule import granule_named
 from harness.program_text import parse, read
-from reference.console import QEMU
+from reference.console import QEMU, QEMU_SETTING
 from reference.sources import KernelChoice, prepare
 
 IN_16K = dialect_for(granule=granule_named("16k"))
@@ -379,9 +379,11 @@ def test_a_package_is_replaced_as_a_whole_and_with_other_seeds(made: Path, tmp_p
         assert archive.namelist() == [name_of(data)]
 
 
-def test_no_qemu_and_what_cannot_be_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_qemu_and_what_cannot_be_packaged(tmp_path: Path) -> None:
     made_by_make = s2fuzz("package", "out", "--no-compile", "--sides", "model:6.12,kernel-make:6.12", cwd=tmp_path)
     assert made_by_make.returncode == 2 and "cannot be packaged" in made_by_make.stderr
+    words = s2fuzz("package", "out", "--no-compile", cwd=tmp_path, env={QEMU_SETTING: f"/usr/bin/env {QEMU}"})
+    assert words.returncode == 2 and "S2FUZZ_QEMU has to name a file" in words.stderr
     missing = s2fuzz("package", "out", "--no-compile", cwd=tmp_path, env={"PATH": str(tmp_path)})
     assert missing.returncode == 3
     assert "qemu-system-aarch64 is not installed" in missing.stderr
