@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, corpus_commands, display, report_commands
+from fuzz import __version__, campaign_commands, cluster_commands, corpus_commands, display, report_commands
 from fuzz.assignment import GUIDANCE, Assignment
 from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.debugging import debug as run_debug
@@ -558,7 +558,7 @@ def check(programs: tuple[Path, ...]) -> int:
 
 for command in (
     *(campaign_commands.campaign, campaign_commands.status, report_commands.report, corpus_commands.corpus),
-    *(replay, tmin, bisect),
+    *(replay, tmin, bisect, cluster_commands.package_command),
 ):
     cli.add_command(command)
 

@@ -61,10 +61,18 @@ def check_codec(folder: Path, dialect: Dialect) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         stamp.write_text(f"{_stamp(dialect)}\n")
         return
+    if not stamp.is_file():
+        raise BadInput(f"{folder}: holds inputs, but {stamp.name} does not say which codec wrote them")
+    check_stamp(folder, dialect)
+
+
+def check_stamp(folder: Path, dialect: Dialect) -> None:
+    """Refuse (BadInput) a folder whose stamp says that another codec wrote its inputs. One without a stamp is taken as
+    it is: fuzzing clusters keep none, and any bytes are a program."""
     try:
-        written = stamp.read_text().strip()
-    except OSError as error:
-        raise BadInput(f"{folder}: holds inputs, but {stamp.name} does not say which codec wrote them") from error
+        written = stamp_of(folder).read_text().strip()
+    except OSError:
+        return
     if written != _stamp(dialect):
         raise BadInput(
             f"{folder}: written by codec {written}, this is codec {_stamp(dialect)}; convert it through text"
@@ -100,6 +108,18 @@ def is_whole(path: Path) -> bool:
         return name_of(read_input(path)) == path.name
     except (OSError, BadInput):
         return False
+
+
+def input_for(program: Program, dialect: Dialect) -> bytes | None:
+    """An input that means `program`; None where the dialect has no words for it or it is too long."""
+    if program.machine.granule is not dialect.granule:
+        return None
+    try:
+        dialect.offer.check(program, "this corpus")
+    except BadInput:
+        return None
+    data = encode(program, dialect)
+    return data if len(data) <= MAX_INPUT else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +170,7 @@ class Store:
 
     def encode(self, program: Program) -> bytes | None:
         """An input that means `program`; None where the dialect has no words for it or it is too long."""
-        if program.machine.granule is not self.dialect.granule:
-            return None
-        try:
-            self.dialect.offer.check(program, "this corpus")
-        except BadInput:
-            return None
-        data = encode(program, self.dialect)
-        return data if len(data) <= MAX_INPUT else None
+        return input_for(program, self.dialect)
 
     def text(self, name: str) -> str:
         """The program that an input means, in text form. Raises OSError, BadInput."""

@@ -2,8 +2,9 @@
 """The libFuzzer target, directly executable: `fuzz/stage2_fuzzer.py [libFuzzer flags] [CORPUS_DIR...]`.
 
 The only module that imports Atheris. `s2fuzz smoke` runs it as a child, for libFuzzer ends its process without
-returning; then S2FUZZ_ASSIGNMENT says what to do. By hand it compares the model with the default kernel, files
-findings below ./s2fuzz-out and goes on.
+returning; then S2FUZZ_ASSIGNMENT says what to do. In a folder made by `s2fuzz package`, S2FUZZ_PACKAGE says where that
+is, and a finding is raised. By hand it compares the model with the default kernel, files findings below ./s2fuzz-out
+and goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -26,7 +28,10 @@ import atheris  # noqa: E402  (after the path is put right)
 from fuzz import compiling  # noqa: E402
 
 _ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
-if _ORDERS.get("compiled"):  # before anything else imports these modules as they are
+_PACKAGE = os.environ.get("S2FUZZ_PACKAGE")
+if _PACKAGE is not None and Path(_PACKAGE, "compiled").is_dir():
+    compiling.install(Path(_PACKAGE, "compiled"))
+elif _ORDERS.get("compiled"):  # before anything else imports these modules as they are
     compiling.install(Path(_ORDERS["compiled"]))
 elif _ORDERS.get("guidance", "kernel") != "kernel":
     with atheris.instrument_imports(include=["pgtable"]):
@@ -34,7 +39,8 @@ elif _ORDERS.get("guidance", "kernel") != "kernel":
 
 from fuzz import mutation  # noqa: E402
 from fuzz.assignment import Assignment  # noqa: E402
-from fuzz.corpus import check_codec  # noqa: E402
+from fuzz.corpus import check_codec, check_stamp  # noqa: E402
+from fuzz.packaged import Finding, Package, raise_finding  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from fuzz.worker import Worker  # noqa: E402
 from harness.codec import Dialect  # noqa: E402
@@ -70,6 +76,15 @@ def register(at: Registration) -> None:
     libfuzzer.__sanitizer_cov_pcs_init(pointer(at.pcs_start), pointer(at.pcs_stop))
 
 
+def packaged() -> Package | None:
+    """The package that this is run from; None otherwise. Ends the process with status 2 for what is none."""
+    try:
+        return None if _PACKAGE is None else Package.open(Path(_PACKAGE))
+    except BadInput as error:
+        print(f"s2fuzz: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 def assignment() -> Assignment:
     """What to do: as the parent says, or, run by hand, to compare the model with the default kernel for ever."""
     text = os.environ.get("S2FUZZ_ASSIGNMENT")
@@ -78,13 +93,16 @@ def assignment() -> Assignment:
     return Assignment(choose_sides(), Path("s2fuzz-out"), (), 0, None, None, True, None)
 
 
-def prepare(work: Assignment, arguments: list[str]) -> Worker:
+def prepare(work: Assignment, arguments: list[str], package: Package | None) -> Worker:
     """The worker, with suspects and corpora replayed. Ends the process with status 2 on bad input."""
     try:
-        worker = Worker(work)
+        if package is None:
+            worker, check = Worker(work), check_codec
+        else:
+            worker, check = Worker(work, executors=package.executors, found=raise_finding), check_stamp
         for argument in arguments[1:]:
-            if not argument.startswith("-"):
-                check_codec(Path(argument), worker.dialect)
+            if not argument.startswith("-") and not Path(argument).is_file():  # a file is an input to run
+                check(Path(argument), worker.dialect)
     except BadInput as error:
         print(f"s2fuzz: {error}", file=sys.stderr)
         sys.exit(2)
@@ -98,10 +116,11 @@ def prepare(work: Assignment, arguments: list[str]) -> Worker:
 
 def main(arguments: list[str]) -> None:
     """Set up, replay the corpora, and fuzz; never returns."""
-    work = assignment()
+    package = packaged()
+    work = assignment() if package is None else package.assignment
     if work.parent is not None:
         die_with(work.parent)
-    worker = prepare(work, arguments)
+    worker = prepare(work, arguments, package)
     unregistered = worker.registrations()
     gc.freeze()  # what lives for ever need not be looked at again and again
 
@@ -109,6 +128,15 @@ def main(arguments: list[str]) -> None:
         while unregistered:
             register(unregistered.pop())
         worker.run_one(data)
+
+    def packaged_target(data: bytes) -> None:
+        """Raises findings only."""
+        try:
+            target(data)
+        except Finding:
+            raise
+        except Exception:
+            worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")
 
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
         if worker.inbox:  # libFuzzer keeps it if it is something new here, too
@@ -124,8 +152,10 @@ def main(arguments: list[str]) -> None:
 
     # For -merge, -fork and -jobs libFuzzer starts its argv[0] anew, through a shell. One that fails leaves an empty
     # corpus and status 0; so it must not hang on what `python3` happens to be.
-    again = shlex.join([sys.executable, str(Path(__file__).resolve())])
-    atheris.Setup([again, *arguments[1:]], target, custom_mutator=breed, custom_crossover=cross)
+    by_hand = [sys.executable, str(Path(__file__).resolve())]
+    again = shlex.join(by_hand if package is None else [str(package.launcher)])
+    run = target if package is None else packaged_target
+    atheris.Setup([again, *arguments[1:]], run, custom_mutator=breed, custom_crossover=cross)
     atheris.Fuzz()
 
 

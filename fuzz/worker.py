@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from fuzz.tally import Tally
 from fuzz.underway import Underway
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
+from harness.executor import Executor
 from harness.granule import granule_named
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
@@ -33,15 +35,25 @@ _MESSAGE_INTERVAL: Final = 0.25
 
 
 class Worker:
-    """One fuzzing process's work. `run_one` is the target; `leave` is how the process ends."""
+    """One fuzzing process's work. `run_one` is the target; `leave` is how the process ends. `executors` are the
+    assignment's sides where they need not be opened, and `found` is what to do with a finding, its bucket and its
+    report, instead of filing it; what is flaky is then only said."""
 
-    def __init__(self, assignment: Assignment, leave: Callable[[int], NoReturn] = os._exit) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        leave: Callable[[int], NoReturn] = os._exit,
+        executors: tuple[Executor, Executor] | None = None,
+        found: Callable[[str, str], NoReturn] | None = None,
+    ) -> None:
         self.assignment = assignment
         self.tally = Tally()
         self._leave = leave
         self.granule = granule_named(assignment.granule)
-        left, right = (side.open_for(self.granule) for side in assignment.sides)
-        self.executors = (left, right)
+        self._found = found
+        if executors is None:
+            executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
+        left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers)
         self.dialect = dialect_for(left.offer & right.offer, self.granule)
         """In which inputs are read: what both sides can run."""
@@ -108,7 +120,8 @@ class Worker:
                     self.finish()
 
     def run_one(self, data: bytes) -> None:
-        """One generated input. Never raises for a divergence: it is filed. Ends the process when its work is done."""
+        """One generated input. Never raises for a divergence, which is filed, unless there is `found`. Ends the process
+        when its work is done."""
         if self._started is None:
             self._started = time.monotonic()
         program = decode(data, self.dialect)
@@ -140,6 +153,8 @@ class Worker:
     def fail(self, message: str, bad_input: bool = False) -> NoReturn:
         """Report that the tool failed, or that it was given bad input, and end the process."""
         self._say({"bad_input": bad_input, "event": "failed", "message": message})
+        if self.assignment.messages is None:
+            print(f"s2fuzz: {message}", file=sys.stderr, flush=True)
         self._end(3)
 
     def _judge(self, program: Program) -> bool:
@@ -158,11 +173,16 @@ class Worker:
             except Unconfirmed as error:
                 self.tally.unconfirmed += 1
                 self._flaky[seen] += 1
-                self.filer.file_flaky(program, error)
+                if self._found is None:
+                    self.filer.file_flaky(program, error)
+                else:
+                    print(f"s2fuzz: not the same on every fresh kernel, so no finding: {error}", file=sys.stderr)
                 return False
             bucket = self._confirmed[seen] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
                 self._filed[bucket] += 1
+                if self._found is not None:
+                    self._found(bucket, self.filer.report(program, verdict))
                 directory = self.filer.file(program, verdict)
                 self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
         self.tally.buckets[bucket] += 1

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import resource
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from reference.link import LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import FRAME_START, GREETING, GarbledFrame, Message, decode_frame, encode_frame
 
 QEMU: Final = "qemu-system-aarch64"
+QEMU_SETTING: Final = "S2FUZZ_QEMU"
+"""The environment variable that says what to run instead: words as a shell reads them."""
 BOOT_TIMEOUT: Final = 20.0
 """Seconds; a boot takes a few hundredths of one, but the machine may be very busy."""
 
@@ -44,17 +47,27 @@ _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
 
 
+def qemu_words() -> list[str]:
+    """What QEMU's command begins with: mostly its name alone. Raises ToolFailure for a setting that is no command."""
+    setting = os.environ.get(QEMU_SETTING)
+    try:
+        return shlex.split(setting) if setting else [QEMU]
+    except ValueError as error:
+        raise ToolFailure(f"{QEMU_SETTING} cannot be read: {error}: {setting}") from error
+
+
 def qemu_version() -> str:
     """The first line of QEMU's version. Raises ToolFailure when it is not installed."""
-    path = shutil.which(QEMU)
-    if path is None:
-        raise ToolFailure(f"{QEMU} is not installed; run `make setup`, or install qemu-system-arm")
-    return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    words = qemu_words()
+    if shutil.which(words[0]) is None:
+        remedy = f"{QEMU_SETTING} names it" if QEMU_SETTING in os.environ else "run `make setup`"
+        raise ToolFailure(f"{words[0]} is not installed; {remedy}, or install qemu-system-arm")
+    return subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
 def qemu_command(elf: Path, *more: str) -> list[str]:
     """What starts QEMU with a test kernel; where its console goes is for `more` to say."""
-    return [QEMU, *_MACHINE, "-kernel", str(elf), *more]
+    return [*qemu_words(), *_MACHINE, "-kernel", str(elf), *more]
 
 
 def message_in(line: bytes) -> Message | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from executors import AnyOwner, OneOff
 from planted import load_all
 
 from fuzz.assignment import Assignment
@@ -14,8 +16,10 @@ from fuzz.sides import choose_sides
 from fuzz.tally import Tally
 from fuzz.worker import KEPT_PER_BUCKET, Worker
 from harness.codec import encode
+from harness.errors import ToolFailure
 from harness.finding import load
 from harness.judge import Verdict
+from harness.model import Model
 from harness.program import Program
 from harness.program_text import parse
 from reference.sources import KernelChoice, prepare
@@ -153,3 +157,57 @@ def test_what_does_not_happen_every_time_is_kept_apart_and_not_looked_at_for_eve
     assert {load(path).reliability for path in kept} == {(2, 3)}
     assert "on fresh targets accounting-" in (kept[0] / "report.txt").read_text().splitlines()[0]
     assert all((kept[0] / name).stat().st_size for name in ("left.txt", "right.txt"))
+
+
+class _Raised(Exception):
+    """What the launcher of a package would make of a finding."""
+
+
+def _raise(bucket: str, report: str) -> NoReturn:
+    raise _Raised(bucket, report)
+
+
+def told(right: Model, tmp_path: Path) -> Worker:
+    """A worker that is to raise what it finds, of sides that are open already."""
+    work = Assignment(choose_sides(sides="model:6.12,model:6.12"), tmp_path / "out", (), 0, None, None, True, None)
+    return Worker(work, executors=(Model(), right), found=_raise)
+
+
+OWNER = encode(parse("s2 1\nset_owner ipa=0x1000 size=4K mc=2 owner=3\nget_leaf ipa=0x1000\n"))
+
+
+def test_what_is_found_can_be_raised_instead_of_filed(tmp_path: Path) -> None:
+    worker = told(AnyOwner(), tmp_path)
+    worker.run_one(encode(GOOD))
+    with pytest.raises(_Raised) as caught:
+        worker.run_one(OWNER)
+    bucket, report = caught.value.args
+    assert bucket == "results-set_owner-return"
+    assert report.startswith(f"divergence: {bucket}\n") and "\n> set_owner " in report
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_flaky_is_not_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = told(OneOff(), tmp_path)
+    worker.run_one(OWNER)
+    assert worker.tally.unconfirmed == 1
+    assert "not the same on every fresh kernel, so no finding: results-set_owner-return" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_without_a_parent_says_itself_why_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Left(BaseException):
+        pass
+
+    def leave(status: int) -> NoReturn:
+        raise Left(status)
+
+    class Broken(Model):
+        def start(self, program: Program) -> None:
+            raise ToolFailure("QEMU is gone")
+
+    work = Assignment(choose_sides(sides="model:6.12,model:6.12"), tmp_path / "out", (), 0, None, None, True, None)
+    with pytest.raises(Left) as caught:
+        Worker(work, leave, (Model(), Broken())).run_one(OWNER)
+    assert caught.value.args == (3,)
+    assert capsys.readouterr().err == "s2fuzz: QEMU is gone\n"

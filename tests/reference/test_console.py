@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +176,27 @@ def test_no_qemu(image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     with closing(ConsoleLink(image.elf)) as link, pytest.raises(ToolFailure, match="cannot be started"):
         link.start()
     with pytest.raises(ToolFailure, match="not installed"):
+        console.qemu_version()
+
+
+def test_another_qemu_can_be_named(image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With words before and after it, and a name that a shell has to quote; PATH leads to none."""
+    qemu = tmp_path / "it's QEMU"
+    qemu.symlink_to(str(shutil.which(console.QEMU)))
+    monkeypatch.setenv(console.QEMU_SETTING, shlex.join(["/usr/bin/env", "-u", "NOTHING", str(qemu), "-name", "other"]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert console.qemu_version().startswith("QEMU emulator version")
+    with closing(ConsoleLink(image.elf)) as link:
+        link.start()
+        assert Path(f"/proc/{link.pid}/cmdline").read_bytes().startswith(f"{qemu}\0-name\0other\0-M\0".encode())
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("/nowhere/qemu", "/nowhere/qemu is not installed; S2FUZZ_QEMU"), ("'qemu", "cannot be read")]
+)
+def test_a_qemu_that_is_named_in_vain(setting: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(console.QEMU_SETTING, setting)
+    with pytest.raises(ToolFailure, match=said):
         console.qemu_version()
 
 
