@@ -15,6 +15,7 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from harness.codec import fitting
 from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
 from harness.offer import DEFAULT
 from harness.ops import FLAG_NAMES, LIMITS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
@@ -64,7 +65,7 @@ def _values(arg: Arg) -> st.SearchStrategy[int]:
 def _knob(knob: Knob) -> st.SearchStrategy[Machine]:
     step = max(1, knob.align)
     values = st.integers(0, (knob.high - knob.low) // step).map(lambda index: knob.low + index * step)
-    return values.map(lambda value: Machine.of(**{knob.name: value}))
+    return values.map(lambda value: fitting(DEFAULT_MACHINE, knob, value))
 
 
 _OPS: Final = tuple(op for op in DEFAULT.ops if DEFAULT_MACHINE["stage"] in op.stages)
