@@ -31,7 +31,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
-from fuzz.corpus import MAX_INPUT, check_codec, input_for, is_whole, name_of, read_input, stamp_of
+from fuzz.corpus import MAX_INPUT, check_codec, input_for, is_whole, name_of, program_files, read_input, stamp_of
 from fuzz.packaged import COMPILED, FILES, FIRMWARE, IMAGES, LIBRARIES, MANIFEST, NAME, SETTING, loader_in, to_manifest
 from fuzz.sides import Side, offer_of
 from harness.codec import Dialect, dialect_for, fitting, header_of, split
@@ -90,8 +90,9 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is to be packaged: a comparison of two `sides` with programs of one granule. `corpora` are programs as text,
-    folders of them, or folders of inputs with their stamps; `compiled` is a folder of `fuzz.compiling`, if any."""
+    """What is to be packaged: a comparison of two `sides` with programs of one granule. `corpora` are programs,
+    findings, folders of either, or folders of inputs with their stamps; `compiled` is a folder of `fuzz.compiling`, if
+    any."""
 
     sides: tuple[Side, Side]
     granule: Granule
@@ -150,7 +151,7 @@ def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes],
             check_codec(corpus, dialect)
             found: list[bytes | None] = [read_input(path) for path in sorted(corpus.iterdir()) if is_whole(path)]
         else:
-            texts = sorted(corpus.rglob("*.s2")) if corpus.is_dir() else [corpus]
+            texts = program_files(corpus)
             if not texts:
                 raise BadInput(f"{corpus}: holds neither programs (*.s2) nor inputs with a stamp beside them")
             found = [input_for(program_in(path), dialect) for path in texts]

@@ -39,7 +39,7 @@ _SEEDS: Final = CORPORA / "seeds"
     type=EXISTING,
     multiple=True,
     metavar="FOLDER",
-    help="What the seed corpus is made of: programs, folders of programs, or folders of inputs, such as a campaign's "
+    help="What the seed corpus is made of: programs, findings, folders of either, or of inputs, such as a campaign's "
     "corpus/4k. May be repeated.  [default: the seeds of the checkout]",
 )
 @click.option("--force", is_flag=True, help="Replace files of the same names that s2fuzz did not make.")

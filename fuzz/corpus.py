@@ -18,6 +18,7 @@ from fuzz.mutation import life, random_input
 from harness.codec import CODEC, Dialect, decode, encode
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
+from harness.finding import is_finding
 from harness.program import Program
 from harness.program_text import format_program
 
@@ -100,6 +101,13 @@ def read_input(path: Path) -> bytes:
     if len(data) > _READ_AT_MOST:
         raise BadInput(f"{path}: too large for an input (more than {_READ_AT_MOST} bytes)")
     return data
+
+
+def program_files(path: Path) -> list[Path]:
+    """Where programs are: a file or a finding's directory itself, or the files of programs below any other folder."""
+    if not path.is_dir() or is_finding(path):
+        return [path]
+    return sorted(file for file in path.rglob("*.s2") if file.is_file() and file.name != "original.s2")
 
 
 def is_whole(path: Path) -> bool:

@@ -13,14 +13,14 @@ from typing import Any, Final
 import click
 
 from fuzz import display
-from fuzz.corpus import MAX_INPUT, Store
+from fuzz.corpus import MAX_INPUT, Store, program_files
 from fuzz.minset import cmin as run_cmin
 from fuzz.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, sides_from
 from fuzz.sides import Side, offer_of
 from fuzz.work_directory import Configuration, WorkDirectory
 from harness.codec import dialect_for
 from harness.errors import BadInput
-from harness.finding import is_finding, program_in
+from harness.finding import program_in
 from harness.granule import granule_named
 
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
@@ -91,7 +91,7 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
     What a corpus cannot hold is left out, and said: a program for another granule, one that asks for what the sides
     lack, or one that is too long.
     """
-    files = [file for path in programs for file in _program_files(path)]
+    files = [file for path in programs for file in program_files(path)]
     loaded = [(path, program_in(path)) for path in files]
     with _corpora(directory, granule, kernel) as corpora:
         homeless = {path for path, _ in loaded}
@@ -105,12 +105,6 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
             if path in homeless:
                 click.echo(f"{path}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
     return OK
-
-
-def _program_files(path: Path) -> list[Path]:
-    if not path.is_dir() or is_finding(path):
-        return [path]
-    return sorted(file for file in path.rglob("*.s2") if file.is_file() and file.name != "original.s2")
 
 
 @corpus.command()

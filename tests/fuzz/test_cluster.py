@@ -226,6 +226,37 @@ def test_time_ends_it_and_all_that_is_mapped_is_in_the_folder(cluster: Cluster) 
     assert re.search(r"Done \d+ runs in \d+ second", stderr)
 
 
+SHELL = Path("/bin/sh")
+NEW_ROOT = """\
+mount --rbind /proc "$1/proc" && mount --bind /dev/null "$1/dev/null" || exit 99
+exec chroot "$1" /bin/sh -c 'cd /work && exec /out/stage2_fuzzer -runs=100 corpus'
+"""
+
+
+def test_it_runs_where_there_is_nothing_else(moved: Path, tmp_path: Path) -> None:
+    """Below a root that holds a shell with its libraries, /proc and /dev/null."""
+    root = tmp_path / "root"
+    libraries = {str(path): path for path in shared_libraries([SHELL]).values()}
+    for name, source in {str(SHELL): SHELL, **libraries}.items():
+        target = root / name.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    for name in ("proc", "dev", "work/corpus"):
+        (root / name).mkdir(parents=True)
+    (root / "dev/null").touch()
+    shutil.copytree(moved, root / "out", copy_function=os.link)
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace may be made here")
+    words = [*namespace, "sh", "-c", NEW_ROOT, "sh", str(root)]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    if result.returncode == 99:
+        pytest.skip(f"nothing may be mounted here: {result.stderr}")
+    assert result.returncode == 0, result.stderr
+    assert "Done 100 runs" in result.stderr
+    assert len(list((root / "work/corpus").iterdir())) > 10
+
+
 @pytest.mark.parametrize("flags", [("-merge=1",), ("-fork=1", "-runs=100")])
 def test_it_can_start_itself_anew(flags: tuple[str, ...], cluster: Cluster) -> None:
     """libFuzzer that cannot ends with status 0 all the same, and an empty corpus."""
