@@ -17,14 +17,16 @@ from typing import Any, Final
 
 import click
 
-from fuzz import __version__, campaign_commands, cluster_commands, corpus_commands, display, report_commands
-from fuzz.assignment import GUIDANCE, Assignment
+from fuzz import __version__, display
+from fuzz.campaign import commands as campaign_commands
 from fuzz.ci import Base, Result, results_of, write_junit, write_sarif
+from fuzz.cluster import commands as cluster_commands
+from fuzz.corpus import commands as corpus_commands
+from fuzz.coverage.kernel_lines import measure as measure_lines
+from fuzz.coverage.kernel_lines import report as report_lines
 from fuzz.debugging import debug as run_debug
 from fuzz.doctor import examine
-from fuzz.filing import Filer
-from fuzz.line_coverage import measure as measure_lines
-from fuzz.line_coverage import report as report_lines
+from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.options import (
     BAD_INPUT,
     CORPORA,
@@ -45,11 +47,13 @@ from fuzz.options import (
     show_line,
     sides_from,
 )
+from fuzz.report import commands as report_commands
 from fuzz.shell import converse, lines
 from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side
 from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
-from fuzz.triage_commands import CANNOT_TELL, bisect, replay, tmin
+from fuzz.triage.commands import CANNOT_TELL, bisect, replay, tmin
+from fuzz.triage.filing import Filer
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
-from fuzz.minimise import Step
 from fuzz.smoke import Progress
+from fuzz.triage.minimise import Step
 
 _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines where there is no terminal."""

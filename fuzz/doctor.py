@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fuzz import compiling
+from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
 from reference.build import find_toolchain

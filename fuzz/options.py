@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from fuzz import compiling
+from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput

@@ -11,12 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fuzz.assignment import Assignment
-from fuzz.model_coverage import model_lines
-from fuzz.process import FuzzingProcess, Report
+from fuzz.coverage.model_lines import model_lines
+from fuzz.engine.assignment import Assignment
+from fuzz.engine.process import FuzzingProcess, Report
+from fuzz.engine.tally import Tally
 from fuzz.sides import model_of
 from fuzz.stop_signals import StopSignals
-from fuzz.tally import Tally
 from harness.errors import ToolFailure
 from harness.model import Model
 from harness.program import Program

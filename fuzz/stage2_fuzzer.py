@@ -25,7 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import atheris  # noqa: E402  (after the path is put right)
 
-from fuzz import compiling  # noqa: E402
+from fuzz.engine import compiling  # noqa: E402
 
 _ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
 _PACKAGE = os.environ.get("S2FUZZ_PACKAGE")
@@ -37,12 +37,12 @@ elif _ORDERS.get("guidance", "kernel") != "kernel":
     with atheris.instrument_imports(include=["pgtable"]):
         import pgtable  # noqa: F401
 
-from fuzz import mutation  # noqa: E402
-from fuzz.assignment import Assignment  # noqa: E402
-from fuzz.corpus import check_codec, check_stamp  # noqa: E402
-from fuzz.packaged import Finding, Package, raise_finding  # noqa: E402
+from fuzz.cluster.packaged import Finding, Package, raise_finding  # noqa: E402
+from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
+from fuzz.engine import mutation  # noqa: E402
+from fuzz.engine.assignment import Assignment  # noqa: E402
+from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
-from fuzz.worker import Worker  # noqa: E402
 from harness.codec import Dialect  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402

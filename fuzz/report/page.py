@@ -11,11 +11,11 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fuzz.campaign_view import duration, status_of
-from fuzz.ledger import Ledger
+from fuzz.campaign.ledger import Ledger
+from fuzz.campaign.view import duration, status_of
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
-from fuzz.work_directory import Configuration, WorkDirectory
 from harness.durable import write_durably
 from harness.finding import Finding, is_finding, load, printable
 from harness.program_text import format_program

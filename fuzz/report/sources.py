@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import pgtable
-from fuzz.ledger import Ledger
-from fuzz.line_coverage import reached_lines
-from fuzz.model_coverage import ModelLines
+from fuzz.campaign.ledger import Ledger
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.coverage.kernel_lines import reached_lines
+from fuzz.coverage.model_lines import ModelLines
+from fuzz.coverage.unreached import conditions, function_lines
 from fuzz.sides import Side
-from fuzz.unreached import conditions, function_lines
-from fuzz.work_directory import Configuration, WorkDirectory
 from harness.errors import BadInput, ToolFailure
 from harness.granule import granule_named
 from harness.program import Program

@@ -17,7 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fuzz import compiling
+from fuzz.engine import compiling
 
 # Before anything imports these modules otherwise: what is compared runs the model that fuzzing runs.
 compiling.install(compiling.compiled(lambda message: print(message, file=sys.stderr)))

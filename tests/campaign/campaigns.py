@@ -10,7 +10,7 @@ from pathlib import Path
 
 from processes import descendants, start
 
-from fuzz.corpus import name_of
+from fuzz.corpus.store import name_of
 
 PLAIN = ("--no-corpora", "--no-compile")
 """Nothing that takes time before the fuzzing."""

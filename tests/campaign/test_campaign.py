@@ -12,10 +12,10 @@ from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemu
 from planted import load_all
 from processes import await_death, s2fuzz
 
-from fuzz.corpus import name_of
-from fuzz.process import FuzzingProcess
+from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.corpus.store import name_of
+from fuzz.engine.process import FuzzingProcess
 from fuzz.sides import choose_sides
-from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
 from harness.codec import DEFAULT, encode
 from harness.errors import BadInput
 from harness.finding import load

@@ -11,12 +11,12 @@ from random import Random
 import pytest
 from processes import s2fuzz
 
-from fuzz.corpus import Store, beside, is_whole, name_of, stamp_of
-from fuzz.minset import cmin, cover, measure
-from fuzz.mutation import life
-from fuzz.process import LAUNCHER
+from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.corpus.minset import cmin, cover, measure
+from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
+from fuzz.engine.mutation import life
+from fuzz.engine.process import LAUNCHER
 from fuzz.sides import choose_sides
-from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
 from harness.codec import DEFAULT, decode, encode
 from harness.errors import BadInput, ToolFailure
 from harness.program_text import parse, read
@@ -63,7 +63,7 @@ def test_a_smaller_corpus_reaches_the_same_and_nothing_is_left_beside(tmp_path: 
 def test_a_corpus_that_would_lose_something_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = a_corpus(tmp_path, 12)
     before = store.names()
-    monkeypatch.setattr("fuzz.minset.cover", lambda reached, _sizes: sorted(reached)[:2])
+    monkeypatch.setattr("fuzz.corpus.minset.cover", lambda reached, _sizes: sorted(reached)[:2])
     with pytest.raises(ToolFailure, match="left as it was, since the smaller corpus did not reach"):
         cmin(store, [SIDES], lambda _ran, _of: None)
     assert store.names() == before
@@ -75,8 +75,8 @@ def test_a_crash_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     store = a_corpus(tmp_path, 8)
     before = features(store)
     script = (
-        "import os, sys; from pathlib import Path; import harness.durable as durable, fuzz.minset as minset;"
-        "from fuzz.corpus import Store; from harness.codec import DEFAULT; from fuzz.sides import choose_sides;"
+        "import os, sys; from pathlib import Path; import harness.durable as durable, fuzz.corpus.minset as minset;"
+        "from fuzz.corpus.store import Store; from harness.codec import DEFAULT; from fuzz.sides import choose_sides;"
         "left = [int(sys.argv[2])]\n"
         "def dying(call):\n"
         "    def step(*a, **k):\n"

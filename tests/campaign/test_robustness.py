@@ -17,11 +17,11 @@ from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemu
 from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
 
-from fuzz.campaign import Campaign, State
-from fuzz.corpus import name_of
-from fuzz.filing import Filer
+from fuzz.campaign.supervisor import Campaign, State
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.corpus.store import name_of
 from fuzz.sides import choose_sides
-from fuzz.work_directory import Configuration, WorkDirectory
+from fuzz.triage.filing import Filer
 from harness.codec import encode
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
@@ -262,7 +262,8 @@ def test_a_clock_that_jumps(tmp_path: Path) -> None:
 _DEADLY = """\
 import os, sys
 sys.path.insert(0, {root!r})
-from fuzz import stage2_fuzzer, worker
+from fuzz import stage2_fuzzer
+from fuzz.engine import worker
 from harness.program_text import format_program
 
 class Deadly(worker.Worker):

@@ -16,7 +16,7 @@ from altered_tree import with_changes
 from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 from seeds import missing
 
-from fuzz.mutation import fresh
+from fuzz.engine.mutation import fresh
 from fuzz.sides import choose_sides
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput

@@ -12,7 +12,11 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import campaign_commands, cli, corpus_commands, report_commands, triage_commands
+from fuzz import cli
+from fuzz.campaign import commands as campaign_commands
+from fuzz.corpus import commands as corpus_commands
+from fuzz.report import commands as report_commands
+from fuzz.triage import commands as triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.finding import load
 from pgtable import OWNERSHIPS

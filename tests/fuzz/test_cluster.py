@@ -19,9 +19,9 @@ from planted import load_all
 from processes import descendants, s2fuzz
 from seeds import SEEDS
 
-from fuzz.cluster import DICTIONARY, FILES, INTERPRETER, NAME, OPTIONS, PARTS, dictionary, shared_libraries
-from fuzz.corpus import input_for, name_of, stamp_of
-from fuzz.packaged import COMPILED, IMAGES, LIBRARIES, MANIFEST
+from fuzz.cluster.folder import DICTIONARY, FILES, INTERPRETER, NAME, OPTIONS, PARTS, dictionary, shared_libraries
+from fuzz.cluster.packaged import COMPILED, IMAGES, LIBRARIES, MANIFEST
+from fuzz.corpus.store import input_for, name_of, stamp_of
 from harness.codec import DEFAULT, Dialect, decode, dialect_for, encode, header_of
 from harness.errors import ToolFailure
 from harness.granule import granule_named
@@ -349,7 +349,7 @@ def test_what_fails_is_no_finding(name: str, status: int, said: str, made: Path,
 
 
 def test_an_error_of_our_own_is_no_finding(made: Path, tmp_path: Path) -> None:
-    name = "packages/fuzz/tally.py"
+    name = "packages/fuzz/engine/tally.py"
     broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nTally.count = broken\n"
     damaged(made, tmp_path / "out", name, (made / FILES / name).read_bytes() + f"\n\n{broken}".encode())
     next((tmp_path / "out" / FILES / "packages/fuzz/__pycache__").glob("tally.*")).unlink()

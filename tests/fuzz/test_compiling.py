@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from processes import s2fuzz
 
-from fuzz import compiling
-from fuzz.compiling import CannotCompile, compiled
+from fuzz.engine import compiling
+from fuzz.engine.compiling import CannotCompile, compiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,10 +20,10 @@ OBSERVE = """
 import importlib, json, sys
 from pathlib import Path
 from random import Random
-from fuzz import compiling
+from fuzz.engine import compiling
 if sys.argv[1:]:
     compiling.install(Path(sys.argv[1]))
-from fuzz import mutation
+from fuzz.engine import mutation
 from harness.codec import decode, dialect_for
 from harness.granule import GRANULES
 from harness.model import Model

@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 from processes import s2fuzz
 
-from fuzz.line_coverage import report
-from fuzz.unreached import UNREACHED, Unreached, conditions
+from fuzz.coverage.kernel_lines import report
+from fuzz.coverage.unreached import UNREACHED, Unreached, conditions
 from reference.build import OBJECTS
 from reference.lines import FileLines
 from reference.sources import SUPPORTED, KernelChoice, prepare

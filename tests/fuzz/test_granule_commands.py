@@ -11,10 +11,10 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz.assignment import Assignment
+from fuzz.engine.assignment import Assignment
+from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
 from fuzz.smoke import slices
-from fuzz.worker import Worker
 from harness.errors import BadInput
 from harness.finding import load
 from harness.granule import GRANULES, granule_named

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from processes import s2fuzz
 
-from fuzz.corpus import check_codec
-from fuzz.filing import with_kernel
+from fuzz.corpus.store import check_codec
 from fuzz.sides import choose_sides, model_of, offer_of
+from fuzz.triage.filing import with_kernel
 from harness.codec import CODEC, dialect_for
 from harness.errors import BadInput
 from harness.model import MODELLED

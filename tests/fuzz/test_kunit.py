@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from planted import HERE, load
 
-from fuzz.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case
 from fuzz.sides import choose_sides
+from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case
 from harness.granule import Granule
 from harness.judge import Judge, Verdict
 from harness.model import Model

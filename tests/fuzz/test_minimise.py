@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import HERE, load, run_against
 
-from fuzz.filing import sides_of
-from fuzz.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise, simpler, value_cost
+from fuzz.triage.filing import sides_of
+from fuzz.triage.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise, simpler, value_cost
 from harness.finding import load as load_finding
 from harness.judge import Judge
 from harness.model import Model

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import machines
 
-from fuzz import mutation
+from fuzz.engine import mutation
 from harness import codec
 from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
 from harness.granule import GRANULES, Granule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fuzz.assignment import Assignment
+from fuzz.engine.assignment import Assignment
 from fuzz.sides import choose_sides
 from fuzz.smoke import slices
 

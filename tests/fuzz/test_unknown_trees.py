@@ -12,8 +12,8 @@ from typing import Final
 
 from processes import s2fuzz
 
-from fuzz.filing import with_kernel
 from fuzz.sides import choose_sides, offer_of, switched_off, why_unmodelled
+from fuzz.triage.filing import with_kernel
 from harness.codec import decode, dialect_for
 from reference.sources import PGTABLE, KernelChoice, prepare
 

@@ -11,10 +11,10 @@ import pytest
 from executors import AnyOwner, OneOff
 from planted import load_all
 
-from fuzz.assignment import Assignment
+from fuzz.engine.assignment import Assignment
+from fuzz.engine.tally import Tally
+from fuzz.engine.worker import KEPT_PER_BUCKET, Worker
 from fuzz.sides import choose_sides
-from fuzz.tally import Tally
-from fuzz.worker import KEPT_PER_BUCKET, Worker
 from harness.codec import encode
 from harness.errors import ToolFailure
 from harness.finding import load

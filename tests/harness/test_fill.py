@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from fuzz.mutation import life, random_input
+from fuzz.engine.mutation import life, random_input
 from harness import model
 from harness.codec import decode, dialect_for
 from harness.events import events_of

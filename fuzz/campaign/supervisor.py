@@ -19,19 +19,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.corpus import Store, is_whole, name_of, read_input, starting_inputs
-from fuzz.filing import FLAKY
-from fuzz.ledger import Damaged, Ledger, put_aside
-from fuzz.minimiser import Minimiser
-from fuzz.model_coverage import ModelLines
-from fuzz.process import LAUNCHER, FuzzingProcess
+from fuzz.campaign.ledger import Damaged, Ledger, put_aside
+from fuzz.campaign.minimiser import Minimiser
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.corpus.store import Store, is_whole, name_of, read_input, starting_inputs
+from fuzz.coverage.model_lines import ModelLines
+from fuzz.engine.process import LAUNCHER, FuzzingProcess
+from fuzz.engine.tally import Tally
+from fuzz.engine.underway import underway_in
+from fuzz.engine.worker import KEPT_PER_BUCKET
 from fuzz.sides import Side, model_of, to_configuration
 from fuzz.smoke import require_atheris
 from fuzz.stop_signals import StopSignals
-from fuzz.tally import Tally
-from fuzz.underway import underway_in
-from fuzz.work_directory import Configuration, WorkDirectory
-from fuzz.worker import KEPT_PER_BUCKET
+from fuzz.triage.filing import FLAKY
 from harness.codec import decode
 from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure

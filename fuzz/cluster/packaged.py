@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Final, NoReturn
 
-from fuzz.assignment import Assignment
+from fuzz.engine.assignment import Assignment
 from fuzz.sides import Side, from_configuration, to_configuration
 from harness.compare import Tier, format_tiers, parse_tiers
 from harness.errors import BadInput

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import click
 
-from fuzz import campaign_view
-from fuzz.assignment import GUIDANCE
-from fuzz.campaign import DISK, ON_TIME, Campaign, Outcome
-from fuzz.campaign import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign import view as campaign_view
+from fuzz.campaign.supervisor import DISK, ON_TIME, Campaign, Outcome
+from fuzz.campaign.supervisor import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.engine.assignment import GUIDANCE
 from fuzz.options import (
     CORPORA,
     EXISTING,
@@ -32,8 +33,7 @@ from fuzz.options import (
     say,
     sides_from,
 )
-from fuzz.report_commands import write_report
-from fuzz.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.report.commands import write_report
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named

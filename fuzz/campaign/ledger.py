@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.tally import Tally
+from fuzz.engine.tally import Tally
 from harness.compare import ALL_TIERS
 from harness.errors import BadInput
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import click
 
-from fuzz.cluster import Contents, package
+from fuzz.cluster.folder import Contents, package
+from fuzz.cluster.packaged import NAME
 from fuzz.options import (
     CORPORA,
     EXISTING,
@@ -22,7 +23,6 @@ from fuzz.options import (
     show_line,
     sides_from,
 )
-from fuzz.packaged import NAME
 from fuzz.smoke import require_atheris
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput

@@ -21,15 +21,15 @@ from typing import Final
 from harness.errors import ToolFailure
 from reference.sources import Progress, cached, digest
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
+_ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
 _GROUP: Final = "s2fuzz"
 MODULES: Final = (
     *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
     *("harness.codec", "harness.events", "harness.granule", "harness.machine", "harness.model", "harness.observation"),
     *("harness.offer", "harness.ops", "harness.program", "harness.tlbi", "harness.invalidation"),
-    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.joint_coverage"),
-    *("harness.judge", "fuzz.mutation", "fuzz.tally", "fuzz.worker"),
+    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.coverage.joint"),
+    *("harness.judge", "fuzz.engine.mutation", "fuzz.engine.tally", "fuzz.engine.worker"),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
 
@@ -59,7 +59,7 @@ def compiled(progress: Progress) -> Path:
     Raises CannotCompile.
     """
     tools()
-    sources = [path for package in _PACKAGES for path in sorted((_ROOT / package).glob("*.py"))]
+    sources = [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*.py"))]
     texts = [path.read_bytes() for path in map(_source, MODULES)]
     name = digest(version("mypy"), sys.version, EXTENSION_SUFFIXES[0], _SETUP, *MODULES, *texts)[:16]
     message = "compiling the model with mypyc (once, until it changes; about a minute)"

@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.filing import Filer, sides_of, tiers_of, with_kernel
-from fuzz.minimise import Minimised, Step, minimise
 from fuzz.sides import Side
+from fuzz.triage.filing import Filer, sides_of, tiers_of, with_kernel
+from fuzz.triage.minimise import Minimised, Step, minimise
 from harness.compare import Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor

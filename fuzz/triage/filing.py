@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.reproducers import documents
 from fuzz.sides import Side, follow, from_configuration, to_configuration
+from fuzz.triage.reproducers import documents
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor

@@ -6,7 +6,7 @@ findings/       findings, at most three of a bucket
 unconfirmed/    programs on which the sides differed, but not again
 incidents/      programs under way when a fuzzing process or QEMU was lost, and what was said then
 damaged/        files that did not hold what their names say
-ledger.sqlite   what ran, how far it came (fuzz/ledger.py)
+ledger.sqlite   what ran, how far it came (fuzz/campaign/ledger.py)
 known           buckets that do not count, one a line: yours to write
 spool/          the fuzzing processes' own folders; nothing here is recorded yet
 """
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz import __version__
-from fuzz.assignment import Assignment
-from fuzz.corpus import Store
-from fuzz.filing import FLAKY
-from fuzz.ledger import today
+from fuzz.campaign.ledger import today
+from fuzz.corpus.store import Store
+from fuzz.engine.assignment import Assignment
 from fuzz.sides import Side, from_configuration, offer_of, to_configuration
+from fuzz.triage.filing import FLAKY
 from harness.codec import CODEC, dialect_for
 from harness.compare import format_tiers, parse_tiers
 from harness.durable import sync_folder, write_durably

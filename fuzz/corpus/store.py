@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from fuzz.mutation import life, random_input
+from fuzz.engine.mutation import life, random_input
 from harness.codec import CODEC, Dialect, decode, encode
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput

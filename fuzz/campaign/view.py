@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fuzz.campaign import State
-from fuzz.ledger import Damaged, Ledger
-from fuzz.work_directory import Configuration, WorkDirectory
+from fuzz.campaign.ledger import Damaged, Ledger
+from fuzz.campaign.supervisor import State
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from harness.errors import ToolFailure
 
 _LINE_INTERVAL: Final = 60.0

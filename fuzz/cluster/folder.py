@@ -31,8 +31,19 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
-from fuzz.corpus import MAX_INPUT, check_codec, input_for, is_whole, name_of, program_files, read_input, stamp_of
-from fuzz.packaged import COMPILED, FILES, FIRMWARE, IMAGES, LIBRARIES, MANIFEST, NAME, SETTING, loader_in, to_manifest
+from fuzz.cluster.packaged import (
+    COMPILED,
+    FILES,
+    FIRMWARE,
+    IMAGES,
+    LIBRARIES,
+    MANIFEST,
+    NAME,
+    SETTING,
+    loader_in,
+    to_manifest,
+)
+from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, program_files, read_input, stamp_of
 from fuzz.sides import Side, offer_of
 from harness.codec import Dialect, dialect_for, fitting, header_of, split
 from harness.compare import Tier
@@ -49,7 +60,7 @@ PARTS: Final = (FILES, INTERPRETER, DICTIONARY, OPTIONS, SEEDS, NAME)
 """All that a package is made of; the launcher comes last."""
 
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
-_ROOT: Final = Path(__file__).resolve().parent.parent
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 _UNNEEDED: Final = (
     *("__pycache__", "test", "tests", "idlelib", "turtledemo", "tkinter", "lib2to3", "ensurepip", "venv"),
@@ -91,8 +102,8 @@ Told = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What is to be packaged: a comparison of two `sides` with programs of one granule. `corpora` are programs,
-    findings, folders of either, or folders of inputs with their stamps; `compiled` is a folder of `fuzz.compiling`, if
-    any."""
+    findings, folders of either, or folders of inputs with their stamps; `compiled` is a folder of
+    `fuzz.engine.compiling`, if any."""
 
     sides: tuple[Side, Side]
     granule: Granule

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.assignment import Assignment
-from fuzz.corpus import MAX_INPUT, check_codec, first_inputs
+from fuzz.corpus.store import MAX_INPUT, check_codec, first_inputs
+from fuzz.engine.assignment import Assignment
 from fuzz.sides import offer_of
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
@@ -23,7 +23,7 @@ from harness.granule import granule_named
 from harness.program import Program
 from reference.console import printable
 
-LAUNCHER: Final = Path(__file__).with_name("stage2_fuzzer.py")
+LAUNCHER: Final = Path(__file__).parents[1] / "stage2_fuzzer.py"
 
 _GRACE: Final = 90.0
 """Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is

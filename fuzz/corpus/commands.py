@@ -13,11 +13,11 @@ from typing import Any, Final
 import click
 
 from fuzz import display
-from fuzz.corpus import MAX_INPUT, Store, program_files
-from fuzz.minset import cmin as run_cmin
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.corpus.minset import cmin as run_cmin
+from fuzz.corpus.store import MAX_INPUT, Store, program_files
 from fuzz.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, sides_from
 from fuzz.sides import Side, offer_of
-from fuzz.work_directory import Configuration, WorkDirectory
 from harness.codec import dialect_for
 from harness.errors import BadInput
 from harness.finding import program_in

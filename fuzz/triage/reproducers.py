@@ -8,8 +8,8 @@ from string import Template
 from typing import Final
 
 from fuzz import __version__
-from fuzz.kunit import kunit_case
 from fuzz.sides import Side
+from fuzz.triage.kunit import kunit_case
 from harness.errors import BadInput, ToolFailure
 from harness.finding import ORIGINAL, PROGRAM, Contents, name_of, printable
 from harness.program_text import format_program
@@ -100,7 +100,7 @@ _TEST: Final = '''\
 import os
 from pathlib import Path
 
-from fuzz.triage import report_of
+from fuzz.triage.findings import report_of
 
 
 def test_$name() -> None:

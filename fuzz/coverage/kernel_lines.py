@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from fuzz.mutation import life, mutate, random_input
+from fuzz.coverage.unreached import conditions
+from fuzz.engine.mutation import life, mutate, random_input
 from fuzz.sides import Side
-from fuzz.unreached import conditions
 from harness.codec import Dialect, decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import TargetDied
@@ -27,7 +27,7 @@ from harness.program_text import read
 from reference.executor import Reference
 from reference.lines import FileLines, LineCounters, judge, sum_of
 
-_UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/unreached.py"
+_UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/coverage/unreached.py"
 
 Told = Callable[[int, float], None]
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 import click
 
 from fuzz import display
-from fuzz.bisecting import Repository
-from fuzz.bisecting import bisect as walk_commits
-from fuzz.filing import sides_of, with_kernel
 from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_options, say, show_line, sides_from
 from fuzz.sides import with_flavour, with_object
-from fuzz.triage import Sides, look_again, shrink
+from fuzz.triage.bisecting import Repository
+from fuzz.triage.bisecting import bisect as walk_commits
+from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.findings import Sides, look_again, shrink
 from harness.compare import Tier
 from harness.finding import Finding, load
 

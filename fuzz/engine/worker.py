@@ -14,11 +14,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from fuzz.assignment import Assignment
-from fuzz.filing import Filer
-from fuzz.joint_coverage import JointCoverage
-from fuzz.tally import Tally
-from fuzz.underway import Underway
+from fuzz.coverage.joint import JointCoverage
+from fuzz.engine.assignment import Assignment
+from fuzz.engine.tally import Tally
+from fuzz.engine.underway import Underway
+from fuzz.triage.filing import Filer
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor

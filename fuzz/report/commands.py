@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.options import EXISTING, INTERRUPTED, OK, Seconds, say
-from fuzz.work_directory import WorkDirectory
 from harness.errors import ToolFailure
 
 _WATCH_INTERVAL: Final = 60.0

@@ -21,9 +21,9 @@ class Assignment:
     `seconds` counts from the first generated execution; None for no limit, likewise `executions`. `messages` and
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of `fuzz.compiling`, None
-    to run all modules as they are. `underway` is a file that always holds the input under way, and `suspects` are
-    inputs to run first, one by one, since they may have ended another process.
+    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of
+    `fuzz.engine.compiling`, None to run all modules as they are. `underway` is a file that always holds the input
+    under way, and `suspects` are inputs to run first, one by one, since they may have ended another process.
     """
 
     sides: tuple[Side, Side]

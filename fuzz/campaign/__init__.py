@@ -1,0 +1,1 @@
+"""Campaigns: fuzzing for hours, and what they keep."""

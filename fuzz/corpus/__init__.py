@@ -1,0 +1,1 @@
+"""Folders of inputs: kept, converted, made small."""

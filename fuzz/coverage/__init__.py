@@ -1,0 +1,1 @@
+"""What programs reach, of the kernel and of the model."""

@@ -1,0 +1,1 @@
+"""The fuzzing process and what feeds it."""
