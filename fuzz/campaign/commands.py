@@ -12,8 +12,9 @@ from typing import Any, Final
 import click
 
 from fuzz.campaign import view as campaign_view
-from fuzz.campaign.supervisor import DISK, ON_TIME, Campaign, Outcome
-from fuzz.campaign.supervisor import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign.state import DISK, ON_TIME, Outcome
+from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
 from fuzz.engine.assignment import GUIDANCE
 from fuzz.options import (

@@ -14,28 +14,28 @@ import shutil
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.campaign.findings import KeptFindings, free_name
 from fuzz.campaign.ledger import Damaged, Ledger, put_aside
 from fuzz.campaign.minimiser import Minimiser
+from fuzz.campaign.state import DISK, INTERRUPTED, ON_TIME, Outcome, SlotState, State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.store import Store, is_whole, name_of, read_input, starting_inputs
 from fuzz.coverage.model_lines import ModelLines
 from fuzz.engine.process import LAUNCHER, FuzzingProcess
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import underway_in
-from fuzz.engine.worker import KEPT_PER_BUCKET
-from fuzz.sides import Side, model_of, to_configuration
+from fuzz.sides import model_of
 from fuzz.smoke import require_atheris
 from fuzz.stop_signals import StopSignals
-from fuzz.triage.filing import FLAKY
 from harness.codec import decode
 from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding, adopt, is_finding, load
+from harness.finding import Finding
 from harness.model import Model
 from harness.program_text import format_program, read
 
@@ -57,13 +57,6 @@ _BARREN: Final = 4
 """Processes of a slot that end before their first program, one after the other, until the campaign gives up."""
 _STRIKES: Final = 3
 """Processes that may be lost with the same input under way until it is no longer run."""
-
-Key = tuple[int | None, str]
-"""A comparison's number, where it is one of the campaign's, and a bucket."""
-
-ON_TIME: Final = "time"
-INTERRUPTED: Final = "interrupted"
-DISK: Final = "disk"
 
 
 @dataclass(slots=True)
@@ -91,47 +84,6 @@ class Slot:
     def comparison(self) -> int:
         """The number of what its process compares."""
         return self.rotation[self.turn % len(self.rotation)]
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """For people: what a slot's process does, how it is, and how far it came."""
-
-    number: int
-    what: str
-    health: str
-    executions: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """How far a campaign has come. `at` is seconds of all its runs, `seconds` of this one, `left` until it ends;
-    `rate` executions per second of late. `edges` are (reached, of) for every kernel image and side."""
-
-    at: float
-    seconds: float
-    left: float | None
-    executions: int
-    rate: float
-    inputs: int
-    edges: tuple[tuple[int, int], ...]
-    model_lines: tuple[int, int]
-    buckets: int
-    known: int
-    flaky: int
-    incidents: int
-    minimising: int
-    slots: tuple[SlotState, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended, and the campaign's findings by bucket, but for known ones."""
-
-    ended: str
-    state: State
-    findings: dict[str, list[Path]]
 
 
 class Campaign:
@@ -188,12 +140,10 @@ class Campaign:
         self._images: dict[int, set[tuple[str, int]]] = {}
         self._counts: Counter[str] = Counter()
         """Inputs by store."""
-        self._buckets: Counter[Key] = Counter()
-        """Findings that are kept."""
         self._strikes: Counter[bytes] = Counter()
         self._incidents = 0
-        self._flaky: Counter[Key] = Counter()
         self._minimiser = Minimiser(say)
+        self._findings = KeptFindings(place, configuration, say, self._minimiser.add)
         self._lines = ModelLines()
         self._unmeasured: deque[tuple[str, str]] = deque()
         self._rates: deque[tuple[float, int]] = deque(maxlen=12)
@@ -321,7 +271,7 @@ class Campaign:
         }
         for store in self.stores.values():
             self._put_damaged_aside(store)
-        self._count_findings()
+        self._findings.count()
         self._rescue_spools()
         self._open_ledger()
         self._run = self.ledger.begin_run(self.workers)
@@ -331,24 +281,9 @@ class Campaign:
 
     def _put_damaged_aside(self, store: Store) -> None:
         for path in store.damaged():
-            target = _free_name(self.place.damaged / path.name)
+            target = free_name(self.place.damaged / path.name)
             path.rename(target)
             self._say(f"{path}: does not hold what its name says; put aside as {target}")
-
-    def _count_findings(self) -> None:
-        for home, buckets in ((self.place.findings, self._buckets), (self.place.flaky, self._flaky)):
-            for finding in self._findings(home):
-                key = self._key(finding)
-                buckets[key] += 1
-                if home == self.place.findings and buckets[key] == 1 and not finding.minimised:
-                    self._minimiser.add(finding.directory)
-
-    def _key(self, finding: Finding) -> Key:
-        for number, work in enumerate(self.configuration.work):
-            sides = [finding.configuration.get(name) for name in ("left", "right")]
-            if finding.program.machine.granule.name == work.granule and all(map(_is_of, sides, work.sides)):
-                return number, finding.bucket
-        return None, finding.bucket
 
     def _rescue_spools(self) -> None:
         """Record what the processes of a run left that was killed."""
@@ -358,9 +293,8 @@ class Campaign:
             found, inputs = folder / "found", folder / "corpus"
             if store is not None and inputs.is_dir():
                 store.add(read_input(path) for path in sorted(inputs.iterdir()) if is_whole(path))
-            if found.is_dir():
-                for path in sorted(found.iterdir()):
-                    self._keep(path, None)
+            for _ in self._findings.take(found):
+                pass  # the ledger is told when it is opened
             shutil.rmtree(folder)
 
     def _open_ledger(self) -> None:
@@ -382,10 +316,9 @@ class Campaign:
         for name, store in self.stores.items():
             self._reconcile(name, store)
         known = set(self.ledger.rows("SELECT directory, flaky FROM findings"))
-        for home in (self.place.findings, self.place.flaky):
-            for finding in self._findings(home):
-                if (finding.directory.name, int(home == self.place.flaky)) not in known:
-                    self._note_finding(finding, None)
+        for finding in self._findings.all():
+            if (finding.directory.name, int(self._findings.is_flaky(finding))) not in known:
+                self._note_finding(finding, None)
         self._reopen_incidents()
         self._unmeasured.extend(self.ledger.rows("SELECT corpus, name FROM inputs WHERE measured = 0"))
 
@@ -558,57 +491,13 @@ class Campaign:
                     slot.process.offer(self.stores[name].read(one))
 
     def _collect_findings(self, slot: Slot) -> None:
-        found = slot.folder / "found"
-        if found.is_dir():
-            for path in sorted(found.iterdir()):
-                self._keep(path, slot.number)
-
-    def _keep(self, path: Path, finder: int | None) -> None:
-        """Record what a process filed: a finding, or the folder of those that are flaky."""
-        if path.name != FLAKY:
-            self._adopt(path, self.place.findings, self._buckets, finder)
-            return
-        for one in sorted(path.iterdir()):
-            self._adopt(one, self.place.flaky, self._flaky, finder)
-
-    def _adopt(self, path: Path, home: Path, buckets: Counter[Key], finder: int | None) -> None:
-        """Move a finding to where it is kept, unless enough of its bucket are there."""
-        if path.name.startswith(".") or not is_finding(path):
-            return  # being written
-        try:
-            finding = load(path)
-        except BadInput as error:
-            target = _free_name(self.place.damaged / path.name)
-            path.rename(target)
-            self._say(f"{error}; put aside as {target}")
-            return
-        key = self._key(finding)
-        if buckets[key] >= KEPT_PER_BUCKET or (home / path.name).exists():
-            shutil.rmtree(path)
-            return
-        kept = adopt(path, home)
-        buckets[key] += 1
-        if self._run:
-            self._note_finding(replace(finding, directory=kept), finder)
-        if buckets[key] == 1:
-            what = "flaky: " if home == self.place.flaky else ""
-            self._say(f"{what}{finding.kind} {finding.bucket}: {kept}")
-            if not what:
-                self._minimiser.add(kept)
+        for finding in self._findings.take(slot.folder / "found"):
+            self._note_finding(finding, slot.number)
 
     def _note_finding(self, finding: Finding, finder: int | None) -> None:
-        flaky = finding.directory.parent == self.place.flaky
-        number, bucket = self._key(finding)
-        ops = len(finding.program.ops)
+        number, bucket = self._findings.key(finding)
+        flaky, ops = self._findings.is_flaky(finding), len(finding.program.ops)
         self.ledger.note_finding(finding.directory, number, bucket, finding.kind, flaky, ops, self._now(), finder)
-
-    def _findings(self, home: Path) -> Iterator[Finding]:
-        """Those that are kept there, and can be read."""
-        for path in _files_in(home):
-            try:
-                yield load(path)
-            except BadInput as error:
-                self._say(f"left out: {error}")
 
     def _measure(self, seconds: float) -> None:
         """Follow the model through inputs that were kept, for so long."""
@@ -654,7 +543,7 @@ class Campaign:
                 self._counts[self.configuration.stores[number]],
                 edges,
                 (self._lines.reached, self._lines.total),
-                sum(which == number for which, _ in self._buckets),
+                sum(which == number for which, _ in self._findings.buckets),
             )
 
     def _note_process(self, slot: Slot, process: FuzzingProcess, ended: str | None) -> None:
@@ -701,9 +590,9 @@ class Campaign:
             inputs=self._counts.total(),
             edges=tuple((reached.bit_count(), of) for _, (reached, of) in sorted(self._coverage.items())),
             model_lines=(self._lines.reached, self._lines.total),
-            buckets=len(self._buckets),
-            known=sum(bucket in known for _, bucket in self._buckets),
-            flaky=len(self._flaky),
+            buckets=len(self._findings.buckets),
+            known=sum(bucket in known for _, bucket in self._findings.buckets),
+            flaky=len(self._findings.flaky),
             incidents=self._incidents,
             minimising=self._minimiser.waiting,
             slots=tuple(self._slot_state(slot, now) for slot in self.slots),
@@ -725,29 +614,7 @@ class Campaign:
     def _outcome(self) -> Outcome:
         known = self.place.known_buckets()
         findings: dict[str, list[Path]] = {}
-        for finding in self._findings(self.place.findings):
+        for finding in self._findings.confirmed():
             if finding.bucket not in known:
                 findings.setdefault(finding.bucket, []).append(finding.directory)
         return Outcome(self._ending or ON_TIME, self.state(), findings)
-
-
-def _is_of(side: Any, of: Side) -> bool:
-    """Whether a side in a finding's configuration is that one, whatever its files are called there."""
-    mine = to_configuration(of, {path: "" for path in (*of.patches, of.pgtable) if path is not None})
-    return isinstance(side, dict) and all(side.get(key) == mine[key] for key in ("flavour", "kind", "object", "what"))
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return
-
-
-def _free_name(target: Path) -> Path:
-    """`target`, or one like it that is not taken; its folder is made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while (free := target.with_name(f"{target.name}{f'-{number}' if number else ''}")).exists():
-        number += 1
-    return free

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fuzz.campaign.ledger import Damaged, Ledger
-from fuzz.campaign.supervisor import State
+from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from harness.errors import ToolFailure
 

@@ -17,7 +17,8 @@ from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemu
 from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
 
-from fuzz.campaign.supervisor import Campaign, State
+from fuzz.campaign.state import State
+from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.store import name_of
 from fuzz.sides import choose_sides
