@@ -56,8 +56,7 @@ def main() -> int:
         if options.picture:
             picture.check()
         options.out.mkdir(parents=True, exist_ok=True)
-        result, figures = _measure(scale, numbers)
-        (options.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+        result, figures = _measure(scale, numbers, options.out / "bench.json")
         if options.picture:
             picture.draw(figures, f"s2fuzz, {scale.name}, {result['machine']['processor']}", options.out / "bench.svg")
     except (BadInput, ToolFailure, OSError) as error:
@@ -78,11 +77,23 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(scale: Scale, numbers: list[int]) -> tuple[dict[str, Any], dict[int, Figure]]:
+def _measure(scale: Scale, numbers: list[int], file: Path) -> tuple[dict[str, Any], dict[int, Figure]]:
+    """What `file` says, and the figures. It is written after every figure, for a later one may fail."""
     begun = time.monotonic()
-    load = os.getloadavg()[0]
-    figures = {}
-    took = {}
+    figures: dict[int, Figure] = {}
+    measured: list[dict[str, Any]] = []
+    result: dict[str, Any] = {
+        "scale": scale.name,
+        "seconds": 0.0,
+        "machine": {
+            "cores": os.cpu_count(),
+            "load_before": os.getloadavg()[0],
+            "processor": _processor(),
+            "python": platform.python_version(),
+            "qemu": qemu_version(),
+        },
+        "figures": measured,
+    }
     with tempfile.TemporaryDirectory(prefix="s2fuzz-bench-") as scratch, _progress() as say:
         label = ""
         bench = Bench(scale, Path(scratch), lambda text: say(f"{label}: {text}"))
@@ -90,19 +101,10 @@ def _measure(scale: Scale, numbers: list[int]) -> tuple[dict[str, Any], dict[int
             label = f"figure {number} of {len(FIGURES)}"
             since = time.monotonic()
             figures[number] = FIGURES[number](bench)
-            took[number] = time.monotonic() - since
-    result = {
-        "scale": scale.name,
-        "seconds": round(time.monotonic() - begun, 1),
-        "machine": {
-            "cores": os.cpu_count(),
-            "load_before": load,
-            "processor": _processor(),
-            "python": platform.python_version(),
-            "qemu": qemu_version(),
-        },
-        "figures": [{**figure.to_json(), "seconds": round(took[number], 1)} for number, figure in figures.items()],
-    }
+            now = time.monotonic()
+            measured.append({**figures[number].to_json(), "seconds": round(now - since, 1)})
+            result["seconds"] = round(now - begun, 1)
+            file.write_text(json.dumps(result, indent=2) + "\n")
     return result, figures
 
 

@@ -14,6 +14,7 @@ from harness.executor import TargetDied
 from harness.program import Program
 from reference.console import QEMU
 from reference.executor import Reference
+from reference.ram import RamLink
 
 NAME: Final = "milliseconds from boot to ready, and from a crash to the next program's digest"
 BOOT: Final = 60.0
@@ -24,10 +25,8 @@ _EMPTY_PYTHON: Final = (sys.executable, "-I", "-c", "pass")
 
 
 def measure(bench: Bench) -> Figure:
-    with closing(Reference(bench.image, "kernel:6.12")) as kernel:
-
-        def boot() -> None:
-            kernel.link.start()
+    link = RamLink(bench.image.elf)
+    with closing(Reference(bench.image, "kernel:6.12")) as kernel, closing(link):
 
         def restart() -> None:
             with suppress(TargetDied):
@@ -37,7 +36,7 @@ def measure(bench: Bench) -> Figure:
 
         restart()  # reads the symbols, which a worker does once
         steps: dict[str, Callable[[], object]] = {
-            "boot": boot,
+            "boot": link.start,
             "restart": restart,
             "empty_qemu": lambda: subprocess.run(_EMPTY_QEMU, input=b"quit\n", stdout=subprocess.DEVNULL, check=True),
             "python_pass": lambda: subprocess.run(_EMPTY_PYTHON, check=True),
@@ -46,7 +45,7 @@ def measure(bench: Bench) -> Figure:
         for number in range(bench.scale.boots):
             bench.say(f"boot {number + 1}")
             for name, step in steps.items():
-                kernel.refresh() if name == "boot" else None
+                link.close()
                 begun = time.monotonic()
                 step()
                 samples[name].append((time.monotonic() - begun) * 1000)

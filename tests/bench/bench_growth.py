@@ -92,7 +92,9 @@ def _points(bench: Bench) -> Iterator[tuple[Point, list[Program]]]:
 
 
 def _ops(programs: Iterable[Program]) -> list[Op]:
-    return [op for program in programs for op in program.ops if op.name not in ("init", "destroy")]
+    """Of stage 2, which most programs are of: they go together in any order."""
+    of_stage_2 = [program for program in programs if program.machine["stage"] == 2]
+    return [op for program in of_stage_2 for op in program.ops if op.name not in ("init", "destroy")]
 
 
 def _regrouped(ops: list[Op], size: int, machine: Machine) -> list[Program]:

@@ -18,6 +18,7 @@ from harness.executor import Executor, TargetDied
 from harness.granule import GRANULE_4K
 from harness.judge import Judge
 from harness.program import Program
+from pgtable import HOST
 
 NAME: Final = "against a RuleBasedStateMachine: exec/s, and seconds to the first flag over the planted bugs"
 RATE: Final = 8.0
@@ -135,8 +136,9 @@ def _rates(bench: Bench, left: Executor, right: Executor) -> tuple[dict[str, Any
 
 def _races(bench: Bench, steps: int) -> tuple[list[Race], list[str]]:
     """Every planted bug of the kernel's side, seed by seed while there is time; and those left out."""
-    in_kernel = [bug for bug in planted.load_all() if bug.file == "pgtable.c" and "6.12" in bug.kernels]
-    bugs = [bug for bug in in_kernel if bug.granule == GRANULE_4K.name]  # what the rules generate for
+    in_kernel = [bug for bug in planted.load_all() if (bug.file, bug.kernel_object) == ("pgtable.c", HOST.name)]
+    # What both are run on.
+    bugs = [bug for bug in in_kernel if "6.12" in bug.kernels and bug.granule == GRANULE_4K.name]
     random.Random(1).shuffle(bugs)
     todo = [(bug, seed) for seed in range(1, bench.scale.bug_seeds + 1) for bug in bugs]
     total = bench.scale.bugs_total

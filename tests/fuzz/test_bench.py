@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize("number", [1, 3, 5])
+@pytest.mark.parametrize("number", [1, 3, 5, 7])
 def test_a_figure_is_measured(number: int, tmp_path: Path) -> None:
     """The first takes the longest way: into the fuzzing process and back."""
     run = subprocess.run(
