@@ -28,7 +28,7 @@ MODULES: Final = (
     *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
     *("harness.codec", "harness.events", "harness.granule", "harness.machine", "harness.model", "harness.observation"),
     *("harness.offer", "harness.ops", "harness.program", "harness.tlbi", "harness.invalidation"),
-    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.coverage.joint"),
+    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.engine.joint_coverage"),
     *("harness.judge", "fuzz.engine.mutation", "fuzz.engine.tally", "fuzz.engine.worker"),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""

@@ -14,8 +14,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from fuzz.coverage.joint import JointCoverage
 from fuzz.engine.assignment import Assignment
+from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import Underway
 from fuzz.triage.filing import Filer

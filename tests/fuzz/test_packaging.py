@@ -67,7 +67,7 @@ def test_pgtable_depends_on_nothing() -> None:
 
 def test_no_module_shadows_another() -> None:
     for package in PACKAGES:
-        for path in (ROOT / package).glob("*.py"):
+        for path in (ROOT / package).rglob("*.py"):
             if path.stem != "__init__":
                 assert path.stem not in sys.stdlib_module_names | THIRD_PARTY | set(PACKAGES), path
 

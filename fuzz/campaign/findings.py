@@ -1,0 +1,132 @@
+"""The findings that a campaign keeps: of every bucket a few, of all workers together."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.engine.worker import KEPT_PER_BUCKET
+from fuzz.sides import Side, to_configuration
+from fuzz.triage.filing import FLAKY
+from harness.errors import BadInput
+from harness.finding import Finding, adopt, is_finding, load
+
+Key = tuple[int | None, str]
+"""A comparison's number, where it is one of the campaign's, and a bucket."""
+
+
+class KeptFindings:
+    """Those in findings/ and flaky/, counted. `say` hears of the first of each bucket; where it is not minimised,
+    `minimise` has it."""
+
+    def __init__(
+        self,
+        place: WorkDirectory,
+        configuration: Configuration,
+        say: Callable[[str], None],
+        minimise: Callable[[Path], None],
+    ) -> None:
+        self._place = place
+        self._configuration = configuration
+        self._say = say
+        self._minimise = minimise
+        self.buckets: Counter[Key] = Counter()
+        self.flaky: Counter[Key] = Counter()
+
+    def count(self) -> None:
+        """Know those that are there."""
+        for finding in self.all():
+            buckets = self.flaky if self.is_flaky(finding) else self.buckets
+            key = self.key(finding)
+            buckets[key] += 1
+            if buckets is self.buckets and buckets[key] == 1 and not finding.minimised:
+                self._minimise(finding.directory)
+
+    def all(self) -> Iterator[Finding]:
+        """All that can be read, flaky ones last."""
+        yield from self.confirmed()
+        yield from self._kept_in(self._place.flaky)
+
+    def confirmed(self) -> Iterator[Finding]:
+        """Those that are not flaky, and can be read."""
+        yield from self._kept_in(self._place.findings)
+
+    def is_flaky(self, finding: Finding) -> bool:
+        """Whether it is kept among those."""
+        return finding.directory.parent == self._place.flaky
+
+    def key(self, finding: Finding) -> Key:
+        """Findings with the same key are the same."""
+        for number, work in enumerate(self._configuration.work):
+            sides = [finding.configuration.get(name) for name in ("left", "right")]
+            if finding.program.machine.granule.name == work.granule and all(map(_is_of, sides, work.sides)):
+                return number, finding.bucket
+        return None, finding.bucket
+
+    def take(self, folder: Path) -> Iterator[Finding]:
+        """Move what a process filed in `folder` to where it is kept, unless enough of its bucket are there. Yields
+        what is new."""
+        for path in _entries(folder):
+            if path.name == FLAKY:
+                for one in _entries(path):
+                    yield from self._adopt(one, self._place.flaky, self.flaky)
+            else:
+                yield from self._adopt(path, self._place.findings, self.buckets)
+
+    def _adopt(self, path: Path, home: Path, buckets: Counter[Key]) -> Iterator[Finding]:
+        if not is_finding(path):
+            return
+        try:
+            finding = load(path)
+        except BadInput as error:
+            target = free_name(self._place.damaged / path.name)
+            path.rename(target)
+            self._say(f"{error}; put aside as {target}")
+            return
+        key = self.key(finding)
+        if buckets[key] >= KEPT_PER_BUCKET or (home / path.name).exists():
+            shutil.rmtree(path)
+            return
+        kept = adopt(path, home)
+        buckets[key] += 1
+        yield replace(finding, directory=kept)
+        if buckets[key] == 1:
+            what = "flaky: " if buckets is self.flaky else ""
+            self._say(f"{what}{finding.kind} {finding.bucket}: {kept}")
+            if not what:
+                self._minimise(kept)
+
+    def _kept_in(self, home: Path) -> Iterator[Finding]:
+        for path in _entries(home):
+            try:
+                yield load(path)
+            except BadInput as error:
+                self._say(f"left out: {error}")
+
+
+def _is_of(side: Any, of: Side) -> bool:
+    """Whether a side in a finding's configuration is that one, whatever its files are called there."""
+    mine = to_configuration(of, {path: "" for path in (*of.patches, of.pgtable) if path is not None})
+    return isinstance(side, dict) and all(side.get(key) == mine[key] for key in ("flavour", "kind", "object", "what"))
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """In order of their names, but for what is being written."""
+    try:
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return
+
+
+def free_name(target: Path) -> Path:
+    """`target`, or one like it that is not taken; its folder is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while (free := target.with_name(f"{target.name}{f'-{number}' if number else ''}")).exists():
+        number += 1
+    return free
