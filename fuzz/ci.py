@@ -13,7 +13,7 @@ from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from fuzz import __version__
 from fuzz.triage.filing import sides_of, with_kernel
-from fuzz.triage.findings import Sides, look_again
+from fuzz.triage.replaying import Sides, look_again
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding, load, printable
 from harness.granule import Granule

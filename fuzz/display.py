@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -117,6 +117,16 @@ def describe(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def masking_lines(tally: Mapping[str, Any]) -> list[str]:
+    """A line for each bucket so common that it hides others. `tally` is a `Tally.summary`, or empty."""
+    executions = tally.get("executions", 0) + tally.get("replayed", 0)
+    return [
+        f"{bucket}: {tally['buckets'][bucket] / max(1, executions):.0%} of executions, so it masks what lies behind "
+        "it; mend it before you go on"
+        for bucket in tally.get("masking", ())
+    ]
+
+
 def summary(progress: Progress) -> list[str]:
     """The run's result, a few lines."""
     tally: dict[str, Any] = progress.tally
@@ -137,9 +147,7 @@ def summary(progress: Progress) -> list[str]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
         lines.append(f"{tally['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
-    for bucket in tally.get("masking", ()):
-        share = tally["buckets"][bucket] / max(1, tally["executions"] + tally["replayed"])
-        lines.append(f"{bucket}: {share:.0%} of executions, so it masks what lies behind it; mend it before you go on")
+    lines += masking_lines(tally)
     if not progress.findings:
         lines.append("nothing found")
     return lines

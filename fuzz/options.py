@@ -57,8 +57,8 @@ def granules_in(_ctx: click.Context, _param: click.Parameter, value: str) -> tup
 NO_COMPILE: Final = click.option(
     "--no-compile",
     is_flag=True,
-    help="Run the model as it is. Otherwise mypyc compiles it first, once until it changes, which takes a minute and "
-    "fuzzes faster. With --guidance model or both it always runs as it is.",
+    help="Run everything as it is. Otherwise mypyc compiles the model and what drives it first, once until they "
+    "change, which takes two minutes and fuzzes faster. With --guidance model or both it always runs as it is.",
 )
 GRANULE: Final = click.option(
     "--granule",

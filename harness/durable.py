@@ -42,6 +42,14 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_all(folder: Path) -> None:
+    """Have everything below `folder` on the disk. Raises OSError."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(here, name))
+        sync_folder(Path(here))
+
+
 _EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
 

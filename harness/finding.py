@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.durable import exchange, sync_file, sync_folder, write_durably
+from harness.durable import exchange, sync_all, sync_folder, write_durably
 from harness.errors import BadInput
 from harness.judge import Verdict
 from harness.program import Program
@@ -137,6 +137,7 @@ def renew(directory: Path, contents: Contents) -> None:
             old.unlink(missing_ok=True)
         shutil.rmtree(scratch / "kernel", ignore_errors=True)
         _write(scratch, directory, contents)
+        sync_all(scratch)
         exchange(scratch, directory)  # what was there goes with the scratch folder
 
 
@@ -202,10 +203,7 @@ def adopt(directory: Path, out: Path) -> Path:
     record = json.loads(path.read_text())
     record["replay"] = f"s2fuzz replay {target}"
     write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            sync_file(Path(folder, name))
-        sync_folder(Path(folder))
+    sync_all(directory)
     out.mkdir(parents=True, exist_ok=True)
     directory.rename(target)
     sync_folder(out)

@@ -51,7 +51,7 @@ def qemu_words() -> list[str]:
     """What QEMU's command begins with: mostly its name alone. Raises ToolFailure for a setting that is no command."""
     setting = os.environ.get(QEMU_SETTING)
     try:
-        return shlex.split(setting) if setting else [QEMU]
+        return shlex.split(setting or "") or [QEMU]
     except ValueError as error:
         raise ToolFailure(f"{QEMU_SETTING} cannot be read: {error}: {setting}") from error
 
@@ -101,13 +101,14 @@ class ConsoleLink:
         self.close()
         self._text.clear()
         self._unread.clear()
+        command = qemu_command(self.elf, *self.qemu_args)
         ours, theirs = socket.socketpair()
         with theirs:
             chardev = f"socket,id=console,fd={theirs.fileno()},mux=on"
             console = ("-chardev", chardev, "-serial", "chardev:console", "-mon", "chardev=console")
             try:
                 self._process = subprocess.Popen(
-                    qemu_command(self.elf, *console, *self.qemu_args),
+                    [*command, *console],
                     stdin=subprocess.DEVNULL,
                     stdout=theirs.fileno(),
                     stderr=theirs.fileno(),
@@ -117,9 +118,8 @@ class ConsoleLink:
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 ours.close()
-                raise ToolFailure(f"{QEMU} cannot be started: {error}; run `s2fuzz doctor`") from error
+                raise ToolFailure(f"{command[0]} cannot be started: {error}; run `s2fuzz doctor`") from error
         self._console = SocketSpawn(ours, timeout=BOOT_TIMEOUT, maxread=65536)
-        self._console.delaybeforesend = None  # pexpect's default waits 50 ms before every send
         try:
             greeting = self.receive(BOOT_TIMEOUT)
         except (LinkTimeout, LinkClosed, LinkGarbage) as error:
@@ -189,7 +189,7 @@ class ConsoleLink:
             searched = len(self._unread)
             try:
                 self._unread += child.read_nonblocking(65536, max(0.0, deadline - time.monotonic()))
-            except pexpect.TIMEOUT as error:
+            except (pexpect.TIMEOUT, BlockingIOError) as error:  # the latter where no time was left at all
                 raise LinkTimeout from error
             except (pexpect.EOF, OSError) as error:
                 self._keep(bytes(self._unread))

@@ -46,7 +46,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, and the campaign's findings by bucket, but for known ones."""
+    """How a run ended, and the campaign's findings by bucket, the shortest first, but for known ones."""
 
     ended: str
     state: State

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.campaign.findings import KeptFindings, free_name
+from fuzz.campaign.kept import KeptFindings, free_name
 from fuzz.campaign.ledger import Damaged, Ledger, put_aside
 from fuzz.campaign.minimiser import Minimiser
 from fuzz.campaign.state import DISK, INTERRUPTED, ON_TIME, Outcome, SlotState, State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.corpus.store import Store, is_whole, name_of, read_input, starting_inputs
+from fuzz.corpus.store import Store, is_whole, name_of, read_input
 from fuzz.coverage.model_lines import ModelLines
+from fuzz.engine.first_inputs import starting_inputs
 from fuzz.engine.process import LAUNCHER, FuzzingProcess
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import underway_in
@@ -614,7 +615,7 @@ class Campaign:
     def _outcome(self) -> Outcome:
         known = self.place.known_buckets()
         findings: dict[str, list[Path]] = {}
-        for finding in self._findings.confirmed():
+        for finding in sorted(self._findings.confirmed(), key=lambda one: len(one.program.ops)):
             if finding.bucket not in known:
                 findings.setdefault(finding.bucket, []).append(finding.directory)
         return Outcome(self._ending or ON_TIME, self.state(), findings)

@@ -18,6 +18,7 @@ from rich.text import Text
 from fuzz.campaign.ledger import Damaged, Ledger
 from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.display import masking_lines
 from harness.errors import ToolFailure
 
 _LINE_INTERVAL: Final = 60.0
@@ -202,6 +203,7 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
             f"{one['class']} {one['bucket']}{label}: after {duration(one['at'])}, {one['executions']} executions, "
             f"{one['kept']} kept, {one['ops']} ops"
         )
+    yield from masking_lines(status["tally"])
     if not status["findings"]:
         yield "nothing found"
     if status["flaky"]:

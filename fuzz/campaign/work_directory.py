@@ -3,11 +3,14 @@
 campaign.json   what is compared, how, with which seed and codec; and copies of --patch and --pgtable files in kernel/
 corpus/NAME/    inputs, each a file named by its SHA-1; a folder for each granule, and for each offer of operations
 findings/       findings, at most three of a bucket
-unconfirmed/    programs on which the sides differed, but not again
+flaky/          what did not happen every time on fresh kernels
 incidents/      programs under way when a fuzzing process or QEMU was lost, and what was said then
 damaged/        files that did not hold what their names say
 ledger.sqlite   what ran, how far it came (fuzz/campaign/ledger.py)
 known           buckets that do not count, one a line: yours to write
+report.html     the report, where one was made
+lock            held while a campaign runs
+tmp/            files being written
 spool/          the fuzzing processes' own folders; nothing here is recorded yet
 """
 

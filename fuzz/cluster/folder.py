@@ -361,9 +361,9 @@ def _replace(folder: Path, new: Path, old: Path) -> None:
     moved: list[str] = []
     try:
         for name in PARTS:
+            moved.append(name)
             if os.path.lexists(folder / name):
                 (folder / name).rename(old / name)
-            moved.append(name)
             (new / name).rename(folder / name)
     except BaseException:
         for name in moved:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Final
 
-from fuzz.engine.mutation import life, random_input
 from harness.codec import CODEC, Dialect, decode, encode
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
@@ -30,7 +28,6 @@ MAX_INPUT: Final = 320
 _READ_AT_MOST: Final = 1 << 20
 """Bytes; no input is as long, whoever made it."""
 
-_FIRST_INPUTS: Final = 32
 _NAME: Final = re.compile("[0-9a-f]{40}")
 
 
@@ -78,20 +75,6 @@ def check_stamp(folder: Path, dialect: Dialect) -> None:
         raise BadInput(
             f"{folder}: written by codec {written}, this is codec {_stamp(dialect)}; convert it through text"
         )
-
-
-def starting_inputs(seed: int, dialect: Dialect) -> Iterator[bytes]:
-    """The inputs that a run with `seed` starts from."""
-    choice = Random(seed)
-    for number in range(_FIRST_INPUTS):
-        yield life(choice, dialect) if number % 2 else random_input(choice)
-
-
-def first_inputs(folder: Path, seed: int, dialect: Dialect) -> None:
-    """Fill an empty folder with the inputs that a run with `seed` starts from."""
-    check_codec(folder, dialect)
-    for number, data in enumerate(starting_inputs(seed, dialect)):
-        (folder / f"{number:03}").write_bytes(data)
 
 
 def read_input(path: Path) -> bytes:

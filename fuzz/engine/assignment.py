@@ -11,6 +11,8 @@ from fuzz.sides import Side, from_configuration, to_configuration
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.granule import GRANULE_4K
 
+KEPT_PER_BUCKET: Final = 3
+"""Findings; later ones are only counted."""
 GUIDANCE: Final = ("kernel", "model", "both")
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.corpus.store import MAX_INPUT, check_codec, first_inputs
+from fuzz.corpus.store import MAX_INPUT, check_codec
 from fuzz.engine.assignment import Assignment
+from fuzz.engine.first_inputs import first_inputs
 from fuzz.sides import offer_of
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from fuzz.engine.assignment import Assignment
+from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import Underway
@@ -30,7 +30,6 @@ from harness.program_text import format_program, read
 from reference.coverage import HostedCoverage, Registration
 from reference.executor import Reference
 
-KEPT_PER_BUCKET: Final = 3
 _MESSAGE_INTERVAL: Final = 0.25
 
 

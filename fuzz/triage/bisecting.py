@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.triage.filing import sides_of, with_kernel
-from fuzz.triage.findings import look_again
+from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding, printable
 from reference.sources import PGTABLE, git_environment

@@ -13,7 +13,7 @@ from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import sides_of, with_kernel
-from fuzz.triage.findings import Sides, look_again, shrink
+from fuzz.triage.replaying import Sides, look_again, shrink
 from harness.compare import Tier
 from harness.finding import Finding, load
 

@@ -100,7 +100,7 @@ _TEST: Final = '''\
 import os
 from pathlib import Path
 
-from fuzz.triage.findings import report_of
+from fuzz.triage.replaying import report_of
 
 
 def test_$name() -> None:

@@ -12,7 +12,7 @@ import pytest
 from processes import s2fuzz
 
 from fuzz.engine import compiling
-from fuzz.engine.compiling import CannotCompile, compiled
+from fuzz.engine.compiling import MODULES, CannotCompile, _with_imported, compiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +68,13 @@ def test_a_run_makes_the_same_inputs_compiled_or_not(tmp_path: Path) -> None:
     fast = (tmp_path / "fast").read_text()
     assert len(fast.splitlines()) == 700
     assert fast == (tmp_path / "slow").read_text()
+
+
+def test_what_they_import_is_part_of_their_name() -> None:
+    """Constants of modules that are not compiled are copied into those that are."""
+    files = _with_imported(MODULES)
+    assert {ROOT / "reference/memory_map.py", ROOT / "fuzz/sides.py", ROOT / "pgtable/__init__.py"} <= set(files)
+    assert ROOT / "fuzz/cli.py" not in files
 
 
 def test_an_entry_of_the_cache_is_used_again() -> None:

@@ -142,9 +142,11 @@ def test_signals_do_not_cut_a_request(link: ConsoleLink) -> None:
     assert seen > 3
 
 
-def test_nothing_comes_unasked(link: ConsoleLink) -> None:
+@pytest.mark.parametrize("seconds", [0.2, 0.0])
+def test_nothing_comes_unasked(link: ConsoleLink, seconds: float) -> None:
+    """No time is left where a kernel went on talking until then."""
     with pytest.raises(LinkTimeout):
-        link.receive(0.2)
+        link.receive(seconds)
 
 
 def test_a_kernel_with_other_definitions_is_refused(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,10 +272,10 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("terminal", ["closed", "held"])
-def test_qemu_dies_with_its_parent(terminal: str) -> None:
-    """Even where another process still holds the pseudo-terminal, so that no hang-up tells QEMU of it."""
-    command = [sys.executable, "-c", OPEN_A_KERNEL, terminal]
+@pytest.mark.parametrize("console", ["closed", "held"])
+def test_qemu_dies_with_its_parent(console: str) -> None:
+    """Even where another process still holds our end of the console, so that QEMU sees no end of it."""
+    command = [sys.executable, "-c", OPEN_A_KERNEL, console]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as parent:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.engine.worker import KEPT_PER_BUCKET
+from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import Side, to_configuration
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
