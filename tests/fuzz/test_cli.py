@@ -14,6 +14,7 @@ from processes import COMMAND, s2fuzz
 
 from fuzz import cli
 from fuzz.campaign import commands as campaign_commands
+from fuzz.cluster import commands as cluster_commands
 from fuzz.corpus import commands as corpus_commands
 from fuzz.report import commands as report_commands
 from fuzz.triage import commands as triage_commands
@@ -238,6 +239,7 @@ COMMANDS = {
     "status": ["status", "."],
     "corpus": ["corpus", "check", "."],
     "report": ["report", "."],
+    "package": ["package", "d"],
 }
 
 
@@ -268,7 +270,7 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for module in (cli, triage_commands):
+    for module in (cli, triage_commands, cluster_commands):
         for name in ("sides_from", "program_in", "load", "examine", "file_of"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)

@@ -352,7 +352,7 @@ def test_an_error_of_our_own_is_no_finding(made: Path, tmp_path: Path) -> None:
     name = "packages/fuzz/engine/tally.py"
     broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nTally.count = broken\n"
     damaged(made, tmp_path / "out", name, (made / FILES / name).read_bytes() + f"\n\n{broken}".encode())
-    next((tmp_path / "out" / FILES / "packages/fuzz/__pycache__").glob("tally.*")).unlink()
+    next((tmp_path / "out" / FILES / "packages/fuzz/engine/__pycache__").glob("tally.*")).unlink()
     result = Cluster(tmp_path / "out", tmp_path).run("-runs=10")
     assert (result.returncode, list(tmp_path.glob("crash-*"))) == (3, []), result.stderr
     assert "s2fuzz: an error of its own; please report it:" in result.stderr and "KeyError: 'ours'" in result.stderr
