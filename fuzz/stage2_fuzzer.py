@@ -29,13 +29,15 @@ from fuzz.engine import compiling  # noqa: E402
 
 _ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
 _PACKAGE = os.environ.get("S2FUZZ_PACKAGE")
-if _PACKAGE is not None and Path(_PACKAGE, "compiled").is_dir():
+_MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
+"""Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
+if _MERGES or _ORDERS.get("guidance", "kernel") != "kernel":
+    with atheris.instrument_imports(include=["pgtable"]):
+        import pgtable  # noqa: F401
+elif _PACKAGE is not None and Path(_PACKAGE, "compiled").is_dir():
     compiling.install(Path(_PACKAGE, "compiled"))
 elif _ORDERS.get("compiled"):  # before anything else imports these modules as they are
     compiling.install(Path(_ORDERS["compiled"]))
-elif _ORDERS.get("guidance", "kernel") != "kernel":
-    with atheris.instrument_imports(include=["pgtable"]):
-        import pgtable  # noqa: F401
 
 from fuzz.cluster.packaged import Finding, Package, raise_finding  # noqa: E402
 from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
