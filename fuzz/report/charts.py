@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 _SIZE: Final = (4.2, 2.6)
 """Inches: small, so that the text is still legible where the chart is as wide as a phone."""
@@ -41,6 +42,7 @@ def over_time(title: str, curves: Mapping[str, Points], marks: Sequence[float] =
         axes.set_xlabel(name)
         axes.set_ylim(0, 1.06 * max((value for points in curves.values() for _, value in points), default=1) or 1)
         axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         if len(curves) > 1:
             axes.legend(fontsize=7, frameon=False)
         return _svg(figure, title)
@@ -56,6 +58,7 @@ def bars(title: str, values: Mapping[str, tuple[float, float]]) -> str:
         axes.barh(names, [values[name][1] for name in names], color="#2b6cb0")
         axes.tick_params(axis="y", labelsize=8)
         axes.margins(y=0.01)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_title(title)
         return _svg(figure, title)
 
