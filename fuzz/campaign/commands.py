@@ -197,6 +197,7 @@ def _print(outcome: Outcome, place: WorkDirectory) -> int:
         say(f"s2fuzz: {place.root}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE
     if outcome.ended == WAS_INTERRUPTED:
+        say(f"for the report: s2fuzz report {place.root}")
         return INTERRUPTED
     return FINDING if outcome.findings else OK
 
