@@ -37,7 +37,6 @@ from fuzz.options import (
     NO_COMPILE,
     OK,
     SECONDS,
-    TIERS,
     TOOL_FAILURE,
     also_from,
     compiled_for,
@@ -46,6 +45,7 @@ from fuzz.options import (
     say,
     show_line,
     sides_from,
+    tier_options,
 )
 from fuzz.report import commands as report_commands
 from fuzz.shell import converse, lines
@@ -54,7 +54,7 @@ from fuzz.smoke import Interrupted, Progress
 from fuzz.smoke import smoke as run_smoke
 from fuzz.triage.commands import CANNOT_TELL, bisect, replay, tmin
 from fuzz.triage.filing import Filer
-from harness.compare import ALL_TIERS, Tier
+from harness.compare import DEFAULT_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import file_of, program_in
@@ -166,7 +166,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--junit", type=_FILE, metavar="FILE", help="Write the outcome to FILE, as JUnit XML.")
 @click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
 @NO_COMPILE
-@TIERS
+@tier_options
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
@@ -221,7 +221,7 @@ def smoke(
             keep_going or before is not None,
             inputs,
             guidance=guidance,
-            tiers=tiers or ALL_TIERS,
+            tiers=tiers or DEFAULT_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             compiled=compiled,
@@ -315,7 +315,7 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
-@TIERS
+@tier_options
 @kernel_options
 def run(
     programs: tuple[Path, ...], out: Path, verbose: bool, events: bool, tiers: frozenset[Tier] | None, **kernel: Any
@@ -328,7 +328,7 @@ def run(
     loaded = [(path, program_in(path)) for path in programs]
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
-        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or ALL_TIERS)
+        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
         judge = Judge(left, right, filer.tiers)
         try:
             for path, program in loaded:

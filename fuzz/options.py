@@ -11,7 +11,7 @@ import click
 
 from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
-from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.compare import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.finding import printable_lines
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -38,12 +38,32 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-def tiers_in(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
-    """An option's callback: tiers as people write them."""
+EXPECTATIONS: Final = {"order": ORDER_EXPECTED}
+"""What --expect knows, and the tiers that it leaves."""
+_EXPECTED: Final = "fuzz.options.expected"
+_EXCLUSIVE: Final = "--expect and --tiers exclude each other: --expect order is short for some of --tiers."
+
+
+def tiers_in(ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
+    """The callback of --tiers: tiers as people write them, or those that --expect stands for."""
+    expected: frozenset[Tier] | None = ctx.meta.get(_EXPECTED)
+    if value is None:
+        return expected
+    if expected is not None:
+        raise click.UsageError(_EXCLUSIVE)
     try:
-        return None if value is None else parse_tiers(value)
+        return parse_tiers(value)
     except BadInput as error:
         raise click.BadParameter(f"{error}.") from error
+
+
+def expect_in(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """The callback of --expect, which hands its tiers to --tiers."""
+    if value is None:
+        return
+    if ctx.params.get("tiers") is not None:
+        raise click.UsageError(_EXCLUSIVE)
+    ctx.meta[_EXPECTED] = EXPECTATIONS[value]
 
 
 def granules_in(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Granule, ...]:
@@ -67,15 +87,29 @@ GRANULE: Final = click.option(
     show_default=True,
     help="The size of page that the kernel is compiled for.",
 )
-TIERS: Final = click.option(
+_TIERS: Final = click.option(
     "--tiers",
     callback=tiers_in,
     metavar="TIER,…",
-    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: all; replay: as when it was found]",
+    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: {format_tiers(DEFAULT_TIERS)}; replay: as "
+    "when it was found]",
+)
+_EXPECT: Final = click.option(
+    "--expect",
+    type=click.Choice(tuple(EXPECTATIONS)),
+    callback=expect_in,
+    expose_value=False,
+    help=f"What the change is meant to alter, and is no finding. `order` is that and the number of events: short for "
+    f"--tiers {format_tiers(ORDER_EXPECTED)}.",
 )
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def tier_options(command: _Command) -> _Command:
+    """The options that say what is compared."""
+    return _TIERS(_EXPECT(command))
 
 
 def say(text: str) -> None:

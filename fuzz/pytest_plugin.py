@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from fuzz.sides import choose_sides
-from harness.compare import ALL_TIERS, format_tiers, parse_tiers
+from harness.compare import DEFAULT_TIERS, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.judge import Judge, Unconfirmed
 from harness.program import Program
@@ -81,7 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--s2-patch", metavar="FILE", action="append", default=[], help="a patch on top of it")
     group.addoption("--s2-pgtable", metavar="FILE", help="a file in place of its pgtable.c")
     group.addoption("--s2-sides", metavar="A,B", help="any two sides instead, as `s2fuzz run --sides`")
-    group.addoption("--s2-tiers", metavar="TIER,…", default=format_tiers(ALL_TIERS), help="what is compared")
+    group.addoption("--s2-tiers", metavar="TIER,…", default=format_tiers(DEFAULT_TIERS), help="what is compared")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,18 +1,18 @@
 """Compares two observations of one program, tier by tier.
 
 Table pages are compared up to renaming: where a page lies does not matter, only what it holds and who points to it.
-What a table entry looks like is stated here again, rather than taken from `pgtable`: the judge must not share its
-eyes with one of the parties.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
+from harness.descriptors import TABLE, AddressField, address_field, is_table_entry, level_of, root_field
+from harness.effects import lacks
 from harness.errors import BadInput
 from harness.events import (
     ALLOC,
@@ -25,7 +25,7 @@ from harness.events import (
     Event,
     events_of,
 )
-from harness.granule import FIRST_LEVEL, LAST_LEVEL
+from harness.granule import LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
     NO_PAGE,
@@ -39,23 +39,29 @@ from harness.observation import (
     describe_return,
     signed,
 )
-from harness.ops import INIT, OpDef
-
-_TABLE: Final = 0b11
+from harness.ops import OpDef
 
 
 class Tier(enum.IntEnum):
     """What is compared, in this order. EVENTS holds WARNs and UBSan reports as well as the boundary events; what TLB
-    functions do once they are called is INSTRUCTIONS."""
+    functions do once they are called is INSTRUCTIONS. EFFECTS is for sides that are meant to differ in both: what the
+    events of an op come to, in whatever order (`harness.effects`)."""
 
     RESULTS = 1
     TABLES = 2
     ACCOUNTING = 3
     EVENTS = 4
     INSTRUCTIONS = 5
+    EFFECTS = 6
 
 
 ALL_TIERS: Final = frozenset(Tier)
+DEFAULT_TIERS: Final = ALL_TIERS - {Tier.EFFECTS}
+"""What is compared unless somebody says otherwise: equal events have equal effects."""
+ORDERED_TIERS: Final = frozenset({Tier.EVENTS, Tier.INSTRUCTIONS})
+"""In which one event sooner or later is a difference."""
+ORDER_EXPECTED: Final = ALL_TIERS - ORDERED_TIERS
+"""For a change that is to alter the order and the number of events, but nothing that they come to."""
 
 
 def parse_tiers(text: str) -> frozenset[Tier]:
@@ -92,79 +98,17 @@ class Difference:
         return f"{self.tier.name.lower()}-{self.op}-{self.what}{level}".replace(" ", "_")
 
 
-def differences(left: Observation, right: Observation, tiers: frozenset[Tier] = ALL_TIERS) -> list[Difference]:
+def differences(left: Observation, right: Observation, tiers: frozenset[Tier] = DEFAULT_TIERS) -> list[Difference]:
     """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order."""
     if left.words == right.words:
         return []
     tables = [*_tables(left, right), *_dangling(left, right)]
-    found = [*_results(left, right), *tables, *_accounting(left, right), *_events(left, right)]
+    found = [*_results(left, right), *tables, *_accounting(left, right)]
+    if tiers & ORDERED_TIERS:
+        found += _events(left, right)
+    if Tier.EFFECTS in tiers:
+        found += _effects(left, right)
     return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
-
-
-def is_table_entry(entry: int, level: int) -> bool:
-    """Whether a PTE of that level points to a table (Arm ARM, VMSAv8-64 descriptor formats)."""
-    return level < LAST_LEVEL and entry & _TABLE == _TABLE
-
-
-@dataclass(frozen=True, slots=True)
-class AddressField:
-    """Where PTEs keep output addresses: from bit `low` to below `top` in place, bits 51 down to `top` from bit `at` on,
-    or nowhere."""
-
-    low: int
-    top: int
-    at: int | None
-    bits: int = field(init=False)
-    """Those of a PTE that hold them."""
-    _in_place: int = field(init=False)
-    _high: int = field(init=False)
-    """The mask of the others, moved down to bit 0."""
-
-    def __post_init__(self) -> None:
-        in_place = (1 << self.top) - (1 << self.low)
-        high = 0 if self.at is None else (1 << _MAX_PA_BITS - self.top) - 1
-        for name, value in {"bits": in_place | high << (self.at or 0), "_in_place": in_place, "_high": high}.items():
-            object.__setattr__(self, name, value)
-
-    def address(self, entry: int) -> int:
-        """The output address of a PTE."""
-        return entry & self._in_place | (entry >> (self.at or 0) & self._high) << self.top
-
-    def put(self, entry: int, address: int) -> int:
-        """The PTE with another output address."""
-        return entry & ~self.bits | address & self._in_place | (address >> self.top & self._high) << (self.at or 0)
-
-
-_MAX_PA_BITS: Final = 52
-_FIELDS: Final = {
-    (12, 0): AddressField(12, 48, None),
-    (14, 0): AddressField(14, 48, None),
-    (16, 0): AddressField(16, 48, 12),
-    (12, 1): AddressField(12, 50, 8),
-    (14, 1): AddressField(14, 50, 8),
-    (16, 1): AddressField(16, 50, 8),
-}
-"""By granule and LPA2 (Arm ARM, VMSAv8-64 descriptor formats). LPA2 with 64K pages is no machine that exists, but one
-that the code under test can be told that it runs on."""
-
-
-_ROOT: Final = AddressField(1, 48, None)
-_WIDE_ROOT: Final = AddressField(6, 48, 2)
-
-
-def address_field(machine: Machine = DEFAULT_MACHINE) -> AddressField:
-    """Of the PTEs on that machine."""
-    return _FIELDS[machine.granule.shift, machine["lpa2"]]
-
-
-def root_field(machine: Machine = DEFAULT_MACHINE) -> AddressField:
-    """Of VTTBR_EL2 on that machine: where addresses have 52 bits, bits 51:48 are in 5:2 (Arm ARM, VTTBR_EL2.BADDR)."""
-    return _WIDE_ROOT if machine["lpa2"] or machine["pa_bits_52"] else _ROOT
-
-
-def entry_address(entry: int, machine: Machine = DEFAULT_MACHINE) -> int:
-    """The output address of a PTE on that machine."""
-    return address_field(machine).address(entry)
 
 
 def _last_op(observation: Observation) -> str:
@@ -279,17 +223,6 @@ def start_level(observation: Observation) -> int:
     return level_of(observation.records[0].outs) or 0
 
 
-def level_of(outs: Sequence[int]) -> int | None:
-    """The start level among the out-values of an init; None where there is none, or one that cannot be."""
-    if len(outs) <= _START_LEVEL:
-        return None
-    level = signed(outs[_START_LEVEL])
-    return level if FIRST_LEVEL <= level <= LAST_LEVEL else None
-
-
-_START_LEVEL: Final = INIT.outs.index("start_level")
-
-
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
     """(ipa, level, left entry, right entry) of the tables that correspond, from the root down, where not both are 0."""
     level_shift = left.machine.granule.level_shift
@@ -376,7 +309,7 @@ def _held(side: Observation, page: Page) -> tuple[int, tuple[int, ...]]:
     """References and entries of a page outside the tree. Which level it had is not known, so whatever may point to a
     table counts without its address."""
     kept = ~address_field(side.machine).bits
-    return page.refcount, tuple(e & kept if e & _TABLE == _TABLE else e for e in page.entries)
+    return page.refcount, tuple(e & kept if e & TABLE == TABLE else e for e in page.entries)
 
 
 def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
@@ -396,6 +329,13 @@ def _events(left: Observation, right: Observation) -> Iterator[Difference]:
     found = [*_complaints(left, right, Tier.EVENTS), *_first_event(left, right)]
     found += _first_instruction(left, right)
     yield from sorted(found, key=lambda one: len(left.records) if one.record is None else one.record)
+
+
+def _effects(left: Observation, right: Observation) -> Iterator[Difference]:
+    """In the order of how much they matter, within the first op whose effects differ."""
+    for one in lacks(left, right):
+        op = left.records[one.record].definition.name
+        yield Difference(Tier.EFFECTS, one.record, op, one.what, one.left, one.right, one.level)
 
 
 def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
@@ -473,7 +413,7 @@ class Renaming:
         """Whether two events are the same but for where pages lie. An allocation on both sides makes a pair."""
         if mine.kind in (ALLOC, ALLOC_EXACT):
             return self._allocated(mine, theirs)
-        if mine.kind in STORE_KINDS and mine.b == theirs.b and mine.b & ~self._addresses.bits != _TABLE:
+        if mine.kind in STORE_KINDS and mine.b == theirs.b and mine.b & ~self._addresses.bits != TABLE:
             return self.renamed(mine)._replace(b=mine.b) == theirs
         return self.renamed(mine) == theirs
 
@@ -511,7 +451,7 @@ class Renaming:
 
     def _entry(self, entry: int) -> int:
         """An entry that may point to a table. Its level is not known: at the last, a leaf has the same type bits."""
-        if entry & _TABLE != _TABLE:
+        if entry & TABLE != TABLE:
             return entry
         address = self._addresses.address(entry)
         return self._addresses.put(entry, self._pages[address]) if address in self._pages else entry

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from harness.compare import Renaming, address_field, is_table_entry, level_of, root_field
+from harness.compare import Renaming
+from harness.descriptors import address_field, is_table_entry, level_of, root_field
 from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
 from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record

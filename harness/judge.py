@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.compare import ALL_TIERS, Difference, Tier, differences
+from harness.compare import DEFAULT_TIERS, ORDERED_TIERS, Difference, Tier, differences
 from harness.executor import CrashReport, Executor, TargetDied
 from harness.invalidation import Problem, calls_of, first_problem, problem
 from harness.observation import Digest, Observation
@@ -45,6 +45,8 @@ CONFIRMATIONS: Final = 3
 
 _UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
 """Seen by their digests alone."""
+_OF_CALLS: Final = frozenset({Tier.INSTRUCTIONS, Tier.EFFECTS})
+"""Tiers with which the TLB functions are judged by themselves."""
 _UNSEEN: Final = 64
 """Programs between two of which the TLB functions are looked at, where no side tells them."""
 
@@ -72,7 +74,7 @@ class Unconfirmed(Exception):
 class Judge:
     """Compares `left` with `right` in `tiers`."""
 
-    def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = ALL_TIERS) -> None:
+    def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
         self.left = left
         self.right = right
         self.tiers = tiers
@@ -97,7 +99,7 @@ class Judge:
             if left.words == right.words:
                 return "the digests differed once, the observations did not"
             if not (found := differences(left, right, self.tiers)):
-                return None
+                return self._suspect_calls(program, left, right)
             self._saw(found[0], len(program.ops), left, right)
             beginning = program.prefix(self._parting(program))
             left, right = self.left.observe(beginning), self.right.observe(beginning)
@@ -116,7 +118,7 @@ class Judge:
     def _suspect_invalidation(self, program: Program) -> str | None:
         """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
         asked now and then."""
-        if Tier.INSTRUCTIONS not in self.tiers:
+        if not self.tiers & _OF_CALLS:
             return None
         told = [calls for side in (self.left, self.right) if (calls := side.new_calls()) is not None]
         calls = [call for of_side in told for call in of_side]
@@ -129,12 +131,31 @@ class Judge:
         found = next((one for call in calls if (one := problem(call, program.machine)) is not None), None)
         return None if found is None else _invalidation_bucket(program, found)
 
+    def _suspect_calls(self, program: Program, left: Observation, right: Observation) -> str | None:
+        """What is wrong with a TLB function, where the sides may differ in when they call it."""
+        if not self.tiers & _OF_CALLS:
+            return None
+        known = {(call.event, call.instructions) for call in calls_of(left)}
+        calls = [call for call in calls_of(right) if (call.event, call.instructions) not in known]
+        told = self.left.new_calls()
+        calls += calls_of(left) if told is None else told
+        found = next((one for call in calls if (one := problem(call, program.machine)) is not None), None)
+        return None if found is None else _invalidation_bucket(program, found)
+
+    def _alike(self, program: Program) -> bool:
+        """Whether the sides differ in nothing that is compared, on the targets as they are. Raises TargetDied."""
+        if self.agree(program):
+            return True
+        if self.tiers & ORDERED_TIERS:
+            return False  # most that differs shows in the events
+        return not differences(self.left.observe(program), self.right.observe(program), self.tiers)
+
     def _parting(self, program: Program) -> int:
         """How many ops it takes for the sides to part, taking them to stay apart from there on."""
         low, high = 0, len(program.ops)
         while low < high:
             middle = (low + high) // 2
-            if self.agree(program.prefix(middle)):
+            if self._alike(program.prefix(middle)):
                 low = middle + 1
             else:
                 high = middle
@@ -194,12 +215,12 @@ class Judge:
         thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
         length, death = len(program.ops), None
         try:
-            if self.agree(program):
+            if self._alike(program):
                 return self._misdirected(program) if kind == "invalidation" else None
         except TargetDied as error:
             death = self._dead, error.report
         with suppress(TargetDied):
-            if length and self.agree(program.prefix(length - 1)):
+            if length and self._alike(program.prefix(length - 1)):
                 return self._judge(program, length) if death is None else self._death(program, length, *death)
         return self._first(program, lambda: None)
 
@@ -209,7 +230,7 @@ class Judge:
             beginning = program.prefix(length)
             agreed = False
             with suppress(TargetDied):  # judged below, where the side that died is known
-                agreed = self.agree(beginning)
+                agreed = self._alike(beginning)
             if agreed:
                 continue
             before()
@@ -219,8 +240,8 @@ class Judge:
         return None
 
     def _misdirected(self, program: Program) -> Verdict | None:
-        """The verdict on a program on which the sides agree, but for what its TLB functions are to do."""
-        if Tier.INSTRUCTIONS not in self.tiers:
+        """The verdict on a program on which nothing differs, but for what its TLB functions are to do."""
+        if not self.tiers & _OF_CALLS:
             return None
         left, right = self.left.observe(program), self.right.observe(program)
         found = first_problem(left, program.machine) or first_problem(right, program.machine)

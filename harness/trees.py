@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from harness.compare import (
-    is_table_entry,
-    leaked,
-    paired_entries,
-    paired_tables,
-    start_level,
-)
+from harness.compare import leaked, paired_entries, paired_tables, start_level
+from harness.descriptors import is_table_entry
 from harness.granule import LAST_LEVEL
 from harness.machine import Machine
 from harness.observation import Observation

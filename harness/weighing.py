@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.compare import address_field, is_table_entry, paired_entries, paired_tables
+from harness.compare import paired_entries, paired_tables
+from harness.descriptors import address_field, is_table_entry
 from harness.events import DCACHE, ICACHE, STORES, TLBI_KINDS, events_of
 from harness.executor import Executor
 from harness.observation import Observation, describe_return

@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from harness.compare import entry_address, is_table_entry, paired_tables
+from harness.compare import paired_tables
+from harness.descriptors import entry_address, is_table_entry
 from harness.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
 from harness.model import Model
 from harness.observation import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode

@@ -24,7 +24,6 @@ from fuzz.options import (
     INTERRUPTED,
     NO_COMPILE,
     OK,
-    TIERS,
     TOOL_FAILURE,
     Seconds,
     also_from,
@@ -33,9 +32,10 @@ from fuzz.options import (
     kernel_options,
     say,
     sides_from,
+    tier_options,
 )
 from fuzz.report.commands import write_report
-from harness.compare import ALL_TIERS, Tier
+from harness.compare import DEFAULT_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 
@@ -87,7 +87,7 @@ _DIR: Final = click.Path(file_okay=False, path_type=Path)
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
 )
-@TIERS
+@tier_options
 @NO_COMPILE
 @kernel_options
 def campaign(
@@ -175,7 +175,7 @@ def _new(
                 pair,
                 seed=int(time.time()) if seed is None else seed,
                 guidance=guidance or GUIDANCE[0],
-                tiers=tiers or ALL_TIERS,
+                tiers=tiers or DEFAULT_TIERS,
                 granule=granule.name,
                 stages=() if stage is None else (int(stage),),
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.engine.tally import Tally
-from harness.compare import ALL_TIERS
+from harness.compare import Tier
 from harness.errors import BadInput
 
 _VERSION: Final = 1
@@ -59,7 +59,7 @@ def today() -> str:
 def tier_of(bucket: str, kind: str) -> str:
     """The tier of a bucket; its kind, where it is no divergence."""
     word = bucket.partition("-")[0]
-    return word if kind == "divergence" and word in {tier.name.lower() for tier in ALL_TIERS} else kind
+    return word if kind == "divergence" and word in {tier.name.lower() for tier in Tier} else kind
 
 
 class Damaged(Exception):

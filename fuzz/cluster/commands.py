@@ -16,15 +16,15 @@ from fuzz.options import (
     GRANULE,
     NO_COMPILE,
     OK,
-    TIERS,
     compiled_for,
     kernel_options,
     say,
     show_line,
     sides_from,
+    tier_options,
 )
 from fuzz.smoke import require_atheris
-from harness.compare import ALL_TIERS, Tier
+from harness.compare import DEFAULT_TIERS, Tier
 from harness.errors import BadInput
 from harness.granule import granule_named
 
@@ -43,7 +43,7 @@ _SEEDS: Final = CORPORA / "seeds"
     "corpus/4k. May be repeated.  [default: the seeds of the checkout]",
 )
 @click.option("--force", is_flag=True, help="Replace files of the same names that s2fuzz did not make.")
-@TIERS
+@tier_options
 @GRANULE
 @NO_COMPILE
 @kernel_options
@@ -76,7 +76,7 @@ def package_command(
         raise BadInput("an installed s2fuzz has no seeds of its own: name programs with --corpus")
     sides = sides_from(**kernel)
     compiled = compiled_for("kernel", no_compile)
-    contents = Contents(sides, granule_named(granule), tiers or ALL_TIERS, chosen, compiled)
+    contents = Contents(sides, granule_named(granule), tiers or DEFAULT_TIERS, chosen, compiled)
     started = time.monotonic()
     made = package(directory, contents, force, say)
     show_line(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.sides import Side, from_configuration, to_configuration
-from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.granule import GRANULE_4K
 
 KEPT_PER_BUCKET: Final = 3
@@ -40,7 +40,7 @@ class Assignment:
     control: int | None = None
     parent: int | None = None
     guidance: str = "kernel"
-    tiers: frozenset[Tier] = ALL_TIERS
+    tiers: frozenset[Tier] = DEFAULT_TIERS
     granule: str = GRANULE_4K.name
     stages: tuple[int, ...] = ()
     compiled: Path | None = None

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from fuzz import display
-from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_options, say, show_line, sides_from
+from fuzz.options import EXISTING, FINDING, OK, TOOL_FAILURE, kernel_options, say, show_line, sides_from, tier_options
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
@@ -30,7 +30,7 @@ CANNOT_TELL: Final = 125
     help="For `git bisect run`: 1 for this very bucket, 0 if the sides agree, and 125, which skips the commit, for "
     "everything else.",
 )
-@TIERS
+@tier_options
 @kernel_options
 def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fuzz.sides import Side, follow, from_configuration, to_configuration
 from fuzz.triage.reproducers import documents
-from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
+from harness.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.executor import Executor
 from harness.finding import Contents, Finding, save
@@ -34,7 +34,7 @@ class Filer:
         sides: tuple[Side, Side],
         executors: tuple[Executor, Executor],
         origin: Mapping[str, Any],
-        tiers: frozenset[Tier] = ALL_TIERS,
+        tiers: frozenset[Tier] = DEFAULT_TIERS,
     ) -> None:
         self.out = out
         self.sides = sides
@@ -127,7 +127,7 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
 
 def tiers_of(finding: Finding) -> frozenset[Tier]:
     """The tiers a finding was found with; all, where it does not say. Raises BadInput."""
-    return parse_tiers(str(finding.configuration.get("tiers", format_tiers(ALL_TIERS))))
+    return parse_tiers(str(finding.configuration.get("tiers", format_tiers(DEFAULT_TIERS))))
 
 
 def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:

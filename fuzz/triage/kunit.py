@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Final
 
-from harness.compare import is_table_entry, paired_entries, paired_tables
+from harness.compare import paired_entries, paired_tables
+from harness.descriptors import is_table_entry
 from harness.events import EVENTS_BY_NUMBER, events_of
 from harness.finding import printable
 from harness.judge import Verdict

@@ -14,15 +14,14 @@ from harness.compare import (
     Difference,
     Tier,
     differences,
-    entry_address,
     format_tiers,
-    is_table_entry,
     leaked,
     paired_entries,
     paired_tables,
     parse_tiers,
     start_level,
 )
+from harness.descriptors import entry_address, is_table_entry
 from harness.errors import BadInput
 from harness.events import DSB, IN_CALL, Event, events_of
 from harness.machine import Machine

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.codec import decode, dialect_for, space_of
-from harness.compare import address_field
+from harness.descriptors import address_field
 from harness.errors import BadInput
 from harness.granule import GRANULES, Granule, granule_named
 from harness.machine import KNOBS_BY_NAME, Machine, highest_pool

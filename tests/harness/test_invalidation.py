@@ -11,7 +11,7 @@ from executors import Patched
 from hypothesis import given
 from strategies import lively_programs, machines
 
-from harness.compare import ALL_TIERS, Tier
+from harness.compare import DEFAULT_TIERS, Tier
 from harness.events import (
     DSB,
     DSB_DOMAINS,
@@ -225,7 +225,7 @@ def test_sides_that_agree_on_something_wrong() -> None:
 
 
 def test_only_if_instructions_are_compared() -> None:
-    judge = Judge(wrong(), wrong(), ALL_TIERS - {Tier.INSTRUCTIONS})
+    judge = Judge(wrong(), wrong(), DEFAULT_TIERS - {Tier.INSTRUCTIONS})
     assert judge.check(PROGRAM) is None
 
 
