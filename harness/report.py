@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from harness.compare import describe_out, describe_visit
+from harness.compare import ORDERED_TIERS, Tier, describe_out, describe_visit
+from harness.effects import compared
 from harness.event_text import aligned_events, event_lines, instruction_text
 from harness.events import events_of
 from harness.judge import Verdict
@@ -39,6 +41,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         rows = side_by_side(verdict.left, verdict.right, program.machine, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+        lines += _effects(verdict, names)
         rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
         if rows:
             lines += ["", "Events of that op:", *_cut(rows)]
@@ -64,6 +67,29 @@ def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> lis
         if side is not None and verdict.record < len(side.records):
             lines.append(f"  {name:<{width}}  {describe_record(side.records[verdict.record])}")
     return lines
+
+
+def _effects(verdict: Verdict, names: tuple[str, str]) -> list[str]:
+    """What the op's events come to, where they differ: whether that does, too, and in what."""
+    left, right, difference = verdict.left, verdict.right, verdict.difference
+    if left is None or right is None or difference is None or difference.tier not in _TOLD_WITH_EFFECTS:
+        return []
+    found = compared(left, right, verdict.record)
+    if found is None:
+        return ["", "Effects of that op: not compared, for it was not finished"]
+    lines = []
+    for one in found:
+        level = "" if one.level is None else f", level {one.level}"
+        note = "  (a note: more than the other side is no fault)" if one.is_note else ""
+        lines.append(f"  {one.what}{level}{note}")
+        width = max(map(len, names))
+        lines += [f"    {name:<{width}}  {text}" for name, text in zip(names, (one.left, one.right), strict=True)]
+    if all(one.is_note for one in found):
+        return ["", "Effects of that op: the same; only order or number of its events differ", *_cut(lines)]
+    return ["", "Effects of that op that differ (#: number of the event in the op):", *_cut(lines)]
+
+
+_TOLD_WITH_EFFECTS: Final = ORDERED_TIERS | {Tier.EFFECTS}
 
 
 def _notes(verdict: Verdict, names: tuple[str, str]) -> list[str]:

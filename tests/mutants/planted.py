@@ -104,11 +104,11 @@ def load(path: Path) -> Mutant:
     )
 
 
-def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, Any]]:
-    """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
+def run_against(mutant: Mutant, seed: int, work: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    """Fuzz with the bug planted, with further options; only generated programs. The exit status and the JSON line."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS), "--granule", mutant.granule]
-    command += ["--object", mutant.kernel_object]
+    command += ["--object", mutant.kernel_object, *more]
     root = ROOT
     if mutant.is_in_model:
         root = _copy_with(mutant, work)
