@@ -98,7 +98,7 @@ def differences(
     """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order.
 
     With `until`, the record in which the sides were cut at different events (`harness.cuts`), only what lies before
-    the cut: the records before that one, and of its own events those that both sides have."""
+    the cut: the records before that one, and of its own events those that came before a side was cut."""
     if left.words == right.words:
         return []
     if until is None:
@@ -107,7 +107,7 @@ def differences(
     else:
         before = (_before(left, until), _before(right, until))
         found = [*_results(*before), *_complaints(*before, Tier.ACCOUNTING), *_complaints(*before, Tier.EVENTS)]
-        found += [*_first_event(left, right, until), *_first_instruction(left, right, until)]
+        found += [*_first_event(left, right), *_first_instruction(left, right)]
     return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
 
 
@@ -413,9 +413,9 @@ def _events(left: Observation, right: Observation) -> Iterator[Difference]:
     yield from sorted(found, key=lambda one: len(left.records) if one.record is None else one.record)
 
 
-def _first_event(left: Observation, right: Observation, until: int | None = None) -> Iterator[Difference]:
+def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first boundary event that differs, not counting what TLB functions do."""
-    parting = _parting(left, right, lambda words: [event for event in events_of(words) if not event.is_in_call], until)
+    parting = _parting(left, right, lambda words: [event for event in events_of(words) if not event.is_in_call])
     if parting is not None:
         a, b = parting.left, parting.right
         first = a or b
@@ -425,9 +425,9 @@ def _first_event(left: Observation, right: Observation, until: int | None = None
         yield Difference(Tier.EVENTS, parting.record, op, first.name, left_text, right_text, first.level)
 
 
-def _first_instruction(left: Observation, right: Observation, until: int | None = None) -> Iterator[Difference]:
+def _first_instruction(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first instruction of a TLB function that differs, where all that was before is the same."""
-    parting = _parting(left, right, events_of, until)
+    parting = _parting(left, right, events_of)
     if parting is None:
         return
     a, b = parting.left, parting.right
@@ -452,17 +452,17 @@ class _Parting:
 
 
 def _parting(
-    left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]], until: int | None
+    left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]]
 ) -> _Parting | None:
-    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more. In the
-    record `until`, one side has fewer because it was cut."""
+    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more. A
+    side that the budget cut may have had more."""
     renaming = Renaming(left.machine)
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
         if mine.events == theirs.events and renaming.is_trivial:
             continue
         ours = chosen(mine.events)
         for number, (a, b) in enumerate(zip_longest(ours, chosen(theirs.events))):
-            if index == until and (a is None or b is None):
+            if (a is None and mine.ret is None) or (b is None and theirs.ret is None):
                 return None
             if a is None or b is None or not renaming.same(a, b):
                 return _Parting(index, number, a, b, ours[:number])
