@@ -191,7 +191,9 @@ class Reference:
         )
 
     def _crash(self, panic: Panic) -> CrashReport:
-        counters = [panic.elr, *panic.backtrace]
+        # What was called is no function where NULL was: only the link register knows who called it.
+        caller = [] if self.symbols.place(panic.elr) else [panic.registers[30]]
+        counters = [panic.elr, *caller, *panic.backtrace]
         trace = self.symbols.trace(counters)
         lines = [
             f"{panic.reason}: ESR {panic.esr:#x} ({describe_esr(panic.esr)}) at {trace[0]}",
