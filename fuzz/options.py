@@ -15,6 +15,7 @@ from harness.compare import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, form
 from harness.errors import BadInput
 from harness.finding import printable_lines
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.machine import DEFAULTS, MAX_BUDGET
 from reference.build import FLAVOURS, OBJECTS
 from reference.sources import SUPPORTED
 
@@ -101,6 +102,12 @@ _EXPECT: Final = click.option(
     expose_value=False,
     help=f"What the change is meant to alter, and is no finding. `order` is that and the number of events: short for "
     f"--tiers {format_tiers(ORDER_EXPECTED)}.",
+)
+BUDGET: Final = click.option(
+    "--budget",
+    type=click.IntRange(1, MAX_BUDGET),
+    help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
+    f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
 )
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)

@@ -11,6 +11,8 @@ from strategies import lively_programs
 
 from harness.compare import (
     ALL_TIERS,
+    DEFAULT_TIERS,
+    ORDER_EXPECTED,
     Difference,
     Tier,
     differences,
@@ -43,7 +45,7 @@ LEVEL_3 = entry_address(SEEN.pages[LEVEL_2].entries[0])
 FREE = 0x4404_0000
 
 
-def only(left: Observation, right: Observation, tiers: frozenset[Tier] = ALL_TIERS) -> Difference:
+def only(left: Observation, right: Observation, tiers: frozenset[Tier] = DEFAULT_TIERS) -> Difference:
     """The one difference there is, the same from both sides."""
     found, mirrored = differences(left, right, tiers), differences(right, left, tiers)
     assert len(found) == 1, found
@@ -312,7 +314,7 @@ def test_earlier_tiers_come_first_and_tiers_can_be_chosen() -> None:
     worse = with_record(SEEN, 3, ret=-22, complaints=(Complaint(WARN, 0, 0),))
     worse = with_page(with_entry(worse, LEVEL_2, 1, 0), LEVEL_2, refcount=2)
     worse = with_events(worse, 2, [*events_of(SEEN.records[2].events), Event(DSB | IN_CALL, 11, 0)])
-    found = differences(SEEN, worse)
+    found = differences(SEEN, worse, ALL_TIERS)
     assert [one.tier for one in found] == list(Tier)
     for tier in Tier:
         assert [one.tier for one in differences(SEEN, worse, frozenset({tier}))] == [tier]
@@ -332,7 +334,9 @@ def test_buckets_suit_file_names() -> None:
 def test_tiers_by_name() -> None:
     assert parse_tiers("results, events") == {Tier.RESULTS, Tier.EVENTS}
     assert parse_tiers(format_tiers(ALL_TIERS)) == ALL_TIERS
-    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events,instructions"
+    assert format_tiers(ALL_TIERS) == "results,tables,accounting,events,instructions,effects"
+    assert format_tiers(DEFAULT_TIERS) == "results,tables,accounting,events,instructions"
+    assert format_tiers(ORDER_EXPECTED) == "results,tables,accounting,effects"
 
 
 @pytest.mark.parametrize("text", ["", "result", "RESULTS", "results,", "results;tables", "all"])
