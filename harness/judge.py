@@ -242,6 +242,9 @@ class Judge:
         thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
         length, death = len(program.ops), None
         try:
+            if kind == "invalidation" and not self.tiers & ORDERED_TIERS:  # rarer than sides that agree
+                found = self._misdirected(program)
+                return found if found is not None and self._alike(program) else None
             if self._alike(program):
                 return self._misdirected(program) if kind == "invalidation" else None
         except TargetDied as error:
