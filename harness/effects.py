@@ -111,6 +111,7 @@ _RELATIONS: Final = (
     *("cleaned after", "tlb", "flushed", "barrier", "isb", "pages", "references"),
 )
 """What weighs most comes first."""
+_OF_BREAKS: Final = frozenset(("broken", "make", "free", "end", "everywhere"))
 _RANKS: Final[Mapping[str, int]] = {relation: rank for rank, relation in enumerate(_RELATIONS)}
 
 
@@ -164,7 +165,13 @@ def _by_op(left: Observation, right: Observation) -> Iterator[list[Lack]]:
 def _compared(index: int, mine: _Marks, theirs: _Marks) -> Iterator[Lack]:
     """Of each relation, entry by entry."""
     keys = [key for key in {**mine, **theirs} if mine.get(key, _NOTHING_DUE)[0] != theirs.get(key, _NOTHING_DUE)[0]]
+    told: set[tuple[bool, Place | None]] = set()
     for key in sorted(keys, key=_order):
+        # Of an entry that is not invalidated, what weighs most says it.
+        group = (key[0] in _OF_BREAKS, key[1])
+        if group[0] and group in told:
+            continue
+        told.add(group)
         a, b = mine.get(key, _NOTHING_DUE), theirs.get(key, _NOTHING_DUE)
         lacking = a if b.holds else b
         place = key[1]
@@ -201,9 +208,10 @@ def _complained(record: Record) -> set[str]:
 
 
 class _Region(NamedTuple):
-    """What one invalidation reaches. Of all levels where `level` is None."""
+    """What one invalidation reaches: entries of either stage, of a level (None: of all)."""
 
     stage_1: bool
+    stage_2: bool
     start: int
     end: int
     level: int | None
@@ -235,8 +243,8 @@ def _reached(wanted: _Region, regions: set[_Region]) -> bool:
     """Whether some regions together do what one does."""
     at = wanted.start
     for one in sorted(regions, key=lambda one: one.start):
-        fits = one.stage_1 == wanted.stage_1 and one.level in (None, wanted.level)
-        if fits and one.everywhere >= wanted.everywhere and one.start <= at:
+        fits = one.stage_1 >= wanted.stage_1 and one.stage_2 >= wanted.stage_2 and one.everywhere >= wanted.everywhere
+        if fits and one.level in (None, wanted.level) and one.start <= at:
             at = max(at, one.end)
     return at >= wanted.end
 
@@ -407,8 +415,10 @@ class _Effects:
             what = one.what
             if what.flaw is None and one.after is not None:
                 start, size = (0, _EVERYTHING) if what.start is None else (what.start, what.size or self._granule.page)
-                is_stage_1 = what.operation.target in (Target.STAGE_1, Target.STAGE_1_OF_VMID)
-                found.add(_Region(is_stage_1, start, start + size, what.level, one.everywhere))
+                target, level = what.operation.target, what.level
+                is_stage_1 = target is not Target.STAGE_2
+                is_stage_2 = target not in (Target.STAGE_1, Target.STAGE_1_OF_VMID)
+                found.add(_Region(is_stage_1, is_stage_2, start, start + size, level, one.everywhere))
         return found
 
     def told(self) -> _Marks:
@@ -470,8 +480,8 @@ class _Effects:
             freed = _Told("its table freed", gone.child.freed_number)
             yield "free", _Mark(holds, _phrase(status, " before free"), True, (start, told, freed))
         yield "end", _Mark(done is not None, _phrase(status, ""), asked_for, (start, told, *ends))
-        if done is not None:
-            yield "everywhere", _Mark(everywhere, "invalidated on this CPU alone", asked_for, (start, told))
+        lacking = _phrase(status, "") if done is None else "invalidated on this CPU alone"
+        yield "everywhere", _Mark(everywhere, lacking, asked_for, (start, told))
         if is_table or cause.made is not None or gone.is_weaker:
             return
         if not self._cleans or not gone.entry & _MEMATTR_CACHEABLE:

@@ -17,7 +17,7 @@ from harness.ops import U64_MAX
 from harness.program_text import parse
 
 
-def observe(text: str, **knobs: int) -> Observation:
+def observe(text: str, **knobs: int | str) -> Observation:
     """What the model observes of a program's ops; the version line and knobs are put before them."""
     header = "".join(f"{name} = {value}\n" for name, value in knobs.items())
     return Model().observe(parse(f"s2 1\n{header}{text}"))
@@ -56,7 +56,7 @@ def _lay_out_complaints(complaints: Sequence[Complaint], words: array[int]) -> N
 
 def changed(observation: Observation, **parts: Any) -> Observation:
     """The same observation with some parts replaced, laid out and decoded again."""
-    return decode(lay_out(replace(observation, **parts)), observation.notes)
+    return decode(lay_out(replace(observation, **parts)), observation.notes, observation.machine)
 
 
 def with_record(observation: Observation, index: int, **parts: Any) -> Observation:
