@@ -12,6 +12,7 @@ object        what pgtable.c is built as, `host` or `hyp` (left out: host)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
 shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
+order_hides   why nobody need find it under `--expect order` (left out: it must be found there, too)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
 soon bugs are found. Those with `executions` are harder: a limit, a rare machine, three operations in order. They were
@@ -59,6 +60,12 @@ class Mutant:
     shown_by: str | None = None
     granule: str = "4k"
     kernel_object: str = "host"
+    order_hides: str | None = None
+
+    @property
+    def leaves_tables_alone(self) -> bool:
+        """Whether neither results nor tables ever show it."""
+        return not {"results", "tables", "crash", "hang"} & set(self.flagged)
 
     @property
     def is_in_model(self) -> bool:
@@ -101,6 +108,7 @@ def load(path: Path) -> Mutant:
         data.get("shown_by"),
         data.get("granule", "4k"),
         data.get("object", "host"),
+        data.get("order_hides"),
     )
 
 

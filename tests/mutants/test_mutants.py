@@ -8,6 +8,7 @@ import pytest
 from planted import Mutant, kernel_options, load_all, run_against
 
 from fuzz.sides import choose_sides
+from harness.compare import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
 from harness.judge import Judge
 from harness.program_text import parse
 
@@ -25,14 +26,20 @@ def _must_find(mutant: Mutant, seed: int, work: Path) -> None:
     assert flagged in mutant.flagged, f"{mutant.name}, seed {seed}: flagged as {finding['bucket']}"
 
 
-def _must_show(mutant: Mutant, work: Path) -> None:
+def _must_find_in_effects(mutant: Mutant, work: Path) -> None:
+    status, result = run_against(mutant, 1, work, "--expect", "order")
+    assert status == 1, f"{mutant.name}: {mutant.what} Not found in its effects.\n{result['stderr'][-2000:]}"
+    assert result["findings"][0]["bucket"].split("-")[0] not in {tier.name.lower() for tier in ORDERED_TIERS}
+
+
+def _must_show(mutant: Mutant, work: Path, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
     options = kernel_options(mutant, work)
     patches = tuple(Path(path) for option, path in options.items() if option == "patch")
     pgtable = next((Path(path) for option, path in options.items() if option == "pgtable"), None)
     left, right = (side.open() for side in choose_sides(mutant.kernels[0], patches, pgtable))
     try:
         assert mutant.shown_by is not None
-        verdict = Judge(left, right).check(parse(mutant.shown_by.lstrip()))
+        verdict = Judge(left, right, tiers).check(parse(mutant.shown_by.lstrip()))
     finally:
         right.close()
     assert verdict is not None, f"{mutant.name}: {mutant.what} Not shown."
@@ -44,6 +51,15 @@ def test_there_are_enough_planted_bugs() -> None:
     assert len(MUTANTS) - len(in_model) >= 8
     assert len(in_model) >= 3
     assert set(SAMPLE) <= {mutant.name for mutant in MUTANTS}
+
+
+def test_an_expected_order_hides_few() -> None:
+    """Of those that leave results and tables alone, each that it hides says why."""
+    subtle = [mutant for mutant in MUTANTS if mutant.leaves_tables_alone]
+    hidden = [mutant for mutant in MUTANTS if mutant.order_hides is not None]
+    assert len(subtle) >= 40
+    assert len(hidden) <= len(subtle) // 5
+    assert all(mutant in subtle and mutant.order_hides for mutant in hidden)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -59,3 +75,16 @@ def test_every_planted_bug_is_found(mutant: Mutant, tmp_path: Path) -> None:
         return
     for seed in SEEDS[:1] if mutant.is_harder else SEEDS:
         _must_find(mutant, seed, tmp_path)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize(
+    "mutant",
+    [mutant for mutant in MUTANTS if mutant.leaves_tables_alone and mutant.order_hides is None],
+    ids=lambda mutant: mutant.name,
+)
+def test_what_leaves_tables_alone_is_found_whatever_the_order(mutant: Mutant, tmp_path: Path) -> None:
+    if mutant.shown_by:
+        _must_show(mutant, tmp_path, ORDER_EXPECTED)
+        return
+    _must_find_in_effects(mutant, tmp_path)
