@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.events import MAX_EVENTS
 from harness.granule import GRANULES
 from harness.machine import MAX_BUDGET, MAX_POOL_PAGES, POOL_BASE
 from harness.observation import EVENT_WORDS, MAX_OUTS
@@ -29,14 +30,17 @@ REQUEST: Final = _after(POOL_MEMORY, _POOL_SIZE)
 """The mailbox: its half for requests, then that for replies."""
 REQUEST_SIZE: Final = 2 << 20
 REPLY: Final = REQUEST + REQUEST_SIZE
-_WORDS_PER_EVENT: Final = max(EVENT_WORDS, MAX_OUTS)
-REPLY_SIZE: Final = _after(0, 8 * _WORDS_PER_EVENT * MAX_BUDGET + _POOL_SIZE + (8 << 20))
+_EVENT_BYTES: Final = 8 * EVENT_WORDS * MAX_EVENTS
+_OUT_BYTES: Final = 8 * MAX_OUTS * MAX_BUDGET
+"""Those of a walk's visits, which the budget counts instead of events."""
+_SPARE: Final = 8 << 20
+REPLY_SIZE: Final = _after(0, max(_EVENT_BYTES, _OUT_BYTES) + _POOL_SIZE + _SPARE)
 """The longest observation: everything that the budget allows for, all pages, and what ops have besides."""
 
-EVENTS: Final = REPLY + REPLY_SIZE
-"""Those of the op under way; then its out-values."""
-EVENTS_SIZE: Final = _after(0, 8 * EVENT_WORDS * MAX_BUDGET + (1 << 20))
-OUTS: Final = EVENTS + EVENTS_SIZE
-OUTS_SIZE: Final = _after(0, 8 * MAX_OUTS * MAX_BUDGET)
+EVENT_MEMORY: Final = REPLY + REPLY_SIZE
+"""The events of the op under way; then its out-values."""
+EVENT_MEMORY_SIZE: Final = _after(0, _EVENT_BYTES + _ALIGNMENT)
+OUT_MEMORY: Final = EVENT_MEMORY + EVENT_MEMORY_SIZE
+OUT_MEMORY_SIZE: Final = _after(0, _OUT_BYTES)
 
-RAM_SIZE: Final = OUTS + OUTS_SIZE - RAM_BASE
+RAM_SIZE: Final = OUT_MEMORY + OUT_MEMORY_SIZE - RAM_BASE

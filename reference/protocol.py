@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.events import DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, SYSREGS
+from harness.events import COUNTED, DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, MAX_EVENTS, MOST_UNCOUNTED, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import MAX_OUTS, Digest
 from harness.ops import (
@@ -56,12 +56,10 @@ from harness.ops import (
 from harness.program import Program
 from harness.tlbi import OPERATIONS
 from reference.memory_map import (
-    EVENTS as EVENT_MEMORY,
-)
-from reference.memory_map import (
-    EVENTS_SIZE,
-    OUTS,
-    OUTS_SIZE,
+    EVENT_MEMORY,
+    EVENT_MEMORY_SIZE,
+    OUT_MEMORY,
+    OUT_MEMORY_SIZE,
     POOL_MAX_PAGES,
     POOL_MEMORY,
     REPLY,
@@ -71,6 +69,8 @@ from reference.memory_map import (
 )
 
 VERSION: Final = 5
+ENDLESS: Final = "endless: "
+"""How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"
 
 
@@ -111,9 +111,9 @@ def generated_header() -> str:
         f"#define MAILBOX_REPLY {REPLY:#x}ul",
         f"#define MAILBOX_REPLY_SIZE {REPLY_SIZE:#x}ul",
         f"#define EVENT_MEMORY {EVENT_MEMORY:#x}ul",
-        f"#define EVENT_MEMORY_SIZE {EVENTS_SIZE:#x}ul",
-        f"#define OUT_MEMORY {OUTS:#x}ul",
-        f"#define OUT_MEMORY_SIZE {OUTS_SIZE:#x}ul",
+        f"#define EVENT_MEMORY_SIZE {EVENT_MEMORY_SIZE:#x}ul",
+        f"#define OUT_MEMORY {OUT_MEMORY:#x}ul",
+        f"#define OUT_MEMORY_SIZE {OUT_MEMORY_SIZE:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
         f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
@@ -127,6 +127,10 @@ def generated_header() -> str:
         + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
+        f"#define S2FUZZ_COUNTED {sum(1 << kind for kind in COUNTED):#x}ul",
+        f"#define S2FUZZ_MOST_UNCOUNTED {MOST_UNCOUNTED}ul",
+        f"#define S2FUZZ_MAX_EVENTS {MAX_EVENTS}",
+        f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
         "#define S2FUZZ_VISITORS(X) " + " ".join(f"X({name}, {number})" for number, name in enumerate(VISITORS)),
