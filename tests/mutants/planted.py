@@ -11,7 +11,8 @@ granule       the size of page it is looked for with (left out: 4k)
 object        what pgtable.c is built as, `host` or `hyp` (left out: host)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
-shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
+shown_by      a program that shows it, or a seed's path, where generated ones take minutes (left out: generated ones
+              must find it)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
 soon bugs are found. Those with `executions` are harder: a limit, a rare machine, three operations in order. They were
@@ -98,10 +99,15 @@ def load(path: Path) -> Mutant:
         data["replacement"],
         data.get("occurrence"),
         data.get("executions", EXECUTIONS),
-        data.get("shown_by"),
+        _program(data.get("shown_by")),
         data.get("granule", "4k"),
         data.get("object", "host"),
     )
+
+
+def _program(shown_by: str | None) -> str | None:
+    is_path = shown_by is not None and shown_by.endswith(".s2")
+    return (ROOT / str(shown_by)).read_text() if is_path else shown_by
 
 
 def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, Any]]:
