@@ -53,7 +53,7 @@ class Cut:
         sides = zip(names, self.counted, self.finished, strict=True)
         said = [f"{name} {'finished with' if done else 'was cut after'} {events}" for name, events, done in sides]
         where = f"op {self.record}, {self.op}" if self.record else self.op
-        return f"{where}: {said[0]} events, {said[1]}; a larger budget would tell more"
+        return f"{where}: {said[0]} events, {said[1]}"
 
 
 def unequal_cut(left: Observation, right: Observation) -> Cut | None:
