@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
@@ -11,7 +12,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
-from harness.machine import DEFAULT_MACHINE, USUAL_BUDGET, Machine
+from harness.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.offer import Offer
 from harness.program import Program
@@ -34,8 +35,17 @@ from reference.symbols import Symbols
 
 RUN_TIMEOUT: Final = 10.0
 """Seconds for one program of a usual budget, which bounds its work to milliseconds: this is the last resort."""
-_EVENT_TIMEOUT: Final = 20e-6
-"""Seconds more for each event that its budget is larger by: some ten times what the dearest take."""
+_EVENT_TIMEOUT: Final = 10e-6
+"""Seconds more for each event that its budget is larger by: some ten times what it takes."""
+
+
+def patience(budget: int, usual: float = RUN_TIMEOUT) -> float:
+    """Seconds for one program of that budget, where one of a usual budget has `usual`."""
+    return usual + _EVENT_TIMEOUT * max(0, budget - USUAL_BUDGET)
+
+
+INPUT_TIMEOUT: Final = math.ceil(7 * patience(MAX_BUDGET))
+"""Seconds that whoever bounds the time of one input leaves for it: a hang is met again and again before it is confirmed."""
 
 _ATTEMPTS: Final = 3
 
@@ -180,7 +190,7 @@ class Reference:
     @property
     def _patience(self) -> float:
         """Seconds for the program under way."""
-        return self.timeout + _EVENT_TIMEOUT * max(0, self._machine["budget"] - USUAL_BUDGET)
+        return patience(self._machine["budget"], self.timeout)
 
     def _reply(self) -> Message:
         while True:
