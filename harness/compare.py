@@ -18,16 +18,19 @@ from harness.events import (
     ALLOC,
     ALLOC_EXACT,
     EVENTS_BY_NUMBER,
+    IN_CALL,
     MSR,
     STORE_KINDS,
     SYSREGS,
     TLB_CALLS,
     Event,
-    events_of,
+    common_events,
+    each_event,
 )
 from harness.granule import LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
+    EVENT_WORDS,
     NO_PAGE,
     POOL_MISUSE,
     UBSAN,
@@ -356,7 +359,7 @@ def _effects(left: Observation, right: Observation) -> Iterator[Difference]:
 
 def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first boundary event that differs, not counting what TLB functions do."""
-    parting = _parting(left, right, lambda words: [event for event in events_of(words) if not event.is_in_call])
+    parting = _parting(left, right, lambda kind: not kind & IN_CALL)
     if parting is not None:
         a, b = parting.left, parting.right
         first = a or b
@@ -368,14 +371,15 @@ def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
 
 def _first_instruction(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first instruction of a TLB function that differs, where all that was before is the same."""
-    parting = _parting(left, right, events_of)
+    parting = _parting(left, right, lambda _kind: True)
     if parting is None:
         return
     a, b = parting.left, parting.right
     inside = next((event for event in (a, b) if event and event.is_in_call), None)
     if inside is None:
         return
-    call = next((event.name for event in reversed(parting.before) if event.kind in TLB_CALLS), "no call")
+    kinds = left.records[parting.record].events[: EVENT_WORDS * parting.number : EVENT_WORDS]
+    call = next((EVENTS_BY_NUMBER[kind].name for kind in reversed(kinds) if kind in TLB_CALLS), "no call")
     left_text, right_text = (str(one).strip() if one and one.is_in_call else f"no more of {call}" for one in (a, b))
     op = left.records[parting.record].definition.name
     yield Difference(Tier.INSTRUCTIONS, parting.record, op, f"{call} {inside.name}", left_text, right_text)
@@ -389,24 +393,21 @@ class _Parting:
     number: int
     left: Event | None
     right: Event | None
-    before: Sequence[Event]
 
 
-def _parting(
-    left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]]
-) -> _Parting | None:
-    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more. A
+def _parting(left: Observation, right: Observation, chosen: Callable[[int], bool]) -> _Parting | None:
+    """Where the events of `chosen` kinds of each record first differ; beyond it, pages cannot be told apart any more. A
     side that the budget cut may have had more."""
     renaming = Renaming(left.machine)
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
-        if mine.events == theirs.events and renaming.is_trivial:
-            continue
-        ours = chosen(mine.events)
-        for number, (a, b) in enumerate(zip_longest(ours, chosen(theirs.events))):
+        same = common_events(mine.events, theirs.events) if renaming.is_trivial else 0
+        first = sum(map(chosen, mine.events[: EVENT_WORDS * same : EVENT_WORDS]))
+        sides = [(one for one in each_event(record.events, same) if chosen(one.kind)) for record in (mine, theirs)]
+        for number, (a, b) in enumerate(zip_longest(*sides), start=first):
             if (a is None and mine.ret is None) or (b is None and theirs.ret is None):
                 return None
             if a is None or b is None or not renaming.same(a, b):
-                return _Parting(index, number, a, b, ours[:number])
+                return _Parting(index, number, a, b)
     return None
 
 

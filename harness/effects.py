@@ -50,7 +50,7 @@ from harness.events import (
     TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
     Event,
-    events_of,
+    each_event,
 )
 from harness.granule import LAST_LEVEL
 from harness.machine import Machine
@@ -353,10 +353,13 @@ class _Maintained:
 
     def __init__(self) -> None:
         self._pieces: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._in_order: list[tuple[int, int]] = []
+        self._largest = 0
         self.bytes = 0
 
     def add(self, start: int, size: int, at: int, number: int) -> None:
         self._pieces.setdefault((start, size), []).append((at, number))
+        self._largest = max(self._largest, size)
         self.bytes += size
 
     def pieces(self) -> Iterator[tuple[int, int]]:
@@ -367,14 +370,17 @@ class _Maintained:
         """The number of an event by which all of it was maintained between two times; None where it was not."""
         fitting = self._pieces.get((start, size))
         if fitting is not None:
-            for at, number in fitting:
-                if after < at < before:
+            for time, number in fitting:
+                if after < time < before:
                     return number
+        if len(self._in_order) < len(self._pieces):
+            self._in_order = sorted(self._pieces)
         reached, last = start, None
-        for (first, length), times in sorted(self._pieces.items()):
+        for at in range(bisect_left(self._in_order, (start - self._largest, 0)), len(self._in_order)):
+            first, length = piece = self._in_order[at]
             if first > reached:
                 break
-            numbers = [number for at, number in times if after < at < before]
+            numbers = [number for time, number in self._pieces[piece] if after < time < before]
             if numbers and first + length > reached:
                 reached, last = first + length, numbers[0]
                 if reached >= start + size:
@@ -631,18 +637,19 @@ class _Side:
         """Replay an op."""
         effects = self._effects = _Effects(self._machine, record.definition.name)
         self._number = -1
-        events = events_of(record.events)
-        for index, event in enumerate(events):
+        words = record.events
+        for index, event in enumerate(each_event(words)):
             self._clock += 1
             kind = event.kind
             if not event.is_in_call:
                 self._number += 1
             if kind in STORE_KINDS:
-                self._written(event, events, index)
+                self._written(event, words, index)
             elif kind in _PAGES:
                 self._page(event, record)
             elif kind in TLB_CALLS:
-                if index + 1 == len(events) or not events[index + 1].is_in_call:
+                following = next(each_event(words, index + 1), None)
+                if following is None or not following.is_in_call:
                     self._call(event)
             elif kind == DCACHE:
                 effects.dcache.add(event.a, event.b, self._clock, self._number)
@@ -652,10 +659,10 @@ class _Side:
                 self._instruct(event)
         return effects
 
-    def _written(self, event: Event, events: Sequence[Event], index: int) -> None:
+    def _written(self, event: Event, words: Sequence[int], index: int) -> None:
         if event.kind == PLANTED:
             self._plant(event)
-        elif event.kind != STORE_CMPXCHG or self._succeeds(event, events, index):
+        elif event.kind != STORE_CMPXCHG or self._succeeds(event, words, index):
             self._store(event, event.kind != STORE_PLAIN)
 
     def _page(self, event: Event, record: Record) -> None:
@@ -771,15 +778,16 @@ class _Side:
             self._effects.gone.append(_Gone(place, parent.entries.get(table.index, 0), table, cause))
         self._leave(table, cause, below=False)
 
-    def _succeeds(self, event: Event, events: Sequence[Event], index: int) -> bool:
+    def _succeeds(self, event: Event, words: Sequence[int], index: int) -> bool:
         """Whether a compare-and-exchange stores: somebody else may be faster, which is told behind it."""
-        at = index + 1
-        if at < len(events) and events[at].kind == ALLOC:
-            at += 1
-        if at == len(events) or events[at].kind != PLANTED or events[at].a != event.a:
+        following = each_event(words, index + 1)
+        other = next(following, None)
+        if other is not None and other.kind == ALLOC:
+            other = next(following, None)
+        if other is None or other.kind != PLANTED or other.a != event.a:
             return True
         table = self._tables.get(event.a & self._mask)
-        return table is None or table.entries.get((event.a & ~self._mask) // _ENTRY_BYTES, 0) == events[at].b
+        return table is None or table.entries.get((event.a & ~self._mask) // _ENTRY_BYTES, 0) == other.b
 
     def _plant(self, event: Event) -> None:
         """The program itself writes, with the references that this takes."""

@@ -14,7 +14,8 @@ granule       the size of page it is looked for with (left out: 4k)
 object        what pgtable.c is built as, `host` or `hyp` (left out: host)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
-shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
+shown_by      a program that shows it, or a seed's path, where generated ones take minutes (left out: generated ones
+              must find it)
 order_hides   why nobody need find it under `--expect order` (left out: it must be found there, too)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
@@ -79,7 +80,7 @@ class Mutant:
     @property
     def leaves_tables_alone(self) -> bool:
         """Whether neither results nor tables ever show it."""
-        return not {"results", "tables", "crash", "hang"} & set(self.flagged)
+        return bool(self.flagged) and not {"results", "tables", "crash", "hang"} & set(self.flagged)
 
     @property
     def is_in_model(self) -> bool:
@@ -126,11 +127,16 @@ def load(path: Path) -> Mutant:
         tuple(data.get("flagged", ())),
         tuple(map(Change.of, data.get("change", [data]))),
         data.get("executions", EXECUTIONS),
-        data.get("shown_by"),
+        _program(data.get("shown_by")),
         data.get("granule", "4k"),
         data.get("object", "host"),
         data.get("order_hides"),
     )
+
+
+def _program(shown_by: str | None) -> str | None:
+    is_path = shown_by is not None and shown_by.endswith(".s2")
+    return (ROOT / str(shown_by)).read_text() if is_path else shown_by
 
 
 def run_against(mutant: Mutant, seed: int, work: Path, *more: str) -> tuple[int, dict[str, Any]]:
