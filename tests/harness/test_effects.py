@@ -31,7 +31,7 @@ from harness.events import (
     Event,
     events_of,
 )
-from harness.judge import Judge
+from harness.judge import Judge, Suspicion
 from harness.model import Model
 from harness.observation import UBSAN, WARN, Complaint, Observation
 from harness.program import Program
@@ -393,6 +393,9 @@ def test_the_judge_is_silent_about_the_order() -> None:
 def test_the_judge_finds_what_the_order_hides(is_left: bool) -> None:
     sides = (Model(), Patched(EntryWriter, "try_break", try_break_forgetting_tables))
     judge = Judge(*reversed(sides) if is_left else sides, ORDER_EXPECTED)  # type: ignore[arg-type]
+    suspicion = judge.suspect(PROGRAM)
+    assert isinstance(suspicion, Suspicion)
+    assert (suspicion.sighting.record, len((suspicion.sighting.left or observe("")).records)) == (4, 5)
     verdict = judge.check(PROGRAM)
     assert verdict is not None
     assert (verdict.record, verdict.bucket) == (4, "effects-map-no_invalidation_before_make-level2")
