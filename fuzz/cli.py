@@ -60,6 +60,7 @@ from harness.executor import Executor, TargetDied
 from harness.finding import file_of, program_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Judge, Unconfirmed
+from harness.known import mention
 from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
@@ -335,6 +336,8 @@ def run(
                 _run_one(path, program, judge, filer, verbose, events)
         finally:
             _print_places(filer.filed, to_stderr=False)
+        for key, count in judge.known.items():
+            click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
         return FINDING if filer.filed else OK

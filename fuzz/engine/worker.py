@@ -54,6 +54,7 @@ class Worker:
             executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
         left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers)
+        self.tally.known = self.judge.known
         self.dialect = dialect_for(left.offer & right.offer, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
