@@ -100,7 +100,7 @@ class Worker:
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
-        run is skipped."""
+        run is skipped. Ends the process where it is to generate none."""
         for folder in self.assignment.corpora:
             for path in sorted(folder.rglob("*.s2")):
                 program = read(path)
@@ -118,6 +118,8 @@ class Worker:
                 self._report_progress()
                 if found and not self.assignment.keep_going:
                     self.finish()
+        if self.assignment.executions == 0:
+            self.finish()
 
     def run_one(self, data: bytes) -> None:
         """One generated input. Never raises for a divergence, which is filed, unless there is `found`. Ends the process
