@@ -29,6 +29,7 @@ from fuzz.doctor import examine
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.options import (
     BAD_INPUT,
+    BUDGET,
     CORPORA,
     EXISTING,
     FINDING,
@@ -60,7 +61,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
 from harness.finding import file_of, program_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
-from harness.judge import Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Unconfirmed
 from harness.known import mention
 from harness.program import Program
 from harness.program_text import read_text, reformat
@@ -169,6 +170,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
 @NO_COMPILE
 @TIERS
+@BUDGET
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
@@ -190,6 +192,7 @@ def smoke(
     sarif: Path | None,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
+    budget: int | None,
     inputs: Path | None,
     **kernel: Any,
 ) -> int:
@@ -229,6 +232,7 @@ def smoke(
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             compiled=compiled,
+            budget=budget,
         )
         for granule in granules
         for pair in pairs
@@ -352,12 +356,17 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
     except Unconfirmed as error:
         kept = filer.file_flaky(program, error)
         raise ToolFailure(f"{path}: flaky: {error}, but not on every fresh kernel; kept as {kept}") from error
-    if verdict is not None:
+    if isinstance(verdict, Inconclusive):
+        names = (judge.left.name, judge.right.name)
+        cut = verdict.cut.describe(names)
+        show_line(f"{path}: the sides agree as far as its budget goes, a larger one would tell more: {cut}")
+    elif verdict is not None:
         show_line(f"{path}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))
         filer.file(program, verdict)
         return
-    show_line(f"{path}: the sides agree")
+    else:
+        show_line(f"{path}: the sides agree")
     if verbose or events:
         seen = judge.right.observe(program)
         for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:

@@ -14,7 +14,7 @@ from harness.compare import Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.finding import Finding, load, renew
-from harness.judge import Judge, Unconfirmed, Verdict
+from harness.judge import Judge, Suspicion, Unconfirmed, Verdict
 from harness.report import verified_against
 
 Sides = tuple[Side, Side]
@@ -96,7 +96,7 @@ def shrink(
         judge = Judge(left, right, tiers)
         found = minimise(finding.program, judge, finding.bucket, told, most)
         try:
-            verdict = judge.confirm(found.program, found.verdict.bucket)
+            verdict = judge.confirm(found.program, Suspicion(found.verdict.bucket, found.verdict))
         except Unconfirmed as error:
             raise ToolFailure(f"{finding.directory}: minimised, it does not happen every time: it is flaky") from error
         filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers)

@@ -11,7 +11,7 @@ import pytest
 from executors import AnyOwner, OneOff
 from planted import load_all
 
-from fuzz.display import masking_lines
+from fuzz.display import caution_lines
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.tally import Tally
 from fuzz.engine.worker import Worker
@@ -120,7 +120,7 @@ def test_a_common_bucket_is_said_to_mask_others() -> None:
     tally.executions, tally.replayed = 990, 10
     tally.buckets.update({"common": 40, "rare": 20, "new": 3})
     assert tally.masking() == ["common"]
-    assert masking_lines(tally.summary())[0].startswith("common: 4% of executions, so it masks")
+    assert caution_lines(tally.summary())[0].startswith("common: 4% of executions, so it masks")
     tally.executions = 20
     assert tally.masking() == ["common", "rare"], "three are too few to say so"
 
