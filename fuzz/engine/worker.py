@@ -20,11 +20,12 @@ from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import Underway
 from fuzz.triage.filing import Filer
+from fuzz.triage.telling import telling_variant
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.granule import granule_named
-from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import format_program, read
@@ -194,12 +195,25 @@ class Worker:
             bucket = self._confirmed[seen.what] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
                 self._filed[bucket] += 1
+                program, verdict = self._more_telling(program, verdict)
                 if self._found is not None:
                     self._found(bucket, self.filer.report(program, verdict))
                 directory = self.filer.file(program, verdict)
                 self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
         self.tally.buckets[bucket] += 1
         return True
+
+    def _more_telling(self, program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
+        """A program of that bucket that shows what is wrong, and the verdict on it; the same where none is found."""
+        better = telling_variant(program, verdict, self.judge)
+        if better is None:
+            return program, verdict
+        variant, sighting = better
+        try:
+            confirmed = self.judge.confirm(variant, Suspicion(sighting.bucket, sighting))
+        except Unconfirmed:
+            return program, verdict
+        return (variant, confirmed) if confirmed.bucket == verdict.bucket else (program, verdict)
 
     def _report_lost(self, lost: int, data: bytes) -> None:
         """A QEMU ended by itself, or spoke nonsense; the program has run again on another."""
