@@ -34,6 +34,7 @@ from fuzz.options import (
     EXISTING,
     FINDING,
     GRANULE,
+    GRANULE_SHARES,
     INTERRUPTED,
     NO_COMPILE,
     OK,
@@ -61,6 +62,7 @@ from harness.executor import Executor, TargetDied
 from harness.finding import file_of, program_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.known import mention
 from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
@@ -140,8 +142,8 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     "--also",
     multiple=True,
     metavar="A,B",
-    help="Two more sides to compare, written as for --sides. Rotates by worker, or by slices of time where there are "
-    "fewer workers. May be repeated.",
+    help="Two more sides to compare, written as for --sides, as long as the others: workers are divided among them, or "
+    "their time. May be repeated.",
 )
 @click.option(
     "--stage",
@@ -153,10 +155,10 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     "--granule",
     "granules",
     callback=granules_in,
-    default=GRANULE_4K.name,
-    show_default=True,
     metavar="GRANULE,…",
-    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
+    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}, each as long.  [default: "
+    f"{', '.join(f'{one.name} {share:.0%}' for one, share in GRANULE_SHARES.items())} of the time; with --inputs "
+    f"{GRANULE_4K.name}]",
 )
 @click.option(
     "--base",
@@ -184,7 +186,7 @@ def smoke(
     also: tuple[str, ...],
     stage: str | None,
     as_json: bool,
-    granules: tuple[Granule, ...],
+    granules: tuple[Granule, ...] | None,
     base: str | None,
     junit: Path | None,
     sarif: Path | None,
@@ -197,9 +199,11 @@ def smoke(
     """Fuzz for a short while: what CI runs on every change.
 
     Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
-    runs but findings, which go to --out. The same seed and number of workers make the same programs; worker number n
+    runs but findings, which go to --out. The same seed and number of workers make the same programs; process number n
     (from 0) has the seed SEED + n.
     """
+    shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
+    granules = tuple(shares)
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
@@ -237,7 +241,7 @@ def smoke(
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
-            progress = run_smoke(work, workers, show)
+            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
@@ -339,6 +343,8 @@ def run(
                 _run_one(path, program, judge, filer, verbose, events)
         finally:
             _print_places(filer.filed, to_stderr=False)
+        for key, count in judge.known.items():
+            click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
         return FINDING if filer.filed else OK

@@ -84,7 +84,7 @@ _DIR: Final = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--granule",
     "granules",
-    callback=lambda ctx, param, value: None if value is None else granules_in(ctx, param, value),
+    callback=granules_in,
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
 )
