@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +26,7 @@ from harness.offer import Offer
 from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
+from reference.tools import Toolchain, find_toolchain
 
 CALLS: Final = "calls"
 FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
@@ -144,15 +144,6 @@ _FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Toolchain:
-    """The compiler and linker that are used, and what they call themselves."""
-
-    clang: str
-    lld: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
 class Image:
     """A test kernel: its ELF file and what it is made of (for reports)."""
 
@@ -185,16 +176,6 @@ class Image:
             "pgtable_sha256": self.tree.pgtable_sha256,
             "source": self.tree.description,
         }
-
-
-def find_toolchain() -> Toolchain:
-    """The newest-tested clang first, then any other that has its lld. Raises ToolFailure when there is none."""
-    for suffix in ("-19", "-20", "-21", "-22", "-18", "-17", "-16", ""):
-        clang, lld = shutil.which(f"clang{suffix}"), shutil.which(f"ld.lld{suffix}")
-        if clang and lld:
-            version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
-            return Toolchain(clang, lld, version.splitlines()[0])
-    raise ToolFailure("no clang with ld.lld was found; run `make setup`, or install clang-19 and lld-19")
 
 
 def build(
