@@ -23,6 +23,7 @@ from typing import Final
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, Granule
 from harness.offer import Offer
+from harness.outside import shown
 from reference.declared import declared
 from reference.protocol import generated_header, generated_include
 from reference.sources import KernelTree, cache_dir
@@ -374,7 +375,7 @@ class Builder:
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
-        return BadInput(f"{source} does not compile:\n{message.rstrip()}")
+        return BadInput(f"{shown(source)} does not compile:\n{message.rstrip()}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
         missing = sorted(set(_MISSING.findall(message)))

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.outside import shown
+from harness.settings import setting
 
 SUPPORTED: Final = ("6.12", "6.1")
 """What Debian packages and the model knows; the first is the default."""
@@ -114,7 +116,7 @@ def cache_dir() -> Path:
 
     Raises MissingSource when the user has no home folder.
     """
-    if own := os.environ.get("S2FUZZ_CACHE"):
+    if own := setting("S2FUZZ_CACHE"):
         return Path(own).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(xdg):  # the XDG specification has relative values ignored
@@ -139,7 +141,7 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
     if choice.pgtable is not None:
         _check_file(choice.pgtable, "--pgtable")
         pgtable = choice.pgtable.absolute()
-        description += f", pgtable.c from {choice.pgtable}"
+        description += f", pgtable.c from {shown(choice.pgtable)}"
     return KernelTree(
         root=base.root,
         generated=_generate(base.root, progress),
@@ -188,12 +190,12 @@ def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
         return _debian_tree(linux, tarballs, progress)
     if os.path.isdir(linux):
         root = Path(linux).resolve()
-        return _Base(root, None, str(root))
+        return _Base(root, None, shown(root))
     split = _at_revision(linux)
     if split is not None:
         return _git_tree(*split, progress)
     raise BadKernelChoice(
-        f"--linux {linux}: no such folder (or not readable), and not a known version; give one of"
+        f"--linux {shown(linux)}: no such folder (or not readable), and not a known version; give one of"
         f" {', '.join(SUPPORTED)}, the folder of a kernel tree, or REPOSITORY@REVISION"
     )
 
@@ -248,7 +250,7 @@ def _unpack(version: str, tarballs: Path, part: Path, what: Sequence[str]) -> No
 
 
 def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
-    where = f"--linux {repository}@{rev}"
+    where = f"--linux {shown(repository)}@{shown(rev)}"
 
     def git(*arguments: str | Path, folder: Path = repository) -> bytes:
         result = _run(["git", "-C", folder, *arguments], env=git_environment())
@@ -263,7 +265,7 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
     commit = git("rev-parse", "--verify", f"{rev}^{{commit}}").decode().strip()
     listing = git("ls-tree", "-z", "--name-only", commit, "--", *NEEDED, folder=top)
     present = os.fsdecode(listing).rstrip("\0").split("\0")
-    description = f"{repository}@{commit[:12]}"
+    description = f"{shown(repository)}@{commit[:12]}"
     if not listing:
         raise BadKernelChoice(f"{where}: nothing of Linux is in that commit; choose another")
 
@@ -274,7 +276,7 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
             raise MissingSource(f"cannot unpack into {part.parent}: {_said(result)}")
 
     name = f"git-{commit}-{digest(*NEEDED)[:8]}"
-    root = cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
+    root = cached(Path("sources") / name, f"taking {commit[:12]} from {shown(repository)}", fill, progress)
     return _Base(root, name, description)
 
 
@@ -282,7 +284,7 @@ def _check_tree(base: _Base) -> None:
     for path in (Path("Makefile"), PGTABLE):
         if not os.path.isfile(base.root / path):
             raise BadKernelChoice(
-                f"{base.description}: {path} is missing or cannot be read; give the top folder of a Linux tree"
+                f"{base.description}: {shown(path)} is missing or cannot be read; give the top folder of a Linux tree"
             )
 
 
@@ -298,7 +300,8 @@ def _version_in(makefile: bytes, root: Path) -> str:
     numbers = [found.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
     if not all(numbers):
         raise BadKernelChoice(
-            f"{root / 'Makefile'}: VERSION, PATCHLEVEL or SUBLEVEL is missing; give the top folder of a Linux tree"
+            f"{shown(root / 'Makefile')}: VERSION, PATCHLEVEL or SUBLEVEL is missing; give the top folder of a Linux "
+            "tree"
         )
     return ".".join(numbers) + found.get("EXTRAVERSION", "")
 
@@ -313,13 +316,13 @@ def _patch(base: _Base, patches: Sequence[Path], progress: Progress) -> _Base:
     def fill(part: Path) -> None:
         _populate(base, part)
         if base.identity is None and _tree_digest(part) != identity:
-            raise BadKernelChoice(f"{base.root}: changed while it was being copied; try again")
+            raise BadKernelChoice(f"{shown(base.root)}: changed while it was being copied; try again")
         for patch, content in zip(patches, contents, strict=True):
             _apply(part, patch, content)
 
     name = f"patched-{digest(identity, *NEEDED, *contents)}"
     root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
-    description = " + ".join([base.description, *(patch.name for patch in patches)])
+    description = " + ".join([base.description, *(shown(patch.name) for patch in patches)])
     return _Base(root, name, description)
 
 
@@ -327,7 +330,7 @@ def _read_patch(patch: Path) -> bytes:
     _check_file(patch, "--patch")
     content = _read(patch)
     if not content.strip():
-        raise BadKernelChoice(f"--patch {patch}: the file is empty; give a diff or a mail with one")
+        raise BadKernelChoice(f"--patch {shown(patch)}: the file is empty; give a diff or a mail with one")
     return content
 
 
@@ -360,17 +363,18 @@ def _apply(tree: Path, patch: Path, content: bytes) -> None:
         result = _run([*command, "-"], cwd=tree, env=environment, stdin=part)
         if result.returncode:
             raise BadKernelChoice(
-                f"--patch {patch}: does not apply; choose the tree that it was made for. git says: {_said(result)}"
+                f"--patch {shown(patch)}: does not apply; choose the tree that it was made for. git says: "
+                f"{_said(result)}"
             )
         if b".awk" in result.stdout:
             raise BadKernelChoice(
-                f"--patch {patch}: changes a script that the build runs on this machine; if you trust it, apply it to"
-                " a tree of your own and use --linux"
+                f"--patch {shown(patch)}: changes a script that the build runs on this machine; if you trust it, apply "
+                "it to a tree of your own and use --linux"
             )
         touched = touched or bool(result.stdout)
     if not touched:
         raise BadKernelChoice(
-            f"--patch {patch}: touches nothing that is used here ({', '.join(NEEDED)};"
+            f"--patch {shown(patch)}: touches nothing that is used here ({', '.join(NEEDED)};"
             " paths are read as `git apply -p1` does); leave it out"
         )
 
@@ -388,7 +392,7 @@ def _diffs(patch: Path, content: bytes, environment: dict[str, str]) -> list[byt
         def git(*arguments: str, stdin: bytes) -> None:
             result = _run(["git", *arguments], cwd=Path(scratch), env=environment, stdin=stdin)
             if result.returncode:
-                raise BadKernelChoice(f"--patch {patch}: not a readable mail: {_said(result)}")
+                raise BadKernelChoice(f"--patch {shown(patch)}: not a readable mail: {_said(result)}")
 
         git("mailsplit", "-b", "-o.", stdin=content.lstrip())
         for mail in sorted(Path(scratch).glob("[0-9]*"), key=lambda path: int(path.name)):
@@ -396,7 +400,7 @@ def _diffs(patch: Path, content: bytes, environment: dict[str, str]) -> list[byt
             bodies.append((Path(scratch) / "diff").read_bytes())
     diffs = [body for body in bodies if re.search(rb"(?m)^(diff --git|\+\+\+) ", body)]
     if not diffs:
-        raise BadKernelChoice(f"--patch {patch}: no mail in it holds a diff; leave it out")
+        raise BadKernelChoice(f"--patch {shown(patch)}: no mail in it holds a diff; leave it out")
     return diffs
 
 
@@ -407,7 +411,7 @@ def _needed_files(root: Path) -> Iterator[Path]:
     """
 
     def unreadable(error: OSError) -> None:
-        raise BadKernelChoice(f"{error.filename}: {error.strerror}; make it readable") from error
+        raise BadKernelChoice(f"{shown(error.filename)}: {error.strerror}; make it readable") from error
 
     for needed in NEEDED:
         if os.path.isfile(root / needed):
@@ -537,14 +541,14 @@ def _environment(problem: str) -> Iterator[None]:
 def _check_file(path: Path, option: str) -> None:
     if not os.path.isfile(path):
         problem = "is not a regular file" if os.path.exists(path) else "no such file"
-        raise BadKernelChoice(f"{option} {path}: {problem}; give a file that can be read")
+        raise BadKernelChoice(f"{option} {shown(path)}: {problem}; give a file that can be read")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadKernelChoice(f"{path}: {error.strerror}; make it readable or choose another") from error
+        raise BadKernelChoice(f"{shown(path)}: {error.strerror}; make it readable or choose another") from error
 
 
 def digest(*parts: bytes | str | int) -> str:

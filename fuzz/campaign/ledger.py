@@ -18,6 +18,7 @@ from typing import Any, Final
 from fuzz.engine.tally import Tally
 from harness.compare import ALL_TIERS
 from harness.errors import BadInput
+from harness.outside import shown
 
 _VERSION: Final = 1
 """Of the tables below."""
@@ -89,7 +90,7 @@ class Ledger:
                 self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
                 version = _VERSION
             if version != _VERSION:
-                raise BadInput(f"{path}: a ledger of version {version}, expected {_VERSION}")
+                raise BadInput(f"{shown(path)}: a ledger of version {version}, expected {_VERSION}")
             if not readonly:
                 self.tally(), self.coverage()
         except sqlite3.OperationalError as error:

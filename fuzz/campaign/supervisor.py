@@ -38,6 +38,7 @@ from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding
 from harness.model import Model
+from harness.outside import program_files, shown
 from harness.program_text import format_program, read
 
 _COLLECT_INTERVAL: Final = 1.0
@@ -162,9 +163,8 @@ class Campaign:
                 self._go()
                 return self._outcome()
             except (OSError, sqlite3.Error) as error:
-                raise ToolFailure(
-                    f"{self.place.root}: {error}; what was recorded is there, and `s2fuzz campaign` goes on from it"
-                ) from error
+                there = "what was recorded is there, and `s2fuzz campaign` goes on from it"
+                raise ToolFailure(f"{shown(self.place.root)}: {error}; {there}") from error
             finally:
                 self._minimiser.close()
                 for slot in self.slots:
@@ -177,7 +177,7 @@ class Campaign:
         free = shutil.disk_usage(self.place.root).free
         if free < self.min_free:
             raise ToolFailure(
-                f"{self.place.root}: {free >> 20} MiB are free, {self.min_free >> 20} must be (--min-free)"
+                f"{shown(self.place.root)}: {free >> 20} MiB are free, {self.min_free >> 20} must be (--min-free)"
             )
 
     def _go(self) -> None:
@@ -284,7 +284,7 @@ class Campaign:
         for path in store.damaged():
             target = free_name(self.place.damaged / path.name)
             path.rename(target)
-            self._say(f"{path}: does not hold what its name says; put aside as {target}")
+            self._say(f"{shown(path)}: does not hold what its name says; put aside as {shown(target)}")
 
     def _rescue_spools(self) -> None:
         """Record what the processes of a run left that was killed."""
@@ -306,8 +306,8 @@ class Campaign:
             aside = put_aside(self.place.ledger)
             self.ledger = Ledger(self.place.ledger)
             self._say(
-                f"{self.place.ledger}: damaged ({error}); put aside as {aside.name}, and begun anew from the corpus "
-                "and the findings: counts and times of earlier runs are lost"
+                f"{shown(self.place.ledger)}: damaged ({error}); put aside as {aside.name}, and begun anew from the "
+                "corpus and the findings: counts and times of earlier runs are lost"
             )
         self._before = self.ledger.seconds()
         self._past = [self.ledger.tally(number) for number in range(len(self.configuration.work))]
@@ -347,7 +347,7 @@ class Campaign:
     def _begin_store(self, name: str, store: Store) -> None:
         """Inputs that a fresh corpus starts from: random ones, and the corpora's programs."""
         seed = self.configuration.work[0].seed
-        programs = [read(path) for folder in self.corpora for path in sorted(folder.rglob("*.s2"))]
+        programs = [read(path) for folder in self.corpora for path in program_files(folder)]
         encoded = (data for program in programs if (data := store.encode(program)) is not None)
         self._kept_inputs(name, store.add([*starting_inputs(seed, store.dialect), *encoded]), None)
 
@@ -475,8 +475,8 @@ class Campaign:
                 slot.collected.add(path.name)
                 fresh.append(data)
             elif last:
-                self._note_incident(slot, "a damaged file in a spool", f"{path.name}: {len(data)} bytes", None)
-                self._say(f"worker {slot.number}: {path.name} in its spool is damaged, and left out")
+                self._note_incident(slot, "a damaged file in a spool", f"{shown(path.name)}: {len(data)} bytes", None)
+                self._say(f"worker {slot.number}: {shown(path.name)} in its spool is damaged, and left out")
         self._kept_inputs(name, self.stores[name].add(fresh), slot.number)
         self._collect_findings(slot)
 

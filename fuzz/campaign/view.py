@@ -20,6 +20,7 @@ from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.display import masking_lines
 from harness.errors import ToolFailure
+from harness.outside import printable_lines, shown
 
 _LINE_INTERVAL: Final = 60.0
 """Seconds between two lines where there is no terminal."""
@@ -53,7 +54,7 @@ def _plain() -> tuple[Say, Show]:
             say(describe(state))
 
     def say(text: str) -> None:
-        print(f"{_clock()} {text}", file=sys.stderr, flush=True)
+        print(printable_lines(f"{_clock()} {text}"), file=sys.stderr, flush=True)
 
     return say, show
 
@@ -115,8 +116,10 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
         ledger = Ledger(place.ledger, readonly=True)
     except Exception as error:
         if isinstance(error, Damaged) or place.ledger.exists():
-            raise ToolFailure(f"{place.ledger}: cannot be read ({error}); `s2fuzz campaign` makes another") from error
-        raise ToolFailure(f"{place.ledger}: nothing has run here yet") from error
+            raise ToolFailure(
+                f"{shown(place.ledger)}: cannot be read ({error}); `s2fuzz campaign` makes another"
+            ) from error
+        raise ToolFailure(f"{shown(place.ledger)}: nothing has run here yet") from error
     try:
         return _status(place, configuration, ledger)
     finally:
@@ -189,7 +192,7 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
     runs, executions = status["runs"], status["tally"]["executions"]
     last = runs[-1]["ended"] if runs else None
     how = f"running (process {running})" if running else f"not running; it ended by {last}" if last else "was killed"
-    yield f"{root}: {how}; {duration(status['seconds'])} in {len(runs)} runs, {executions} executions"
+    yield f"{shown(root)}: {how}; {duration(status['seconds'])} in {len(runs)} runs, {executions} executions"
     for one in status["comparisons"]:
         edges = " ".join("{reached}/{of}".format(**edge) for edge in one["edges"]) or "-"
         yield f"{one['what']}: {one['executions']} executions, corpus {one['corpus']}, kernel {edges} edges"

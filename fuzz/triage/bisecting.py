@@ -14,7 +14,8 @@ from typing import Final
 from fuzz.triage.filing import sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding, printable
+from harness.finding import Finding
+from harness.outside import printable, shown
 from reference.sources import PGTABLE, git_environment
 
 HOSTED: Final = (
@@ -57,13 +58,13 @@ class Repository:
             command, env=git_environment(), capture_output=True, text=True, errors="replace", check=False
         )
         if result.returncode:
-            raise BadInput(f"{self.path}: git says: {printable(result.stderr.strip())}")
+            raise BadInput(f"{shown(self.path)}: git says: {printable(result.stderr.strip())}")
         return result.stdout
 
     def commit(self, revision: str) -> str:
         """The id of the commit that a revision names. Raises BadInput."""
         if revision.startswith("-"):
-            raise BadInput(f"{revision} is not a revision")
+            raise BadInput(f"{shown(revision)} is not a revision")
         return self.git("rev-parse", "--verify", f"{revision}^{{commit}}").strip()
 
     def between(self, walk: Walk) -> list[str]:

@@ -16,6 +16,7 @@ from fuzz.triage.filing import sides_of, with_kernel
 from fuzz.triage.replaying import Sides, look_again, shrink
 from harness.compare import Tier
 from harness.finding import Finding, load
+from harness.outside import shown
 
 CANNOT_TELL: Final = 125
 """What `git bisect run` takes for a commit to be skipped."""
@@ -56,12 +57,12 @@ def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
     sides = None
     if kernel["sides"] is not None:
         sides = sides_from(**kernel)
-    elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
+    elif any(kernel[name] not in (None, ()) for name in ("linux", "patches", "pgtable")):
         sides = with_kernel(sides_of(found), kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
-    if kernel["flavour"]:
+    if kernel["flavour"] is not None:
         left, right = sides or sides_of(found)
         sides = with_flavour(left, kernel["flavour"]), with_flavour(right, kernel["flavour"])
-    if kernel["kernel_object"]:
+    if kernel["kernel_object"] is not None:
         left, right = sides or sides_of(found)
         sides = with_object(left, kernel["kernel_object"]), with_object(right, kernel["kernel_object"])
     return sides
@@ -88,7 +89,9 @@ def tmin(finding: Path, tries: int | None) -> int:
     click.echo(shrunk.report, nl=False)
     click.echo()
     how = "" if result.complete else ", which was not the end of it"
-    show_line(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
+    show_line(
+        f"{shown(finding)}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}"
+    )
     return OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from harness.errors import BadInput
 from harness.executor import Executor
 from harness.finding import Contents, Finding, save
 from harness.judge import Unconfirmed, Verdict
+from harness.outside import read_plain, shown
 from harness.program import Program
 from harness.report import verdict_report, verified_against
 
@@ -111,17 +113,17 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
     try:
         left, right = finding.configuration["left"], finding.configuration["right"]
     except KeyError as error:
-        raise BadInput(f"{finding.directory}: the configuration lacks {error}") from error
+        raise BadInput(f"{shown(finding.directory)}: the configuration lacks {error}") from error
     sides = from_configuration(left, finding.directory), from_configuration(right, finding.directory)
     kept = finding.directory / "kernel"
     for side in sides:
         for path in (*side.patches, side.pgtable):
-            if path is not None and path.parent != kept:  # it came from somebody else, perhaps
-                raise BadInput(f"{finding.directory}: {path} is not one of the finding's own files")
-            if path is not None and path.is_symlink():
-                raise BadInput(f"{finding.directory}: {path.name} is not a plain file")
-            if path is not None and path.exists() and path.stat().st_size > _MAX_KERNEL_FILE:
-                raise BadInput(f"{path}: too large (more than {_MAX_KERNEL_FILE} bytes)")
+            if path is None:
+                continue
+            if path.parent != kept:  # it came from somebody else, perhaps
+                raise BadInput(f"{shown(finding.directory)}: {shown(path)} is not one of the finding's own files")
+            if os.path.lexists(path):
+                read_plain(path, _MAX_KERNEL_FILE, "a kernel's file", finding.directory)
     return sides
 
 

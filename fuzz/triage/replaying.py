@@ -15,6 +15,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.finding import Finding, load, renew
 from harness.judge import Judge, Unconfirmed, Verdict
+from harness.outside import shown
 from harness.report import verified_against
 
 Sides = tuple[Side, Side]
@@ -98,7 +99,9 @@ def shrink(
         try:
             verdict = judge.confirm(found.program, found.verdict.bucket)
         except Unconfirmed as error:
-            raise ToolFailure(f"{finding.directory}: minimised, it does not happen every time: it is flaky") from error
+            raise ToolFailure(
+                f"{shown(finding.directory)}: minimised, it does not happen every time: it is flaky"
+            ) from error
         filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers)
         more = {"minimised": {"complete": found.complete, "ops_before": len(finding.program.ops), "tries": found.tries}}
         contents = filer.contents(found.program, verdict, **more)

@@ -198,7 +198,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
         (["smoke", "--sides", "model:6.12,kernel-make:6.12", "--patch", "bad.s2"], "built as it is packaged"),
         (["smoke", "--pgtable", "bad.s2"], "does not compile"),
         (["smoke", "--tiers", "results,table"], "`table` is not a tier"),
-        (["run", "good.s2", "--tiers", ""], "is not a tier"),
+        (["run", "good.s2", "--tiers", ""], "--tiers: the value is empty"),
         (["replay", "good.s2"], "not a finding"),
         (["check", "bad.s2"], "bad.s2:2:1"),
         (["frobnicate"], "No such command"),

@@ -55,7 +55,7 @@ def test_an_older_tool_first_on_the_path_counts_as_missing(path: Path, tmp_path:
     assert (found.path, found.package) == (None, "llvm-19")
     with pytest.raises(ToolFailure, match=f"llvm-cov of version 19.*{old} is of version 14.*install.* llvm-19"):
         required("llvm-cov", 19)
-    with pytest.raises(ToolFailure, match="llvm-profdata of version 19, .* was not found: install the package llvm-19"):
+    with pytest.raises(ToolFailure, match=r"llvm-profdata of version 19, .* not found: install the package llvm-19"):
         judge(tmp_path / "kernel.elf", [], tmp_path / "pgtable.c", find_toolchain().version)
     fake(path, "llvm-cov-19", OLD)
     assert look_up("llvm-cov", 19).path is None, "its name is wrong"
@@ -106,7 +106,7 @@ def test_the_kernels_own_build_takes_tools_of_that_version_only(path: Path) -> N
         fake(path, name, "1")
     for name in ("llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip"):
         fake(path, name, OLD)
-    with pytest.raises(ToolFailure, match="llvm-ar of version 19.*is of version 14"):
+    with pytest.raises(ToolFailure, match=r"llvm-ar of version 19.*is of version 14"):
         kernel_build(Configuration("6.12"), find_toolchain(), lambda _: None)
 
 
