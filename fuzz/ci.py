@@ -12,7 +12,7 @@ from typing import Any, Final
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from fuzz import __version__
-from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.filing import recorded_sides_of, sides_of, with_kernel
 from fuzz.triage.replaying import Sides, look_again
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding, load, report_in
@@ -76,7 +76,7 @@ class Base:
         if self.buckets is not None:
             return f"{self.text} lists it" if finding.bucket in self.buckets else ""
         try:
-            seen = look_again(finding, self._of(sides_of(finding)))
+            seen = look_again(finding, self._of(recorded_sides_of(finding)))
         except BadInput:  # the base lacks what the program asks for
             return ""
         is_there = seen.verdict is not None and seen.verdict.bucket == finding.bucket

@@ -57,6 +57,7 @@ from fuzz.triage.filing import Filer
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
+from harness.files import brief, file_lines
 from harness.finding import file_of, program_in, report_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Judge, Unconfirmed
@@ -483,14 +484,21 @@ def shell(granule: str, **kernel: Any) -> int:
 
 @cli.command()
 @GRANULE
+@click.option(
+    "--files", is_flag=True, help="Print what the hosted code was made of instead: files of the tree, with sha256s."
+)
 @kernel_options
-def build(granule: str, **kernel: Any) -> int:
+def build(granule: str, files: bool, **kernel: Any) -> int:
     """Build the kernels of both sides; print their paths and what they are made of."""
     for side in sides_from(**kernel):
         if side.is_kernel:
             image = side.image(say, granule_named(granule))
+            if files:
+                for line in file_lines(image.files):
+                    show_line(line)
+                continue
             click.echo(image.elf)
-            for key, value in sorted(image.identity.items()):
+            for key, value in sorted(brief(image.identity).items()):
                 click.echo(f"  {key}: {value}")
     return OK
 

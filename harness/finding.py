@@ -61,6 +61,8 @@ class Finding:
     configuration: Mapping[str, Any]
     reliability: tuple[int, int] = (0, 0)
     minimised: bool = False
+    identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of what was on the `left` and the `right`."""
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
 
@@ -246,7 +248,19 @@ def load(directory: Path) -> Finding:
     if not isinstance(at, int):
         raise BadInput(f"{shown(path)}: the differing record is malformed")
     program, minimised = program_in(directory), "minimised" in record
-    return Finding(directory, program, kind, bucket, configuration, (counts[0], counts[1]), minimised, at)
+    seen = (counts[0], counts[1])
+    return Finding(directory, program, kind, bucket, configuration, seen, minimised, _identities(record), at)
+
+
+def _identities(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a record says of what ran on each side; of what is malformed, nothing."""
+    found = record.get("identities")
+    sides = found.items() if isinstance(found, dict) else ()
+    return {
+        side: {key: value for key, value in identity.items() if isinstance(value, str)}
+        for side, identity in sides
+        if isinstance(identity, dict)
+    }
 
 
 def _printable(value: Any) -> Any:

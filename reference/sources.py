@@ -16,9 +16,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,17 @@ _AWK_HEADERS: Final = {
     "cpucaps.h": ("gen-cpucaps.awk", "cpucaps"),
 }
 
+GENERATED: Final = "arch/arm64/include/generated"
+"""Under which name the generated headers are told of: where the kernel's build has them."""
+
+GENERATORS: Final = (
+    "Makefile",
+    *(f"{folder}/Kbuild" for folder in ("arch/arm64/include/asm", "arch/arm64/include/uapi/asm")),
+    *(f"{folder}/Kbuild" for folder in ("include/asm-generic", "include/uapi/asm-generic")),
+    *(f"arch/arm64/tools/{name}" for name in sorted({name for pair in _AWK_HEADERS.values() for name in pair})),
+)
+"""What is read of a tree besides what the compiler reads: its version, and what headers are generated from."""
+
 _PACKAGES: Final = {"awk": "mawk", "git": "git", "tar": "tar", "xz": "xz-utils"}
 _HELP: Final = "run `make setup`, then `s2fuzz doctor`"
 
@@ -93,6 +105,10 @@ class KernelTree:
     pgtable_sha256: str
     version: str
     description: str
+    commit: str = ""
+    """The commit that it is, in full; empty where it is none."""
+    folder: Path | None = None
+    """The user's own folder that it is, or was copied from, which may be changed at any time."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,8 @@ class _Base:
     root: Path
     identity: str | None
     description: str
+    commit: str = ""
+    folder: Path | None = None
 
 
 Progress = Callable[[str], None]
@@ -149,6 +167,8 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
         pgtable_sha256=hashlib.sha256(_read(pgtable)).hexdigest(),
         version=_version(base.root),
         description=description,
+        commit=base.commit,
+        folder=base.folder,
     )
 
 
@@ -169,6 +189,42 @@ def version_of(linux: str) -> str | None:
     return None
 
 
+def commit_of(tree: KernelTree, names: Iterable[str]) -> tuple[str, list[str]]:
+    """The commit that a tree is or is checked out from, and which files of those names (relative to it) are otherwise
+    in the user's folder. An empty commit where git knows of none."""
+    if tree.commit or tree.folder is None:
+        return tree.commit, []
+    folder = tree.folder
+
+    def git(*arguments: str) -> bytes | None:
+        result = _run(["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments], env=git_environment())
+        return None if result.returncode else result.stdout
+
+    try:
+        top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "--verify", "HEAD^{commit}")
+    except MissingSource:  # no git
+        return "", []
+    if top is None or head is None or Path(os.fsdecode(top).rstrip("\n")).resolve() != folder:
+        return "", []
+    commit = head.decode().strip()
+    wanted = sorted(name for name in set(names) if Path(name) != PGTABLE or tree.pgtable == tree.root / PGTABLE)
+    listing = git("--literal-pathspecs", "ls-tree", "-z", commit, "--", *wanted) or b""
+    blobs = {}
+    for entry in listing.split(b"\0")[:-1]:
+        about, _, name = entry.partition(b"\t")
+        blobs[os.fsdecode(name)] = about.split()[2].decode()
+    return commit, [name for name in wanted if _blob(folder / name, len(blobs.get(name, ""))) != blobs.get(name)]
+
+
+def _blob(path: Path, digits: int) -> str | None:
+    """git's name for a file's content, of so many digits; None where there is no such file."""
+    if not path.is_file():
+        return None
+    data = _read(path)
+    kind = hashlib.sha256 if digits == 64 else partial(hashlib.sha1, usedforsecurity=False)
+    return kind(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 # Choosing the tree
 
 
@@ -184,13 +240,23 @@ def _at_revision(linux: str) -> tuple[Path, str] | None:
     return None
 
 
+def repository_of(linux: str) -> Path | None:
+    """The folder in a choice of a kernel: of a tree, or of a repository; None for a version, and where it is gone."""
+    if _is_version(linux):
+        return None
+    if os.path.isdir(linux):
+        return Path(linux).resolve()
+    split = _at_revision(linux)
+    return None if split is None else split[0]
+
+
 def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
     # Versions first: "6.12" must not depend on the current folder ("./6.12" names a folder).
     if _is_version(linux):
         return _debian_tree(linux, tarballs, progress)
     if os.path.isdir(linux):
         root = Path(linux).resolve()
-        return _Base(root, None, shown(root))
+        return _Base(root, None, shown(root), folder=root)
     split = _at_revision(linux)
     if split is not None:
         return _git_tree(*split, progress)
@@ -277,7 +343,7 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
 
     name = f"git-{commit}-{digest(*NEEDED)[:8]}"
     root = cached(Path("sources") / name, f"taking {commit[:12]} from {shown(repository)}", fill, progress)
-    return _Base(root, name, description)
+    return _Base(root, name, description, commit)
 
 
 def _check_tree(base: _Base) -> None:
@@ -323,7 +389,7 @@ def _patch(base: _Base, patches: Sequence[Path], progress: Progress) -> _Base:
     name = f"patched-{digest(identity, *NEEDED, *contents)}"
     root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
     description = " + ".join([base.description, *(shown(patch.name) for patch in patches)])
-    return _Base(root, name, description)
+    return _Base(root, name, description, base.commit, base.folder)
 
 
 def _read_patch(patch: Path) -> bytes:

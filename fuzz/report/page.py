@@ -19,6 +19,7 @@ from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
 from harness.errors import BadInput
+from harness.files import brief
 from harness.finding import REPORT, Finding, is_finding, load
 from harness.outside import open_plain, printable
 from harness.program_text import format_program
@@ -111,7 +112,7 @@ def _settings(configuration: Configuration) -> dict[str, str]:
 def _ran(ledger: Ledger) -> list[dict[str, str]]:
     """The identities of everything that ran, each once."""
     texts = {text for (text,) in ledger.rows("SELECT DISTINCT identities FROM processes") if text}
-    found = {json.dumps(one, sort_keys=True) for text in texts for one in json.loads(text)}
+    found = {json.dumps(brief(one), sort_keys=True) for text in texts for one in json.loads(text)}
     return [json.loads(text) for text in sorted(found)]
 
 

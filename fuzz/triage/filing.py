@@ -19,6 +19,7 @@ from harness.judge import Unconfirmed, Verdict
 from harness.outside import read_plain, shown
 from harness.program import Program
 from harness.report import verdict_report, verified_against
+from reference.sources import repository_of
 
 FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""
@@ -125,6 +126,19 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
             if os.path.lexists(path):
                 read_plain(path, _MAX_KERNEL_FILE, "a kernel's file", finding.directory)
     return sides
+
+
+def recorded_sides_of(finding: Finding) -> tuple[Side, Side]:
+    """The same, with the commits that ran in place of a branch, which may have moved since, or of a working tree that
+    was as in its commit. Raises BadInput."""
+    left, right = sides_of(finding)
+    return _at_commit(left, finding.identities.get("left", {})), _at_commit(right, finding.identities.get("right", {}))
+
+
+def _at_commit(side: Side, identity: Mapping[str, str]) -> Side:
+    commit, repository = identity.get("commit", ""), repository_of(side.what)
+    known = side.kind == "kernel" and repository is not None and re.fullmatch(r"[0-9a-f]{40,64}", commit)
+    return replace(side, what=f"{repository}@{commit}") if known and not identity.get("commit_changed") else side
 
 
 def tiers_of(finding: Finding) -> frozenset[Tier]:

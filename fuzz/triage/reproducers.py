@@ -11,6 +11,7 @@ from fuzz import __version__
 from fuzz.sides import Side
 from fuzz.triage.kunit import kunit_case
 from harness.errors import BadInput, ToolFailure
+from harness.files import brief
 from harness.finding import ORIGINAL, PROGRAM, Contents, name_of
 from harness.outside import printable
 from harness.program_text import format_program
@@ -83,7 +84,7 @@ def _readme(contents: Contents, files: Sequence[str]) -> str:
         lines += [
             f"What ran on the {side}:",
             "",
-            *(f"    {key}: {value}" for key, value in sorted(identity.items())),
+            *(f"    {key}: {value}" for key, value in sorted(brief(identity).items())),
             "",
         ]
     text = "\n".join(map(printable, lines))
