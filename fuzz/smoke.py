@@ -109,7 +109,10 @@ def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progr
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        return _Run(Path(scratch), show).run(slices(assignments, workers))
+        progress = _Run(Path(scratch), show).run(slices(assignments, workers))
+    if not progress.executions + int(progress.tally.get("replayed", 0)):
+        raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
+    return progress
 
 
 def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:

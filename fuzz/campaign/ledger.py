@@ -135,6 +135,10 @@ class Ledger:
         """How long it has been going on, and why it ended."""
         self._base.execute("UPDATE runs SET seconds = ?, ended = ? WHERE id = ?", (seconds, ended, run))
 
+    def end_run(self, run: int, ended: str) -> None:
+        """Why a run ended that could not say so itself."""
+        self._base.execute("UPDATE runs SET ended = ? WHERE id = ? AND ended IS NULL", (ended, run))
+
     def begin_process(self, run: int, slot: int, comparison: int, seed: int, at: float) -> tuple[int, int]:
         """A fuzzing process begins; its number, and its seed, which follows from the campaign's and is its alone."""
         self._base.execute(

@@ -128,7 +128,13 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
 
 def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
     known = place.known_buckets()
-    runs = ledger.rows("SELECT day, seconds, workers, ended FROM runs ORDER BY id")
+    word = place.last_word()
+    runs = [
+        (day, seconds, workers, ended or (word[1] if word is not None and word[0] == number else None))
+        for number, day, seconds, workers, ended in ledger.rows(
+            "SELECT id, day, seconds, workers, ended FROM runs ORDER BY id"
+        )
+    ]
     samples = [
         ledger.rows(
             "SELECT executions, rate, corpus, edges, model_lines, model_of FROM samples WHERE comparison = ? "

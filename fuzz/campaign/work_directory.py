@@ -9,6 +9,7 @@ damaged/        files that did not hold what their names say
 ledger.sqlite   what ran, how far it came (fuzz/campaign/ledger.py)
 known           buckets that do not count, one a line: yours to write
 report.html     the report, where one was made
+ended           the last word of a run that could not tell the ledger how it ended
 lock            held while a campaign runs
 tmp/            files being written
 spool/          the fuzzing processes' own folders; nothing here is recorded yet
@@ -43,6 +44,8 @@ from harness.outside import check_inside, read_plain, shown
 _FORMAT: Final = 1
 CONFIGURATION: Final = "campaign.json"
 _LOCK: Final = "lock"
+_LAST_WORD: Final = 64
+"""Bytes for it."""
 _AT_MOST: Final = 16 << 20
 """Bytes of a file that is read whole."""
 _DYING: Final = 30.0
@@ -84,6 +87,10 @@ class WorkDirectory:
         return self.root / "ledger.sqlite"
 
     @property
+    def ended(self) -> Path:
+        return self.root / "ended"
+
+    @property
     def spool(self) -> Path:
         return self.root / "spool"
 
@@ -106,6 +113,25 @@ class WorkDirectory:
         except UnicodeDecodeError as error:
             raise BadInput(f"{shown(self.root / 'known')}: not text") from error
         return frozenset(word for line in text.splitlines() if (word := line.partition("#")[0].strip()))
+
+    def make_room_for_last_word(self) -> None:
+        """Have a file for `say_last_word`, which takes no more room then. Raises OSError."""
+        write_durably(self.ended, b" " * _LAST_WORD, self.scratch)
+
+    def say_last_word(self, run: int, why: str) -> None:
+        """Note how a run ended where the disk may be full. Raises OSError."""
+        with self.ended.open("r+b") as file:
+            file.write(f"{run} {why}".encode()[:_LAST_WORD])
+            file.flush()
+            os.fsync(file.fileno())
+
+    def last_word(self) -> tuple[int, str] | None:
+        """The number of a run, and how it ended, where that was noted here. Raises BadInput."""
+        try:
+            run, _, why = read_plain(self.ended, _LAST_WORD, "a last word").decode(errors="replace").partition(" ")
+        except OSError:
+            return None
+        return (int(run), shown(why.strip())) if run.isdecimal() else None
 
     @contextmanager
     def locked(self) -> Iterator[int]:
