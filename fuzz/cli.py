@@ -29,6 +29,7 @@ from fuzz.doctor import examine
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.options import (
     BAD_INPUT,
+    BUDGET,
     CORPORA,
     EXISTING,
     FINDING,
@@ -60,7 +61,7 @@ from harness.executor import Executor, TargetDied
 from harness.files import brief, file_lines
 from harness.finding import file_of, program_in, report_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
-from harness.judge import Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Unconfirmed
 from harness.outside import shown, write_plain
 from harness.program import Program
 from harness.program_text import read_text, reformat
@@ -179,6 +180,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
 @NO_COMPILE
 @TIERS
+@BUDGET
 @click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
@@ -200,6 +202,7 @@ def smoke(
     sarif: Path | None,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
+    budget: int | None,
     inputs: Path | None,
     **kernel: Any,
 ) -> int:
@@ -237,6 +240,7 @@ def smoke(
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             compiled=compiled,
+            budget=budget,
         )
         for granule in granules
         for pair in pairs
@@ -360,12 +364,16 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
         raise ToolFailure(
             f"{shown(path)}: flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
         ) from error
-    if verdict is not None:
+    if isinstance(verdict, Inconclusive):
+        show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
+        show_line(f"  {verdict.cut.describe((judge.left.name, judge.right.name))}")
+    elif verdict is not None:
         show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))
         filer.file(program, verdict)
         return
-    show_line(f"{shown(path)}: the sides agree")
+    else:
+        show_line(f"{shown(path)}: the sides agree")
     if verbose or events:
         seen = judge.right.observe(program)
         for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:

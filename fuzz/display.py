@@ -117,14 +117,26 @@ def describe(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def masking_lines(tally: Mapping[str, Any]) -> list[str]:
-    """A line for each bucket so common that it hides others. `tally` is a `Tally.summary`, or empty."""
-    executions = tally.get("executions", 0) + tally.get("replayed", 0)
-    return [
-        f"{bucket}: {tally['buckets'][bucket] / max(1, executions):.0%} of executions, so it masks what lies behind "
+_INCONCLUSIVE_SHARE: Final = 0.03
+"""Above it, a run says so."""
+
+
+def caution_lines(tally: Mapping[str, Any]) -> list[str]:
+    """What lessens what a run can tell, a line each: buckets so common that they hide others, and executions that
+    cannot be judged to their end. `tally` is a `Tally.summary`, or empty."""
+    executions = max(1, tally.get("executions", 0) + tally.get("replayed", 0))
+    lines = [
+        f"{bucket}: {tally['buckets'][bucket] / executions:.0%} of executions, so it masks what lies behind "
         "it; mend it before you go on"
         for bucket in tally.get("masking", ())
     ]
+    share = tally.get("inconclusive", 0) / executions
+    if share > _INCONCLUSIVE_SHARE:
+        lines.append(
+            f"{share:.0%} of executions are inconclusive, as the budget cut the sides at different events; raise it "
+            "with --budget"
+        )
+    return lines
 
 
 def summary(progress: Progress) -> list[str]:
@@ -147,7 +159,9 @@ def summary(progress: Progress) -> list[str]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
         lines.append(f"{tally['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
-    lines += masking_lines(tally)
+    if tally.get("inconclusive"):
+        lines.append(f"{tally['inconclusive']} inconclusive: the budget cut the sides at different events")
+    lines += caution_lines(tally)
     if not progress.findings:
         lines.append("nothing found")
     return lines

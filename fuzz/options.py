@@ -14,6 +14,7 @@ from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmo
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.machine import DEFAULTS, MAX_BUDGET
 from harness.outside import printable_lines
 from reference.build import FLAVOURS, OBJECTS
 from reference.sources import SUPPORTED
@@ -72,6 +73,12 @@ TIERS: Final = click.option(
     callback=tiers_in,
     metavar="TIER,…",
     help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: all; replay: as when it was found]",
+)
+BUDGET: Final = click.option(
+    "--budget",
+    type=click.IntRange(1, MAX_BUDGET),
+    help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
+    f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
 )
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)

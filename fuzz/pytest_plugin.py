@@ -16,7 +16,7 @@ import pytest
 from fuzz.sides import choose_sides
 from harness.compare import ALL_TIERS, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.judge import Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Unconfirmed
 from harness.outside import printable
 from harness.program import Program
 from harness.program_text import parse, read
@@ -61,8 +61,11 @@ class Runner:
             return f"flaky: seen was {error}, on fresh targets {error.outcomes}"
         if verdict is None:
             return None
+        names = (self.left.name, self.right.name)
+        if isinstance(verdict, Inconclusive):
+            return f"inconclusive, its budget is too small: {verdict.cut.describe(names)}"
         notes = verified_against([self.left.identity, self.right.identity])
-        return verdict_report(program, verdict, (self.left.name, self.right.name), notes)
+        return verdict_report(program, verdict, names, notes)
 
     def close(self) -> None:
         """End both sides."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final
 
@@ -92,13 +92,28 @@ class Difference:
         return f"{self.tier.name.lower()}-{self.op}-{self.what}{level}".replace(" ", "_")
 
 
-def differences(left: Observation, right: Observation, tiers: frozenset[Tier] = ALL_TIERS) -> list[Difference]:
-    """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order."""
+def differences(
+    left: Observation, right: Observation, tiers: frozenset[Tier] = ALL_TIERS, until: int | None = None
+) -> list[Difference]:
+    """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order.
+
+    With `until`, the record in which the sides were cut at different events (`harness.cuts`), only what lies before
+    the cut: the records before that one, and of its own events those that came before a side was cut."""
     if left.words == right.words:
         return []
-    tables = [*_tables(left, right), *_dangling(left, right)]
-    found = [*_results(left, right), *tables, *_accounting(left, right), *_events(left, right)]
+    if until is None:
+        tables = [*_tables(left, right), *_dangling(left, right)]
+        found = [*_results(left, right), *tables, *_accounting(left, right), *_events(left, right)]
+    else:
+        before = (_before(left, until), _before(right, until))
+        found = [*_results(*before), *_complaints(*before, Tier.ACCOUNTING), *_complaints(*before, Tier.EVENTS)]
+        found += [*_first_event(left, right), *_first_instruction(left, right)]
     return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
+
+
+def _before(side: Observation, record: int) -> Observation:
+    """The observation without that record and those behind it. Its state is that at the end all the same."""
+    return replace(side, records=side.records[:record], final_complaints=())
 
 
 def is_table_entry(entry: int, level: int) -> bool:
@@ -439,13 +454,16 @@ class _Parting:
 def _parting(
     left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]]
 ) -> _Parting | None:
-    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more."""
+    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more. A
+    side that the budget cut may have had more."""
     renaming = Renaming(left.machine)
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
         if mine.events == theirs.events and renaming.is_trivial:
             continue
         ours = chosen(mine.events)
         for number, (a, b) in enumerate(zip_longest(ours, chosen(theirs.events))):
+            if (a is None and mine.ret is None) or (b is None and theirs.ret is None):
+                return None
             if a is None or b is None or not renaming.same(a, b):
                 return _Parting(index, number, a, b, ours[:number])
     return None

@@ -9,10 +9,12 @@ kernel, which records events in `reference/kernel/boundary.c`; the model does so
 What the program itself does to an entry (`plant`, `link`, `race`, the visitor of `walk`) is recorded as `planted`,
 after the allocation of a fresh table where it takes one.
 
-An event is recorded when it has been counted against the budget: one that the budget forbids is not there. Conversions
-of addresses, reads of a page's count and the visits of `walk` are counted, but are no events; nor is filling the
-memcache before an operation, which the code under test has no part in. WARNs cost nothing; one that comes when no more
-complaints of its op are kept is not recorded.
+The budget counts the kinds of `COUNTED`, and the visits of the program's own `walk`, which are no events. An event of
+such a kind is recorded when it has been counted: one that the budget forbids is not there. Nothing else is counted, for
+how often the code under test converts an address or reads a page's count is its own affair: two versions of it that do
+the same must be cut at the same event. What is not counted has a bound of its own (`MOST_UNCOUNTED`); code that
+reaches it hangs. Filling the memcache before an operation is no event, for the code under test has no part in it. A
+WARN that comes when no more complaints of its op are kept is not recorded.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from harness.machine import MAX_BUDGET
 from harness.observation import EVENT_WORDS, NO_PAGE, signed
 from harness.tlbi import BY_NUMBER as TLBI_OPERATIONS
 
@@ -99,6 +102,23 @@ STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEA
 """By the kinds of `pgtable.Hooks.pte_store`."""
 STORE_KINDS: Final = frozenset({*STORES.values(), PLANTED})
 """Events whose arguments are the address of an entry and what it becomes."""
+COUNTED: Final = frozenset(
+    (
+        *(STORE_PLAIN, STORE_RELEASE, STORE_CMPXCHG, PLANTED),
+        *(DSB, ISB),
+        *(TLBI, TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE, FLUSH_CPU_CONTEXT, FLUSH_VM_CONTEXT),
+        *(DCACHE, ICACHE, IC),
+        *(GET, PUT),
+        *(ALLOC, ALLOC_EXACT, FREE_EXACT, FREE_UNLINKED),
+    )
+)
+"""Kinds that the budget counts: stores, barriers, TLB invalidations, cache maintenance, references, allocations."""
+MOST_UNCOUNTED: Final = 1 << 24
+"""How often a program may convert an address, read a page's count or record an event that the budget does not count.
+Programs of `MAX_OPS` operations stay far below."""
+MAX_EVENTS: Final = 2 * MAX_BUDGET
+"""Of one op, without WARNs. A TLB function writes fewer registers than it does of what is counted."""
+
 _INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
 TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})
 TLB_CALLS: Final = TLBI_KINDS | {FLUSH_CPU_CONTEXT, FLUSH_VM_CONTEXT}
@@ -153,6 +173,11 @@ class Event(NamedTuple):
     def instruction(self) -> int:
         """The kind, whether or not in a call."""
         return self.kind & ~IN_CALL
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the budget counts it."""
+        return self.instruction in COUNTED
 
     @property
     def name(self) -> str:

@@ -14,20 +14,23 @@ from harness.program import Program
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """How the code under test died. `kind` is `crash` or `hang`; `headline` is one line, stable enough to tell two
-    such deaths apart; `details` is for people (registers, symbolised trace)."""
+    """How the code under test died. `kind` is `crash` or `hang`; `headline` is one line; `place` is the function that
+    tells two such deaths apart: where it crashed, or the outermost one that hangs, for where in a loop it is found is
+    chance. `details` is for people (registers, symbolised trace)."""
 
     kind: str
     headline: str
+    place: str
     details: str
 
 
 class TargetDied(Exception):
-    """The code under test crashed or hung while it ran a program. The executor starts afresh by itself."""
+    """The code under test crashed or hung while `executor` ran a program. The executor starts afresh by itself."""
 
-    def __init__(self, report: CrashReport) -> None:
+    def __init__(self, report: CrashReport, executor: Executor) -> None:
         super().__init__(report.headline)
         self.report = report
+        self.executor = executor
 
 
 class Executor(Protocol):

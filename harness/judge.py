@@ -1,7 +1,8 @@
-"""Runs programs on two executors and says what came of it: agreement, a divergence, a crash or a hang.
+"""Runs programs on two executors and says what came of it: agreement, a divergence, a flood, a crash or a hang.
 
 A finding is judged on what both sides observe when they run the program alone; where the sides first part is found by
-running ever longer beginnings of it.
+running ever longer beginnings of it. Where the budget cuts the sides at different events, what lies before is judged,
+and the rest is inconclusive (`harness/cuts.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.compare import ALL_TIERS, Difference, Tier, differences
+from harness.cuts import Cut, unequal_cut
 from harness.executor import CrashReport, Executor, TargetDied
 from harness.invalidation import Problem, calls_of, first_problem, problem
+from harness.machine import MAX_BUDGET
 from harness.observation import Digest, Observation
 from harness.program import Program
 
@@ -22,10 +25,11 @@ from harness.program import Program
 class Verdict:
     """What is wrong with one program.
 
-    `kind` is `divergence`, `crash`, `hang`, or `invalidation`: a TLB function does not do what it was called for, even
-    if the sides agree on that, and `problem` says what. `record` is the record (0: the implicit init) after which the
-    sides first differ, or of that call. Of the observations, that of a side that died is missing; those kept are of the
-    program up to `record`, where everything is smallest. `confirmed` is on how many fresh pairs of targets it was so.
+    `kind` is `divergence`, `crash`, `hang`, `flood`: one side goes on and on where the other has long finished, and
+    `cut` says where; or `invalidation`: a TLB function does not do what it was called for, even if the sides agree on
+    that, and `problem` says what. `record` is the record (0: the implicit init) after which the sides first differ, or
+    of that call. Of the observations, that of a side that died is missing; those kept are of the program up to
+    `record`, where everything is smallest. `confirmed` is on how many fresh pairs of targets it was so.
     """
 
     kind: str
@@ -37,6 +41,7 @@ class Verdict:
     died: CrashReport | None = None
     died_side: str | None = None
     problem: Problem | None = None
+    cut: Cut | None = None
     confirmed: int = field(default=0, compare=False)
 
 
@@ -54,9 +59,20 @@ def _invalidation_bucket(program: Program, found: Problem) -> str:
     return f"invalidation-{op}-{found.call.event.name}-{found.what}"
 
 
-def _place(report: CrashReport) -> str:
-    """The function that it died in, in one word."""
-    return report.headline.rpartition(" in ")[2].replace(" ", "_")
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What seems to be wrong with a program, seen on the targets as they were: `what` it is in a few words, mostly the
+    bucket of the verdict to come, and the `sighting` itself."""
+
+    what: str
+    sighting: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """Nothing was wrong until the `cut`; what lies behind it cannot be told with the program's budget."""
+
+    cut: Cut
 
 
 class Unconfirmed(Exception):
@@ -77,43 +93,51 @@ class Judge:
         self.right = right
         self.tiers = tiers
         self._unseen = 0
-        self._sighting = _UNTOLD
-        self._dead = left
-        """Which side died last, where digests were asked for."""
 
-    def check(self, program: Program) -> Verdict | None:
+    def check(self, program: Program) -> Verdict | Inconclusive | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
         seen = self.suspect(program)
-        return None if seen is None else self.confirm(program, seen)
+        return self.confirm(program, seen) if isinstance(seen, Suspicion) else seen
 
-    def suspect(self, program: Program) -> str | None:
-        """What seems to be wrong, from a few runs on the targets as they are: mostly the bucket of the verdict to come.
-        None when the sides agree."""
+    def suspect(self, program: Program) -> Suspicion | Inconclusive | None:
+        """What seems to be wrong, from a few runs on the targets as they are. None when the sides agree."""
         try:
             if self.agree(program):
                 return self._suspect_invalidation(program)
-            self._sighting = _UNTOLD
             left, right = self.left.observe(program), self.right.observe(program)
             if left.words == right.words:
-                return "the digests differed once, the observations did not"
+                return Suspicion("the digests differed once, the observations did not", _UNTOLD)
+            cut = unequal_cut(left, right)
+            if cut is not None:
+                return self._suspect_before(program, cut, left, right)
             if not (found := differences(left, right, self.tiers)):
                 return None
-            self._saw(found[0], len(program.ops), left, right)
+            sighting = _divergence(found[0], len(program.ops), left, right)
             beginning = program.prefix(self._parting(program))
             left, right = self.left.observe(beginning), self.right.observe(beginning)
             if again := differences(left, right, self.tiers):
-                self._saw(again[0], len(beginning.ops), left, right)
-            return self._sighting.bucket
+                sighting = _divergence(again[0], len(beginning.ops), left, right)
+            return Suspicion(sighting.bucket, sighting)
         except TargetDied as error:
-            report, side = error.report, self._dead.name
-            bucket = f"{report.kind}-{_place(report)}"
-            self._sighting = Verdict(report.kind, bucket, len(program.ops), None, None, None, report, side)
-            return f"{report.kind}: {report.headline}"
+            return _suspected_death(program, error)
 
-    def _saw(self, first: Difference, record: int, left: Observation, right: Observation) -> None:
-        self._sighting = Verdict("divergence", first.bucket, record, first, left, right)
+    def _suspect_before(
+        self, program: Program, cut: Cut, left: Observation, right: Observation
+    ) -> Suspicion | Inconclusive:
+        """What seems to be wrong before the budget cuts the sides at different events; if nothing, what of the cut."""
+        if cut.record:
+            before = self.suspect(program.prefix(cut.record - 1))
+            if before is not None:
+                return before
+        if cut.flooded is not None:
+            sighting = _flood(cut, left, right)
+        elif found := differences(left, right, self.tiers, cut.record):
+            sighting = _divergence(found[0], cut.record, left, right)
+        else:
+            return Inconclusive(cut)
+        return Suspicion(sighting.bucket, sighting)
 
-    def _suspect_invalidation(self, program: Program) -> str | None:
+    def _suspect_invalidation(self, program: Program) -> Suspicion | None:
         """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
         asked now and then."""
         if Tier.INSTRUCTIONS not in self.tiers:
@@ -127,7 +151,10 @@ class Judge:
             self._unseen = 0
             calls = list(calls_of(self.left.observe(program)))
         found = next((one for call in calls if (one := problem(call, program.machine)) is not None), None)
-        return None if found is None else _invalidation_bucket(program, found)
+        if found is None:
+            return None
+        bucket = _invalidation_bucket(program, found)
+        return Suspicion(bucket, Verdict("invalidation", bucket, found.call.record, None, None, None, problem=found))
 
     def _parting(self, program: Program) -> int:
         """How many ops it takes for the sides to part, taking them to stay apart from there on."""
@@ -140,7 +167,7 @@ class Judge:
                 high = middle
         return high
 
-    def confirm(self, program: Program, seen: str) -> Verdict:
+    def confirm(self, program: Program, seen: Suspicion) -> Verdict:
         """The verdict on a program that `suspect` saw go wrong, the same on CONFIRMATIONS fresh pairs of targets.
 
         Raises Unconfirmed, with what was seen, when it is not."""
@@ -149,9 +176,8 @@ class Judge:
         verdicts = [first, *(again(program) for _ in range(CONFIRMATIONS - 1))]
         outcomes = [None if verdict is None else verdict.bucket for verdict in verdicts]
         if first is None or len(set(outcomes)) > 1:
-            sighting = next((verdict for verdict in verdicts if verdict is not None), self._sighting)
-            self._sighting = _UNTOLD
-            raise Unconfirmed(seen, sighting, outcomes)
+            sighting = next((verdict for verdict in verdicts if verdict is not None), seen.sighting)
+            raise Unconfirmed(seen.what, sighting, outcomes)
         return replace(first, confirmed=len(verdicts))
 
     def _again(self, program: Program, verdict: Verdict) -> Verdict | None:
@@ -160,7 +186,11 @@ class Judge:
         self._refresh()
         if verdict.kind == "invalidation":
             return self._misdirected(beginning)
-        return self._judge(beginning, verdict.record)
+        again = self._judge(beginning, verdict.record)
+        if not isinstance(again, Verdict):
+            return None
+        # Where a hang is found is chance, and on a busy machine it may not be found at all: it is the same by its op.
+        return replace(again, bucket=verdict.bucket) if again.kind == verdict.kind == "hang" else again
 
     def agree(self, program: Program) -> bool:
         """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
@@ -171,19 +201,21 @@ class Judge:
         """Both sides' digests; they run at the same time where an executor can."""
         self.left.start(program)
         self.right.start(program)
-        side = self.left
-        try:
-            left = side.finish()
-            side = self.right
-            return left, side.finish()
-        except TargetDied:
-            self._dead = side
-            raise
+        return self.left.finish(), self.right.finish()
 
     def verdict(self, program: Program) -> Verdict | None:
-        """The verdict on a program, on fresh targets. None when the sides agree."""
+        """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget tells
+        (`doubt`)."""
         self._refresh()
         return self._first(program, self._refresh) or self._misdirected(program)
+
+    def doubt(self, program: Program) -> Inconclusive | None:
+        """Why it cannot be told whether the sides agree on the whole of a program that has no verdict; None where they
+        do. Raises TargetDied."""
+        if self.agree(program):
+            return None
+        cut = unequal_cut(self.left.observe(program), self.right.observe(program))
+        return None if cut is None else Inconclusive(cut)
 
     def _refresh(self) -> None:
         self.left.refresh()
@@ -197,10 +229,11 @@ class Judge:
             if self.agree(program):
                 return self._misdirected(program) if kind == "invalidation" else None
         except TargetDied as error:
-            death = self._dead, error.report
+            death = error
         with suppress(TargetDied):
             if length and self.agree(program.prefix(length - 1)):
-                return self._judge(program, length) if death is None else self._death(program, length, *death)
+                judged = self._judge(program, length) if death is None else self._death(program, length, death)
+                return judged if isinstance(judged, Verdict) else None
         return self._first(program, lambda: None)
 
     def _first(self, program: Program, before: Callable[[], None]) -> Verdict | None:
@@ -208,14 +241,16 @@ class Judge:
         for length in range(len(program.ops) + 1):
             beginning = program.prefix(length)
             agreed = False
-            with suppress(TargetDied):  # judged below, where the side that died is known
+            with suppress(TargetDied):  # judged below, where it is told from a death that does not happen again
                 agreed = self.agree(beginning)
             if agreed:
                 continue
             before()
-            verdict = self._judge(beginning, length)
-            if verdict is not None:
-                return verdict
+            judged = self._judge(beginning, length)
+            if isinstance(judged, Inconclusive):
+                return None
+            if judged is not None:
+                return judged
         return None
 
     def _misdirected(self, program: Program) -> Verdict | None:
@@ -231,31 +266,56 @@ class Judge:
         left, right = self.left.observe(beginning), self.right.observe(beginning)
         return Verdict("invalidation", bucket, record, None, left, right, problem=found)
 
-    def _judge(self, program: Program, record: int) -> Verdict | None:
-        observed: list[Observation | None] = []
-        for side in (self.left, self.right):
-            try:
-                observed.append(side.observe(program))
-            except TargetDied as error:
-                return self._death(program, record, side, error.report)
-        left, right = observed
-        assert left is not None and right is not None
-        found = differences(left, right, self.tiers)
-        if not found:
-            return None
-        first = found[0]
-        where = record if first.record is None else first.record
-        return Verdict("divergence", first.bucket, where, first, left, right)
+    def _judge(self, program: Program, record: int) -> Verdict | Inconclusive | None:
+        try:
+            left, right = self.left.observe(program), self.right.observe(program)
+        except TargetDied as error:
+            return self._death(program, record, error)
+        cut = unequal_cut(left, right)
+        if cut is not None and self._floods(program, cut):
+            return _flood(cut, left, right)
+        if found := differences(left, right, self.tiers, None if cut is None else cut.record):
+            return _divergence(found[0], record, left, right)
+        return None if cut is None else Inconclusive(cut)
 
-    def _death(self, program: Program, record: int, side: Executor, report: CrashReport) -> Verdict:
+    def _floods(self, program: Program, cut: Cut) -> bool:
+        """Whether the side that seems to flood is still cut in that op with a budget of a flood's size."""
+        if cut.flooded is None or cut.flood_budget > MAX_BUDGET:
+            return False
+        machine = program.machine.replace("budget", max(cut.flood_budget, program.machine["budget"]))
+        larger = replace(program, machine=machine)
+        try:
+            again = unequal_cut(self.left.observe(larger), self.right.observe(larger))
+        except TargetDied:  # which is another program's finding
+            return False
+        return again is not None and (again.record, again.flooded) == (cut.record, cut.flooded)
+
+    def _death(self, program: Program, record: int, death: TargetDied) -> Verdict:
         op = program.ops[record - 1].name if record else "init"
-        other = self.right if side is self.left else self.left
+        report, is_left = death.report, death.executor is self.left
+        other = self.right if is_left else self.left
         try:
             survivor = other.observe(program)
         except TargetDied as error:
             survivor = None
             details = f"{report.details}\n{other.name} died too: {error.report.headline}\n{error.report.details}"
-            report = CrashReport(report.kind, report.headline, details)
-        left, right = (None, survivor) if side is self.left else (survivor, None)
-        bucket = f"{report.kind}-{op}-{_place(report)}"
-        return Verdict(report.kind, bucket, record, None, left, right, report, side.name)
+            report = replace(report, details=details)
+        left, right = (None, survivor) if is_left else (survivor, None)
+        bucket = f"{report.kind}-{op}-{report.place}"
+        return Verdict(report.kind, bucket, record, None, left, right, report, death.executor.name)
+
+
+def _divergence(first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
+    where = record if first.record is None else first.record
+    return Verdict("divergence", first.bucket, where, first, left, right)
+
+
+def _flood(cut: Cut, left: Observation, right: Observation) -> Verdict:
+    return Verdict("flood", f"flood-{cut.op}", cut.record, None, left, right, cut=cut)
+
+
+def _suspected_death(program: Program, death: TargetDied) -> Suspicion:
+    report = death.report
+    bucket = f"{report.kind}-{report.place}"
+    sighting = Verdict(report.kind, bucket, len(program.ops), None, None, None, report, death.executor.name)
+    return Suspicion(f"{report.kind} in {report.place}", sighting)

@@ -76,7 +76,13 @@ KNOBS: Final = (
     _flag("fwb", "FEAT_S2FWB: stage 2 forces write-back, no cache maintenance on map"),
     _flag("tlb_range", "FEAT_TLBIRANGE: range invalidation; with fwb, unmap defers its TLBIs"),
     _flag("hw_af", "CONFIG_ARM64_HW_AFDBM: the hardware sets the access flag (VTCR_EL2.HA)"),
-    Knob("budget", 4096, 1, MAX_BUDGET, "boundary events (mm_ops, TLBIs, PTE stores, visits) a program may cause"),
+    Knob(
+        "budget",
+        4096,
+        1,
+        MAX_BUDGET,
+        "events (PTE stores, barriers, TLBIs, cache maintenance, references, pages, visits) a program may cause",
+    ),
     _flag("nofwb", "KVM_PGTABLE_S2_NOFWB: this stage 2 does without FEAT_S2FWB, even where the CPU has it", default=0),
     _flag("idmap", "KVM_PGTABLE_S2_IDMAP: this stage 2 maps addresses to themselves only", default=0),
     _choice(

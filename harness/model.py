@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from harness.errors import BadInput
 from harness.events import (
     ALLOC,
     ALLOC_EXACT,
+    COUNTED,
     DCACHE,
     DSB,
     DSB_DOMAINS,
@@ -32,6 +33,7 @@ from harness.events import (
     ICACHE,
     IN_CALL,
     ISB,
+    MOST_UNCOUNTED,
     MSR,
     PLANTED,
     PUT,
@@ -146,8 +148,17 @@ _FOREIGN_ROOT: Final = 0x2000
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
 
-Pieces = tuple[tuple[tuple[int, ...], str | None], ...]
-"""What a TLB function does: events' words, and the function in which a WARN fires after them, if one does."""
+class Piece(NamedTuple):
+    """A part of what a TLB function does: events' words, for how many the budget counts, and the function in which a
+    WARN fires after them, if one does."""
+
+    words: tuple[int, ...]
+    counted: int
+    warns: str | None
+
+
+Pieces = tuple[Piece, ...]
+"""What a TLB function does."""
 
 
 _WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
@@ -160,6 +171,10 @@ _FEATURES: Final = (
 
 class BudgetSpent(Exception):
     """The program has caused as many boundary events as it may."""
+
+
+class Endless(Exception):
+    """What the budget does not count has happened more often than any program makes it happen."""
 
 
 @dataclass(slots=True)
@@ -269,8 +284,8 @@ class Model:
         self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
             return world.run()
-        except (WildAccess, RecursionError) as error:
-            raise TargetDied(_crash(error)) from error
+        except (WildAccess, RecursionError, Endless) as error:
+            raise TargetDied(_death(error), self) from error
         finally:
             world.end()
 
@@ -291,10 +306,11 @@ def _offer(version: LinuxVersion) -> Offer:
     return Offer(version.lacks | ours | flags | knobs)
 
 
-def _crash(error: Exception) -> CrashReport:
-    where = traceback.extract_tb(error.__traceback__)[-1]
+def _death(error: Exception) -> CrashReport:
+    where = traceback.extract_tb(error.__traceback__)[-1].name
     details = "".join(traceback.format_exception(error))
-    return CrashReport("crash", f"{type(error).__name__} in {where.name}", details)
+    kind = "hang" if isinstance(error, Endless) else "crash"
+    return CrashReport(kind, f"{type(error).__name__} in {where}", where, details)
 
 
 _CONTEXT_KNOB_NAMES: Final = frozenset(
@@ -320,7 +336,8 @@ class _Flushes:
         self.kept: dict[tuple[int, int, int], Pieces] = {}
         self.told: set[tuple[int, int]] = set()
         """Kind and second argument of the calls that `Model.new_calls` told."""
-        self._frames: dict[int, tuple[Pieces, tuple[int, ...], tuple[int, ...]]] = {}
+        self._frames: dict[int, tuple[Pieces, Piece, Piece]] = {}
+        """By kind, what every call of it does: before the first piece that is the call's own, and around that."""
         self._functions: dict[int, Callable[[int, int], Issue]] = {
             TLBI_VMID: lambda _a, _b: tlb.flush_vmid(),
             TLBI_VMID_IPA: tlb.flush_vmid_ipa,
@@ -335,12 +352,13 @@ class _Flushes:
         issue = self._functions[kind](a, b)
         frame = self._frames.get(kind)
         if frame is None:
-            *warned, (head, _) = _pieces(issue.before)
-            ((tail, _),) = _pieces(issue.after)
-            frame = self._frames[kind] = tuple(warned), head, tail
+            *warned, before = _pieces(issue.before)
+            (after,) = _pieces(issue.after)
+            frame = self._frames[kind] = tuple(warned), before, after
         warned_before, head, tail = frame
-        ((own, _),) = _pieces(issue.own)
-        pieces = self.kept[kind, a, b] = (*warned_before, (head + own + tail, None))
+        (own,) = _pieces(issue.own)
+        words, counted = head.words + own.words + tail.words, head.counted + own.counted + tail.counted
+        pieces = self.kept[kind, a, b] = (*warned_before, Piece(words, counted, None))
         return pieces
 
 
@@ -349,16 +367,18 @@ Calls = dict[tuple[int, ...], _Flushes]
 
 
 def _pieces(instructions: Sequence[Instruction]) -> Pieces:
-    pieces: list[tuple[tuple[int, ...], str | None]] = []
+    pieces: list[Piece] = []
     words: list[int] = []
+    counted = 0
     for name, what, operand in instructions:
         if name == "warn":
-            pieces.append((tuple(words), what))
-            words = []
+            pieces.append(Piece(tuple(words), counted, what))
+            words, counted = [], 0
             continue
         kind, number = _WHATS[name]
         words += (kind | IN_CALL, number(what), operand)
-    return (*pieces, (tuple(words), None))
+        counted += kind in COUNTED
+    return (*pieces, Piece(tuple(words), counted, None))
 
 
 _NO_FLUSHES: Final = _Flushes(TlbMaintenance(Features(), _GEOMETRIES[0], Context(NO_MMU)))
@@ -390,8 +410,9 @@ class Variant(NamedTuple):
 class _World:
     """One program's world: the page table under test, and the boundary around it.
 
-    It is both `MmOps` and `Hooks` to the page table. Every event counts against the budget before it is carried out,
-    as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call would tell, in line.
+    It is both `MmOps` and `Hooks` to the page table. What the budget counts (`harness.events.COUNTED`) is counted
+    before it is carried out, as in reference/kernel/boundary.c: by `_spend` or, where there are so many that the call
+    would tell, in line.
     """
 
     __deletable__ = ("pgt", "stage2", "hyp")
@@ -432,7 +453,7 @@ class _World:
         """The compare-and-exchange before which an entry changes, counted as that, and what the entry becomes."""
         self.allocs_to_failure = 0
         """The allocation that fails, counted from the next one; 0 for none."""
-        self.left = machine["budget"]
+        self.left, self._uncounted_left = machine["budget"], MOST_UNCOUNTED
         self.shape = Shape()
         self.returns: list[int | None] = []
         self.levels: list[int] = []
@@ -841,13 +862,13 @@ class _World:
         self.pool.put_page(pa)
 
     def page_count(self, pa: int) -> int:
-        self._spend()
+        self.follow(pa)
         return self.pool.page_count(pa)
 
     def follow(self, pa: int) -> None:
-        if not self.left:
-            raise BudgetSpent
-        self.left -= 1
+        if not self._uncounted_left:
+            raise Endless
+        self._uncounted_left -= 1
 
     @property
     def dcache_clean_inval_poc(self) -> CacheMaintenance | None:
@@ -888,7 +909,7 @@ class _World:
         while a race may come in between."""
         lock = [] if run.lock is None else [STORES[run.lock], 0, LOCKED]
         maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
-        spent_each = 2 + bool(lock) + 2 * len(maintenance)  # a maintenance is announced by `follow`
+        spent_each = 2 + bool(lock) + len(maintenance)
         count = min(run.length, self.left // spent_each)
         if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
             return 0
@@ -952,17 +973,23 @@ class _World:
             pieces = flushes.keep(kind, a, b)
             if (kind, b) not in flushes.told:
                 flushes.told.add((kind, b))
-                events = [kind, a, b & U64_MAX, *chain.from_iterable(words for words, _ in pieces)]
+                events = [kind, a, b & U64_MAX, *chain.from_iterable(piece.words for piece in pieces)]
                 self.fresh_calls.append((len(self.returns), events))
-        for words, where in pieces:
-            if len(words) > EVENT_WORDS * self.left:
-                self._events.extend(words[: EVENT_WORDS * self.left])
-                self.left = 0
-                raise BudgetSpent
-            self.left -= len(words) // EVENT_WORDS
+        for words, counted, where in pieces:
+            if counted > self.left:
+                self._cut(words)
+            self.left -= counted
             self._events.extend(words)
             if where is not None:
                 self.warn(where)
+
+    def _cut(self, words: Sequence[int]) -> NoReturn:
+        """What of these events there is when the budget is spent among them."""
+        for at in range(0, len(words), EVENT_WORDS):
+            if words[at] & ~IN_CALL in COUNTED:
+                self._spend()
+            self._events.extend(words[at : at + EVENT_WORDS])
+        raise AssertionError("the budget sufficed")
 
     def _context(self, root: int) -> Context:
         machine = self.program.machine
@@ -990,9 +1017,10 @@ class _World:
         self._events.extend((DSB, DSB_DOMAINS[domain], 0))
 
     def instruction(self, instruction: Instruction) -> None:
-        self._spend()
         name, what, operand = instruction
         kind, number = _WHATS[name]
+        assert kind in COUNTED, "hyp's own invalidations write no register"
+        self._spend()
         self._events.extend((kind, number(what), operand))
 
 

@@ -30,6 +30,8 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         width = max(map(len, names))
         lines.append(f"    {names[0]:<{width}}  {verdict.difference.left}")
         lines.append(f"    {names[1]:<{width}}  {verdict.difference.right}")
+    if verdict.cut is not None:
+        lines += ["", f"  {verdict.cut.describe(names)}"]
     if verdict.problem is not None:
         call = verdict.problem.call
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]

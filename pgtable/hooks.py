@@ -54,9 +54,8 @@ class Hooks(Protocol):
         """A chance to take many leaves in one go: how many of the run, from its first on, were announced and their
         references taken. The page table writes those, and goes on entry by entry; 0 is always right.
 
-        For each leaf that is: a store of pte.LOCKED if lock names one, for each maintenance `follow`
-        and the maintenance, one get_page, and the release store; these two the other way round unless
-        counts_first.
+        For each leaf that is: a store of pte.LOCKED if lock names one, each maintenance, one get_page, and the release
+        store; these two the other way round unless counts_first.
         """
 
     def tlbi_vmid(self) -> None:

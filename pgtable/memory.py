@@ -72,7 +72,7 @@ class MmOps(Protocol):
 
     def follow(self, pa: int) -> None:
         """The kernel converts the address in an entry (phys_to_virt). Nothing happens, but it is announced: a walk
-        over tables without events would otherwise be work that nobody can count."""
+        over tables without events would otherwise be work that nobody can bound."""
 
     def table(self, pa: int) -> Entries:
         """The entries of the table page that contains pa, in place. May raise `WildAccess`."""

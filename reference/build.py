@@ -58,6 +58,8 @@ _OWN_FILES: Final = (
 )
 BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "patching.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
+OUR_SOURCES: Final = frozenset((*_OWN_FILES, *BRIDGE_FILES))
+"""What is compiled from other files is hosted."""
 
 OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "host": (),

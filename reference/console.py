@@ -44,6 +44,9 @@ DOORBELL: Final = b"\a"
 
 _LINE_END: Final = re.compile(b"[\n" + DOORBELL + b"]")
 _MONITOR_TOGGLE: Final = b"\x01c"
+_MONITOR_PATIENCE: Final = 5
+"""Seconds for an answer of QEMU's monitor."""
+_MOST_FRAMES: Final = 256
 _TRANSCRIPT_LIMIT: Final = 16384
 _GARBAGE_LIMIT: Final = 1 << 20
 
@@ -207,14 +210,25 @@ class ConsoleLink:
 
     def program_counters(self) -> list[int]:
         child = self._running()
+        counters: list[int] = []
         try:
             child.send(_MONITOR_TOGGLE + b"\ninfo registers\n")
-            child.expect(rb"PC=([0-9a-f]{16})", timeout=5)
-            counters = [int(child.match.group(1), 16)]
-            child.expect(rb"X30=([0-9a-f]{16})", timeout=5)
-            return [*counters, int(child.match.group(1), 16)]
+            registers = {}
+            for name in (b"PC", b"X29", b"X30"):
+                child.expect(name + rb"=([0-9a-f]{16})", timeout=_MONITOR_PATIENCE)
+                registers[name] = int(child.match.group(1), 16)
+            counters += (registers[b"PC"], registers[b"X30"])
+            frame = registers[b"X29"]
+            while frame and len(counters) < _MOST_FRAMES:
+                child.send(b"x/2gx 0x%x\n" % frame)
+                child.expect(rb"%016x: 0x([0-9a-f]{16}) 0x([0-9a-f]{16})" % frame, timeout=_MONITOR_PATIENCE)
+                caller, back = (int(word, 16) for word in child.match.groups())
+                if back != counters[-1]:  # X30 is the first frame's, unless the function has called others
+                    counters.append(back)
+                frame = caller if caller > frame else 0  # a stack grows downwards; anything else is no frame
         except (pexpect.ExceptionPexpect, OSError):
-            return []  # QEMU itself does not answer either; the caller reports the hang without a place
+            return counters  # QEMU itself does not answer any more: the caller reports what is known
+        return counters
 
     def transcript(self) -> str:
         return printable(bytes(self._text))

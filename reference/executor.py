@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
@@ -14,10 +15,11 @@ from harness.machine import DEFAULT_MACHINE, Machine
 from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
 from harness.offer import Offer
 from harness.program import Program
-from reference.build import Image
+from reference.build import OUR_SOURCES, Image
 from reference.console import qemu_version
 from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import (
+    ENDLESS,
     Message,
     Panic,
     RawNote,
@@ -96,7 +98,7 @@ class Reference:
         except (LinkClosed, LinkGarbage) as error:
             raise ToolFailure(f"{self.name}: QEMU ended while a debugger held the program") from error
         if message.type == "P":
-            raise TargetDied(self._crash(decode_panic(message.payload)))
+            raise TargetDied(self._crash(decode_panic(message.payload)), self)
         if message.type != "F":
             raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
         words, notes = decode_full(message.payload)
@@ -159,10 +161,10 @@ class Reference:
                 self._resend()
                 continue
             except LinkTimeout:
-                raise TargetDied(self._hang()) from None
+                raise TargetDied(self._hang(), self) from None
             if message.type == "P":
                 self.refresh()
-                raise TargetDied(self._crash(decode_panic(message.payload)))
+                raise TargetDied(self._crash(decode_panic(message.payload)), self)
             if message.type == kind:
                 return message
             if message.type == "E" and message.seq == self._seq:
@@ -182,25 +184,35 @@ class Reference:
 
     def _hang(self) -> CrashReport:
         counters = self.link.program_counters()
-        trace = self.symbols.trace(counters)
         self.refresh()
-        place = self.symbols.place(counters[0]) if counters else None
-        where = place.function if place else "an unknown place"
-        return CrashReport("hang", f"no answer within {self.timeout:g} s, in {where}", "\n".join(trace))
+        place = self._outermost(counters)
+        return CrashReport(
+            "hang", f"no answer within {self.timeout:g} s, in {place}", place, "\n".join(self.symbols.trace(counters))
+        )
 
     def _crash(self, panic: Panic) -> CrashReport:
-        place = self.symbols.place(panic.elr)
-        where = place.function if place else f"{panic.elr:#x}"
+        # What was called is no function where NULL was: only the link register knows who called it.
+        caller = [] if self.symbols.place(panic.elr) else [panic.registers[30]]
+        counters = [panic.elr, *caller, *panic.backtrace]
+        trace = self.symbols.trace(counters)
         lines = [
-            f"{panic.reason}: ESR {panic.esr:#x} ({describe_esr(panic.esr)}) at {self.symbols.describe(panic.elr)}",
+            f"{panic.reason}: ESR {panic.esr:#x} ({describe_esr(panic.esr)}) at {trace[0]}",
             f"FAR {panic.far:#x}",
-            *(f"  called from {line}" for line in self.symbols.trace([0, *panic.backtrace])[1:]),
+            *(f"  called from {line}" for line in trace[1:]),
             *_register_rows(panic.registers),
         ]
         said = self.link.transcript().strip()
         if said:
             lines += ["the kernel said:", *(f"  {line}" for line in said.splitlines()[-20:])]
-        return CrashReport("crash", f"{panic.reason} ({describe_esr(panic.esr)}) in {where}", "\n".join(lines))
+        details = "\n".join(lines)
+        if panic.reason.startswith(ENDLESS):
+            place = self._outermost(counters)
+            return CrashReport("hang", f"{panic.reason}, in {place}", place, details)
+        place = self.symbols.innermost(counters) or f"{panic.elr:#x}"
+        return CrashReport("crash", f"{panic.reason} ({describe_esr(panic.esr)}) in {place}", place, details)
+
+    def _outermost(self, counters: Sequence[int]) -> str:
+        return self.symbols.outermost(counters, OUR_SOURCES) or self.symbols.innermost(counters) or "unknown"
 
     def _note(self, raw: RawNote) -> Note:
         place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
@@ -252,10 +264,20 @@ class Several(Generic[_Key]):
 
     def finish(self) -> Digest:
         assert self._current is not None, "start a program first"
-        return self._current.finish()
+        with self._in_our_name():
+            return self._current.finish()
 
     def observe(self, program: Program) -> Observation:
-        return self.of(self._choose(program.machine)).observe(program)
+        with self._in_our_name():
+            return self.of(self._choose(program.machine)).observe(program)
+
+    @contextmanager
+    def _in_our_name(self) -> Iterator[None]:
+        """Whoever asked knows us, not the kernel that we chose."""
+        try:
+            yield
+        except TargetDied as error:
+            raise TargetDied(error.report, self) from error
 
     def new_calls(self) -> Sequence[Call] | None:
         return None

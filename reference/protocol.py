@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.events import DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, SYSREGS
+from harness.events import COUNTED, DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, MAX_EVENTS, MOST_UNCOUNTED, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
 from harness.observation import Digest
 from harness.ops import (
@@ -55,6 +55,8 @@ from harness.tlbi import OPERATIONS
 from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
 
 VERSION: Final = 4
+ENDLESS: Final = "endless: "
+"""How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"
 
 
@@ -104,6 +106,10 @@ def generated_header() -> str:
         + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
         "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
+        f"#define S2FUZZ_COUNTED {sum(1 << kind for kind in COUNTED):#x}ul",
+        f"#define S2FUZZ_MOST_UNCOUNTED {MOST_UNCOUNTED}ul",
+        f"#define S2FUZZ_MAX_EVENTS {MAX_EVENTS}",
+        f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
         "#define S2FUZZ_VISITORS(X) " + " ".join(f"X({name}, {number})" for number, name in enumerate(VISITORS)),

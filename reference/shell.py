@@ -118,7 +118,7 @@ class Shell(Reference):
                 elif said:
                     yield self._readable(said)
         except LinkTimeout:
-            raise TargetDied(self._hang()) from None
+            raise TargetDied(self._hang(), self) from None
         except (LinkClosed, OSError) as error:
             self.refresh()
             raise ToolFailure(f"{self.name}: QEMU ended") from error
@@ -129,7 +129,7 @@ class Shell(Reference):
         if message.type != "P":
             return ToolFailure(f"{self.name} refused the line: {message.payload.decode('ascii', 'replace')}")
         self.refresh()
-        return TargetDied(self._crash(decode_panic(message.payload)))
+        return TargetDied(self._crash(decode_panic(message.payload)), self)
 
     def _readable(self, line: str) -> str:
         named = _RESULT.sub(lambda match: f"{match[1]} {describe_return(int(match[2]))}", line)

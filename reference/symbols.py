@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from elftools.dwarf.descriptions import describe_form_class
 from elftools.dwarf.ranges import BaseAddressEntry
@@ -29,6 +29,15 @@ class Place:
         return f"{self.function} ({self.file}:{self.line})"
 
 
+class _Scope(NamedTuple):
+    """The addresses of a function, which may be inlined into another; `unit` is the file that was compiled."""
+
+    low: int
+    high: int
+    function: str
+    unit: str
+
+
 class Symbols:
     """The symbols of one image. Nothing is read before the first question."""
 
@@ -42,13 +51,12 @@ class Symbols:
 
     def place(self, pc: int) -> Place | None:
         """Where `pc` is in the source; None outside the image's text."""
-        holders = [scope for scope in self._functions if scope[0] <= pc < scope[1]]
+        holders = self._holders(pc)
         if not holders:
             return None
-        innermost = holders[-1]  # a function comes before those inlined into it
         index = bisect_right(self._lines, pc, key=itemgetter(0)) - 1
         _, file, line = self._lines[index] if index >= 0 else (0, "?", 0)
-        return Place(innermost[2], file, line)
+        return Place(holders[-1].function, file, line)
 
     def address(self, name: str) -> int:
         """The address of a symbol. Raises KeyError when there is none of that name."""
@@ -59,12 +67,26 @@ class Symbols:
             value: int = found[0]["st_value"]
             return value
 
-    def trace(self, pcs: list[int]) -> list[str]:
+    def trace(self, pcs: Sequence[int]) -> list[str]:
         """One line per address: the first is where it happened, the others are return addresses."""
-        return [self.describe(pc if index == 0 else pc - 4) for index, pc in enumerate(pcs)]
+        return [self.describe(pc) for pc in _calls(pcs)]
+
+    def innermost(self, pcs: Sequence[int]) -> str | None:
+        """The function of the first of these addresses that lies in one: of a call of NULL, its caller."""
+        return next((place.function for pc in _calls(pcs) if (place := self.place(pc)) is not None), None)
+
+    def outermost(self, pcs: Sequence[int], but: Collection[str]) -> str | None:
+        """The function of the last of these addresses that is compiled from a file of another name than those. One
+        that is inlined counts as the function that holds it, which is the same wherever in it the address is."""
+        holders = [found[0] for pc in _calls(pcs) if (found := self._holders(pc))]
+        return next((scope.function for scope in reversed(holders) if scope.unit not in but), None)
+
+    def _holders(self, pc: int) -> list[_Scope]:
+        """The function at `pc`, then those inlined into it, from the outermost."""
+        return [scope for scope in self._functions if scope.low <= pc < scope.high]
 
     @functools.cached_property
-    def _functions(self) -> list[tuple[int, int, str]]:
+    def _functions(self) -> list[_Scope]:
         return self._tables[0]
 
     @functools.cached_property
@@ -72,8 +94,8 @@ class Symbols:
         return self._tables[1]
 
     @functools.cached_property
-    def _tables(self) -> tuple[list[tuple[int, int, str]], list[tuple[int, str, int]]]:
-        functions: list[tuple[int, int, str]] = []
+    def _tables(self) -> tuple[list[_Scope], list[tuple[int, str, int]]]:
+        functions: list[_Scope] = []
         lines: list[tuple[int, str, int]] = []
         with self.elf.open("rb") as stream:
             dwarf = ELFFile(stream).get_dwarf_info()
@@ -83,11 +105,17 @@ class Symbols:
         return functions, sorted(lines, key=itemgetter(0))  # of an address' lines the last in the table holds
 
 
-def _functions_of(dwarf: Any, unit: Any) -> Iterator[tuple[int, int, str]]:
+def _calls(pcs: Sequence[int]) -> list[int]:
+    """Addresses of a backtrace: the first as it is, of the others, to which calls return, those of the calls."""
+    return [pc if index == 0 else pc - 4 for index, pc in enumerate(pcs)]
+
+
+def _functions_of(dwarf: Any, unit: Any) -> Iterator[_Scope]:
+    name = Path(unit.get_top_DIE().attributes["DW_AT_name"].value.decode()).name
     for die in unit.iter_DIEs():
         if die.tag in _FUNCTION_TAGS:
             for low, high in _ranges(dwarf, unit, die):
-                yield low, high, _name(die)
+                yield _Scope(low, high, _name(die), name)
 
 
 def _name(die: Any) -> str:

@@ -55,7 +55,8 @@ class Dying(Model):
     def __init__(self, op: str, kind: str = "crash", once: bool = False) -> None:
         super().__init__()
         self._op = op
-        self._report = CrashReport(kind, "data abort on read in stage2_unmap_walker", "x0 0\nx1 1")
+        place = "stage2_unmap_walker"
+        self._report = CrashReport(kind, f"data abort on read in {place}", place, "x0 0\nx1 1")
         self._once = once
 
     @property
@@ -75,7 +76,7 @@ class Dying(Model):
         if any(op.name == self._op for op in program.ops):
             if self._once:
                 self._op = "none"
-            raise TargetDied(self._report)
+            raise TargetDied(self._report, self)
 
 
 class DyingIf(Model):
@@ -107,4 +108,5 @@ class DyingIf(Model):
 
     def _die_in(self, program: Program) -> None:
         if self._is_deadly(program):
-            raise TargetDied(CrashReport("crash", "data abort on read in some_function", ""))
+            report = CrashReport("crash", "data abort on read in some_function", "some_function", "")
+            raise TargetDied(report, self)

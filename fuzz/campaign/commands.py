@@ -18,6 +18,7 @@ from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
 from fuzz.engine.assignment import GUIDANCE
 from fuzz.options import (
+    BUDGET,
     CORPORA,
     EXISTING,
     FINDING,
@@ -89,6 +90,7 @@ _DIR: Final = click.Path(file_okay=False, path_type=Path)
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
 )
 @TIERS
+@BUDGET
 @NO_COMPILE
 @kernel_options
 def campaign(
@@ -169,6 +171,7 @@ def _new(
     stage: str | None,
     granules: tuple[Granule, ...] | None,
     tiers: frozenset[Tier] | None,
+    budget: int | None,
     **kernel: Any,
 ) -> Configuration:
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
@@ -181,6 +184,7 @@ def _new(
                 tiers=tiers or ALL_TIERS,
                 granule=granule.name,
                 stages=() if stage is None else (int(stage),),
+                budget=budget,
             )
             for granule in granules or (GRANULE_4K,)
             for pair in pairs

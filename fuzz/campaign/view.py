@@ -18,7 +18,7 @@ from rich.text import Text
 from fuzz.campaign.ledger import Damaged, Ledger
 from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.display import masking_lines
+from fuzz.display import caution_lines
 from harness.errors import ToolFailure
 from harness.outside import printable_lines, shown
 
@@ -212,9 +212,11 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
             f"{one['class']} {one['bucket']}{label}: after {duration(one['at'])}, {one['executions']} executions, "
             f"{one['kept']} kept, {one['ops']} ops"
         )
-    yield from masking_lines(status["tally"])
+    yield from caution_lines(status["tally"])
     if not status["findings"]:
         yield "nothing found"
+    if status["tally"]["inconclusive"]:
+        yield f"{status['tally']['inconclusive']} inconclusive: the budget cut the sides at different events"
     if status["flaky"]:
         yield f"{status['flaky']} did not happen every time: flaky/ has some"
     for one in status["incidents"][-10:]:

@@ -221,6 +221,7 @@ class Configuration:
         """For campaign.json. Files of the kernels appear under the names that they are kept by. Raises OSError."""
         first = self.work[0]
         return {
+            "budget": first.budget,
             "codec": CODEC,
             "comparisons": [
                 {
@@ -278,7 +279,8 @@ class Configuration:
                     f"{shown(path)}: its inputs were written by codec {data['codec']}, this is {CODEC}; `s2fuzz corpus "
                     "export` with the version that wrote them, then import the programs into a new campaign"
                 )
-            common = {
+            common: dict[str, Any] = {
+                "budget": None if data.get("budget") is None else int(data["budget"]),
                 "guidance": str(data["guidance"]),
                 "seed": int(data["seed"]),
                 "stages": tuple(map(int, data["stages"])),

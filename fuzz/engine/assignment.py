@@ -25,7 +25,8 @@ class Assignment:
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
     `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of
     `fuzz.engine.compiling`, None to run all modules as they are. `underway` is a file that always holds the input
-    under way, and `suspects` are inputs to run first, one by one, since they may have ended another process.
+    under way, and `suspects` are inputs to run first, one by one, since they may have ended another process. `budget`
+    is the least that a program has, None to leave each its own.
     """
 
     sides: tuple[Side, Side]
@@ -46,10 +47,12 @@ class Assignment:
     compiled: Path | None = None
     underway: Path | None = None
     suspects: tuple[bytes, ...] = ()
+    budget: int | None = None
 
     def to_json(self) -> str:
         """As one line."""
         data = {
+            "budget": self.budget,
             "compiled": None if self.compiled is None else str(self.compiled),
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
@@ -95,4 +98,5 @@ class Assignment:
             None if data["compiled"] is None else Path(data["compiled"]),
             None if data["underway"] is None else Path(data["underway"]),
             tuple(map(bytes.fromhex, data["suspects"])),
+            data["budget"],
         )

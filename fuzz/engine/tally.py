@@ -22,6 +22,8 @@ class Tally:
     replayed: int = 0
     skipped: int = 0
     unconfirmed: int = 0
+    inconclusive: int = 0
+    """Programs whose budget cut the sides at different events, with nothing wrong before."""
     granules: Counter[str] = field(default_factory=Counter)
     """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
     other_granules: Counter[str] = field(default_factory=Counter)
@@ -103,6 +105,7 @@ class Tally:
         return {
             "buckets": dict(sorted(self.buckets.items())),
             "executions": self.executions,
+            "inconclusive": self.inconclusive,
             "granules": dict(sorted(self.granules.items())),
             "median_ops": self.median_ops(),
             "op": {

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
@@ -23,7 +24,7 @@ from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.granule import granule_named
-from harness.judge import Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Unconfirmed
 from harness.model import Model
 from harness.outside import program_files
 from harness.program import Program
@@ -95,7 +96,7 @@ class Worker:
         for data in self.assignment.suspects:
             if self._underway is not None:
                 self._underway.note(data)
-            found = self._judge(decode(data, self.dialect))
+            found = self._judge(self._with_budget(decode(data, self.dialect)))
             self._say({"event": "retried", "found": found, "input": data.hex()})
 
     def replay_corpora(self) -> None:
@@ -103,7 +104,7 @@ class Worker:
         run is skipped."""
         for folder in self.assignment.corpora:
             for path in program_files(folder):
-                program = read(path)
+                program = self._with_budget(read(path))
                 name = program.machine.granule.name
                 if name != self.granule.name:
                     self.tally.other_granules[name] += 1
@@ -124,7 +125,7 @@ class Worker:
         when its work is done."""
         if self._started is None:
             self._started = time.monotonic()
-        program = decode(data, self.dialect)
+        program = self._with_budget(decode(data, self.dialect))
         if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
             return
         if self._underway is not None:
@@ -157,28 +158,38 @@ class Worker:
             print(f"s2fuzz: {message}", file=sys.stderr, flush=True)
         self._end(3)
 
+    def _with_budget(self, program: Program) -> Program:
+        """The program with the run's least budget, if it has less."""
+        least = self.assignment.budget
+        if least is None or program.machine["budget"] >= least:
+            return program
+        return replace(program, machine=program.machine.replace("budget", least))
+
     def _judge(self, program: Program) -> bool:
         """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
         one shallow bug does not take the run's time."""
         seen = self.judge.suspect(program)
         if seen is None:
             return False
-        if self._flaky[seen] >= KEPT_PER_BUCKET:
+        if isinstance(seen, Inconclusive):
+            self.tally.inconclusive += 1
+            return False
+        if self._flaky[seen.what] >= KEPT_PER_BUCKET:
             self.tally.unconfirmed += 1
             return False
-        bucket = self._confirmed.get(seen)
+        bucket = self._confirmed.get(seen.what)
         if bucket is None or self._filed[bucket] < KEPT_PER_BUCKET:
             try:
                 verdict = self.judge.confirm(program, seen)
             except Unconfirmed as error:
                 self.tally.unconfirmed += 1
-                self._flaky[seen] += 1
+                self._flaky[seen.what] += 1
                 if self._found is None:
                     self.filer.file_flaky(program, error)
                 else:
                     print(f"s2fuzz: not the same on every fresh kernel, so no finding: {error}", file=sys.stderr)
                 return False
-            bucket = self._confirmed[seen] = verdict.bucket
+            bucket = self._confirmed[seen.what] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
                 self._filed[bucket] += 1
                 if self._found is not None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from fuzz.campaign.ledger import Ledger
 from fuzz.campaign.view import duration, status_of
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.display import masking_lines
+from fuzz.display import caution_lines
 from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
@@ -90,7 +90,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         findings=findings,
         pictures=[Markup(picture) for picture in pictures],
         kernels=kernels,
-        masking=masking_lines(status["tally"]),
+        cautions=caution_lines(status["tally"]),
         model=model,
         never=_never(status, kernels),
         with_source=with_source,

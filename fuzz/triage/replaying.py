@@ -15,7 +15,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
 from harness.finding import Finding, load, renew
-from harness.judge import Judge, Unconfirmed, Verdict
+from harness.judge import Judge, Suspicion, Unconfirmed, Verdict
 from harness.outside import shown
 from harness.report import MAX_FILES, verified_against
 
@@ -141,7 +141,7 @@ def shrink(
         judge = Judge(left, right, tiers)
         found = minimise(finding.program, judge, finding.bucket, told, most)
         try:
-            verdict = judge.confirm(found.program, found.verdict.bucket)
+            verdict = judge.confirm(found.program, Suspicion(found.verdict.bucket, found.verdict))
         except Unconfirmed as error:
             raise ToolFailure(
                 f"{shown(finding.directory)}: minimised, it does not happen every time: it is flaky"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores. Each
- * counts against the program's budget before it is carried out; when the budget is spent, the op is left at once. Most
- * are recorded then, as events (harness/events.py). */
+/* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores, recorded as
+ * events. Those of the kinds that harness/events.py lists count against the program's budget before they are carried out;
+ * when it is spent, the op is left at once. Whatever else there is has a bound that only endless work reaches. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include <s2fuzz/machine.h>
@@ -16,6 +16,7 @@ struct op_exit op_exit;
 static u64 last_exact_size;
 
 static u64 budget_left;
+static u64 uncounted_left;
 
 /* Set while a function of the tree's tlb.c runs: its instructions belong to the call that was recorded before them. */
 static u64 in_call;
@@ -23,20 +24,31 @@ static u64 in_call;
 void boundary_reset(u64 budget)
 {
 	budget_left = budget;
+	uncounted_left = S2FUZZ_MOST_UNCOUNTED;
 	s2fuzz_rcu_depth = 0;
 	in_call = 0;
 }
 
-void boundary(void)
+void count_boundary(void)
 {
 	if (!budget_left)
 		op_leave(&op_exit);
 	budget_left--;
 }
 
+static void bound_uncounted(void)
+{
+	if (!uncounted_left)
+		panic(S2FUZZ_ENDLESS "nothing that the budget counts");
+	uncounted_left--;
+}
+
 void event(enum event kind, u64 a, u64 b)
 {
-	boundary();
+	if (S2FUZZ_COUNTED >> (kind & ~S2FUZZ_IN_CALL) & 1)
+		count_boundary();
+	else
+		bound_uncounted();
 	op_event(kind, a, b);
 }
 
@@ -156,7 +168,7 @@ static void *mm_zalloc_page(void *arg)
 	struct kvm_mmu_memory_cache *cache = arg;
 	void *page;
 
-	boundary();
+	count_boundary();
 	if (fault_fails_now())
 		page = NULL;
 	else if (!cache)
@@ -171,7 +183,7 @@ static void *mm_zalloc_pages_exact(size_t size)
 {
 	u64 pa;
 
-	boundary();
+	count_boundary();
 	last_exact_size = size;
 	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
@@ -213,13 +225,13 @@ static void mm_put_page(void *addr)
 
 static int mm_page_count(void *addr)
 {
-	boundary();
+	bound_uncounted();
 	return pool_count(pool_to_phys(addr));
 }
 
 static void *mm_phys_to_virt(phys_addr_t phys)
 {
-	boundary();
+	bound_uncounted();
 	return pool_to_virt(phys);
 }
 

@@ -39,7 +39,7 @@ u64 root_size(struct kvm_s2_mmu *mmu);
 /* Which of the optional callbacks mm_ops has. */
 void boundary_offer(bool dcache, bool icache, bool page_count);
 
-/* Counts against the budget, then records. */
+/* Counts against the budget, if it is of a kind that does, then records. */
 void event(enum event kind, u64 a, u64 b);
 
 /* faults.c: what a program lets go wrong. */

@@ -83,7 +83,7 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 	if (fault_is_table(pte, level)) {
 		if (kvm_pte_to_phys(pte))
 			return -EFAULT;
-		boundary();
+		count_boundary();
 		child = pool_alloc();
 		op_event(event_zalloc_page, child, 0);
 		if (child == NO_PAGE)

@@ -150,7 +150,7 @@ struct op_exit {
 int op_enter(struct op_exit *exit) __attribute__((returns_twice));
 noreturn void op_leave(struct op_exit *exit);
 void boundary_reset(u64 budget);
-void boundary(void);
+void count_boundary(void);
 extern struct op_exit op_exit;
 
 /* hosted.c */

@@ -30,7 +30,7 @@ static u64 outs[MAX_OUTS];
 static u64 out_count;
 static struct complaint_record complaints[MAX_COMPLAINTS];
 static u64 complaint_count;
-static struct event_record events[S2FUZZ_MAX_BUDGET + MAX_COMPLAINTS]; /* WARNs are complaints, and free */
+static struct event_record events[S2FUZZ_MAX_EVENTS + MAX_COMPLAINTS]; /* WARNs are complaints, and free */
 static u64 event_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
@@ -82,7 +82,7 @@ void op_out(u64 value)
 void op_event(enum event kind, u64 a, u64 b)
 {
 	if (event_count == sizeof(events) / sizeof(events[0]))
-		panic("an op has too many events");
+		panic(S2FUZZ_ENDLESS "events that no budget counts");
 	events[event_count++] = (struct event_record){ kind, a, b };
 }
 

@@ -209,7 +209,7 @@ static int act(kvm_pte_t *ptep, s8 level, enum visitor_action action)
 
 static int record_visit(struct visitor *visitor, u64 visit, s8 level, u64 addr, kvm_pte_t *ptep, kvm_pte_t pte)
 {
-	boundary();
+	count_boundary();
 	op_out(visit);
 	op_out(level);
 	op_out(addr);

@@ -30,7 +30,7 @@ from harness.events import (
     Event,
 )
 from harness.invalidation import Call, calls_of, first_problem, problem
-from harness.judge import Judge
+from harness.judge import Judge, Suspicion
 from harness.machine import Machine
 from harness.model import Model
 from harness.program import Program
@@ -252,4 +252,5 @@ def test_two_kernels_with_the_same_bug(tmp_path: Path) -> None:
         verdict = judge.verdict(program)
     assert seen[:63] == [None] * 63
     assert verdict is not None
-    assert seen[63] == verdict.bucket == "invalidation-tlb_flush_vmid_range-tlbi_vmid_range-not-covered"
+    assert isinstance(seen[63], Suspicion)
+    assert seen[63].what == verdict.bucket == "invalidation-tlb_flush_vmid_range-tlbi_vmid_range-not-covered"

@@ -145,6 +145,19 @@ def test_a_divergence_before_a_death_is_what_counts() -> None:
     assert (verdict.kind, verdict.record) == ("divergence", 1)
 
 
+def test_a_death_while_it_is_observed_is_that_side_s() -> None:
+    """It has told its digest, and dies when it is to tell the rest."""
+
+    class Shy(Dying):
+        def finish(self) -> Digest:
+            return Digest(1, 2)
+
+    with pytest.raises(Unconfirmed) as caught:
+        Judge(Model(), Shy("unmap", once=True)).check(OWNERS)
+    sighting = caught.value.sighting
+    assert (sighting.kind, sighting.died_side) == ("crash", "kernel:dying")
+
+
 def test_an_error_of_the_model_is_a_bug_of_ours() -> None:
     program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
     with pytest.raises(TypeError):
@@ -167,7 +180,7 @@ def test_a_garbage_pointer_in_the_model_is_its_death() -> None:
 def test_what_does_not_happen_again_is_unconfirmed() -> None:
     with pytest.raises(Unconfirmed, match=r"^results-set_owner-return$"):
         Judge(Model(), OneOff()).check(OWNERS)
-    with pytest.raises(Unconfirmed, match=r"^hang: data abort on read in stage2_unmap_walker$"):
+    with pytest.raises(Unconfirmed, match=r"^hang in stage2_unmap_walker$"):
         Judge(Model(), Dying("unmap", "hang", once=True)).check(OWNERS)
 
 

@@ -106,7 +106,7 @@ def test_a_hang(own_kernel: Reference, expected: Digest) -> None:
     own_kernel.timeout = SHORT
     report = death(own_kernel, "h")
     assert (report.kind, report.headline) == ("hang", "no answer within 1 s, in misbehave")
-    assert re.match(r"misbehave \(main\.c:\d+\)\nkernel_main \(main\.c:\d+\)$", report.details)
+    assert re.match(r"misbehave \(main\.c:\d+\)\nkernel_main \(main\.c:\d+\)\n0x[0-9a-f]+$", report.details)
     own_kernel.timeout = 10
     assert digest(own_kernel) == expected
     assert own_kernel.boots == 2
