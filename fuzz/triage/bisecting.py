@@ -182,9 +182,13 @@ class _Bisection:
             for side in sides:
                 if side.is_kernel and side.what.endswith(commit):
                     self._read |= side.image(lambda _: None, self._finding.program.machine.granule).read
-            verdict = look_again(self._finding, sides).verdict
+            seen = look_again(self._finding, sides)
         except (BadInput, ToolFailure) as error:
             self._say(f"skipped  {what}: {str(error).splitlines()[0]}")
+            return None
+        verdict = seen.verdict
+        if verdict is None and seen.untold:
+            self._say(f"skipped  {what}: {seen.untold}")
             return None
         if verdict is not None and verdict.bucket != self._finding.bucket:
             self._say(f"skipped  {what}: it is {verdict.bucket} there")

@@ -46,17 +46,17 @@ def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **ker
     seen = look_again(found, others, tiers, say)
     if seen.verdict is None:
         was = f"the sides agree (it was {found.kind} {found.bucket})"
-        if seen.unlike:
-            show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.unlike}")
+        if seen.untold:
+            show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
         else:
             show_line(f"gone: {was}" if others is None else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
         for line in seen.notes:
             show_line(line)
-        return TOOL_FAILURE if seen.unlike else OK
+        return TOOL_FAILURE if seen.untold else OK
     is_same = seen.verdict.bucket == found.bucket
     show_line("still there" if is_same else f"still there, but it was {found.bucket}")
-    if seen.unlike:
-        show_line(f"note: {seen.unlike}")
+    if seen.untold:
+        show_line(f"note: {seen.untold}")
     click.echo()
     click.echo(seen.report, nl=False)
     return FINDING if is_same or not for_bisect else CANNOT_TELL

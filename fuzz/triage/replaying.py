@@ -25,13 +25,13 @@ Sides = tuple[Side, Side]
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a finding's program comes to: the verdict with its report, or None where the sides agree; `notes` are to be
-    said about the sides then. `unlike` says in what they are not those that it was found with; it is empty where they
-    are, and where somebody chose others. `names` are theirs."""
+    said about the sides then. `untold` says why that they agree does not mean that it is gone: they are not those that
+    it was found with, although nobody chose others, or were cut before the end. `names` are theirs."""
 
     verdict: Verdict | None
     report: str
     notes: list[str]
-    unlike: str
+    untold: str
     names: tuple[str, str]
 
 
@@ -51,8 +51,11 @@ def look_again(
         identities = {"left": left.identity, "right": right.identity}
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
-        verdict = Judge(left, right, compared).verdict(finding.program)
+        judge = Judge(left, right, compared)
+        verdict = judge.verdict(finding.program)
         if verdict is None:
+            if (doubt := judge.doubt(finding.program)) is not None:
+                unlike = unlike or f"its budget is too small, {doubt.cut.describe(names)}"
             return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
         return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names)
@@ -91,8 +94,8 @@ def report_of(directory: Path, linux: str | None = None) -> str | None:
     finding = load(directory)
     sides = None if linux is None else with_kernel(sides_of(finding), linux, (), None)
     seen = look_again(finding, sides)
-    if seen.verdict is None and seen.unlike:
-        raise ToolFailure(f"{shown(directory)}: not seen here, which does not mean that it is gone: {seen.unlike}")
+    if seen.verdict is None and seen.untold:
+        raise ToolFailure(f"{shown(directory)}: not seen here, which does not mean that it is gone: {seen.untold}")
     return None if seen.verdict is None else seen.report
 
 

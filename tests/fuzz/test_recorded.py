@@ -7,15 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from executors import Patched
 from kernel_history import PROGRAM, begin, commit, found_on, git
 from planted import HERE, load
 from processes import s2fuzz
 
+from fuzz.sides import choose_sides
+from fuzz.triage import replaying
+from harness.finding import Finding
 from harness.finding import load as load_finding
-from harness.program_text import format_program
+from harness.model import Model
+from harness.program_text import format_program, parse
+from pgtable import Stage2
 from reference.sources import PGTABLE
 
 BUG = load(HERE / "merge-leaks-table.toml")
@@ -115,3 +122,22 @@ def test_a_folder_without_git(origin: Path, tmp_path: Path) -> None:
     assert "commit" not in load_finding(finding).identities["right"]
     (tree / PGTABLE).write_text(git(origin, "show", f"fixed:{PGTABLE}") + "\n")
     cannot_tell(finding, tree, tmp_path)
+
+
+def test_what_was_cut_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget ends one side sooner than the other: that no difference was seen until then says nothing."""
+
+    def flush_often(self: Stage2, _addr: int, _size: int) -> None:
+        for _ in range(200):
+            self._hooks.tlbi_vmid()
+
+    program = parse("s2 1\nbudget = 100\ntlb_flush_vmid_range ipa=0x1000 size=4K\n")
+    finding = Finding(tmp_path, program, "divergence", "results-map", {"tiers": "results,tables,accounting"})
+    sides = choose_sides(sides="model:6.12,model:6.12")
+    for right, is_told in ((Patched(Stage2, "tlb_flush_range", flush_often), False), (Model(), True)):
+        opened = nullcontext((sides, Model(), right))
+        monkeypatch.setattr(replaying, "_opened", lambda *_, opened=opened: opened)
+        seen = replaying.look_again(finding, sides)
+        assert seen.verdict is None
+        assert (not seen.untold) is is_told, seen.untold
+        assert is_told or "was cut after" in seen.untold

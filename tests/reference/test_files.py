@@ -24,7 +24,7 @@ def own_tree(image: Image, tmp_path: Path) -> Path:
     for part in NEEDED:
         source = image.tree.root / part
         if source.is_dir():
-            shutil.copytree(source, root / part)
+            shutil.copytree(source, root / part, symlinks=True)
         else:
             shutil.copy(source, root / part)
     return root
