@@ -317,7 +317,7 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
         },
         "exec_per_s": round(progress.rate, 2),
         "findings": progress.findings,
-        "identities": progress.identities,
+        "identities": [brief(identity) for identity in progress.identities],
         "interrupted": progress.interrupted,
         "seconds": progress.seconds,
         "seed": seed,

@@ -88,11 +88,12 @@ def _compiler() -> Iterator[Check]:
     ):
         found = [look_up(name, major) for name in names]
         missing = [one for one in found if one.path is None]
-        why = "; ".join(one.problem for one in missing)
+        others = [other for one in missing for other in one.others]
+        why = f" ({'; '.join(others)})" if others else ""
         yield Check(
             f"{', '.join(names)} of version {major}",
             None if missing else ", ".join(str(one.path) for one in found),
-            f"{purpose} ({why})" if missing else purpose,
+            f"{purpose}{why}",
             f"apt-get install {found[0].package}",
             optional=True,
         )

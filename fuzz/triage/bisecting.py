@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding
@@ -177,7 +177,7 @@ class _Bisection:
 
     def _try(self, commit: str) -> bool | None:
         what = self._repository.describe(commit)
-        sides = with_kernel(sides_of(self._finding), f"{self._repository.path}@{commit}", (), None)
+        sides = with_kernel(recorded_sides_of(self._finding), f"{self._repository.path}@{commit}", (), None)
         try:
             for side in sides:
                 if side.is_kernel and side.what.endswith(commit):

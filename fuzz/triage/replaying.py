@@ -92,7 +92,7 @@ def report_of(directory: Path, linux: str | None = None) -> str | None:
     cannot be had, and it does not show on the one that can.
     """
     finding = load(directory)
-    sides = None if linux is None else with_kernel(sides_of(finding), linux, (), None)
+    sides = None if linux is None else with_kernel(recorded_sides_of(finding), linux, (), None)
     seen = look_again(finding, sides)
     if seen.verdict is None and seen.untold:
         raise ToolFailure(f"{shown(directory)}: not seen here, which does not mean that it is gone: {seen.untold}")
