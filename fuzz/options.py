@@ -13,9 +13,9 @@ from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.finding import printable_lines
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.machine import DEFAULTS, MAX_BUDGET
+from harness.outside import printable_lines
 from reference.build import FLAVOURS, OBJECTS
 from reference.sources import SUPPORTED
 
@@ -158,7 +158,9 @@ def sides_from(
     the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    chosen = choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    chosen = choose_sides(
+        DEFAULT_LINUX if linux is None else linux, tuple(patches), pgtable, sides, flavour or "plain", kernel_object
+    )
     if sides is None and chosen[0].is_kernel:
         base, change = (side.full_name for side in chosen)
         say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")

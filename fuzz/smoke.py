@@ -171,7 +171,10 @@ def smoke(
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
         lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
-        return _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
+        progress = _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
+    if not progress.executions + int(progress.tally.get("replayed", 0)):
+        raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
+    return progress
 
 
 def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:

@@ -27,6 +27,7 @@ from harness.executor import Executor
 from harness.granule import granule_named
 from harness.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from harness.model import Model
+from harness.outside import program_files
 from harness.program import Program
 from harness.program_text import format_program, read
 from reference.coverage import HostedCoverage, Registration
@@ -104,7 +105,7 @@ class Worker:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
         run is skipped. Ends the process where it is to generate none."""
         for folder in self.assignment.corpora:
-            for path in sorted(folder.rglob("*.s2")):
+            for path in program_files(folder):
                 program = self._with_budget(read(path))
                 name = program.machine.granule.name
                 if name != self.granule.name:
