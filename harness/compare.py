@@ -28,6 +28,8 @@ from harness.events import (
 from harness.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
+    LOCKING,
+    LOCKING_REPORTS,
     NO_PAGE,
     POOL_MISUSE,
     UBSAN,
@@ -558,6 +560,8 @@ def _first_complaint(a: Sequence[Complaint], b: Sequence[Complaint]) -> str:
 
 
 def _event_name(one: Complaint) -> str:
+    if one.kind == LOCKING:
+        return LOCKING_REPORTS.get(one.code, "locking")
     return UBSAN_REPORTS.get(one.code, "ubsan") if one.kind == UBSAN else "WARN"
 
 

@@ -16,7 +16,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,7 @@ _OWN_FILES: Final = (
     "observe.c",
     "coverage.c",
     "hosted.c",
+    "services.c",
     "shell.c",
     "ubsan.c",
 )
@@ -98,6 +100,18 @@ _MOVED: Final = re.compile(
     r"|too (?:few|many) arguments to function call.*\n(?:(?!.* error: ).*\n)*?.*note: '(\w+)' declared here"
 )
 """What a compiler says that there is in another form than ours."""
+
+_HEADER_FOLDERS: Final = ("arch/arm64/include", "include", "arch/arm64/include/uapi", "include/uapi", "arch/arm64/kvm")
+"""Where the kernel's headers are."""
+
+_ABSENT: Final = re.compile(
+    r"error: (?:use of undeclared identifier '(\w+)'|call to undeclared (?:library )?function '(\w+)'"
+    r"|unknown type name '(\w+)'|no member named '(\w+)' in|'([\w/.-]+\.h)' file not found"
+    r"|(?:variable has |field has |incomplete definition of |invalid application of \S+ to an )incomplete type"
+    r" '(?:struct |union |enum )(\w+)')"
+    r"|undefined symbol: (\w+)"
+)
+"""What a compiler or linker says that a hosted file asks for in vain."""
 
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
@@ -395,7 +409,27 @@ class Builder:
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
+        lacks = self._shim_lacks(source, message)
+        if lacks:
+            return BadInput(f"{source}: {lacks}\n{message.rstrip()}")
         return BadInput(f"{source} does not compile:\n{message.rstrip()}")
+
+    def _shim_lacks(self, source: Path, message: str) -> str:
+        """Of what is missing, that which the kernel does have, with what to do; empty where there is none of it. What no
+        header of the tree knows, nor what the file has itself, is its author's mistake."""
+        absent = {"".join(groups) for groups in _ABSENT.findall(message)} - {""}
+        names = {name for name in absent if not name.endswith(".h")}
+        known = {name for name in absent - names if _has_header(self.tree.root, name)}
+        own = set(re.findall(r"^(?:#define |(?=\w))(?:.*?\W)??(\w+)\(", _text_of(source), re.MULTILINE))
+        known |= _known_to_headers(self.tree.root, names - own)
+        if not known:
+            return ""
+        names_text = ", ".join(f"`{name}`" for name in sorted(known))
+        return (
+            f"{names_text} {'is' if len(known) == 1 else 'are'} not in s2fuzz's shim, which stands for the rest of the"
+            " kernel; the file may well be right. Leave it out where S2FUZZ_PAGE_SHIFT is defined (#ifndef), or add it to"
+            f" {SHIM.parent.name}/{SHIM.name}/linux/kvm_host.h (docs/kernels.md)"
+        )
 
     def _misfit(self, source: Path, message: str) -> Exception:
         missing = sorted(set(_MISSING.findall(message)))
@@ -406,6 +440,8 @@ class Builder:
         is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
         if is_tlb and self.flavour != CALLS:
             hint = "\n--flavour calls does without the tree's TLB maintenance, and records the calls of it alone"
+        lacks = self._shim_lacks(source, message)
+        hint = f"\n{lacks}{hint}" if lacks else hint
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}{hint}")
 
 
@@ -423,6 +459,30 @@ def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
         raise ToolFailure(f"{tool} was killed by signal {-result.returncode}")
     if "No space left on device" in result.stderr:
         raise ToolFailure(f"{tool}: no space left on device")
+
+
+def _known_to_headers(root: Path, names: Collection[str]) -> set[str]:
+    """Those of the names that occur in some header of the tree."""
+    found: set[str] = set()
+    if not names:
+        return found
+    pattern = re.compile(rb"\b(?:" + b"|".join(re.escape(name.encode()) for name in sorted(names)) + rb")\b")
+    for folder in _HEADER_FOLDERS:
+        for path in (root / folder).rglob("*.h"):
+            with suppress(OSError):  # a link that leads nowhere, or a folder of that name
+                found.update(match.decode() for match in pattern.findall(path.read_bytes()))
+        if len(found) == len(names):
+            break
+    return found
+
+
+def _has_header(root: Path, name: str) -> bool:
+    """Whether `#include <name>` is right in the kernel."""
+    return any((root / folder / name).is_file() for folder in _HEADER_FOLDERS)
+
+
+def _text_of(source: Path) -> str:
+    return source.read_text(errors="replace")
 
 
 def _own_failure(source: Path, message: str) -> Exception:

@@ -9,10 +9,22 @@ from typing import Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
+from harness.finding import printable
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
 from harness.machine import DEFAULT_MACHINE, Machine
-from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
+from harness.observation import (
+    LOCKING,
+    LOCKING_REPORTS,
+    POOL_MISUSE,
+    POOL_MISUSES,
+    UBSAN,
+    UBSAN_REPORTS,
+    Digest,
+    Note,
+    Observation,
+    decode,
+)
 from harness.offer import Offer
 from harness.program import Program
 from reference.build import OUR_SOURCES, Image
@@ -20,6 +32,9 @@ from reference.console import qemu_version
 from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import (
     ENDLESS,
+    PRINTED,
+    STACK,
+    UNPRINTED,
     Message,
     Panic,
     RawNote,
@@ -82,7 +97,7 @@ class Reference:
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
         words, notes = decode_full(self._complete("F").payload)
-        return decode(words, [self._note(note) for note in notes], program.machine)
+        return decode(words, [note for raw in notes for note in self._notes(raw)], program.machine)
 
     def stop_at(self, program: Program, record: int) -> None:
         """Run `program` up to its record `record` (0 is the implicit init), and leave it there for a debugger."""
@@ -102,7 +117,7 @@ class Reference:
         if message.type != "F":
             raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
         words, notes = decode_full(message.payload)
-        return decode(words, [self._note(note) for note in notes], self._machine)
+        return decode(words, [note for raw in notes for note in self._notes(raw)], self._machine)
 
     def misbehave(self, how: str) -> None:
         """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,
@@ -212,12 +227,24 @@ class Reference:
     def _outermost(self, counters: Sequence[int]) -> str:
         return self.symbols.outermost(counters, OUR_SOURCES) or self.symbols.innermost(counters) or "unknown"
 
+    def _notes(self, raw: RawNote) -> list[Note]:
+        """One note, or of a message one for each line."""
+        if raw.kind != PRINTED:
+            return [self._note(raw)]
+        return [Note(raw.record, f"printed: {printable(line)}", is_printed=True) for line in raw.text.split("\n")]
+
     def _note(self, raw: RawNote) -> Note:
         place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
         if raw.kind == POOL_MISUSE:
             return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}{place}")
         if raw.kind == UBSAN:
             return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
+        if raw.kind == LOCKING:
+            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}{place}")
+        if raw.kind == UNPRINTED:
+            return Note(raw.record, f"printed: {raw.code} more, not kept", is_printed=True)
+        if raw.kind == STACK:
+            return Note(raw.record, f"printed: dump_stack(){place}", is_printed=True)
         return Note(raw.record, f"WARN{place}")
 
 

@@ -516,6 +516,7 @@ static bool observe_op(u64 number, const u64 *args)
 		return false;
 	}
 	ret = run_op(number, args);
+	services_op_ends();
 	op_end(false, ret);
 	return number != S2FUZZ_OP_INIT || !ret;
 }
