@@ -1,8 +1,8 @@
 """The boundary events of an operation: each kind defined once, here.
 
 What the code under test does at its boundary, in the order in which it does it: stores to page-table entries,
-barriers, TLB invalidations, cache maintenance, references and table pages, RCU's lock, WARNs. What the kernel's TLB functions do in
-turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its
+barriers, TLB invalidations, cache maintenance, references and table pages, RCU's lock, WARNs. What the kernel's TLB
+functions do in turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its
 kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
 kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
@@ -121,8 +121,8 @@ MOST_UNCOUNTED: Final = 1 << 24
 """How often a program may convert an address, read a page's count or record an event that the budget does not count.
 Programs of `MAX_OPS` operations stay far below."""
 MAX_EVENTS: Final = 2 * MAX_BUDGET
-"""Of one op, without WARNs. A TLB function writes fewer registers than it does of what is counted, and a walk takes RCU's
-lock but once; code that takes it on and on is taken to hang."""
+"""Of one op, without WARNs. A TLB function writes fewer registers than it does of what is counted, and a walk takes
+RCU's lock but once; code that takes it on and on is taken to hang."""
 
 _INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
 TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})

@@ -105,13 +105,20 @@ _HEADER_FOLDERS: Final = ("arch/arm64/include", "include", "arch/arm64/include/u
 """Where the kernel's headers are."""
 
 _ABSENT: Final = re.compile(
-    r"error: (?:use of undeclared identifier '(\w+)'|call to undeclared (?:library )?function '(\w+)'"
-    r"|unknown type name '(\w+)'|no member named '(\w+)' in|'([\w/.-]+\.h)' file not found"
-    r"|(?:variable has |field has |incomplete definition of |invalid application of \S+ to an )incomplete type"
-    r" '(?:struct |union |enum )(\w+)')"
-    r"|undefined symbol: (\w+)"
+    r"error: (?:use of undeclared identifier '(?P<identifier>\w+)'"
+    r"|call to undeclared (?:library )?function '(?P<function>\w+)'"
+    r"|unknown type name '(?P<type>\w+)'|no member named '(?P<member>\w+)' in '(?P<holder>struct \w+)'"
+    r"|[^\n]*?(?:incomplete type|has type) '(?P<struct>(?:struct|union|enum) \w+)')"
+    r"|'(?P<header>[\w/.-]+\.h)' file not found|undefined symbol: (?P<symbol>\w+)"
 )
 """What a compiler or linker says that a hosted file asks for in vain."""
+
+_DECLARED: Final = (
+    r"^[ \t]*#[ \t]*define[ \t]+({0})\b|^(?!return\b)(?:[A-Za-z_][\w \t*]*[\s*])?({0})[ \t]*\("
+    r"|^extern [^\n;]*\b({0})\b|^typedef [^\n]*\b({0});|^\}}[ \t]*({0});"
+    r"|^[ \t]+((?=[A-Z0-9_]+\b)(?:{0}))[ \t]*(?:=[^=\n]*)?,?[ \t]*$|^((?:{0}))[ \t]*\{{"
+)
+"""How a header declares one of these names: a macro, a function, a variable, a type, a constant, a structure."""
 
 _COMMON_FLAGS: Final = (
     "--target=aarch64-linux-gnu",
@@ -409,26 +416,31 @@ class Builder:
         return elf
 
     def _bad_source(self, source: Path, message: str) -> Exception:
-        lacks = self._shim_lacks(source, message)
+        lacks = self._shim_lacks(message)
         if lacks:
             return BadInput(f"{source}: {lacks}\n{message.rstrip()}")
         return BadInput(f"{source} does not compile:\n{message.rstrip()}")
 
-    def _shim_lacks(self, source: Path, message: str) -> str:
-        """Of what is missing, that which the kernel does have, with what to do; empty where there is none of it. What no
-        header of the tree knows, nor what the file has itself, is its author's mistake."""
-        absent = {"".join(groups) for groups in _ABSENT.findall(message)} - {""}
-        names = {name for name in absent if not name.endswith(".h")}
-        known = {name for name in absent - names if _has_header(self.tree.root, name)}
-        own = set(re.findall(r"^(?:#define |(?=\w))(?:.*?\W)??(\w+)\(", _text_of(source), re.MULTILINE))
-        known |= _known_to_headers(self.tree.root, names - own)
+    def _shim_lacks(self, message: str) -> str:
+        """Of what is missing, that which the kernel does have, with what to do; empty where there is none of it. What
+        no header of the tree declares is a mistake of the file's author's."""
+        root, names, members, known = self.tree.root, set[str](), set[tuple[str, str]](), set[str]()
+        for match in _ABSENT.finditer(message):
+            found = {kind: text for kind, text in match.groupdict().items() if text}
+            if "member" in found:
+                members.add((found["holder"], found["member"]))
+            elif "header" in found:
+                known |= {found["header"]} if _has_header(root, found["header"]) else set()
+            else:
+                names |= set(found.values())
+        known |= _declared_in_headers(root, names, members)
         if not known:
             return ""
         names_text = ", ".join(f"`{name}`" for name in sorted(known))
         return (
             f"{names_text} {'is' if len(known) == 1 else 'are'} not in s2fuzz's shim, which stands for the rest of the"
-            " kernel; the file may well be right. Leave it out where S2FUZZ_PAGE_SHIFT is defined (#ifndef), or add it to"
-            f" {SHIM.parent.name}/{SHIM.name}/linux/kvm_host.h (docs/kernels.md)"
+            " kernel; the file may well be right. Leave it out where S2FUZZ_PAGE_SHIFT is defined (#ifndef), or add it"
+            f" to {SHIM.parent.name}/{SHIM.name}/linux/kvm_host.h (docs/kernels.md)"
         )
 
     def _misfit(self, source: Path, message: str) -> Exception:
@@ -440,7 +452,7 @@ class Builder:
         is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
         if is_tlb and self.flavour != CALLS:
             hint = "\n--flavour calls does without the tree's TLB maintenance, and records the calls of it alone"
-        lacks = self._shim_lacks(source, message)
+        lacks = self._shim_lacks(message)
         hint = f"\n{lacks}{hint}" if lacks else hint
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}{hint}")
 
@@ -461,28 +473,35 @@ def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
         raise ToolFailure(f"{tool}: no space left on device")
 
 
-def _known_to_headers(root: Path, names: Collection[str]) -> set[str]:
-    """Those of the names that occur in some header of the tree."""
+def _declared_in_headers(root: Path, names: Collection[str], members: Collection[tuple[str, str]]) -> set[str]:
+    """Those of the names that some header of the tree declares, and those of the members that a structure has there, as
+    `struct kvm.slots_lock`."""
     found: set[str] = set()
-    if not names:
+    if not names and not members:
         return found
-    pattern = re.compile(rb"\b(?:" + b"|".join(re.escape(name.encode()) for name in sorted(names)) + rb")\b")
+    words = re.compile("|".join(rf"\b{name}\b" for name in [*names, *(member for _, member in members)]).encode())
+    declared_as = re.compile(_DECLARED.format("|".join(names)), re.MULTILINE) if names else None
     for folder in _HEADER_FOLDERS:
         for path in (root / folder).rglob("*.h"):
             with suppress(OSError):  # a link that leads nowhere, or a folder of that name
-                found.update(match.decode() for match in pattern.findall(path.read_bytes()))
-        if len(found) == len(names):
-            break
+                content = path.read_bytes()
+                if not words.search(content):
+                    continue
+                code = re.sub(r"/\*.*?\*/|//[^\n]*", " ", content.decode(errors="replace"), flags=re.DOTALL)
+                if declared_as is not None:
+                    found.update(name for groups in declared_as.findall(code) for name in groups if name)
+                found.update(f"{holder}.{member}" for holder, member in members if _has_member(code, holder, member))
     return found
+
+
+def _has_member(code: str, holder: str, member: str) -> bool:
+    body = re.search(rf"^{holder} \{{\n(.*?)^\}}", code, re.MULTILINE | re.DOTALL)
+    return body is not None and re.search(rf"\b{member}\b[^\n;,(]*[;,:]", body[1]) is not None
 
 
 def _has_header(root: Path, name: str) -> bool:
     """Whether `#include <name>` is right in the kernel."""
     return any((root / folder / name).is_file() for folder in _HEADER_FOLDERS)
-
-
-def _text_of(source: Path) -> str:
-    return source.read_text(errors="replace")
 
 
 def _own_failure(source: Path, message: str) -> Exception:

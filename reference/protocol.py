@@ -10,8 +10,8 @@ six bits say how far the rest is shifted left), because a character costs more t
     request M      one letter: misbehave (tests of the driver)
     request G      the index of a record, then a program: stop there for a debugger        -> full observation
     reply   D      words, crc
-    reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code, address;
-                   of a message, its bytes instead of an address)
+    reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,
+                   address; of a message, its bytes instead of an address)
     reply   H      the greeting: protocol version and the digest of the op, knob and event definitions
     reply   E      text: the request was malformed
     reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
@@ -61,8 +61,8 @@ ENDLESS: Final = "endless: "
 FRAME_START: Final = b"<"
 
 PRINTED: Final = 16
-"""Kinds of notes that are no complaint: a message that the code under test printed, how many more of the record were not
-kept, and a place that dump_stack() was called from."""
+"""Kinds of notes that are no complaint: a message that the code under test printed, how many more of the record were
+not kept, and a place that dump_stack() was called from."""
 UNPRINTED: Final = PRINTED + 1
 STACK: Final = PRINTED + 2
 MESSAGE_SIZE: Final = 256
@@ -270,8 +270,8 @@ def decode_digest(payload: bytes) -> Digest:
 
 @dataclass(frozen=True, slots=True)
 class RawNote:
-    """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text. Or a message,
-    of kind PRINTED: `code` is the text's length, and there is no address. Or another of the kinds that follow that."""
+    """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text. Or a
+    message, of kind PRINTED: `code` is the text's length, and there is no address. Or another of the kinds that follow that."""
 
     record: int
     kind: int
