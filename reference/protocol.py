@@ -271,7 +271,8 @@ def decode_digest(payload: bytes) -> Digest:
 @dataclass(frozen=True, slots=True)
 class RawNote:
     """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text. Or a
-    message, of kind PRINTED: `code` is the text's length, and there is no address. Or another of the kinds that follow that."""
+    message, of kind PRINTED: `code` is the text's length, and there is no address. Or another of the
+    kinds that follow that."""
 
     record: int
     kind: int

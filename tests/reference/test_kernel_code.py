@@ -85,7 +85,7 @@ def of_granule(granule: Granule) -> list[Program]:
         ("6.1", "plain", GRANULE_16K, "hyp"),
         ("6.1", "ubsan", GRANULE_64K, "host"),
     ],
-    ids=str,
+    ids=lambda value: value.name if isinstance(value, Granule) else value,
 )
 def test_kernel_code_changes_nothing(
     linux: str, flavour: str, granule: Granule, kernel_object: str, tmp_path: Path
@@ -96,7 +96,9 @@ def test_kernel_code_changes_nothing(
     ran = printed = 0
     with closing(Reference(images[0], "plain")) as left, closing(Reference(images[1], "changed")) as right:
         for program in of_granule(granule):
-            if left.offer.lacked(program):
+            try:
+                left.offer.check(program, left.name)
+            except BadInput:  # for another version, or for another object
                 continue
             mine, theirs = left.observe(program), right.observe(program)
             assert mine.words == theirs.words, program
