@@ -351,8 +351,8 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
         kept = filer.file_flaky(program, error)
         raise ToolFailure(f"{path}: flaky: {error}, but not on every fresh kernel; kept as {kept}") from error
     if isinstance(verdict, Inconclusive):
-        names = (judge.left.name, judge.right.name)
-        show_line(f"{path}: the sides agree as far as its budget goes: {verdict.cut.describe(names)}")
+        show_line(f"{path}: the sides agree as far as its budget goes; a larger one would tell more")
+        show_line(f"  {verdict.cut.describe((judge.left.name, judge.right.name))}")
     elif verdict is not None:
         show_line(f"{path}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))

@@ -56,7 +56,7 @@ class Runner:
             return None
         names = (self.left.name, self.right.name)
         if isinstance(verdict, Inconclusive):
-            return f"inconclusive: {verdict.cut.describe(names)}"
+            return f"inconclusive, its budget is too small: {verdict.cut.describe(names)}"
         notes = verified_against([self.left.identity, self.right.identity])
         return verdict_report(program, verdict, names, notes)
 

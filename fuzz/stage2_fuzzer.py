@@ -59,7 +59,7 @@ def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequ
     if kind < 0.45:
         return mutation.mutate(data, choice, dialect)[:max_size]
     if kind < 0.5:
-        mutated: bytes = atheris.Mutate(data, max_size)
+        mutated: bytes = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
         return mutated
     return mutation.fresh(choice, dialect, stages)[:max_size]
 

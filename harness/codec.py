@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.granule import GRANULE_4K, GRANULES, Granule
-from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.machine import (
+    DEFAULT_MACHINE,
+    KNOBS,
+    USUAL_BUDGET,
+    USUAL_POOL_PAGES,
+    Knob,
+    Machine,
+    highest_pool,
+    highest_va_bits,
+)
 from harness.offer import DEFAULT as DEFAULT_OFFER
 from harness.offer import EVERYTHING, Offer
 from harness.ops import (
@@ -39,7 +48,7 @@ from harness.ops import (
 )
 from harness.program import MAX_OPS, Program
 
-CODEC: Final = 11
+CODEC: Final = 12
 
 _LITERAL: Final = 0xFF
 """As the first byte of a value: the value follows in eight bytes, little-endian."""
@@ -322,6 +331,26 @@ def split(data: bytes, dialect: Dialect | None = None) -> Parts:
     return Parts(header, stage, ops, dialect)
 
 
+def is_dear(parts: Parts) -> bool:
+    """Whether an input is for a machine with a budget or a pool beyond the usual ones."""
+    if len(parts.header) < _DEAR_HEADER:  # such a knob is spelt out
+        return False
+    machine = parts.machine
+    return any(machine[name] > usual for name, usual in _USUAL.items())
+
+
+def made_usual(machine: Machine) -> Machine:
+    """The machine with the default budget and pool, where those are beyond the usual ones."""
+    for name, usual in _USUAL.items():
+        if machine[name] > usual:
+            machine = machine.replace(name, DEFAULT_MACHINE[name])
+    return machine
+
+
+_DEAR_HEADER: Final = 1 + 2 + 8
+"""Bytes: how many knobs, one of them, that it is spelt out, and its value."""
+
+
 def header_of(machine: Machine, dialect: Dialect | None = None) -> bytes:
     """The bytes that begin an input for `machine`."""
     out = bytearray()
@@ -400,8 +429,12 @@ def _encode_machine(machine: Machine, dialect: Dialect, out: bytearray) -> None:
             out.append(choice)
 
 
+_USUAL: Final = {"pool_pages": USUAL_POOL_PAGES, "budget": USUAL_BUDGET}
+"""What a byte chooses at most where more would be dear: that is spelt out."""
+
+
 def _knob_choice(knob: Knob, byte: int) -> int:
-    span = knob.high - knob.low
+    span = _USUAL.get(knob.name, knob.high) - knob.low
     if knob.name == "pool_pages" and byte < _CHOICES:  # memory that runs out is worth more than memory that does not
         return 1 + byte % _SMALL_POOL
     return _fit(knob, byte if span <= 256 else span >> byte % span.bit_length())
@@ -411,7 +444,7 @@ def _fit(knob: Knob, value: int) -> int:
     """The value itself where the knob allows it as it is, else one that the knob allows."""
     if knob.problem(value) is None:
         return value
-    wrapped = knob.low + value % (knob.high - knob.low + 1)
+    wrapped = knob.low + value % (_USUAL.get(knob.name, knob.high) - knob.low + 1)
     return wrapped - wrapped % knob.align
 
 
@@ -563,6 +596,13 @@ def _decode_unlinked(source: _Bytes, _space: Space, _ipa: int) -> int:
     return _COMMON_UNLINKED[first % len(_COMMON_UNLINKED)] if first < _CHOICES else first - _CHOICES
 
 
+def _decode_split_cache(source: _Bytes, _space: Space, _ipa: int) -> int:
+    first = source.byte()
+    if first == _LITERAL:
+        return source.literal() % (LIMITS[Kind.SPLIT_CACHE] + 1)
+    return _COMMON_SPLIT_CACHES[first % len(_COMMON_SPLIT_CACHES)] if first < _CHOICES else first - _CHOICES
+
+
 def _decode_nth(source: _Bytes, _space: Space, _ipa: int) -> int:
     first = source.byte()
     if first == _LITERAL:
@@ -680,7 +720,7 @@ _DECODERS: Final = {
     Kind.VISIT_FLAGS: _flags_decoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _small_decoder(Kind.CACHE, _COMMON_CACHES),
     Kind.OWNER: _decode_owner,
-    Kind.SPLIT_CACHE: _small_decoder(Kind.SPLIT_CACHE, _COMMON_SPLIT_CACHES),
+    Kind.SPLIT_CACHE: _decode_split_cache,
     Kind.LEVEL: _small_decoder(Kind.LEVEL, _COMMON_LEVELS),
     Kind.UNLINKED: _decode_unlinked,
     Kind.SWITCH: _decode_switch,
@@ -703,7 +743,7 @@ _ENCODERS: Final = {
     Kind.VISIT_FLAGS: _flags_encoder(Kind.VISIT_FLAGS),
     Kind.CACHE: _encode_small,
     Kind.OWNER: _encode_owner,
-    Kind.SPLIT_CACHE: _encode_small,
+    Kind.SPLIT_CACHE: _shortest(_decode_split_cache, _ONE_BYTE),
     Kind.LEVEL: _encode_small,
     Kind.UNLINKED: _shortest(_decode_unlinked, _ONE_BYTE),
     Kind.SWITCH: _encode_switch,

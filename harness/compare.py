@@ -18,16 +18,19 @@ from harness.events import (
     ALLOC,
     ALLOC_EXACT,
     EVENTS_BY_NUMBER,
+    IN_CALL,
     MSR,
     STORE_KINDS,
     SYSREGS,
     TLB_CALLS,
     Event,
-    events_of,
+    common_events,
+    each_event,
 )
 from harness.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
+    EVENT_WORDS,
     LOCKING,
     LOCKING_REPORTS,
     NO_PAGE,
@@ -100,7 +103,7 @@ def differences(
     """Every difference in the chosen tiers, the earliest tier first; within a tier, in program or table order.
 
     With `until`, the record in which the sides were cut at different events (`harness.cuts`), only what lies before
-    the cut: the records before that one, and of its own events those that both sides have."""
+    the cut: the records before that one, and of its own events those that came before a side was cut."""
     if left.words == right.words:
         return []
     if until is None:
@@ -109,7 +112,7 @@ def differences(
     else:
         before = (_before(left, until), _before(right, until))
         found = [*_results(*before), *_complaints(*before, Tier.ACCOUNTING), *_complaints(*before, Tier.EVENTS)]
-        found += [*_first_event(left, right, until), *_first_instruction(left, right, until)]
+        found += [*_first_event(left, right), *_first_instruction(left, right)]
     return sorted((one for one in found if one.tier in tiers), key=lambda one: one.tier)
 
 
@@ -415,9 +418,9 @@ def _events(left: Observation, right: Observation) -> Iterator[Difference]:
     yield from sorted(found, key=lambda one: len(left.records) if one.record is None else one.record)
 
 
-def _first_event(left: Observation, right: Observation, until: int | None = None) -> Iterator[Difference]:
+def _first_event(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first boundary event that differs, not counting what TLB functions do."""
-    parting = _parting(left, right, lambda words: [event for event in events_of(words) if not event.is_in_call], until)
+    parting = _parting(left, right, lambda kind: not kind & IN_CALL)
     if parting is not None:
         a, b = parting.left, parting.right
         first = a or b
@@ -427,16 +430,17 @@ def _first_event(left: Observation, right: Observation, until: int | None = None
         yield Difference(Tier.EVENTS, parting.record, op, first.name, left_text, right_text, first.level)
 
 
-def _first_instruction(left: Observation, right: Observation, until: int | None = None) -> Iterator[Difference]:
+def _first_instruction(left: Observation, right: Observation) -> Iterator[Difference]:
     """The first instruction of a TLB function that differs, where all that was before is the same."""
-    parting = _parting(left, right, events_of, until)
+    parting = _parting(left, right, lambda _kind: True)
     if parting is None:
         return
     a, b = parting.left, parting.right
     inside = next((event for event in (a, b) if event and event.is_in_call), None)
     if inside is None:
         return
-    call = next((event.name for event in reversed(parting.before) if event.kind in TLB_CALLS), "no call")
+    kinds = left.records[parting.record].events[: EVENT_WORDS * parting.number : EVENT_WORDS]
+    call = next((EVENTS_BY_NUMBER[kind].name for kind in reversed(kinds) if kind in TLB_CALLS), "no call")
     left_text, right_text = (str(one).strip() if one and one.is_in_call else f"no more of {call}" for one in (a, b))
     op = left.records[parting.record].definition.name
     yield Difference(Tier.INSTRUCTIONS, parting.record, op, f"{call} {inside.name}", left_text, right_text)
@@ -450,24 +454,21 @@ class _Parting:
     number: int
     left: Event | None
     right: Event | None
-    before: Sequence[Event]
 
 
-def _parting(
-    left: Observation, right: Observation, chosen: Callable[[Sequence[int]], Sequence[Event]], until: int | None
-) -> _Parting | None:
-    """Where the chosen events of each record first differ; beyond it, pages cannot be told apart any more. In the
-    record `until`, one side has fewer because it was cut."""
+def _parting(left: Observation, right: Observation, chosen: Callable[[int], bool]) -> _Parting | None:
+    """Where the events of `chosen` kinds of each record first differ; beyond it, pages cannot be told apart any more. A
+    side that the budget cut may have had more."""
     renaming = Renaming(left.machine)
     for index, (mine, theirs) in enumerate(zip(left.records, right.records, strict=False)):
-        if mine.events == theirs.events and renaming.is_trivial:
-            continue
-        ours = chosen(mine.events)
-        for number, (a, b) in enumerate(zip_longest(ours, chosen(theirs.events))):
-            if index == until and (a is None or b is None):
+        same = common_events(mine.events, theirs.events) if renaming.is_trivial else 0
+        first = sum(map(chosen, mine.events[: EVENT_WORDS * same : EVENT_WORDS]))
+        sides = [(one for one in each_event(record.events, same) if chosen(one.kind)) for record in (mine, theirs)]
+        for number, (a, b) in enumerate(zip_longest(*sides), start=first):
+            if (a is None and mine.ret is None) or (b is None and theirs.ret is None):
                 return None
             if a is None or b is None or not renaming.same(a, b):
-                return _Parting(index, number, a, b, ours[:number])
+                return _Parting(index, number, a, b)
     return None
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from itertools import takewhile
+from itertools import zip_longest
 
 from harness.compare import Renaming, address_field, is_table_entry, level_of, root_field
-from harness.events import ALLOC, ALLOC_EXACT, MSR, STORE_KINDS, SYSREGS, TLBI, Event, events_of
+from harness.events import (
+    ALLOC,
+    ALLOC_EXACT,
+    MSR,
+    STORE_KINDS,
+    SYSREGS,
+    TLBI,
+    Event,
+    common_events,
+    each_event,
+    events_of,
+)
 from harness.machine import DEFAULT_MACHINE, Machine
-from harness.observation import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.observation import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.ops import INIT
 from harness.tlbi import decode
 from harness.trees import describe_entry
@@ -18,12 +30,24 @@ CONTEXT = 3
 """Equal events shown around those that differ."""
 _MOST = 400
 """Events of a side that are aligned, from the first that differs on: aligning is quadratic."""
+_TELLING = frozenset({ALLOC, ALLOC_EXACT, *STORE_KINDS})
+"""Kinds of events that say where tables lie."""
 
 
-def event_lines(observation: Observation, machine: Machine) -> list[list[str]]:
-    """Each record's events, one a line."""
+def event_lines(observation: Observation, machine: Machine, most: int | None = None) -> list[list[str]]:
+    """Each record's events, one a line. Of a record with more than `most`, as many at its beginning and at its end."""
     places = _Places(machine)
-    return [list(places.lines(record)) for record in observation.records]
+    lines = []
+    for record in observation.records:
+        count = len(record.events) // EVENT_WORDS
+        if most is None or count <= most:
+            lines.append(list(places.lines(record)))
+            continue
+        ends = range(most // 2), range(count - most // 2, count)
+        said = list(places.lines(record, *ends))
+        said.insert(most // 2, f"… {count - len(said)} more events")
+        lines.append(said)
+    return lines
 
 
 class _Places:
@@ -33,16 +57,30 @@ class _Places:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._granule = machine.granule
+        self._field = address_field(machine)
         self._tables: dict[int, tuple[int, int]] = {}
         """IPA and level of the page's first entry."""
 
-    def lines(self, record: Record) -> Iterator[str]:
-        for event in events_of(record.events):
-            if event.kind == ALLOC_EXACT or (event.kind == ALLOC and record.definition is INIT):
-                self._root(event, record.outs)
-            elif event.kind == ALLOC:
-                self._tables.pop(event.a, None)
-            yield self._store(event) if event.kind in STORE_KINDS else instruction_text(event, self._machine)
+    def lines(self, record: Record, *wanted: range) -> Iterator[str]:
+        """A record's events: those in the `wanted` ranges, or all."""
+        words = record.events
+        for number, kind in enumerate(words[::EVENT_WORDS]):
+            is_wanted = not wanted or any(number in one for one in wanted)
+            if not is_wanted and kind not in _TELLING:
+                continue
+            at = EVENT_WORDS * number
+            event = Event(kind, words[at + 1], words[at + 2])
+            place = self._learn(event, record)
+            if is_wanted:
+                yield instruction_text(event, self._machine) if place is None else self._store_text(event, *place)
+
+    def _learn(self, event: Event, record: Record) -> tuple[int, int] | None:
+        """The IPA and level of the entry that a store is to, where they are known."""
+        if event.kind == ALLOC_EXACT or (event.kind == ALLOC and record.definition is INIT):
+            self._root(event, record.outs)
+        elif event.kind == ALLOC:
+            self._tables.pop(event.a, None)
+        return self._store(event) if event.kind in STORE_KINDS else None
 
     def _root(self, event: Event, outs: Sequence[int]) -> None:
         granule, level = self._granule, level_of(outs)
@@ -52,14 +90,17 @@ class _Places:
             first = page * (granule.entries << granule.level_shift(level))
             self._tables[event.a + page * granule.page] = first, level
 
-    def _store(self, event: Event) -> str:
+    def _store(self, event: Event) -> tuple[int, int] | None:
         page = event.a & -self._granule.page
         if page not in self._tables:
-            return str(event)
+            return None
         ipa, level = self._tables[page]
         ipa += (event.a - page) // 8 << self._granule.level_shift(level)
         if is_table_entry(event.b, level):
-            self._tables[address_field(self._machine).address(event.b)] = ipa, level + 1
+            self._tables[self._field.address(event.b)] = ipa, level + 1
+        return ipa, level
+
+    def _store_text(self, event: Event, ipa: int, level: int) -> str:
         return f"{event}  level {level} ipa {ipa:#x}: {describe_entry(event.b, level, self._machine)}"
 
 
@@ -80,28 +121,29 @@ def aligned_events(
     agree, up to where pages lie."""
     if record >= min(len(left.records), len(right.records)):
         return []
-    mine, theirs = (events_of(side.records[record].events) for side in (left, right))
+    words = [side.records[record].events for side in (left, right)]
+    counts = [len(of_side) // EVENT_WORDS for of_side in words]
     renamed = _renamed(left, right, record)
-    first = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(renamed, theirs, strict=False)))
-    if first == len(renamed) == len(theirs):
+    if renamed is None:
         return []
-    texts = [event_lines(side, machine)[record] for side in (left, right)]
-    start = max(first - CONTEXT, 0)
-    stop = first + _MOST
-    matcher = SequenceMatcher(None, renamed[start:stop], theirs[start:stop], autojunk=False)
+    first, differing = renamed
+    start, stop = max(first - CONTEXT, 0), first + _MOST
+    texts = [list(_texts(side, machine, record, range(start, stop))) for side in (left, right)]
+    theirs = events_of(words[1][EVENT_WORDS * start : EVENT_WORDS * stop])
+    matcher = SequenceMatcher(None, [*theirs[: first - start], *differing], theirs, autojunk=False)
     rows = [f"  - {names[0]}", f"  + {names[1]}", *_equal(start)]
     shown = start
     for group in matcher.get_grouped_opcodes(CONTEXT):
         rows += _equal(group[0][1] + start - shown)
         for tag, a, b, c, d in group:
             if tag == "equal":
-                rows += [f"    {text}" for text in texts[0][start + a : start + b]]
+                rows += [f"    {text}" for text in texts[0][a:b]]
                 continue
-            rows += [f"  - {text}" for text in texts[0][start + a : start + b]]
-            rows += [f"  + {text}" for text in texts[1][start + c : start + d]]
+            rows += [f"  - {text}" for text in texts[0][a:b]]
+            rows += [f"  + {text}" for text in texts[1][c:d]]
         shown = group[-1][2] + start
-    rest = max(len(mine) - shown, 0)
-    if len(mine) > stop or len(theirs) > stop:
+    rest = max(counts[0] - shown, 0)
+    if max(counts) > stop:
         return [*rows, f"    … {rest} more events, not aligned"]
     return [*rows, *_equal(rest)]
 
@@ -110,16 +152,36 @@ def _equal(count: int) -> list[str]:
     return [f"    … {count} equal {'event' if count == 1 else 'events'}"] if count > 0 else []
 
 
-def _renamed(left: Observation, right: Observation, record: int) -> list[Event]:
-    """The left side's events of a record with the right side's addresses."""
+def _texts(side: Observation, machine: Machine, record: int, wanted: range) -> Iterator[str]:
+    """The wanted ones of a record's events, as `event_lines` has them."""
+    places = _Places(machine)
+    for one in side.records[:record]:
+        deque(places.lines(one, range(0)), maxlen=0)
+    return places.lines(side.records[record], wanted)
+
+
+def _renamed(left: Observation, right: Observation, record: int) -> tuple[int, list[Event]] | None:
+    """Which event of a record is the first that differs, and what there is to align from there on: the left side's
+    events with the right side's addresses. None where none differs."""
     renaming = Renaming(left.machine)
     for mine, theirs in zip(left.records[:record], right.records[:record], strict=True):
-        for a, b in zip(events_of(mine.events), events_of(theirs.events), strict=False):
+        same = common_events(mine.events, theirs.events) if renaming.is_trivial else 0
+        for a, b in zip(each_event(mine.events, same), each_event(theirs.events, same), strict=False):
             renaming.same(a, b)
-    allocated = [event for event in events_of(right.records[record].events) if event.kind in (ALLOC, ALLOC_EXACT)]
-    renamed = []
-    for event in events_of(left.records[record].events):
-        if event.kind in (ALLOC, ALLOC_EXACT) and allocated and allocated[0].kind == event.kind:
-            renaming.pair(event, allocated.pop(0))
-        renamed.append(renaming.renamed(event))
-    return renamed
+    words = [side.records[record].events for side in (left, right)]
+    first = common_events(*words) if renaming.is_trivial else 0
+    allocated = (event for event in each_event(words[1], first) if event.kind in (ALLOC, ALLOC_EXACT))
+    fresh = next(allocated, None)
+    differing: list[Event] = []
+    for event, other in zip_longest(*(each_event(of_side, first) for of_side in words)):
+        if event is None or len(differing) == _MOST:
+            break
+        if event.kind in (ALLOC, ALLOC_EXACT) and fresh is not None and fresh.kind == event.kind:
+            renaming.pair(event, fresh)
+            fresh = next(allocated, None)
+        renamed = renaming.renamed(event)
+        if not differing and renamed == other:
+            first += 1
+        else:
+            differing.append(renamed)
+    return (first, differing) if differing or len(words[1]) > EVENT_WORDS * first else None

@@ -19,7 +19,7 @@ WARN that comes when no more complaints of its op are kept is not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -224,7 +224,26 @@ class Event(NamedTuple):
 
 def events_of(words: Sequence[int]) -> list[Event]:
     """A record's events, from its words."""
-    return [Event(words[at], words[at + 1], words[at + 2]) for at in range(0, len(words), EVENT_WORDS)]
+    return [*each_event(words)]
+
+
+def each_event(words: Sequence[int], first: int = 0) -> Iterator[Event]:
+    """The same one after the other, from the `first` on: there may be a million."""
+    for at in range(EVENT_WORDS * first, len(words), EVENT_WORDS):
+        yield Event(words[at], words[at + 1], words[at + 2])
+
+
+def common_events(mine: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many events two records begin with that are the same word by word."""
+    same, most = 0, min(len(mine), len(theirs)) // EVENT_WORDS
+    while most:
+        half = (most + 1) // 2
+        start, end = EVENT_WORDS * same, EVENT_WORDS * (same + half)
+        if mine[start:end] == theirs[start:end]:
+            same, most = same + half, most - half
+        else:
+            most = half - 1
+    return same
 
 
 def _describe_arg(name: str, value: int) -> str:

@@ -41,6 +41,8 @@ PROGRAM: Final = "program.s2"
 ORIGINAL: Final = "original.s2"
 _SIDES: Final = {"left": "left.txt", "right": "right.txt"}
 _MAX_RECORD: Final = 1 << 20
+_MOST_EVENTS: Final = 20_000
+"""Of an op that are kept as text."""
 """Bytes of a finding.json."""
 _RECORD: Final = "finding.json"
 
@@ -159,7 +161,7 @@ def _write(scratch: Path, target: Path, contents: Contents) -> None:
     for side, name in _SIDES.items():
         observation = getattr(verdict, side)
         if observation is not None:
-            (scratch / name).write_text(observation_text(beginning, observation, events=True))
+            (scratch / name).write_text(observation_text(beginning, observation, True, _MOST_EVENTS))
     if contents.files:
         (scratch / "kernel").mkdir()
     for name, data in contents.files.items():

@@ -7,7 +7,7 @@ be invalidated than was asked for only where all of a VMID is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ from harness.events import (
     TLBI_VMID_RANGE,
     WARNED,
     Event,
-    events_of,
+    each_event,
 )
 from harness.machine import Machine
 from harness.observation import Observation
@@ -66,11 +66,11 @@ class Problem:
 def calls_of(observation: Observation) -> Iterator[Call]:
     """Every call that ran to its end. The last one of an op that was cut by its budget may not have."""
     for index, record in enumerate(observation.records):
-        calls = list(group(index, events_of(record.events)))
+        calls = list(group(index, each_event(record.events)))
         yield from calls if record.ret is not None else calls[:-1]
 
 
-def group(record: int, events: Sequence[Event]) -> Iterator[Call]:
+def group(record: int, events: Iterable[Event]) -> Iterator[Call]:
     """The calls among an op's events."""
     call: Event | None = None
     inside: list[Event] = []

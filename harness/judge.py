@@ -129,13 +129,13 @@ class Judge:
             before = self.suspect(program.prefix(cut.record - 1))
             if before is not None:
                 return before
-        if found := differences(left, right, self.tiers, cut.record):
-            sighting = _divergence(found[0], cut.record, left, right)
-            return Suspicion(sighting.bucket, sighting)
         if cut.flooded is not None:
             sighting = _flood(cut, left, right)
-            return Suspicion(sighting.bucket, sighting)
-        return Inconclusive(cut)
+        elif found := differences(left, right, self.tiers, cut.record):
+            sighting = _divergence(found[0], cut.record, left, right)
+        else:
+            return Inconclusive(cut)
+        return Suspicion(sighting.bucket, sighting)
 
     def _suspect_invalidation(self, program: Program) -> Suspicion | None:
         """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
@@ -272,12 +272,11 @@ class Judge:
         except TargetDied as error:
             return self._death(program, record, error)
         cut = unequal_cut(left, right)
-        found = differences(left, right, self.tiers, None if cut is None else cut.record)
-        if found:
+        if cut is not None and self._floods(program, cut):
+            return _flood(cut, left, right)
+        if found := differences(left, right, self.tiers, None if cut is None else cut.record):
             return _divergence(found[0], record, left, right)
-        if cut is None:
-            return None
-        return _flood(cut, left, right) if self._floods(program, cut) else Inconclusive(cut)
+        return None if cut is None else Inconclusive(cut)
 
     def _floods(self, program: Program, cut: Cut) -> bool:
         """Whether the side that seems to flood is still cut in that op with a budget of a flood's size."""

@@ -15,8 +15,14 @@ from harness.granule import GRANULES, Granule
 POOL_BASE: Final = 0x4400_0000
 """Where the reference's page pool lies in guest RAM; another base only changes what the PTEs say."""
 
-MAX_POOL_PAGES: Final = 256
-MAX_BUDGET: Final = 65536
+MAX_POOL_PAGES: Final = 640
+"""The tables of a whole 1G block of 4K pages are 513; others need their share."""
+MAX_BUDGET: Final = 3 << 19
+"""Splitting such a block and destroying its tables takes about 2^20 events."""
+USUAL_POOL_PAGES: Final = 256
+USUAL_BUDGET: Final = 65536
+"""What the fuzzer's choices stay within, but for those that ask for more: that is what splits a whole 1G block, and
+takes as long as a thousand others."""
 _PA_BITS: Final = 48
 _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
@@ -67,7 +73,7 @@ KNOBS: Final = (
         "pool_base",
         POOL_BASE,
         0,
-        (1 << _MAX_PA_BITS) - MAX_POOL_PAGES * GRANULES[0].page,
+        (1 << _MAX_PA_BITS) - USUAL_POOL_PAGES * GRANULES[0].page,
         "physical address of the first page that page tables are allocated from, aligned to the granule",
         align=GRANULES[0].page,
     ),
@@ -143,7 +149,8 @@ def phys_bits(knobs: Mapping[str, int] | Machine) -> int:
 
 def highest_pool(knobs: Mapping[str, int] | Machine) -> int:
     """The highest pool_base of a machine with these knobs: memory ends with the physical addresses."""
-    return (1 << phys_bits(knobs)) - MAX_POOL_PAGES * GRANULES[knobs["granule"]].page
+    pages = max(knobs["pool_pages"], USUAL_POOL_PAGES)
+    return (1 << phys_bits(knobs)) - pages * GRANULES[knobs["granule"]].page
 
 
 def highest_va_bits(knobs: Mapping[str, int] | Machine) -> int:

@@ -71,6 +71,7 @@ from harness.ops import (
     INIT,
     PLANTED_NAMES,
     PROT_BITS,
+    SPLIT_CACHE_CAPACITY,
     U64_MAX,
     VISITOR_BITS,
     VISITORS,
@@ -446,7 +447,7 @@ class _World:
         self.stage2: Stage2
         self._make_table(vtcr, variant)
         self.cache = Memcache()
-        self.split_cache = Memcache()
+        self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
         self.unlinked: dict[int, tuple[int, int]] = {}
         """Address and level of the unlinked tables that were not freed, by number."""
         self.unlinked_made = 0

@@ -26,7 +26,7 @@ from typing import Final
 
 from harness.errors import ToolFailure
 from harness.machine import DEFAULT_MACHINE, Machine
-from harness.ops import OPS_BY_NUMBER, OpDef
+from harness.ops import OPS, OPS_BY_NUMBER, OpDef
 
 NO_PAGE: Final = (1 << 64) - 1
 """Stands for the address of a page that is not there."""
@@ -38,6 +38,8 @@ MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3
 """Of a boundary event: its kind and two arguments."""
+MAX_OUTS: Final = max(len(op.outs) for op in OPS)
+"""Out-values of an op, or of each visit of one that repeats."""
 
 WARN: Final = 1
 POOL_MISUSE: Final = 2

@@ -18,7 +18,9 @@ U64_MAX: Final = (1 << 64) - 1
 
 CACHE_CAPACITY: Final = 40
 """Pages a memcache holds at most (linux: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE on arm64)."""
-
+SPLIT_CACHE_CAPACITY: Final = 1 + 512
+"""Pages the split cache holds at most: the tables of a whole 1G block of 4K pages. Linux's is as large as the chunk
+needs that user space chose (KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE)."""
 
 MAX_UNLINKED: Final = 4096
 """Unlinked tables that a program can make: one with each of its ops."""
@@ -103,7 +105,7 @@ LIMITS: Final[Mapping[Kind, int]] = {
     Kind.VISIT_FLAGS: sum(VISIT_FLAG_BITS.values()),
     Kind.CACHE: CACHE_CAPACITY + 1,
     Kind.OWNER: 0xFF,
-    Kind.SPLIT_CACHE: CACHE_CAPACITY,
+    Kind.SPLIT_CACHE: SPLIT_CACHE_CAPACITY,
     Kind.LEVEL: 3,
     Kind.UNLINKED: MAX_UNLINKED - 1,
     Kind.SWITCH: 1,

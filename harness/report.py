@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from harness.compare import describe_out, describe_visit
 from harness.event_text import aligned_events, event_lines, instruction_text
-from harness.events import events_of
+from harness.events import IN_CALL
 from harness.judge import Verdict
-from harness.observation import Observation, Record, describe_return
+from harness.observation import EVENT_WORDS, Observation, Record, describe_return
 from harness.ops import INIT
 from harness.program import Program
 from harness.program_text import format_op, format_program
@@ -114,23 +114,27 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
     return lines
 
 
-def event_report(program: Program, observation: Observation) -> list[str]:
-    """Every op with its boundary events, in order; those that TLB functions cause in turn are not counted."""
+def event_report(program: Program, observation: Observation, most: int | None = None) -> list[str]:
+    """Every op with its boundary events, in order; those that TLB functions cause in turn are not counted. Of an op
+    with more than `most` events, some at its beginning and at its end."""
     lines = []
-    for index, events in enumerate(event_lines(observation, program.machine)):
-        count = sum(not event.is_in_call for event in events_of(observation.records[index].events))
+    for index, events in enumerate(event_lines(observation, program.machine, most)):
+        count = sum(not kind & IN_CALL for kind in observation.records[index].events[::EVENT_WORDS])
         lines.append(f"{index:>3} {_op_text(program, index)}: {count} events")
         lines += [f"      {event}" for event in events]
     return lines
 
 
-def observation_text(program: Program, observation: Observation, events: bool = False) -> str:
-    """A whole observation for people: results, tree, accounting; with `events`, all boundary events as well."""
+def observation_text(
+    program: Program, observation: Observation, events: bool = False, most_events: int | None = None
+) -> str:
+    """A whole observation for people: results, tree, accounting; with `events`, the boundary events as well: all,
+    or of an op with more than `most_events` some at either end."""
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
     if events:
-        lines += ["", *event_report(program, observation)]
+        lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,9 @@ from pgtable.geometry import ENTRY_SIZE
 POISON: Final = 0x5B
 """Every byte of a free page. Read as an entry it points to a table far outside any pool."""
 
+_MADE_TOGETHER: Final = 32
+"""Pages that a pool makes at once, where the next one is needed."""
+
 NO_PAGE: Final = (1 << 64) - 1
 """What `put_page` is given for C's NULL."""
 
@@ -130,12 +133,11 @@ class PagePool:
         self._pages = pages
         self._page_size = page_size
         self._shift = page_size.bit_length() - 1
-        words = page_size // ENTRY_SIZE
         self._fill = bytes([POISON]) * page_size
         self._poison = memoryview(array("Q", self._fill))
         self._zeros = memoryview(array("Q", bytes(page_size)))
-        memory = memoryview(array("Q", self._fill * pages))
-        self._views = [memory[i * words : (i + 1) * words] for i in range(pages)]
+        # Of the pages that were reached so far, and some beyond: a pool may be much larger than what is used of it.
+        self._views: list[Entries] = []
         # Every page below the hint is in use.
         self._hint = 0
         # Free pages that somebody reached through a garbage pointer, and may have written to.
@@ -223,6 +225,8 @@ class PagePool:
             raise WildAccess(pa)
         if not self.refcounts[index]:
             self._strays.add(index)
+            if index >= len(self._views):
+                self._make(index)
         return self._views[index]
 
     def pages_in_use(self) -> int:
@@ -246,7 +250,16 @@ class PagePool:
         self.refcounts[: self.high_water] = [0] * self.high_water
         self.allocs = self.frees = self.high_water = self._hint = 0
 
+    def _make(self, index: int) -> None:
+        """Make the pages up to that one, and some more."""
+        made, words = len(self._views), self._page_size // ENTRY_SIZE
+        more = min(max(index + 1 - made, _MADE_TOGETHER), self._pages - made)
+        memory = memoryview(array("Q", self._fill * more))
+        self._views += [memory[i * words : (i + 1) * words] for i in range(more)]
+
     def _take(self, index: int) -> None:
+        if index >= len(self._views):
+            self._make(index)
         if not self._is_filled(index):
             self._report("poison", self.base + (index << self._shift))
         self._views[index][:] = self._zeros
@@ -284,22 +297,24 @@ class Memcache:
     struct kvm_mmu_memory_cache in miniature; seed 002 is about when it must be filled.
     """
 
-    __slots__ = ("pages",)
+    __slots__ = ("capacity", "pages")
 
     CAPACITY: Final = 40
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        """Pages it holds at most."""
         self.pages: list[int] = []
         """Physical addresses; the last is the next to go."""
 
     def topup(self, pool: PagePool, n: int) -> int:
-        """Take pages from the pool until the cache holds at least n, 0..CAPACITY.
+        """Take pages from the pool until the cache holds at least n, 0..capacity.
 
         0, or -ENOMEM when the pool ran out; what was taken until then stays. Raises ValueError for
         an n out of range.
         """
-        if not 0 <= n <= self.CAPACITY:
-            raise ValueError(f"a memcache holds 0..{self.CAPACITY} pages, not {n}")
+        if not 0 <= n <= self.capacity:
+            raise ValueError(f"a memcache holds 0..{self.capacity} pages, not {n}")
         while len(self.pages) < n:
             pa = pool.zalloc_page(None)
             if pa is None:

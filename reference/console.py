@@ -21,6 +21,7 @@ from pexpect.socket_pexpect import SocketSpawn
 from harness.errors import ToolFailure
 from harness.parent_death import die_with
 from reference.link import LinkClosed, LinkGarbage, LinkTimeout
+from reference.memory_map import RAM_SIZE
 from reference.protocol import FRAME_START, GREETING, GarbledFrame, Message, decode_frame, encode_frame
 
 QEMU: Final = "qemu-system-aarch64"
@@ -31,12 +32,12 @@ BOOT_TIMEOUT: Final = 20.0
 
 _MACHINE: Final = (
     *("-M", "virt,virtualization=on,gic-version=2"),
-    *("-cpu", "max", "-m", "128M", "-accel", "tcg,tb-size=32"),
+    *("-cpu", "max", "-m", f"{RAM_SIZE >> 20}M", "-accel", "tcg,tb-size=32"),
     *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
-_LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: 256 << 20, resource.RLIMIT_CORE: 0}
-"""Of QEMU: address space, of which it takes about a quarter; a file that it writes, none of which is larger than the
+_LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: RAM_SIZE, resource.RLIMIT_CORE: 0}
+"""Of QEMU: address space, of which it takes about a third; a file that it writes, none of which is larger than the
 guest's memory; and no core file."""
 DOORBELL: Final = b"\a"
 """To the kernel: a request lies in memory; from it: the reply does. BEL is in no line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
@@ -12,7 +13,7 @@ from harness.executor import CrashReport, TargetDied
 from harness.finding import printable
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
-from harness.machine import DEFAULT_MACHINE, Machine
+from harness.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
 from harness.observation import (
     LOCKING,
     LOCKING_REPORTS,
@@ -32,6 +33,7 @@ from reference.console import qemu_version
 from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import (
     ENDLESS,
+    OBSERVATIONS,
     PRINTED,
     STACK,
     UNPRINTED,
@@ -39,7 +41,6 @@ from reference.protocol import (
     Panic,
     RawNote,
     decode_digest,
-    decode_full,
     decode_panic,
     encode_program,
     encode_varint,
@@ -48,7 +49,19 @@ from reference.ram import RamLink
 from reference.symbols import Symbols
 
 RUN_TIMEOUT: Final = 10.0
-"""Seconds for one program. The budget bounds its work to milliseconds; this is the last resort."""
+"""Seconds for one program of a usual budget, which bounds its work to milliseconds: this is the last resort."""
+_EVENT_TIMEOUT: Final = 10e-6
+"""Seconds more for each event that its budget is larger by: some ten times what it takes."""
+
+
+def patience(budget: int, usual: float = RUN_TIMEOUT) -> float:
+    """Seconds for one program of that budget, where one of a usual budget has `usual`."""
+    return usual + _EVENT_TIMEOUT * max(0, budget - USUAL_BUDGET)
+
+
+INPUT_TIMEOUT: Final = math.ceil(7 * patience(MAX_BUDGET))
+"""Seconds that whoever bounds the time of one input leaves for it: a hang is met again and again before it is
+confirmed."""
 
 _ATTEMPTS: Final = 3
 
@@ -96,12 +109,10 @@ class Reference:
 
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
-        words, notes = decode_full(self._complete("F").payload)
-        return decode(words, [note for raw in notes for note in self._notes(raw)], program.machine)
+        return self._decoded(self._complete(*OBSERVATIONS))
 
     def stop_at(self, program: Program, record: int) -> None:
         """Run `program` up to its record `record` (0 is the implicit init), and leave it there for a debugger."""
-        self._machine = program.machine
         self._begin("G", encode_varint(record) + self._payload(program))
 
     def wait(self, timeout: float) -> Observation | None:
@@ -114,9 +125,13 @@ class Reference:
             raise ToolFailure(f"{self.name}: QEMU ended while a debugger held the program") from error
         if message.type == "P":
             raise TargetDied(self._crash(decode_panic(message.payload)), self)
-        if message.type != "F":
+        if message.type not in OBSERVATIONS:
             raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
-        words, notes = decode_full(message.payload)
+        return self._decoded(message)
+
+    def _decoded(self, message: Message) -> Observation:
+        """The observation of the program under way that a reply is."""
+        words, notes = OBSERVATIONS[message.type](message.payload)
         return decode(words, [note for raw in notes for note in self._notes(raw)], self._machine)
 
     def misbehave(self, how: str) -> None:
@@ -143,6 +158,7 @@ class Reference:
                 f"{program.machine.granule.name}"
             )
         self.offer.check(program, self.name)
+        self._machine = program.machine
         return encode_program(program)
 
     def _boot(self) -> None:
@@ -160,8 +176,8 @@ class Reference:
         except LinkClosed as error:
             self._early_failure = error
 
-    def _complete(self, kind: str) -> Message:
-        """The reply to the request under way, sending it anew where the environment failed it."""
+    def _complete(self, *kinds: str) -> Message:
+        """The reply of one of these types to the request under way, sending it anew where the environment failed it."""
         for attempt in range(_ATTEMPTS):
             try:
                 failure, self._early_failure = self._early_failure, None
@@ -180,16 +196,21 @@ class Reference:
             if message.type == "P":
                 self.refresh()
                 raise TargetDied(self._crash(decode_panic(message.payload)), self)
-            if message.type == kind:
+            if message.type in kinds:
                 return message
             if message.type == "E" and message.seq == self._seq:
                 raise ToolFailure(f"{self.name} refused the program: {message.payload.decode('ascii', 'replace')}")
             self._resend()
         raise ToolFailure(f"{self.name}: requests arrive damaged")
 
+    @property
+    def _patience(self) -> float:
+        """Seconds for the program under way."""
+        return patience(self._machine["budget"], self.timeout)
+
     def _reply(self) -> Message:
         while True:
-            message = self.link.receive(self.timeout)
+            message = self.link.receive(self._patience)
             if message.seq == self._seq or message.type == "P" or message.seq == 0xFFFF:
                 return message
 
@@ -202,11 +223,13 @@ class Reference:
         self.refresh()
         place = self._outermost(counters)
         return CrashReport(
-            "hang", f"no answer within {self.timeout:g} s, in {place}", place, "\n".join(self.symbols.trace(counters))
+            "hang", f"no answer within {self._patience:g} s, in {place}", place, "\n".join(self.symbols.trace(counters))
         )
 
     def _crash(self, panic: Panic) -> CrashReport:
-        counters = [panic.elr, *panic.backtrace]
+        # What was called is no function where NULL was: only the link register knows who called it.
+        caller = [] if self.symbols.place(panic.elr) else [panic.registers[30]]
+        counters = [panic.elr, *caller, *panic.backtrace]
         trace = self.symbols.trace(counters)
         lines = [
             f"{panic.reason}: ESR {panic.esr:#x} ({describe_esr(panic.esr)}) at {trace[0]}",

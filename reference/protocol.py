@@ -12,6 +12,7 @@ six bits say how far the rest is shifted left), because a character costs more t
     reply   D      words, crc
     reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,
                    address; of a message, its bytes instead of an address)
+    reply   W      the same, to whom memory is shared with: words, crc and the words of 8 bytes each, notes
     reply   H      the greeting: protocol version and the digest of the op, knob and event definitions
     reply   E      text: the request was malformed
     reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
@@ -28,16 +29,17 @@ import binascii
 import functools
 import hashlib
 import json
+import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
 from harness.events import COUNTED, DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, MAX_EVENTS, MOST_UNCOUNTED, SYSREGS
 from harness.machine import KNOBS, MAX_BUDGET, Knob
-from harness.observation import Digest
+from harness.observation import MAX_OUTS, Digest
 from harness.ops import (
     CACHE_CAPACITY,
     FLAG_NAMES,
@@ -45,6 +47,7 @@ from harness.ops import (
     LIMITS,
     MAX_UNLINKED,
     OPS,
+    SPLIT_CACHE_CAPACITY,
     U64_MAX,
     VISITOR_BITS,
     VISITORS,
@@ -53,7 +56,18 @@ from harness.ops import (
 )
 from harness.program import Program
 from harness.tlbi import OPERATIONS
-from reference.memory_map import MAILBOX, MAILBOX_SIZE, POOL_MAX_PAGES, POOL_MEMORY
+from reference.memory_map import (
+    EVENT_MEMORY,
+    EVENT_MEMORY_SIZE,
+    OUT_MEMORY,
+    OUT_MEMORY_SIZE,
+    POOL_MAX_PAGES,
+    POOL_MEMORY,
+    REPLY,
+    REPLY_SIZE,
+    REQUEST,
+    REQUEST_SIZE,
+)
 
 VERSION: Final = 5
 ENDLESS: Final = "endless: "
@@ -101,15 +115,22 @@ def generated_header() -> str:
         "#define S2FUZZ_GENERATED_H",
         f"#define POOL_MEMORY {POOL_MEMORY:#x}ul",
         f"#define POOL_MAX_PAGES {POOL_MAX_PAGES}ul",
-        f"#define MAILBOX {MAILBOX:#x}ul",
-        f"#define MAILBOX_SIZE {MAILBOX_SIZE:#x}ul",
+        f"#define MAILBOX_REQUEST {REQUEST:#x}ul",
+        f"#define MAILBOX_REQUEST_SIZE {REQUEST_SIZE:#x}ul",
+        f"#define MAILBOX_REPLY {REPLY:#x}ul",
+        f"#define MAILBOX_REPLY_SIZE {REPLY_SIZE:#x}ul",
+        f"#define EVENT_MEMORY {EVENT_MEMORY:#x}ul",
+        f"#define EVENT_MEMORY_SIZE {EVENT_MEMORY_SIZE:#x}ul",
+        f"#define OUT_MEMORY {OUT_MEMORY:#x}ul",
+        f"#define OUT_MEMORY_SIZE {OUT_MEMORY_SIZE:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
-        f"#define S2FUZZ_MAX_OUTS {max(len(op.outs) for op in OPS)}",
+        f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
+        f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
         "#define S2FUZZ_OPS(X) "
         + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
@@ -292,9 +313,34 @@ def decode_full(payload: bytes) -> tuple[array[int], list[RawNote]]:
             words.append(word)
         else:
             words.frombytes(bytes(8 * _next(numbers)))
+    _check(words, digest)
+    return words, _notes(numbers)
+
+
+def decode_words(payload: bytes) -> tuple[array[int], list[RawNote]]:
+    """The words and notes of a W reply. Raises ToolFailure as `decode_full` does."""
+    if len(payload) < _WORDS_HEADER.size:
+        raise ToolFailure("the test kernel's reply is too short")
+    digest = Digest(*_WORDS_HEADER.unpack_from(payload))
+    end = _WORDS_HEADER.size + 8 * digest.words
+    if end > len(payload):
+        raise ToolFailure("the test kernel's reply is too short")
+    words = array("Q", memoryview(payload)[_WORDS_HEADER.size : end].tobytes())
+    _check(words, digest)
+    return words, _notes(varints(payload[end:]))
+
+
+_WORDS_HEADER: Final = struct.Struct("<QQ")
+"""Of a W reply: how many words there are, and their CRC-32."""
+
+
+def _check(words: array[int], digest: Digest) -> None:
     if Digest.of(words) != digest:
         raise ToolFailure("the observation does not match its digest")
-    return words, [_raw_note(numbers) for _ in range(_next(numbers))]
+
+
+def _notes(numbers: Iterator[int]) -> list[RawNote]:
+    return [_raw_note(numbers) for _ in range(_next(numbers))]
 
 
 def _raw_note(numbers: Iterator[int]) -> RawNote:
@@ -305,6 +351,13 @@ def _raw_note(numbers: Iterator[int]) -> RawNote:
         raise ToolFailure(f"the test kernel's reply has a message of {code} bytes")
     text = bytes([_next(numbers) & 0xFF for _ in range(code)])
     return RawNote(record, kind, code, 0, text.decode(errors="replace"))
+
+
+OBSERVATIONS: Final[Mapping[str, Callable[[bytes], tuple[array[int], list[RawNote]]]]] = {
+    "F": decode_full,
+    "W": decode_words,
+}
+"""What decodes the replies that are whole observations, by their type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from typing import Final
 
 from reference.console import ConsoleLink
 from reference.link import LinkGarbage
-from reference.memory_map import MAILBOX, MAILBOX_SIZE, RAM_BASE, RAM_SIZE
+from reference.memory_map import RAM_BASE, RAM_SIZE, REPLY, REPLY_SIZE, REQUEST, REQUEST_SIZE
 from reference.protocol import Message
 
-_REQUEST: Final = MAILBOX - RAM_BASE
-_REPLY: Final = _REQUEST + MAILBOX_SIZE // 2
+_REQUEST: Final = REQUEST - RAM_BASE
+_REPLY: Final = REPLY - RAM_BASE
 _HEADER: Final = struct.Struct("<QQQQ")  # sequence, type, size, CRC-32 of the payload
-_PAYLOAD_MAX: Final = MAILBOX_SIZE // 2 - _HEADER.size
+_REQUEST_MAX: Final = REQUEST_SIZE - _HEADER.size
+_REPLY_MAX: Final = REPLY_SIZE - _HEADER.size
 
 
 class GuestRam:
@@ -64,7 +65,7 @@ class RamLink:
 
     def send(self, message: Message) -> None:
         payload = message.payload
-        if len(payload) > _PAYLOAD_MAX:
+        if len(payload) > _REQUEST_MAX:
             raise ValueError(f"a payload of {len(payload)} bytes does not fit the mailbox")
         memory = self.ram.memory
         memory[_REQUEST + _HEADER.size : _REQUEST + _HEADER.size + len(payload)] = payload
@@ -77,7 +78,7 @@ class RamLink:
             return said
         memory = self.ram.memory
         seq, kind, size, crc = _HEADER.unpack_from(memory, _REPLY)
-        if size > _PAYLOAD_MAX:
+        if size > _REPLY_MAX:
             raise LinkGarbage
         payload = memory[_REPLY + _HEADER.size : _REPLY + _HEADER.size + size]
         if zlib.crc32(payload) != crc:

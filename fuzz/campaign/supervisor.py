@@ -39,6 +39,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding
 from harness.model import Model
 from harness.program_text import format_program, read
+from reference.executor import INPUT_TIMEOUT
 
 _COLLECT_INTERVAL: Final = 1.0
 _SAMPLE_INTERVAL: Final = 10.0
@@ -49,8 +50,8 @@ _LAST_MEASURING: Final = 1.0
 """Seconds for what is left of that in the end."""
 _LAST_MINIMISING: Final = 60.0
 """Seconds for findings that are not minimised yet, when time is up."""
-_SILENCE: Final = 240.0
-"""Seconds without a word after which a process is given up. libFuzzer ends a program that takes 120."""
+_SILENCE: Final = 2.0 * INPUT_TIMEOUT
+"""Seconds without a word after which a process is given up. libFuzzer ends a program that takes half of that."""
 _SOUND: Final = 60.0
 """Seconds after which the loss of a process is no longer put down to how it was started."""
 _LONGEST_WAIT: Final = 60.0

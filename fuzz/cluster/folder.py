@@ -52,6 +52,7 @@ from harness.finding import program_in
 from harness.granule import Granule
 from reference.build import Image
 from reference.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
+from reference.executor import INPUT_TIMEOUT
 
 DICTIONARY, OPTIONS, SEEDS = f"{NAME}.dict", f"{NAME}.options", f"{NAME}_seed_corpus.zip"
 INTERPRETER: Final = f"{NAME}.pkg"
@@ -88,8 +89,6 @@ exec "$loader" --inhibit-cache --library-path "$files/%(libraries)s" "$folder/%(
 	-s -S -P -B -X utf8 "$files/packages/fuzz/stage2_fuzzer.py" "$@"
 """
 
-_TIMEOUT: Final = 120
-"""Seconds for one input: a hang of the kernel takes a few times reference.executor.RUN_TIMEOUT to be confirmed."""
 _TRIAL: Final = ("-runs=4", "-seed=1337")
 """What a new package is tried with, as OSS-Fuzz's check of a build does."""
 _TRIAL_LIMIT: Final = 120
@@ -144,7 +143,7 @@ def package(folder: Path, contents: Contents, force: bool, told: Told) -> Made:
         _fill(new, contents, images, qemu, told)
         _write_zip(new / SEEDS, inputs)
         (new / DICTIONARY).write_text("".join(f"{line}\n" for line in dictionary(dialect)))
-        (new / OPTIONS).write_text(f"[libfuzzer]\nmax_len = {MAX_INPUT}\nlen_control = 0\ntimeout = {_TIMEOUT}\n")
+        (new / OPTIONS).write_text(f"[libfuzzer]\nmax_len = {MAX_INPUT}\nlen_control = 0\ntimeout = {INPUT_TIMEOUT}\n")
         told("trying the package")
         _try(new, Path(scratch))
         size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())

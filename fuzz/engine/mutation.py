@@ -20,22 +20,37 @@ from harness.codec import (
     encode,
     fitting,
     header_of,
+    is_dear,
     knob_value,
+    made_usual,
     read_argument,
     space_of,
     split,
     write_argument,
 )
 from harness.granule import GRANULE_4K, GRANULES
-from harness.machine import DEFAULTS, Machine
+from harness.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
 from harness.offer import Offer
-from harness.ops import FLAG_NAMES, MAP_FLAG_BITS, PLANTED_NAMES, PROT_BITS, U64_MAX, Kind, Op
+from harness.ops import (
+    FLAG_NAMES,
+    MAP_FLAG_BITS,
+    PLANTED_NAMES,
+    PROT_BITS,
+    SPLIT_CACHE_CAPACITY,
+    U64_MAX,
+    Kind,
+    Op,
+)
 from harness.program import Program
 
 FRESH_SIZES: Final = (40, 136)
 """Bytes of an input made of random choices: about 5 to 18 ops."""
 _HYP_SHARE: Final = 0.15
 """Of inputs from nothing, those for stage 1: it has less code than stage 2."""
+_WHOLE_BLOCKS: Final = 1 / 20_000
+"""Of inputs from nothing, those that split a whole block of level 1: each takes as long as some hundred others."""
+_STAY_DEAR: Final = 1 / 500
+"""Of what is bred from one of these, what stays as dear."""
 _MAX_STEPS: Final = 4
 _MAX_RUN: Final = 4
 """Ops that are dropped, repeated or moved together."""
@@ -55,7 +70,10 @@ def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()
     stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
     if not dialect.offer.has("stage"):
         stage = 2
-    if choice.random() < 0.5:
+    draw = choice.random()
+    if draw < _WHOLE_BLOCKS and stage == 2 and dialect.granule.has_large_blocks and dialect.offer.has("split"):
+        return whole_block(choice, dialect)
+    if draw < 0.5:
         return hyp_life(choice, dialect) if stage == 1 else life(choice, dialect)
     return random_input(choice, dialect, stage)
 
@@ -66,9 +84,23 @@ def random_input(choice: Random, dialect: Dialect = DEFAULT, stage: int = 2) -> 
     return data if stage == 2 else header_of(Machine.of(stage=1), dialect) + data
 
 
-def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
-    """`data` with one to four changes that respect ops and arguments."""
+def moderate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """What to breed from instead of `data`: mostly the same ops on a usual machine where its own has a budget or a pool
+    beyond these, for its descendants would take some hundred times as long as others; else the same."""
     parts = split(data, dialect)
+    _moderate(parts, choice)
+    return parts.join()
+
+
+def _moderate(parts: Parts, choice: Random) -> None:
+    if is_dear(parts) and choice.random() >= _STAY_DEAR:
+        parts.header = header_of(made_usual(parts.machine), parts.dialect)
+
+
+def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """`data` with one to four changes that respect ops and arguments. It is moderated first, as for `moderate`."""
+    parts = split(data, dialect)
+    _moderate(parts, choice)
     for _ in range(choice.randint(1, _MAX_STEPS)):
         choice.choice(_CHANGES)(parts, choice)
     return parts.join()
@@ -80,6 +112,7 @@ def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = DE
     parts, other = split(first, dialect), split(second, dialect)
     if parts.stage != other.stage:
         return mutate(first, choice, dialect)
+    _moderate(parts, choice)
     if choice.random() < 0.5:
         parts.ops[_place(parts, choice) :] = other.ops[_place(other, choice) :]
     else:
@@ -278,6 +311,25 @@ def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
         ops = [_to_itself(op) for op in ops]
     if choice.random() < 0.25:
         knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
+    known = [op for op in ops if dialect.offer.has(op.name)]
+    return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
+
+
+def whole_block(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """A block of level 1 is split page by page, with all its tables in the split cache at once, on a machine that has
+    room for them; then something happens at either end of it."""
+    scenes, _ = _on_offer(dialect.offer)
+    knobs = _knobs(choice, dialect) | {"budget": MAX_BUDGET, "pool_pages": MAX_POOL_PAGES, "force_pte": 0}
+    space = space_of(Machine.of(**knobs))
+    large = space.large
+    base = choice.choice((0, large, 3 * large))
+    at = Place(base, space.page, space.block, large, has_large_blocks=True, memory=_MEMORY)
+    ops = [
+        _map(at, base, large, choice.choice((_RWX, _RW, PROT_BITS["r"])), choice),
+        Op.of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
+    ]
+    for _ in range(choice.randint(1, 3)):
+        ops += choice.choice(scenes)(at.next(choice.choice((0, large - space.block, large - space.block))), choice)
     known = [op for op in ops if dialect.offer.has(op.name)]
     return encode(Program(tuple(known), Machine.of(**knobs)), dialect)
 

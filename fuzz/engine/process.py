@@ -23,12 +23,13 @@ from harness.errors import BadInput, ToolFailure
 from harness.granule import granule_named
 from harness.program import Program
 from reference.console import printable
+from reference.executor import INPUT_TIMEOUT
 
 LAUNCHER: Final = Path(__file__).parents[1] / "stage2_fuzzer.py"
 
 _GRACE: Final = 90.0
 """Seconds that the process has for its last program and its report, once it was told to stop or should have: a hang is
-confirmed in that time."""
+confirmed in that time, mostly."""
 _START_LIMIT: Final = 300.0
 _LOG_KEPT: Final = 65536
 _LONGEST_LINE: Final = 512
@@ -98,7 +99,7 @@ class FuzzingProcess:
         command = [
             *(sys.executable, str(launcher)),
             *(f"-seed={assignment.seed % (1 << 32) or 1}", "-len_control=0", f"-max_len={MAX_INPUT}", "-reload=0"),
-            *("-timeout=120", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"),
+            *(f"-timeout={INPUT_TIMEOUT}", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"),
             *(str(self.corpus), *(() if start_from is None else (str(start_from),))),
         ]
         try:

@@ -19,7 +19,7 @@ from harness.events import EVENTS_BY_NUMBER, events_of
 from harness.finding import printable
 from harness.judge import Verdict
 from harness.observation import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
-from harness.ops import FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
+from harness.ops import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
 from harness.program import Program
 from harness.program_text import format_knob, format_op
 
@@ -271,6 +271,7 @@ class _Case:
         values = {
             "pool_base": f"{self.machine['pool_base']:#x}",
             "pool_pages": str(self.machine["pool_pages"]),
+            "cache_pages": str(self._cache_pages()),
             "init": self._init(),
             "free_unlinked_table": "",
             "optional": self._optional(),
@@ -288,6 +289,16 @@ class _Case:
                 chosen.insert(0, helper)
         pool = _POOL if self.forms["FREE_UNLINKED_TABLE"] else _POOL.replace(_FREE_UNLINKED_TABLE, "")
         return Template(pool).substitute(values).splitlines() + [line for one in chosen for line in one.splitlines()]
+
+    def _cache_pages(self) -> int:
+        """What a cache has room for: a memcache's pages, or as many as an op wants in its split cache."""
+        asked = [
+            value
+            for op in self.program.ops
+            for arg, value in zip(op.definition.args, op.args, strict=True)
+            if arg.kind is Kind.SPLIT_CACHE
+        ]
+        return max([CACHE_CAPACITY, *asked])
 
     def _optional(self) -> str:
         cmos = self.machine["cmos"]
@@ -427,7 +438,7 @@ static int s2_calls_get_page, s2_calls_put_page, s2_calls_dcache_clean_inval_poc
 
 struct s2_cache {
 	int nobjs;
-	void *objects[40];
+	void *objects[$cache_pages];
 };
 
 static struct kvm_pgtable s2_pgt;

@@ -18,11 +18,14 @@ struct mail {
 	u64 type;
 	u64 size;
 	u64 crc; /* of the payload */
-	u8 payload[MAILBOX_SIZE / 2 - 32];
+	u8 payload[];
 };
 
-static struct mail *const mail_request = (struct mail *)MAILBOX;
-static struct mail *const mail_reply = (struct mail *)(MAILBOX + MAILBOX_SIZE / 2);
+#define REQUEST_SPACE (MAILBOX_REQUEST_SIZE - sizeof(struct mail))
+#define REPLY_SPACE (MAILBOX_REPLY_SIZE - sizeof(struct mail))
+
+static struct mail *const mail_request = (struct mail *)MAILBOX_REQUEST;
+static struct mail *const mail_reply = (struct mail *)MAILBOX_REPLY;
 static bool by_mail;
 
 static u8 request[REQUEST_MAX];
@@ -93,7 +96,7 @@ static bool take_mail(struct frame *frame)
 	frame->seq = mail_request->seq;
 	frame->payload = mail_request->payload;
 	frame->size = mail_request->size;
-	return frame->size <= sizeof(mail_request->payload) &&
+	return frame->size <= REQUEST_SPACE &&
 	       crc32(0, frame->payload, frame->size) == mail_request->crc;
 }
 
@@ -181,12 +184,28 @@ void frame_begin(u8 type, u32 seq)
 		put_crc(hex[(seq >> shift) & 15]);
 }
 
+bool frame_is_mail(void)
+{
+	return by_mail;
+}
+
+void *frame_space(u64 *size)
+{
+	*size = REPLY_SPACE;
+	return mail_reply->payload;
+}
+
+void frame_filled(u64 size)
+{
+	mail_reply->size = size;
+}
+
 void frame_bytes(const void *data, u64 size)
 {
 	const u8 *at = data;
 
 	if (by_mail) {
-		if (mail_reply->size + size > sizeof(mail_reply->payload))
+		if (mail_reply->size + size > REPLY_SPACE)
 			panic("the reply does not fit the mailbox");
 		memcpy(&mail_reply->payload[mail_reply->size], data, size);
 		mail_reply->size += size;

@@ -80,6 +80,11 @@ void frame_to_console(void);
 void frame_begin(u8 type, u32 seq);
 void frame_bytes(const void *data, u64 size);
 void frame_varint(u64 value);
+/* Where the payload of a reply by mail lies, which may be written before it begins; then frame_filled() says how much of
+ * it is there already. */
+bool frame_is_mail(void);
+void *frame_space(u64 *size);
+void frame_filled(u64 size);
 void frame_end(void);
 
 /* Reads varints from a payload; `bad` is set, and zero read, past its end. */

@@ -5,6 +5,8 @@
 
 #define DESC_VALID_TABLE 3ul
 #define DESC_PAGE 3ul
+#define DESC_BLOCK 1ul
+#define BLOCK_SIZE (2ul << 20)
 #define DESC_AF (1ul << 10)
 #define DESC_INNER_SHAREABLE (3ul << 8)
 #define DESC_READ_ONLY (1ul << 7)
@@ -64,6 +66,13 @@ static void map(u64 start, u64 end, u64 permissions)
 	map_above(0, start, end, permissions);
 }
 
+/* Of whole blocks, which take a thousandth of the tables. */
+static void map_blocks(u64 start, u64 size, u64 permissions)
+{
+	for (u64 at = start; at < start + size; at += BLOCK_SIZE)
+		next_level(&tables[0][(at >> 30) & 511])[(at >> 21) & 511] = at | permissions | DESC_BLOCK;
+}
+
 void mmu_enable(void)
 {
 	bool patched = alternatives_start != alternatives_end;
@@ -77,8 +86,10 @@ void mmu_enable(void)
 	map((u64)data_start, (u64)data_end, PERM_DATA);
 	map((u64)stack_start, (u64)stack_end, PERM_DATA);
 	map((u64)emergency_stack_start, (u64)emergency_stack_end, PERM_DATA);
-	map(POOL_MEMORY, POOL_MEMORY + POOL_MAX_PAGES * POOL_PAGE_SIZE, PERM_DATA);
-	map(MAILBOX, MAILBOX + MAILBOX_SIZE, PERM_DATA);
+	map_blocks(MAILBOX_REQUEST, MAILBOX_REQUEST_SIZE, PERM_DATA);
+	map_blocks(MAILBOX_REPLY, MAILBOX_REPLY_SIZE, PERM_DATA);
+	map_blocks(EVENT_MEMORY, EVENT_MEMORY_SIZE, PERM_DATA);
+	map_blocks(OUT_MEMORY, OUT_MEMORY_SIZE, PERM_DATA);
 	map(0x08000000, 0x08001000, PERM_DEVICE); /* GIC distributor */
 	map(0x08010000, 0x08011000, PERM_DEVICE); /* GIC CPU interface */
 	map(0x09000000, 0x09001000, PERM_DEVICE); /* PL011 */
@@ -102,7 +113,7 @@ void mmu_enable(void)
 /* Maps just the first `pages` pages of the pool: an access beyond what the program's machine has is an abort. */
 void pool_window(u64 pages)
 {
-	static u64 mapped = POOL_MEMORY + POOL_MAX_PAGES * POOL_PAGE_SIZE;
+	static u64 mapped = POOL_MEMORY;
 	u64 end = POOL_MEMORY + pages * POOL_PAGE_SIZE;
 	u64 stop = end > mapped ? end : mapped;
 

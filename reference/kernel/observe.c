@@ -4,13 +4,14 @@
  * compared. */
 #include "kernel.h"
 
-#define MAX_WORDS ((1ul << 20) + POOL_MAX_PAGES * WORDS_PER_PAGE)
-#define MAX_OUTS (4ul * 65536)
+#define MAX_OUTS (OUT_MEMORY_SIZE / sizeof(u64))
 #define MAX_COMPLAINTS 16 /* per op; more are dropped, on both sides */
 #define MAX_COMPLAINT_NOTES 256
 #define MAX_MESSAGES 512 /* of a program, and of an op: */
 #define MESSAGES_PER_OP 32
 #define MAX_NOTES (MAX_COMPLAINT_NOTES + 2 * MAX_MESSAGES)
+#define MAX_EVENTS (S2FUZZ_MAX_EVENTS + MAX_COMPLAINTS) /* WARNs are complaints, and free */
+#define NOTES_SIZE (MAX_NOTES * 40ul + MAX_MESSAGES * S2FUZZ_MESSAGE_SIZE * 2ul) /* as varints, at most */
 
 struct complaint_record {
 	u64 kind, code, value;
@@ -25,17 +26,25 @@ struct note {
 	u64 record, kind, code, pc;
 };
 
-static u64 words[MAX_WORDS];
+/* The observation in full, put together where the host finds it: its digest comes before the words. */
+struct full_observation {
+	u64 count, crc;
+	u64 words[];
+};
+
+static struct full_observation *kept;
+static u64 most_words;
 static u64 count;
 static u32 crc;
 static bool full;
 
 static u64 op_number;
-static u64 outs[MAX_OUTS];
+/* What is large lies apart from the rest, so that a boot need not clear it. */
+static u64 *const outs = (u64 *)OUT_MEMORY;
 static u64 out_count;
 static struct complaint_record complaints[MAX_COMPLAINTS];
 static u64 complaint_count;
-static struct event_record events[S2FUZZ_MAX_EVENTS + MAX_COMPLAINTS]; /* WARNs are complaints, and free */
+static struct event_record *const events = (struct event_record *)EVENT_MEMORY;
 static u64 event_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
@@ -45,7 +54,11 @@ static u64 message_count, messages_of_op, messages_dropped;
 
 void observe_begin(bool in_full)
 {
+	u64 size;
+
 	full = in_full;
+	kept = frame_space(&size);
+	most_words = (size - sizeof(*kept) - NOTES_SIZE) / sizeof(u64);
 	count = 0;
 	crc = 0;
 	record_count = 0;
@@ -62,9 +75,9 @@ void observe_words(const u64 *from, u64 number)
 {
 	crc = crc32(crc, from, number * sizeof(u64));
 	if (full) {
-		if (count + number > MAX_WORDS)
+		if (count + number > most_words)
 			panic("the observation is too long");
-		memcpy(&words[count], from, number * sizeof(u64));
+		memcpy(&kept->words[count], from, number * sizeof(u64));
 	}
 	count += number;
 }
@@ -92,7 +105,7 @@ void op_out(u64 value)
 
 void op_event(enum event kind, u64 a, u64 b)
 {
-	if (event_count == sizeof(events) / sizeof(events[0]))
+	if (event_count == MAX_EVENTS)
 		panic(S2FUZZ_ENDLESS "events that no budget counts");
 	events[event_count++] = (struct event_record){ kind, a, b };
 }
@@ -171,7 +184,7 @@ void op_end(bool over_budget, s64 ret)
 /* For the shell: the words since observe_begin(true), and where a complaint of the first record came from (or 0). */
 const u64 *observe_kept(void)
 {
-	return words;
+	return kept->words;
 }
 
 u64 observe_place(u64 complaint)
@@ -182,9 +195,11 @@ u64 observe_place(u64 complaint)
 	return 0;
 }
 
-/* Runs of zero words, which empty entries are, travel as a 0 and their length. */
+/* On the console, runs of zero words, which empty entries are, travel as a 0 and their length. */
 static void send_words(void)
 {
+	const u64 *words = kept->words;
+
 	for (u64 i = 0; i < count;) {
 		u64 run = 0;
 
@@ -197,23 +212,37 @@ static void send_words(void)
 	}
 }
 
+static void send_notes(void)
+{
+	frame_varint(note_count);
+	for (u64 i = 0; i < note_count; i++) {
+		frame_varint(notes[i].record);
+		frame_varint(notes[i].kind);
+		frame_varint(notes[i].code);
+		for (u64 at = 0; notes[i].kind == NOTE_PRINTED && at < notes[i].code; at++)
+			frame_varint(((const u8 *)notes[i].pc)[at]);
+		if (notes[i].kind != NOTE_PRINTED)
+			frame_varint(notes[i].pc);
+	}
+}
+
 void observe_end(u32 seq)
 {
+	if (full && frame_is_mail()) {
+		kept->count = count;
+		kept->crc = crc;
+		frame_begin('W', seq);
+		frame_filled(sizeof(*kept) + count * sizeof(u64));
+		send_notes();
+		frame_end();
+		return;
+	}
 	frame_begin(full ? 'F' : 'D', seq);
 	frame_varint(count);
 	frame_varint(crc);
 	if (full) {
 		send_words();
-		frame_varint(note_count);
-		for (u64 i = 0; i < note_count; i++) {
-			frame_varint(notes[i].record);
-			frame_varint(notes[i].kind);
-			frame_varint(notes[i].code);
-			for (u64 at = 0; notes[i].kind == NOTE_PRINTED && at < notes[i].code; at++)
-				frame_varint(((const u8 *)notes[i].pc)[at]);
-			if (notes[i].kind != NOTE_PRINTED)
-				frame_varint(notes[i].pc);
-		}
+		send_notes();
 	}
 	frame_end();
 }

@@ -25,7 +25,7 @@ static struct kvm_mmu_memory_cache no_split_cache;
 static struct kvm_mmu_memory_cache *const split_cache = &no_split_cache;
 #endif
 static struct kvm_mmu_memory_cache memcache;
-static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_CACHE_CAPACITY];
+static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_SPLIT_CACHE_CAPACITY];
 
 /* What create_unlinked made, by number; NULL where it failed, and once the table is freed. */
 static struct unlinked {
@@ -94,7 +94,7 @@ static s64 op_init(const struct args_init *args)
 	return 0;
 }
 
-/* Linux has had a cache's objects in it (as the shim's headers do) and apart from it. */
+/* Linux has had a cache's objects in it and apart from it (as the shim's headers do). */
 static void cache_reset(struct kvm_mmu_memory_cache *cache, void **objects)
 {
 	memset(cache, 0, sizeof(*cache));

@@ -12,7 +12,7 @@ static u64 refcounts[POOL_MAX_PAGES];
 static u64 lowest_free;	/* no page below it is free */
 static u64 high_water;	/* no page from here on was ever used by this program */
 static u64 allocs, frees;
-static bool poisoned;
+static u64 poisoned;	/* pages that were ever within a machine's pool: the others hold no POISON yet */
 
 static u64 *page_words(u64 index)
 {
@@ -74,15 +74,14 @@ static void check_poison(u64 index)
 
 void pool_reset(u64 base, u64 pages)
 {
-	u64 dirty = poisoned ? high_water : POOL_MAX_PAGES;
-
-	for (u64 i = 0; i < dirty; i++) {
+	for (u64 i = 0; i < high_water; i++) {
 		poison(i);
 		refcounts[i] = 0;
 	}
-	poisoned = true;
 	if (pages != pool_pages)
 		pool_window(pages);
+	for (; poisoned < pages; poisoned++)
+		poison(poisoned);
 	pool_base = base;
 	pool_pages = pages;
 	lowest_free = 0;

@@ -11,7 +11,7 @@ from bench.figure import Bench, Figure, endlessly, middle, run_for
 from harness.codec import decode, dialect_for
 from harness.granule import GRANULES
 from harness.judge import Judge
-from harness.machine import KNOBS_BY_NAME, MAX_BUDGET, MAX_POOL_PAGES, Machine
+from harness.machine import KNOBS_BY_NAME, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
 from harness.model import Model
 from harness.ops import Op
 from harness.program import Program
@@ -29,7 +29,7 @@ _INPUTS: Final = 1000
 _IA_BITS: Final = tuple(range(KNOBS_BY_NAME["ia_bits"].low, KNOBS_BY_NAME["ia_bits"].high + 1, 4))
 _PROPORTIONAL: Final = frozenset({"ops", "granule"})
 """Axes along which an execution may take longer in proportion: more is done, or larger tables are compared."""
-_POOL_PAGES: Final = tuple(pages for pages in (16, 64, 128, 256) if pages <= MAX_POOL_PAGES)
+_POOL_PAGES: Final = tuple(pages for pages in (16, 64, 128, 256) if pages <= USUAL_POOL_PAGES)
 
 Point = tuple[str, int]
 
@@ -79,15 +79,15 @@ def _points(bench: Bench) -> Iterator[tuple[Point, list[Program]]]:
     """What is measured: an axis and a place on it, and the programs there."""
     ops = _ops(bench.programs)
     for size in SIZES:
-        yield ("ops", size), _regrouped(ops, size, Machine.of(budget=MAX_BUDGET))
+        yield ("ops", size), _regrouped(ops, size, Machine.of(budget=USUAL_BUDGET))
     for bits in _IA_BITS:
-        yield ("ia_bits", bits), _regrouped(ops, _OPS, Machine.of(budget=MAX_BUDGET, ia_bits=bits))
+        yield ("ia_bits", bits), _regrouped(ops, _OPS, Machine.of(budget=USUAL_BUDGET, ia_bits=bits))
     for pages in _POOL_PAGES:
-        yield ("pool_pages", pages), _regrouped(ops, _OPS, Machine.of(budget=MAX_BUDGET, pool_pages=pages))
+        yield ("pool_pages", pages), _regrouped(ops, _OPS, Machine.of(budget=USUAL_BUDGET, pool_pages=pages))
     for number, granule in enumerate(GRANULES):
         inputs = bench.inputs[:: max(1, len(bench.inputs) // _INPUTS)]
         there = _ops([decode(data, dialect_for(granule=granule)) for data in inputs])
-        machine = Machine.of(budget=MAX_BUDGET, granule=number)
+        machine = Machine.of(budget=USUAL_BUDGET, granule=number)
         yield ("granule", granule.page >> 10), _regrouped(there, _OPS, machine)
 
 

@@ -27,6 +27,7 @@ from harness.errors import ToolFailure
 from harness.granule import granule_named
 from harness.program_text import parse, read
 from reference.console import QEMU, QEMU_SETTING
+from reference.executor import INPUT_TIMEOUT
 from reference.sources import KernelChoice, prepare
 
 IN_16K = dialect_for(granule=granule_named("16k"))
@@ -142,7 +143,7 @@ def test_clusters_find_one_target_and_what_belongs_to_it(moved: Path) -> None:
     assert interpreter[:4] == b"\x7fELF" and interpreter[18] == 62, "what says that a target is for x86-64"
     options = configparser.ConfigParser()
     options.read(moved / OPTIONS)
-    assert dict(options["libfuzzer"]) == {"max_len": "320", "len_control": "0", "timeout": "120"}
+    assert dict(options["libfuzzer"]) == {"max_len": "320", "len_control": "0", "timeout": str(INPUT_TIMEOUT)}
 
 
 def test_the_seed_corpus_is_the_seeds(moved: Path) -> None:

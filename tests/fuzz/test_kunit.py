@@ -22,7 +22,7 @@ from harness.program import Program
 from harness.program_text import parse
 from reference.build import OURS, Builder, find_toolchain
 from reference.declared import declared
-from reference.protocol import Message, decode_full, encode_program
+from reference.protocol import OBSERVATIONS, Message, encode_program
 from reference.ram import RamLink
 from reference.sources import KernelChoice, KernelTree, prepare
 
@@ -62,8 +62,8 @@ def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[in
         link.start()
         link.send(Message("F", 1, encode_program(program)))
         reply = link.receive(20)
-        assert reply.type == "F", reply
-        words, _ = decode_full(reply.payload)
+        assert reply.type in OBSERVATIONS, reply
+        words, _ = OBSERVATIONS[reply.type](reply.payload)
     expectations, failures = words
     return expectations, failures
 

@@ -15,11 +15,13 @@ from fuzz.engine import mutation
 from harness import codec
 from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
 from harness.granule import GRANULES, Granule
-from harness.machine import Machine
+from harness.judge import Judge
+from harness.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
 from harness.model import MODELLED, Model
 from harness.offer import Offer
 from harness.ops import OPS, Kind
 from harness.program_text import parse
+from reference.executor import Reference
 
 Change = Callable[[Parts, Random], None]
 
@@ -215,3 +217,43 @@ def test_lives_use_what_the_granule_has(granule: Granule) -> None:
 def test_boundary_choices_are_whole_arguments() -> None:
     for kind, choices in BOUNDARY_CHOICES.items():
         assert {codec._LENGTHS[kind][byte] for byte in choices} == {1}
+
+
+def test_a_whole_block_now_and_then(monkeypatch: pytest.MonkeyPatch, kernel: Reference) -> None:
+    """What is generated splits one to its last page, with nothing cut, and both sides agree on it."""
+    monkeypatch.setattr(mutation, "_WHOLE_BLOCKS", 1.0)
+    judge = Judge(Model(), kernel)
+    for seed in range(3):
+        program = decode(mutation.fresh(Random(seed), stages=(2,)))
+        assert judge.check(program) is None
+        seen = judge.left.observe(program)
+        split_record = next(record for record in seen.records if record.definition.name == "split")
+        assert split_record.ret == 0
+        assert len(seen.pages) > 512
+        assert None not in [record.ret for record in seen.records]
+
+
+@pytest.mark.parametrize("version", MODELLED)
+@pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
+def test_a_whole_block_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch, granule: Granule, version: str) -> None:
+    monkeypatch.setattr(mutation, "_WHOLE_BLOCKS", 1.0)
+    dialect = dialect_for(Model(version).offer, granule)
+    programs = [decode(mutation.fresh(Random(seed), dialect, (2,)), dialect) for seed in range(20)]
+    whole = granule.has_large_blocks and dialect.offer.has("split")
+    assert {program.machine["budget"] > USUAL_BUDGET for program in programs} == {whole}
+
+
+def test_what_is_bred_from_the_dear_is_mostly_not() -> None:
+    dear = mutation.whole_block(Random(1))
+    other = mutation.life(Random(2))
+    breeds: tuple[Callable[[Random], bytes], ...] = (
+        lambda choice: mutation.mutate(dear, choice),
+        lambda choice: mutation.crossover(dear, other, choice),
+        lambda choice: mutation.moderate(dear, choice),
+    )
+    for breed in breeds:
+        machines = [decode(breed(Random(seed))).machine for seed in range(3000)]
+        kept = sum(machine["budget"] > USUAL_BUDGET or machine["pool_pages"] > USUAL_POOL_PAGES for machine in machines)
+        assert 0 < kept < 30
+    usual = encode(parse("s2 1\nbudget = 65536\npool_pages = 256\npool_base = 0x12345000\nunmap ipa=0x0 size=4K"))
+    assert mutation.moderate(usual, Random(1)) == usual

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
-from executors import AnyOwner, OneOff
+from executors import AnyOwner, OneOff, Patched
 from planted import load_all
 
 from fuzz.display import caution_lines
@@ -17,12 +18,14 @@ from fuzz.engine.tally import Tally
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
 from harness.codec import encode
+from harness.compare import parse_tiers
 from harness.errors import ToolFailure
 from harness.finding import load
 from harness.judge import Verdict
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import parse
+from pgtable import Stage2
 from reference.sources import KernelChoice, prepare
 
 MAP = "map ipa=0x{:x} size=4K phys=0x80001000 prot=rwx mc=5\n"
@@ -123,6 +126,33 @@ def test_a_common_bucket_is_said_to_mask_others() -> None:
     assert caution_lines(tally.summary())[0].startswith("common: 4% of executions, so it masks")
     tally.executions = 20
     assert tally.masking() == ["common", "rare"], "three are too few to say so"
+
+
+_map = Stage2.map
+
+
+def _map_busily(self: Stage2, *arguments: Any) -> int:
+    """Fifty barriers more than it takes, which the results do not show."""
+    for _ in range(50):
+        self._hooks.dsb("ish")
+    return _map(self, *arguments)
+
+
+def test_what_a_cut_leaves_open_is_counted_and_said(tmp_path: Path) -> None:
+    """Cut in the same map, the sides have come to different tables. With a larger budget they come to the same."""
+    sides = (Model(), Patched(Stage2, "map", _map_busily))
+    data = encode(parse("s2 1\nbudget = 20\n" + MAP.format(0x1000)))
+    work = Assignment(choose_sides(), tmp_path, (), 0, None, None, True, None, tiers=parse_tiers("results,tables"))
+    for budget, inconclusive in ((None, 1), (10, 1), (200, 0)):
+        worker = Worker(replace(work, budget=budget), executors=sides)
+        worker.run_one(data)
+        assert (worker.tally.inconclusive, worker.filer.filed) == (inconclusive, []), budget
+        said = caution_lines(worker.tally.summary())
+        assert bool(said) == bool(inconclusive)
+        assert all(line.startswith("100% of executions are inconclusive") and "--budget" in line for line in said)
+    tally = Tally(executions=1000, inconclusive=29)
+    assert not caution_lines(tally.summary())
+    assert caution_lines((tally + Tally(inconclusive=2)).summary())
 
 
 def test_tallies_travel_and_add_up(worker: Worker) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable
+from itertools import takewhile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from observations import observe, relabelled, with_events, with_record
 from test_compare import only
 
@@ -32,6 +36,8 @@ from harness.events import (
     TLBI_VMID_RANGE,
     WARNED,
     Event,
+    common_events,
+    each_event,
     events_of,
 )
 from harness.machine import DEFAULT_MACHINE
@@ -308,3 +314,37 @@ def test_a_far_end_is_not_aligned() -> None:
     rows = aligned_events(left, right, MAP, DEFAULT_MACHINE, NAMES)
     assert rows[2:4] == ["  - isb", "  + tlbi_vmid"]
     assert rows[-1] == f"    … {1000 - CONTEXT} more events, not aligned"
+
+
+@given(st.lists(st.integers(0, 1), max_size=40), st.lists(st.integers(0, 1), max_size=40), st.integers(0, 60))
+def test_what_two_begin_with(mine: list[int], theirs: list[int], shared: int) -> None:
+    left, right = ([0] * (3 * shared) + rest[: len(rest) // 3 * 3] for rest in (mine, theirs))
+    pairs = zip(each_event(left), each_event(right), strict=False)
+    expected = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    assert common_events(left, right) == common_events(array("Q", left), array("Q", right)) == expected
+    assert events_of(left)[expected:] == [*each_event(left, expected)]
+
+
+def test_a_long_op_is_told_by_its_ends() -> None:
+    full, cut = event_lines(SEEN, DEFAULT_MACHINE), event_lines(SEEN, DEFAULT_MACHINE, most=20)
+    for whole, told in zip(full, cut, strict=True):
+        count = len(whole)
+        expected = whole if count <= 20 else [*whole[:10], f"… {count - 20} more events", *whole[-10:]]
+        assert told == expected
+    assert max(map(len, full)) > 20
+
+
+def test_far_into_a_long_op_places_are_known() -> None:
+    """They are learnt from all stores, also from those that are not told."""
+    long = observe("map ipa=0x200000 size=2M phys=0x80001000 prot=rw mc=4\nunmap ipa=0x200000 size=2M\n")
+    index = len(events(long, 2)) - 3
+    changed = events(long, 2)
+    del changed[index]
+    rows = aligned_events(long, with_events(long, 2, changed), 2, DEFAULT_MACHINE, NAMES)
+    texts = event_lines(long, DEFAULT_MACHINE)[2]
+    assert rows[2:] == [
+        f"    … {index - CONTEXT} equal events",
+        *(f"    {text}" for text in texts[index - CONTEXT : index]),
+        f"  - {texts[index]}",
+        *(f"    {text}" for text in texts[index + 1 :]),
+    ]

@@ -145,6 +145,19 @@ def test_a_divergence_before_a_death_is_what_counts() -> None:
     assert (verdict.kind, verdict.record) == ("divergence", 1)
 
 
+def test_a_death_while_it_is_observed_is_that_side_s() -> None:
+    """It has told its digest, and dies when it is to tell the rest."""
+
+    class Shy(Dying):
+        def finish(self) -> Digest:
+            return Digest(1, 2)
+
+    with pytest.raises(Unconfirmed) as caught:
+        Judge(Model(), Shy("unmap", once=True)).check(OWNERS)
+    sighting = caught.value.sighting
+    assert (sighting.kind, sighting.died_side) == ("crash", "kernel:dying")
+
+
 def test_an_error_of_the_model_is_a_bug_of_ours() -> None:
     program = Program((OWNERS.ops[0], OWNERS.ops[-1]))
     with pytest.raises(TypeError):

@@ -211,7 +211,7 @@ MALFORMED = [
     ("s2 1\nbudget = 3 4\n", 2, 12, "expected the end of the line, got `4`"),
     ("s2 1\nbudget = 3\nbudget = 3\n", 3, 1, "budget is set twice"),
     ("s2 1\nrequires = a\nrequires = b\n", 3, 1, "requires is set twice"),
-    ("s2 1\nbudget = 0\n", 2, 10, "expected 1 to 65536 for budget, got `0`"),
+    ("s2 1\nbudget = 0\n", 2, 10, "expected 1 to 1572864 for budget, got `0`"),
     ("s2 1\nia_bits = 53\n", 2, 11, "expected 32 to 52 for ia_bits, got `53`"),
     ("s2 1\ngranule = 8k\n", 2, 11, "expected 64k or 16k or 4k for granule, got `8k`"),
     ("s2 1\nvmid_bits = 12\n", 2, 13, "expected 16 or 8 for vmid_bits, got `12`"),

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from observations import changed
 from seeds import SEEDS, refusal
 
 from harness.codec import decode, dialect_for, encode
-from harness.compare import Tier, leaked
-from harness.judge import Judge
+from harness.compare import Tier, differences, entry_address, leaked, paired_entries
+from harness.events import DCACHE, ICACHE, each_event
+from harness.judge import Judge, Verdict
 from harness.machine import KNOBS_BY_NAME
 from harness.model import MODELLED, Model
-from harness.observation import Observation
+from harness.observation import EVENT_WORDS, Observation
+from harness.observation import decode as decode_observation
 from harness.offer import EVERYTHING
 from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
+from harness.report import observation_text, verdict_report
 from pgtable.pte import LOCKED
 from reference.executor import ByGranule, Reference
 
@@ -427,3 +433,57 @@ def test_no_seed_diverges_in_any_tier(kernel: Reference) -> None:
     program = read(CORPORA / "seeds" / "vm_life.s2")
     for tier in Tier:
         assert Judge(Model(), kernel, frozenset({tier})).verdict(program) is None
+
+
+@pytest.mark.parametrize(("name", "block"), [("1g", 1 << 30), ("16k", 32 << 20), ("64k", 512 << 20)])
+def test_a_whole_block_is_split_to_its_last_page(name: str, block: int) -> None:
+    seed = f"split_whole_block_{name}"
+    model, seen = run(seed)
+    assert returns(seed) == [0] * 4, "no budget ends it"
+    granule = seen.machine.granule
+    map_op = read(CORPORA / "seeds" / f"{seed}.s2").ops[0]
+    ipa, size, phys = map_op.args[:3]
+    assert size == block
+    leaves_of = [(entry, at) for at, level, entry, _ in paired_entries(seen, seen) if level == 3]
+    assert [at - ipa for _, at in leaves_of] == list(range(0, block, granule.page))
+    assert [entry_address(entry, seen.machine) - phys for entry, _ in leaves_of] == list(range(0, block, granule.page))
+    (last,) = leaves(seed)
+    assert last == (leaves_of[-1][0], 3)
+    assert model.shape.splits == 1
+
+
+def test_a_whole_block_is_split_without_fwb() -> None:
+    seed = "split_whole_block_no_fwb"
+    assert returns(seed) == [0] * 5
+    _, seen = run(seed)
+    kinds = [{event.kind for event in each_event(record.events)} for record in seen.records]
+    assert DCACHE in kinds[1]
+    assert not kinds[2] & {DCACHE, ICACHE}
+    assert DCACHE in kinds[4]
+    assert (seen.frees, leaked(seen), leaves(seed)) == (1, [], [(0, 2)])
+
+
+def test_a_million_events_are_reported() -> None:
+    """One of them differs, and the last entry of the last table: found, and told with its place."""
+    program = read(CORPORA / "seeds" / "split_whole_block_1g.s2")
+    left = Model().observe(program)
+    records, pages = [*left.records], dict(left.pages)
+    events = array("Q", records[2].events)
+    assert len(events) > EVENT_WORDS * 786432
+    (at,) = (index for index in range(2, len(events), EVENT_WORDS) if events[index] == 0xC0_0001_7FFF_F7DB)
+    last = entry_address(next(entry for _, level, entry, _ in reversed([*paired_entries(left, left)]) if level == 2))
+    entries = array("Q", pages[last].entries)
+    entries[-1] = events[at] = 0
+    records[2] = replace(records[2], events=events)
+    pages[last] = replace(pages[last], entries=entries)
+    right = changed(left, records=tuple(records), pages=pages)
+    right = decode_observation(right.words, (), program.machine)
+    found = differences(left, right)
+    assert [one.bucket for one in found] == ["tables-walk-entry-level3", "events-split-store_release"]
+    verdict = Verdict("divergence", found[0].bucket, 2, found[0], left, right)
+    report = verdict_report(program, verdict, ("model", "kernel"))
+    assert "0x7ffff000: 0xc000017ffff7db" in report
+    assert "equal events" in report
+    text = observation_text(program, right, True, 1000)
+    assert "… 787498 more events" in text
+    assert len(text.splitlines()) < 5000

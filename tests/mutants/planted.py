@@ -1,17 +1,21 @@
 """The planted bugs: one small TOML file each beside this module, and how to run the fuzzer against one.
 
+Those in harmless/ are none: clean-ups that nobody can notice, of which nothing may be found.
+
 what          what is wrong, for people
 file          `pgtable.c`, another file of the tree (by its path there), or a file of the model
 kernels       the kernels whose file has the anchor
 flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`, `instructions`), or `crash`,
-              `hang`, `invalidation`
+              `hang`, `flood`, `invalidation`
 anchor        one line of the file, quoted
 replacement   what stands there instead
+change        instead of these, where there are several: a table of both each, and of `occurrence`
 granule       the size of page it is looked for with (left out: 4k)
 object        what pgtable.c is built as, `host` or `hyp` (left out: host)
 occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
-shown_by      a program that shows it, where generated ones take minutes (left out: generated ones must find it)
+shown_by      a program that shows it, or a seed's path, where generated ones take minutes (left out: generated ones
+              must find it)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
 soon bugs are found. Those with `executions` are harder: a limit, a rare machine, three operations in order. They were
@@ -44,6 +48,19 @@ SECONDS = 400.0
 
 
 @dataclass(frozen=True)
+class Change:
+    """One line of a file that becomes another; `occurrence` is which of those that match, from 1, None for the only."""
+
+    anchor: str
+    replacement: str
+    occurrence: int | None
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Change:
+        return cls(data["anchor"], data["replacement"], data.get("occurrence"))
+
+
+@dataclass(frozen=True)
 class Mutant:
     """One planted bug, as its file describes it."""
 
@@ -52,9 +69,7 @@ class Mutant:
     file: str
     kernels: tuple[str, ...]
     flagged: tuple[str, ...]
-    anchor: str
-    replacement: str
-    occurrence: int | None
+    changes: tuple[Change, ...]
     executions: int = EXECUTIONS
     shown_by: str | None = None
     granule: str = "4k"
@@ -73,16 +88,25 @@ class Mutant:
     def apply(self, text: str) -> str:
         """The file's text with the bug in it. Raises ValueError when the anchor does not fit."""
         lines = text.split("\n")
-        places = [number for number, line in enumerate(lines) if line == self.anchor]
-        if self.occurrence is None and len(places) != 1:
-            raise ValueError(f"{self.name}: the anchor occurs {len(places)} times")
-        lines[places[(self.occurrence or 1) - 1]] = self.replacement
+        found = []
+        for change in self.changes:
+            places = [number for number, line in enumerate(lines) if line == change.anchor]
+            if change.occurrence is None and len(places) != 1:
+                raise ValueError(f"{self.name}: the anchor occurs {len(places)} times: {change.anchor}")
+            found.append(places[(change.occurrence or 1) - 1])
+        for place, change in zip(found, self.changes, strict=True):
+            lines[place] = change.replacement
         return "\n".join(lines)
 
 
 def load_all() -> list[Mutant]:
     """Every planted bug, in order of their names."""
     return [load(path) for path in sorted(HERE.glob("*.toml"))]
+
+
+def load_harmless() -> list[Mutant]:
+    """Every clean-up, in order of their names."""
+    return [load(path) for path in sorted((HERE / "harmless").glob("*.toml"))]
 
 
 def load(path: Path) -> Mutant:
@@ -93,27 +117,34 @@ def load(path: Path) -> Mutant:
         data["what"],
         data["file"],
         tuple(data["kernels"]),
-        tuple(data["flagged"]),
-        data["anchor"],
-        data["replacement"],
-        data.get("occurrence"),
+        tuple(data.get("flagged", ())),
+        tuple(map(Change.of, data.get("change", [data]))),
         data.get("executions", EXECUTIONS),
-        data.get("shown_by"),
+        _program(data.get("shown_by")),
         data.get("granule", "4k"),
         data.get("object", "host"),
     )
 
 
-def run_against(mutant: Mutant, seed: int, work: Path) -> tuple[int, dict[str, Any]]:
-    """Fuzz with the bug planted; only generated programs. The exit status and the JSON line."""
+def _program(shown_by: str | None) -> str | None:
+    is_path = shown_by is not None and shown_by.endswith(".s2")
+    return (ROOT / str(shown_by)).read_text() if is_path else shown_by
+
+
+def run_against(mutant: Mutant, seed: int, work: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    """Fuzz with the bug planted; only generated programs, and with `more` options. The exit status and the JSON line,
+    with what was said."""
     command = ["smoke", "--no-corpora", "--json", "--seed", str(seed), "--out", str(work / f"out-{seed}")]
     command += ["--executions", str(mutant.executions), "--seconds", str(SECONDS), "--granule", mutant.granule]
-    command += ["--object", mutant.kernel_object]
+    command += ["--object", mutant.kernel_object, *more]
     root = ROOT
+    options = kernel_options(mutant, work)
     if mutant.is_in_model:
         root = _copy_with(mutant, work)
         command.append("--no-compile")  # which would take longer than the run
-    command += [word for option, path in kernel_options(mutant, work).items() for word in (f"--{option}", str(path))]
+    if "--sides" in more:
+        del options["linux"]
+    command += [word for option, path in options.items() for word in (f"--{option}", str(path))]
     result = subprocess.run(
         [sys.executable, "-c", "from fuzz.cli import main; main()", *command],
         cwd=root,

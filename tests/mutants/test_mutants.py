@@ -15,6 +15,7 @@ MUTANTS = load_all()
 SEEDS = (1, 2, 3)
 SAMPLE = ("merge-leaks-table", "root-kept-after-destroy", "model-eight-roots-at-most")
 """What `make test` runs, with one seed; `make mutants` runs all with three, the harder ones with one."""
+LAST_PAGE = "split-whole-block-without-its-last-page"
 
 
 def _must_find(mutant: Mutant, seed: int, work: Path) -> None:
@@ -49,6 +50,10 @@ def test_there_are_enough_planted_bugs() -> None:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_sample_is_found(name: str, tmp_path: Path) -> None:
     _must_find(next(mutant for mutant in MUTANTS if mutant.name == name), 1, tmp_path)
+
+
+def test_the_last_page_of_a_whole_block_is_compared(tmp_path: Path) -> None:
+    _must_show(next(mutant for mutant in MUTANTS if mutant.name == LAST_PAGE), tmp_path)
 
 
 @pytest.mark.mutants

@@ -205,3 +205,27 @@ def test_pool_against_the_rule_written_naively(steps):
     assert pool.refcounts == [int(u) for u in used]
     assert pool.pages_in_use() == sum(used)
     assert complaints == []
+
+
+def test_pages_are_made_when_they_are_needed():
+    pool, complaints = make(600)
+    first = pool.zalloc_page(None)
+    assert len(pool._views) < 100
+    pool.table(page(599))[0] = 1
+    pool.table(page(1))[0] = 1
+    assert len(pool._views) == 600
+    pool.check_poison()
+    assert complaints == [("poison", page(1)), ("poison", page(599))]
+    assert not any(pool.table(first))
+    pool.reset()
+    assert [pool.zalloc_page(None) for _ in range(601)] == [*map(page, range(600)), None]
+    assert len(complaints) == 2
+
+
+def test_a_memcache_of_another_capacity():
+    pool, _ = make(600)
+    cache = Memcache(513)
+    assert cache.topup(pool, 513) == 0
+    assert len(cache.pages) == 513
+    with pytest.raises(ValueError, match=r"holds 0\.\.513 pages, not 514"):
+        cache.topup(pool, 514)

@@ -10,7 +10,7 @@ from harness.codec import dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULES, Granule
 from harness.judge import Judge
-from harness.machine import Machine
+from harness.machine import MAX_POOL_PAGES, Machine
 from harness.model import Model
 from harness.ops import Op
 from harness.program import Program
@@ -114,7 +114,7 @@ def test_each_granule_has_an_image_of_its_own(kernels: ByGranule) -> None:
 def test_the_guest_s_own_tables_keep_to_the_pool(kernels: ByGranule) -> None:
     """What lies beyond the pages that a machine has is not mapped, whatever machine came before."""
     for number, granule in enumerate(GRANULES):
-        for pages in (256, 3, 40, 1, 256):
+        for pages in (256, 3, MAX_POOL_PAGES, 40, 1, MAX_POOL_PAGES, 256):
             machine = Machine.of(granule=number, pool_pages=pages)
             ops = tuple(Op.of("map", ipa=at << 40, size=1, phys=0, prot=RW, mc=40) for at in range(4))
             assert disagreements(kernels, [Program(ops, machine)]) == [], granule

@@ -21,11 +21,16 @@ MERGE = Program((map_op(0x3000), map_op(0, BLOCK)))
 """A table is replaced by a block, and freed."""
 
 
-def crash(kernel: Reference, program: Program) -> CrashReport:
+def death(kernel: Reference, program: Program) -> CrashReport:
     with pytest.raises(TargetDied) as caught:
         kernel.observe(program)
-    assert caught.value.report.kind == "crash"
     return caught.value.report
+
+
+def crash(kernel: Reference, program: Program) -> CrashReport:
+    report = death(kernel, program)
+    assert report.kind == "crash"
+    return report
 
 
 def complaints(observation: Observation, kind: int) -> list[Complaint]:
@@ -87,13 +92,50 @@ def test_an_endless_loop_is_a_hang(altered) -> None:
     assert verdict.right is None
 
 
+def test_an_endless_loop_over_several_functions_is_one_hang(altered) -> None:
+    """Wherever in it the kernel is found, on whatever of the fresh ones."""
+    functions = "".join(
+        f'static noinline void s2fuzz_wait_{letter}(void) {{ for (int i = 0; i < 10000; i++) asm volatile(""); }} '
+        for letter in "abcdefgh"
+    )
+    calls = " ".join(f"s2fuzz_wait_{letter}();" for letter in "abcdefgh")
+    with altered(
+        {MAP_SIGNATURE: functions + MAP_SIGNATURE, **before(IN_MAP, f"for (;;) {{ {calls} }}")}, timeout=1
+    ) as kernel:
+        places = set()
+        for _ in range(8):
+            report = death(kernel, ONE_PAGE)
+            assert (report.kind, report.place) == ("hang", "kvm_pgtable_stage2_map")
+            places.add(report.details.split()[0])
+        assert len(places) > 1, "it was found at one place only, so this test shows nothing"
+        verdict = Judge(Model(), kernel).check(ONE_PAGE)
+    assert verdict is not None
+    assert (verdict.kind, verdict.bucket, verdict.confirmed) == ("hang", "hang-map-kvm_pgtable_stage2_map", 3)
+
+
+def test_endless_work_that_no_budget_counts_is_a_hang(altered) -> None:
+    """Without waiting for a time-out."""
+    with altered(before(IN_MAP, "for (;;) pgt->mm_ops->page_count((void *)pgt->pgd);")) as kernel:
+        report = death(kernel, ONE_PAGE)
+    assert (report.kind, report.place) == ("hang", "kvm_pgtable_stage2_map")
+    assert report.headline.startswith("endless: ")
+
+
+def test_a_call_of_nothing_is_its_caller_s(altered) -> None:
+    code = "((void (*volatile)(void))NULL)();"
+    with altered(before(IN_MAP, code)) as kernel:
+        verdict = Judge(Model(), kernel).check(ONE_PAGE)
+    assert verdict is not None
+    assert (verdict.kind, verdict.bucket) == ("crash", "crash-map-kvm_pgtable_stage2_map")
+
+
 def test_an_endless_loop_with_events_is_cut_by_the_budget(altered) -> None:
     with altered(before(IN_MAP, "for (;;) dsb(ishst);")) as kernel:
         observation = kernel.observe(ONE_PAGE)
         assert [record.ret for record in observation.records] == [0, None]
         verdict = Judge(Model(), kernel).check(ONE_PAGE)
         assert verdict is not None
-        assert (verdict.kind, verdict.record) == ("divergence", 1)
+        assert (verdict.kind, verdict.record, verdict.bucket) == ("flood", 1, "flood-map")
         assert kernel.observe(Program(())).records[0].ret == 0
         assert kernel.boots == 5  # the judge takes three fresh ones to be sure, and one for what it shows
 

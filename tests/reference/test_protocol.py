@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from reference.protocol import (
     decode_frame,
     decode_full,
     decode_panic,
+    decode_words,
     encode_frame,
     encode_program,
     encode_varint,
@@ -259,6 +261,23 @@ def test_a_cut_observation_is_refused(values: list[int], notes: list[RawNote], d
     reply = full_reply(words, notes, Digest.of(words))
     with pytest.raises(ToolFailure):
         decode_full(reply[: data.draw(st.integers(0, len(reply) - 1))])
+
+
+def words_reply(words: array[int], notes: list[RawNote], digest: Digest) -> bytes:
+    """As reference/kernel/observe.c leaves it in the mailbox."""
+    numbers = [len(notes), *(number for one in notes for number in (one.record, one.kind, one.code, one.pc))]
+    return struct.pack("<QQ", digest.words, digest.crc) + words.tobytes() + b"".join(map(encode_varint, numbers))
+
+
+@given(st.lists(U64), NOTES, st.data())
+def test_an_observation_in_memory_round_trips(values: list[int], notes: list[RawNote], data: st.DataObject) -> None:
+    words = array("Q", values)
+    reply = words_reply(words, notes, Digest.of(words))
+    assert decode_words(reply) == (words, notes)
+    with pytest.raises(ToolFailure):
+        decode_words(reply[: data.draw(st.integers(0, len(reply) - 1))])
+    with pytest.raises(ToolFailure, match="does not match its digest"):
+        decode_words(words_reply(words, notes, Digest(len(words), Digest.of(words).crc ^ 1)))
 
 
 @given(st.integers(0, U64_MAX), st.integers(0, 0xFFFF_FFFF))

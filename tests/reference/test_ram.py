@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,14 @@ from harness.executor import TargetDied
 from harness.observation import Digest
 from harness.ops import Op
 from harness.program import Program
+from harness.program_text import read
 from reference import ram
 from reference.executor import Reference
-from reference.memory_map import MAILBOX_SIZE, RAM_BASE
+from reference.memory_map import RAM_BASE, REQUEST_SIZE
 from reference.protocol import Message
 from reference.ram import GuestRam, RamLink
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Program((Op.of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), Op.of("unmap", ipa=0, size=4096)))
 
 
@@ -111,4 +114,35 @@ def test_a_panic_comes_over_the_console(memory_kernel: tuple[Reference, RamLink]
 def test_what_does_not_fit_the_mailbox_is_refused(memory_kernel: tuple[Reference, RamLink]) -> None:
     _, link = memory_kernel
     with pytest.raises(ValueError, match="does not fit"):
-        link.send(Message("D", 1, bytes(MAILBOX_SIZE)))
+        link.send(Message("D", 1, bytes(REQUEST_SIZE)))
+
+
+def touched(shared: GuestRam) -> int:
+    """Bytes of the guest's memory that take the host's."""
+    return os.fstat(shared._file.fileno()).st_blocks * 512
+
+
+def test_memory_is_taken_as_it_is_used(kernel: Reference, expected: Digest) -> None:
+    """Room for a million events and for hundreds of tables is nobody's who does not ask for it."""
+    shared = GuestRam()
+    one = Reference(kernel.image, "kernel:small", RamLink(kernel.image.elf, shared))
+    try:
+        assert digest(one) == expected
+        before = touched(shared)
+        assert before < 16 << 20
+        one.start(read(ROOT / "corpora" / "seeds" / "split_whole_block_1g.s2"))
+        one.finish()
+        assert touched(shared) > before + 16 * 786432, "two thirds of the events' area, and the tables"
+        assert digest(one) == expected
+    finally:
+        one.close()
+
+
+def test_a_large_budget_may_take_its_time(kernel: Reference) -> None:
+    program = read(ROOT / "corpora" / "seeds" / "split_whole_block_1g.s2")
+    hasty = Reference(kernel.image, "kernel:hasty", timeout=0.01)
+    try:
+        hasty.start(program)
+        assert hasty.finish().words > 3 * 786432
+    finally:
+        hasty.close()

@@ -47,12 +47,9 @@ typedef u64 gpa_t;
 
 struct kvm_pgtable;
 
-/* Capacity as on arm64 (KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE). */
-#define S2FUZZ_MEMORY_CACHE_CAPACITY 40
-
 struct kvm_mmu_memory_cache {
 	int nobjs;
-	void *objects[S2FUZZ_MEMORY_CACHE_CAPACITY];
+	void **objects;
 };
 
 struct kvm_vmid {
