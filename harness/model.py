@@ -1018,10 +1018,10 @@ class _World:
         self._spend()
         self._events.extend((DSB, DSB_DOMAINS[domain], 0))
 
-    def read_lock(self) -> None:
+    def rcu_read_lock(self) -> None:
         self._events.extend((READ_LOCK, 0, 0))
 
-    def read_unlock(self) -> None:
+    def rcu_read_unlock(self) -> None:
         self._events.extend((READ_UNLOCK, 0, 0))
 
     def instruction(self, instruction: Instruction) -> None:

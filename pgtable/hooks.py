@@ -76,10 +76,10 @@ class Hooks(Protocol):
     def instruction(self, instruction: Instruction) -> None:
         """Hyp itself issues an instruction, for the TLB of its own stage 1."""
 
-    def read_lock(self) -> None:
+    def rcu_read_lock(self) -> None:
         """RCU's read-side critical section begins: a walk does while others may change the tables."""
 
-    def read_unlock(self) -> None:
+    def rcu_read_unlock(self) -> None:
         """It ends."""
 
     def warn(self, where: str) -> None:
@@ -108,9 +108,9 @@ class NullHooks:
 
     def instruction(self, instruction: Instruction) -> None: ...
 
-    def read_lock(self) -> None: ...
+    def rcu_read_lock(self) -> None: ...
 
-    def read_unlock(self) -> None: ...
+    def rcu_read_unlock(self) -> None: ...
 
     def warn(self, where: str) -> None: ...
 

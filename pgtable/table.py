@@ -157,9 +157,9 @@ class PageTable(ABC):
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
         if not walk.flags & SHARED:
             return walk.run(self.root, self.ia_bits, self.start_level)
-        self._hooks.read_lock()
+        self._hooks.rcu_read_lock()
         ret = walk.run(self.root, self.ia_bits, self.start_level)
-        self._hooks.read_unlock()
+        self._hooks.rcu_read_unlock()
         return ret
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
