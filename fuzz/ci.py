@@ -12,11 +12,12 @@ from typing import Any, Final
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from fuzz import __version__
-from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.filing import recorded_sides_of, sides_of, with_kernel
 from fuzz.triage.replaying import Sides, look_again
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding, load, printable
+from harness.finding import Finding, load, report_in
 from harness.granule import Granule
+from harness.outside import printable, read_plain, shown
 from reference.declared import SIGNATURES
 from reference.sources import PGTABLE, KernelChoice, prepare
 
@@ -34,7 +35,7 @@ class Result:
     @property
     def report(self) -> str:
         """The report in its directory, fit for a page. Raises OSError."""
-        return "\n".join(map(printable, (self.finding.directory / "report.txt").read_text().splitlines()))
+        return "\n".join(map(printable, report_in(self.finding.directory).splitlines()))
 
     @property
     def headline(self) -> str:
@@ -75,7 +76,7 @@ class Base:
         if self.buckets is not None:
             return f"{self.text} lists it" if finding.bucket in self.buckets else ""
         try:
-            seen = look_again(finding, self._of(sides_of(finding)))
+            seen = look_again(finding, self._of(recorded_sides_of(finding)))
         except BadInput:  # the base lacks what the program asks for
             return ""
         is_there = seen.verdict is not None and seen.verdict.bucket == finding.bucket
@@ -90,25 +91,22 @@ def _kernel_of(text: str, linux: str | None) -> str:
     for folder in (linux, head):
         if folder and Path(folder).is_dir():
             return f"{Path(folder).resolve()}@{text}"
-    raise BadInput(f"--base {text}: no file, no kernel, and no revision either, as --linux names no repository")
+    raise BadInput(f"--base {shown(text)}: no file, no kernel, and no revision either, as --linux names no repository")
 
 
 def _buckets_in(path: Path) -> frozenset[str]:
     """The buckets that a file lists: one a line, with comments, or the line that `smoke --json` prints."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_FILE + 1).decode()
+        text = read_plain(path, _MAX_FILE, "a list of buckets").decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--base {path}: {error}") from error
-    if len(text) > _MAX_FILE:
-        raise BadInput(f"--base {path}: too large (more than {_MAX_FILE} bytes)")
+        raise BadInput(f"--base {shown(path)}: {printable(str(error))}") from error
     if not text.lstrip().startswith("{"):
         lines = (line.partition("#")[0].strip() for line in text.splitlines())
         return frozenset(line for line in lines if line)
     try:
         return frozenset(str(finding["bucket"]) for finding in json.loads(text)["findings"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadInput(f"--base {path}: not what `smoke --json` prints: {error!r}") from error
+        raise BadInput(f"--base {shown(path)}: not what `smoke --json` prints: {error!r}") from error
 
 
 def results_of(findings: Iterable[Mapping[str, Any]], base: Base | None) -> list[Result]:

@@ -34,6 +34,7 @@ from fuzz.options import (
     EXISTING,
     FINDING,
     GRANULE,
+    GRANULE_SHARES,
     INTERRUPTED,
     NO_COMPILE,
     OK,
@@ -58,12 +59,16 @@ from fuzz.triage.filing import Filer
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor, TargetDied
-from harness.finding import file_of, program_in
+from harness.files import brief, file_lines
+from harness.finding import file_of, program_in, report_in
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.known import mention
+from harness.outside import shown, write_plain
 from harness.program import Program
 from harness.program_text import read_text, reformat
 from harness.report import event_report, observation_text, run_report, verified_against
+from harness.settings import refuse_empty_variables, refuse_empty_words
 from harness.weighing import outcome_table
 from harness.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS
@@ -82,7 +87,16 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
         click.echo(line)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """All commands. None of them takes an empty value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        refuse_empty_variables()
+        refuse_empty_words(args)
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="s2fuzz")
 def cli() -> None:
     """Find bugs in the KVM/arm64 stage-2 page-table code.
@@ -140,8 +154,8 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     "--also",
     multiple=True,
     metavar="A,B",
-    help="Two more sides to compare, written as for --sides. Rotates by worker, or by slices of time where there are "
-    "fewer workers. May be repeated.",
+    help="Two more sides to compare, written as for --sides, as long as the others: workers are divided among them, or "
+    "their time. May be repeated.",
 )
 @click.option(
     "--stage",
@@ -153,10 +167,10 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     "--granule",
     "granules",
     callback=granules_in,
-    default=GRANULE_4K.name,
-    show_default=True,
     metavar="GRANULE,…",
-    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}. Rotates as --also does.",
+    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}, each as long.  [default: "
+    f"{', '.join(f'{one.name} {share:.0%}' for one, share in GRANULE_SHARES.items())} of the time; with --inputs "
+    f"{GRANULE_4K.name}]",
 )
 @click.option(
     "--base",
@@ -184,7 +198,7 @@ def smoke(
     also: tuple[str, ...],
     stage: str | None,
     as_json: bool,
-    granules: tuple[Granule, ...],
+    granules: tuple[Granule, ...] | None,
     base: str | None,
     junit: Path | None,
     sarif: Path | None,
@@ -197,9 +211,11 @@ def smoke(
     """Fuzz for a short while: what CI runs on every change.
 
     Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
-    runs but findings, which go to --out. The same seed and number of workers make the same programs; worker number n
+    runs but findings, which go to --out. The same seed and number of workers make the same programs; process number n
     (from 0) has the seed SEED + n.
     """
+    shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
+    granules = tuple(shares)
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
@@ -237,7 +253,7 @@ def smoke(
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as show:
         try:
-            progress = run_smoke(work, workers, show)
+            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
@@ -263,7 +279,7 @@ def _say_outcome(progress: Progress, results: Sequence[Result], to_stderr: bool)
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
     if new and not to_stderr:
-        click.echo((new[0].finding.directory / "report.txt").read_text())
+        click.echo(report_in(new[0].finding.directory))
     else:
         for line in verified_against(progress.identities):
             click.echo(line, err=to_stderr)
@@ -288,9 +304,9 @@ def _check_places(out: Path, *files: Path | None) -> None:
 
 def _print_places(findings: list[dict[str, Any]], to_stderr: bool) -> None:
     for finding in findings:
-        click.echo(f"{finding['class']} {finding['bucket']}: {finding['directory']}", err=to_stderr)
+        click.echo(f"{finding['class']} {finding['bucket']}: {shown(finding['directory'])}", err=to_stderr)
     if findings:
-        click.echo(f"replay with: s2fuzz replay {findings[0]['directory']}", err=to_stderr)
+        click.echo(f"replay with: s2fuzz replay {shown(findings[0]['directory'])}", err=to_stderr)
 
 
 def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
@@ -305,7 +321,7 @@ def _smoke_json(progress: Progress, seed: int) -> dict[str, Any]:
         },
         "exec_per_s": round(progress.rate, 2),
         "findings": progress.findings,
-        "identities": progress.identities,
+        "identities": [brief(identity) for identity in progress.identities],
         "interrupted": progress.interrupted,
         "seconds": progress.seconds,
         "seed": seed,
@@ -339,6 +355,8 @@ def run(
                 _run_one(path, program, judge, filer, verbose, events)
         finally:
             _print_places(filer.filed, to_stderr=False)
+        for key, count in judge.known.items():
+            click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
         return FINDING if filer.filed else OK
@@ -349,17 +367,19 @@ def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: 
         verdict = judge.check(program)
     except Unconfirmed as error:
         kept = filer.file_flaky(program, error)
-        raise ToolFailure(f"{path}: flaky: {error}, but not on every fresh kernel; kept as {kept}") from error
+        raise ToolFailure(
+            f"{shown(path)}: flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
+        ) from error
     if isinstance(verdict, Inconclusive):
-        show_line(f"{path}: the sides agree as far as its budget goes; a larger one would tell more")
+        show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
         show_line(f"  {verdict.cut.describe((judge.left.name, judge.right.name))}")
     elif verdict is not None:
-        show_line(f"{path}: {verdict.kind} {verdict.bucket}")
+        show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))
         filer.file(program, verdict)
         return
     else:
-        show_line(f"{path}: the sides agree")
+        show_line(f"{shown(path)}: the sides agree")
     if verbose or events:
         seen = judge.right.observe(program)
         for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:
@@ -379,7 +399,7 @@ def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     """Show what a program does: every result, and the resulting tree, decoded."""
     loaded = program_in(program)
     sides = sides_from(**kernel)
-    chooses_kernel = kernel["linux"] or kernel["patches"] or kernel["pgtable"] or kernel["flavour"]
+    chooses_kernel = any(kernel[name] not in (None, ()) for name in ("linux", "patches", "pgtable", "flavour"))
     side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
     with closing(side.open(say)) as executor:
         try:
@@ -417,7 +437,7 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
         opened = [stack.enter_context(closing(side.open(say))) for side in chosen]
         for number, (path, program) in enumerate(loaded):
             if len(loaded) > 1:
-                show_line(f"{os.linesep if number else ''}{path}:")
+                show_line(f"{os.linesep if number else ''}{shown(path)}:")
             try:
                 outcomes = [weigh_program(side, program) for side in opened]
             except TargetDied as error:
@@ -478,14 +498,21 @@ def shell(granule: str, **kernel: Any) -> int:
 
 @cli.command()
 @GRANULE
+@click.option(
+    "--files", is_flag=True, help="Print what the hosted code was made of instead: files of the tree, with sha256s."
+)
 @kernel_options
-def build(granule: str, **kernel: Any) -> int:
+def build(granule: str, files: bool, **kernel: Any) -> int:
     """Build the kernels of both sides; print their paths and what they are made of."""
     for side in sides_from(**kernel):
         if side.is_kernel:
             image = side.image(say, granule_named(granule))
+            if files:
+                for line in file_lines(image.files):
+                    show_line(line)
+                continue
             click.echo(image.elf)
-            for key, value in sorted(image.identity.items()):
+            for key, value in sorted(brief(image.identity).items()):
                 click.echo(f"  {key}: {value}")
     return OK
 
@@ -536,19 +563,19 @@ def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
     """Rewrite programs in canonical form. Comments stay. Nothing is written unless all of them are well formed."""
     files = [file_of(path) for path in programs]
     texts = [read_text(path) for path in files]
-    formatted = [reformat(text, str(path)) for path, text in zip(files, texts, strict=True)]
+    formatted = [reformat(text, shown(path)) for path, text in zip(files, texts, strict=True)]
     changed = [(path, new) for path, old, new in zip(files, texts, formatted, strict=True) if old != new]
     for path, new in changed:
         if not only_check:
-            _rewrite(path.resolve(), new)
-        show_line(f"{path}: {'not in canonical form' if only_check else 'rewritten'}")
+            _rewrite(path, new)
+        show_line(f"{shown(path)}: {'not in canonical form' if only_check else 'rewritten'}")
     return BAD_INPUT if only_check and changed else OK
 
 
 def _rewrite(path: Path, text: str) -> None:
     """Replace a file's text, and nothing else of it, so that it is never half written."""
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text)
+    write_plain(scratch, text.encode())
     shutil.copymode(path, scratch)
     os.replace(scratch, path)
 
@@ -561,7 +588,7 @@ def check(programs: tuple[Path, ...]) -> int:
     for path in programs:
         try:
             program = program_in(path)
-            show_line(f"{path}: ok, {len(program.ops)} ops")
+            show_line(f"{shown(path)}: ok, {len(program.ops)} ops")
         except BadInput as error:
             problems += 1
             say(str(error))

@@ -14,6 +14,7 @@ from rich.progress import SpinnerColumn, TextColumn
 
 from fuzz.smoke import Progress
 from fuzz.triage.minimise import Step
+from harness.known import mention
 
 _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines where there is no terminal."""
@@ -159,6 +160,7 @@ def summary(progress: Progress) -> list[str]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
     if tally.get("unconfirmed"):
         lines.append(f"{tally['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
+    lines += [mention(key, count) for key, count in tally.get("known", {}).items()]
     if tally.get("inconclusive"):
         lines.append(f"{tally['inconclusive']} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(tally)

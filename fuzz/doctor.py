@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
-from reference.build import find_toolchain
 from reference.console import qemu_version
+from reference.kbuild import KERNEL_BUILD_TOOLS
 from reference.sources import SUPPORTED, TARBALLS, cache_dir
+from reference.tools import PREFERRED, find_toolchain, look_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,7 @@ def examine() -> Iterator[Check]:
     """Every check, in order. None raises: a thing that is missing has `found` None."""
     yield Check("Python", f"{platform.python_version()} ({sys.executable})", "everything", "")
     yield Check("QEMU", _attempt(qemu_version), "running kernels", "apt-get install qemu-system-arm")
-    yield Check(
-        "clang and lld",
-        _attempt(lambda: find_toolchain().version),
-        "building kernels",
-        "apt-get install clang-19 lld-19",
-    )
-    yield Check(
-        "llvm-cov",
-        shutil.which("llvm-cov-19") or shutil.which("llvm-cov"),
-        "s2fuzz coverage",
-        "apt-get install llvm-19",
-        optional=True,
-    )
+    yield from _compiler()
     for tool, package in (("git", "git"), ("tar", "tar"), ("xz", "xz-utils"), ("awk", "mawk")):
         yield Check(tool, shutil.which(tool), "preparing kernel sources", f"apt-get install {package}")
     for version in SUPPORTED:
@@ -78,6 +67,36 @@ def examine() -> Iterator[Check]:
     gdb = shutil.which("gdb-multiarch") or shutil.which("aarch64-linux-gnu-gdb")
     yield Check("gdb for arm64", gdb, "what s2fuzz debug waits for", "apt-get install gdb-multiarch", optional=True)
     yield Check("cache folder", _attempt(_writable_cache), "building kernels", "make it writable, or set S2FUZZ_CACHE")
+
+
+def _compiler() -> Iterator[Check]:
+    """The compiler, and the tools that have to be of its version."""
+    needed_for = "building kernels"
+    try:
+        toolchain = find_toolchain()
+    except ToolFailure as error:
+        yield Check(
+            "clang and lld", None, f"{needed_for} ({error})", f"apt-get install clang-{PREFERRED} lld-{PREFERRED}"
+        )
+        major = PREFERRED
+    else:
+        yield Check("clang and lld", toolchain.version, needed_for, "")
+        major = toolchain.major
+    for names, purpose in (
+        (("llvm-cov", "llvm-profdata"), "s2fuzz coverage and the lines in reports"),
+        (KERNEL_BUILD_TOOLS, "the kernel's own build (kernel-make:…)"),
+    ):
+        found = [look_up(name, major) for name in names]
+        missing = [one for one in found if one.path is None]
+        others = [other for one in missing for other in one.others]
+        why = f" ({'; '.join(others)})" if others else ""
+        yield Check(
+            f"{', '.join(names)} of version {major}",
+            None if missing else ", ".join(str(one.path) for one in found),
+            f"{purpose}{why}",
+            f"apt-get install {found[0].package}",
+            optional=True,
+        )
 
 
 def _attempt(probe: Callable[[], str]) -> str | None:

@@ -13,9 +13,9 @@ from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
 from harness.compare import ALL_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.finding import printable_lines
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.machine import DEFAULTS, MAX_BUDGET
+from harness.outside import printable_lines
 from reference.build import FLAVOURS, OBJECTS
 from reference.sources import SUPPORTED
 
@@ -47,8 +47,14 @@ def tiers_in(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{error}.") from error
 
 
-def granules_in(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Granule, ...]:
-    """An option's callback: granules, each once, separated by commas."""
+GRANULE_SHARES: Final = dict(zip(GRANULES, (0.7, 0.15, 0.15), strict=True))
+"""Of a smoke's time, where it is not said which granules to fuzz: most for that of most kernels."""
+
+
+def granules_in(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[Granule, ...] | None:
+    """An option's callback: granules, each once, separated by commas; None where it was not given."""
+    if value is None:
+        return None
     try:
         return tuple(dict.fromkeys(granule_named(name.strip()) for name in value.split(",")))
     except BadInput as error:
@@ -152,7 +158,9 @@ def sides_from(
     the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
     if linux is not None and sides is not None:
         raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    chosen = choose_sides(linux or DEFAULT_LINUX, tuple(patches), pgtable, sides, flavour or "plain", kernel_object)
+    chosen = choose_sides(
+        DEFAULT_LINUX if linux is None else linux, tuple(patches), pgtable, sides, flavour or "plain", kernel_object
+    )
     if sides is None and chosen[0].is_kernel:
         base, change = (side.full_name for side in chosen)
         say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")

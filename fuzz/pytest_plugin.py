@@ -17,15 +17,22 @@ from fuzz.sides import choose_sides
 from harness.compare import ALL_TIERS, format_tiers, parse_tiers
 from harness.errors import BadInput
 from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.outside import printable
 from harness.program import Program
-from harness.program_text import MalformedProgram, parse, read
+from harness.program_text import parse, read
 from harness.report import verdict_report, verified_against
+from harness.settings import refuse_empty
 
 
 class Runner:
     """Judges programs on the sides that the options choose, which are opened when the first comes."""
 
     def __init__(self, config: pytest.Config) -> None:
+        for name in ("linux", "sides", "pgtable", "tiers", "patch"):
+            given = config.getoption(f"s2_{name}")
+            for value in given if isinstance(given, list) else [given]:
+                if value is not None:
+                    refuse_empty(f"--s2-{name}", value)
         linux, sides = config.getoption("s2_linux"), config.getoption("s2_sides")
         patches = tuple(Path(name) for name in config.getoption("s2_patch"))
         pgtable = config.getoption("s2_pgtable")
@@ -106,7 +113,7 @@ class ProgramFile(pytest.File):
     """A *.s2 file."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        yield ProgramItem.from_parent(self, name=self.path.stem)
+        yield ProgramItem.from_parent(self, name=printable(self.path.stem))
 
 
 class Differs(Exception):
@@ -127,7 +134,7 @@ class ProgramItem(pytest.Item):
     def repr_failure(  # type: ignore[override]
         self, excinfo: pytest.ExceptionInfo[BaseException], style: None = None
     ) -> object:
-        if isinstance(excinfo.value, Differs | MalformedProgram):
+        if isinstance(excinfo.value, Differs | BadInput):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

@@ -18,6 +18,8 @@ from harness.executor import Executor
 from harness.granule import GRANULE_4K, Granule
 from harness.model import MODELLED, Model
 from harness.offer import Offer
+from harness.outside import shown
+from harness.settings import refuse_empty
 from pgtable import OWNERSHIPS
 from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
 from reference.declared import Declared, declared
@@ -124,7 +126,7 @@ class Side:
         extras = [path.name for path in (*self.patches, self.pgtable) if path is not None]
         if self.flavour != "plain":
             extras.append(self.flavour)
-        return "+".join([self.name, *extras])
+        return shown("+".join([self.name, *extras]))
 
 
 def with_flavour(side: Side, flavour: str) -> Side:
@@ -146,7 +148,7 @@ def parse_side(text: str) -> Side:
             what, kernel_object = what.removesuffix(f"+{name}"), name
     if kind not in KINDS or not colon or not what:
         raise BadInput(
-            f"`{text}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
+            f"`{shown(text)}` is not a side: expected model:VERSION, kernel:VERSION, kernel:TREE, kernel:DIR@REV or "
             "kernel-make:VERSION"
         )
     return Side(kind, _absolute(what) if kind == "kernel" else what, kernel_object=kernel_object)
@@ -240,7 +242,7 @@ def choose_sides(
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
     texts = _default_sides(linux, bool(patches or pgtable)) if sides is None else sides.split(",")
     if len(texts) != 2:
-        raise BadInput(f"--sides takes two, separated by a comma, got `{sides}`")
+        raise BadInput(f"--sides takes two, separated by a comma, got `{shown(sides or '')}`")
     chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
@@ -293,6 +295,8 @@ def from_configuration(data: Any, base: Path) -> Side:
             raise BadInput(f"`{kernel_object}` is not an object")
         if not isinstance(data["patches"], list):
             raise BadInput("the patches of a side are not a list")
+        for name in (*data["patches"], *(() if data["pgtable"] is None else (data["pgtable"],))):
+            refuse_empty("the name of a side's file", str(name))
         patches = tuple(base / str(name) for name in data["patches"])
         pgtable = None if data["pgtable"] is None else base / str(data["pgtable"])
     except (KeyError, TypeError) as error:

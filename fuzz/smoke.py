@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fuzz.coverage.model_lines import model_lines
 from fuzz.engine.assignment import Assignment
@@ -27,7 +27,7 @@ class Progress:
     """What is known of a run under way, or at its end; of all its processes together."""
 
     seconds: float = 0.0
-    """Since the first generated execution: of the longest process in each slice of time, added up."""
+    """Since the first generated execution: of a worker's processes, added up; of the worker that has most."""
     tally: dict[str, Any] = field(default_factory=dict)
     """`Tally.summary`."""
     findings: list[dict[str, Any]] = field(default_factory=list)
@@ -77,31 +77,92 @@ class Interrupted(Exception):
         self.progress = progress
 
 
-def slices(assignments: Sequence[Assignment], workers: int) -> list[list[Assignment]]:
-    """Who runs when. A fuzzing process stays with one kernel image, so several `assignments`, which differ in that,
-    rotate by worker and, where there are fewer workers than images, by slices of time. Each slice runs at once.
+def plan(assignments: Sequence[Assignment], workers: int, shares: Sequence[float] = ()) -> list[list[Assignment]]:
+    """What each worker does, one process after the other. A fuzzing process stays with one kernel image, so several
+    `assignments`, which differ in that, have their `shares` of all the workers' time (the same, where none are given),
+    and those that do not fit into one worker's go on at the next one's.
 
-    Every process has a seed of its own, the first that of its assignment; only the first of each assignment replays
-    the corpora. The run's seconds and executions are those of the first assignment.
+    Every process has a seed of its own, counted from that of the assignments in the order of the plan. The run's
+    seconds, a worker's time, and executions, of all together, are those of the first assignment; every process has at
+    least one execution, where there are enough. The first process of each assignment replays the corpora. Where that
+    would come late, one before all others does that alone (its executions are 0).
     """
-    count = max(workers, len(assignments))
-    rounds = -(-count // workers)
-    seconds, executions = assignments[0].seconds, assignments[0].executions
-    work = [
-        replace(
-            assignments[number % len(assignments)],
-            seed=assignments[0].seed + number,
-            seconds=None if seconds is None else seconds / rounds,
-            executions=None if executions is None else -(-executions // count),
-            corpora=assignments[0].corpora if number < len(assignments) else (),
+    whole = assignments[0]
+    pieces = _pieces(len(assignments), workers, shares or [1.0] * len(assignments))
+    executions = _split(whole.executions, [piece.share for piece in pieces])
+    first: list[list[Assignment]] = [[] for _ in range(workers)]
+    then: list[list[Assignment]] = [[] for _ in range(workers)]
+    replayed: set[int] = set()
+    for number, (piece, count) in enumerate(zip(pieces, executions, strict=True)):
+        replays = piece.assignment not in replayed
+        replayed.add(piece.assignment)
+        assignment = replace(
+            assignments[piece.assignment],
+            seed=whole.seed + number,
+            seconds=None if whole.seconds is None else piece.share * workers * whole.seconds,
+            executions=count,
+            corpora=whole.corpora if replays and not piece.is_late else (),
         )
-        for number in range(count)
-    ]
-    return [work[start : start + workers] for start in range(0, count, workers)]
+        if piece.is_late and replays and whole.corpora:
+            replay = replace(assignment, seconds=whole.seconds, executions=0, corpora=whole.corpora)
+            first[piece.worker].append(replay)
+        if count != 0 or assignment.corpora:
+            then[piece.worker].append(assignment)
+    return [before + after for before, after in zip(first, then, strict=True)]
 
 
-def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progress], None]) -> Progress:
-    """Run fuzzing processes, `workers` at a time, as `slices` says, to their end; the first finding ends them all
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A process to come: of which assignment and worker, and its share of all workers' time."""
+
+    assignment: int
+    worker: int
+    share: float
+    is_late: bool
+    """Whether another one of the same worker comes before it."""
+
+
+_NEGLIGIBLE: Final = 1e-6
+"""From adding up shares."""
+
+
+def _pieces(assignments: int, workers: int, shares: Sequence[float]) -> list[_Piece]:
+    """The assignments in a row, cut where a worker's time is over."""
+    pieces: list[_Piece] = []
+    worker, taken = 0, 0.0
+    for assignment in range(assignments):
+        left = shares[assignment] / sum(shares) * workers
+        while left > _NEGLIGIBLE and worker < workers:
+            time = min(left, 1.0 - taken)
+            pieces.append(_Piece(assignment, worker, time / workers, taken > 0.0))
+            left, taken = left - time, taken + time
+            if taken > 1.0 - _NEGLIGIBLE:
+                worker, taken = worker + 1, 0.0
+    return pieces
+
+
+def _split(total: int | None, shares: Sequence[float]) -> list[int | None]:
+    """`total` by these shares, which add up to 1: whole numbers that add up to it, none of them 0 unless it is smaller
+    than their number; then the largest shares have something. None: no limit for any."""
+    if total is None:
+        return [None] * len(shares)
+    ranks = sorted(range(len(shares)), key=lambda number: -shares[number])
+    if total < len(shares):
+        return [int(number in ranks[:total]) for number in range(len(shares))]
+    parts = [max(1, int(total * share + _NEGLIGIBLE)) for share in shares]
+    while (rest := total - sum(parts)) != 0:
+        for number in ranks[: abs(rest)]:
+            parts[number] += 1 if rest > 0 else -(parts[number] > 1)
+    return [*parts]
+
+
+def smoke(
+    assignments: Sequence[Assignment],
+    workers: int,
+    show: Callable[[Progress], None],
+    shares: Sequence[float] = (),
+) -> Progress:
+    """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
     unless they are to keep going. `show` is called whenever there is something new to show.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop; ToolFailure when a process fails, or cannot start
@@ -109,7 +170,11 @@ def smoke(assignments: Sequence[Assignment], workers: int, show: Callable[[Progr
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        return _Run(Path(scratch), show).run(slices(assignments, workers))
+        lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
+        progress = _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
+    if not progress.executions + int(progress.tally.get("replayed", 0)):
+        raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
+    return progress
 
 
 def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:
@@ -118,61 +183,90 @@ def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:
     return ((model, program) for program in process.kept_programs())
 
 
+@dataclass(slots=True)
+class _Lane:
+    """A worker: what it is yet to do, and its processes so far, the present one last."""
+
+    work: Iterator[Assignment]
+    processes: list[FuzzingProcess] = field(default_factory=list)
+    running: FuzzingProcess | None = None
+
+
 class _Run:
-    def __init__(self, scratch: Path, show: Callable[[Progress], None]) -> None:
+    def __init__(self, scratch: Path, show: Callable[[Progress], None], keep_going: bool) -> None:
         self.scratch = scratch
         self.show = show
+        self.keep_going = keep_going
         self.progress = Progress()
         self.signals = StopSignals()
-        self.past: list[list[FuzzingProcess]] = []
-        """The processes of each slice of time so far, the present one last."""
+        self.lanes: list[_Lane] = []
 
-    def run(self, rounds: list[list[Assignment]]) -> Progress:
+    @property
+    def processes(self) -> list[FuzzingProcess]:
+        """All so far, worker by worker."""
+        return [process for lane in self.lanes for process in lane.processes]
+
+    def run(self, lanes: list[_Lane]) -> Progress:
+        self.lanes = lanes
         with StopSignals() as self.signals:
-            for work in rounds:
-                self._round(work)
-                if self.progress.interrupted or (self.progress.findings and not work[0].keep_going):
-                    break
-        self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, chain.from_iterable(self.past))))
+            try:
+                self._attend()
+            finally:
+                for lane in lanes:
+                    self._end(lane)
+            for process in self.processes:
+                process.settle(self.progress.interrupted)
+        self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, self.processes)))
         if self.progress.interrupted:
             raise Interrupted(self.progress)
         return self.progress
 
-    def _round(self, work: list[Assignment]) -> None:
-        processes: list[FuzzingProcess] = []
-        self.past.append(processes)
-        try:
-            for number, assignment in enumerate(work):
-                folder = self.scratch / f"{len(self.past)}-{number}"
-                folder.mkdir()
-                processes.append(FuzzingProcess(assignment, folder))
-            self._attend(processes)
-        finally:
-            for process in processes:
-                process.close()
-        for process in processes:
-            process.settle(self.progress.interrupted)
-
-    def _attend(self, processes: list[FuzzingProcess]) -> None:
-        """Hear what the processes say until all have ended."""
-        while sources := {source: process for process in processes for source in process.sources}:
+    def _attend(self) -> None:
+        """Hear what the processes say until all have ended; one follows another."""
+        ending = False
+        while True:
+            for lane in self.lanes:
+                if lane.running is not None and not lane.running.sources:
+                    ending = ending or lane.running.failed
+                    self._end(lane)
+                if lane.running is None and not ending:
+                    self._begin_next(lane)
+            running = [lane.running for lane in self.lanes if lane.running is not None]
+            if not running:
+                return
+            sources = {source: process for process in running for source in process.sources}
             news = [sources[source].hear(source) for source in select.select(sorted(sources), [], [], 0.1)[0]]
             if any(news):
                 self._sum_up()
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
-            found = self.progress.findings and not processes[0].assignment.keep_going
-            if self.progress.interrupted or found or any(process.failed for process in processes):
-                for process in processes:
+            found = self.progress.findings and not self.keep_going
+            if self.progress.interrupted or found or any(process.failed for process in running):
+                ending = True
+                for process in running:
                     process.stop()
-            for process in processes:
+            for process in running:
                 process.watch()
 
+    def _begin_next(self, lane: _Lane) -> None:
+        assignment = next(lane.work, None)
+        if assignment is None:
+            return
+        folder = self.scratch / f"{len(self.processes)}"
+        folder.mkdir()
+        lane.running = FuzzingProcess(assignment, folder)
+        lane.processes.append(lane.running)
+
+    def _end(self, lane: _Lane) -> None:
+        if lane.running is not None:
+            lane.running.close()
+        lane.running = None
+
     def _sum_up(self) -> None:
-        reports = [process.report for processes in self.past for process in processes]
+        reports = [process.report for process in self.processes]
         tallies = [Tally.from_json(report.tally) for report in reports if report.tally is not None]
         progress = self.progress
-        progress.seconds = sum(max(one.report.seconds for one in processes) for processes in self.past)
+        progress.seconds = max(sum(one.report.seconds for one in lane.processes) for lane in self.lanes)
         progress.tally = sum(tallies, Tally()).summary()
         progress.findings = [finding for report in reports for finding in report.findings]
         progress.boots = sum(report.boots for report in reports)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 import shlex
 import sys
 import traceback
@@ -26,9 +25,16 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import atheris  # noqa: E402  (after the path is put right)
 
 from fuzz.engine import compiling  # noqa: E402
+from harness.errors import BadInput, ToolFailure  # noqa: E402
+from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
-_ORDERS = json.loads(os.environ.get("S2FUZZ_ASSIGNMENT", "{}"))
-_PACKAGE = os.environ.get("S2FUZZ_PACKAGE")
+try:
+    refuse_empty_variables()
+except BadInput as error:
+    print(f"s2fuzz: {error}", file=sys.stderr)
+    sys.exit(2)
+_ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
+_PACKAGE = setting("S2FUZZ_PACKAGE")
 _MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
 """Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
 if _MERGES or _ORDERS.get("guidance", "kernel") != "kernel":
@@ -46,7 +52,6 @@ from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.codec import Dialect  # noqa: E402
-from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.coverage import Registration  # noqa: E402
 
@@ -89,7 +94,7 @@ def packaged() -> Package | None:
 
 def assignment() -> Assignment:
     """What to do: as the parent says, or, run by hand, to compare the model with the default kernel for ever."""
-    text = os.environ.get("S2FUZZ_ASSIGNMENT")
+    text = setting("S2FUZZ_ASSIGNMENT")
     if text is not None:
         return Assignment.from_json(text)
     return Assignment(choose_sides(), Path("s2fuzz-out"), (), 0, None, None, True, None)

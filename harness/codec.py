@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.granule import GRANULE_4K, GRANULES, Granule
+from harness.granule import GRANULE_4K, GRANULES, Granule, foreign_units
 from harness.machine import (
     DEFAULT_MACHINE,
     KNOBS,
@@ -68,6 +68,8 @@ a table, and touch its edge."""
 _PAGE_COUNTS: Final = (1, 1, 2, 3, 4, 5, 8, 16)
 _NEAR: Final = 16
 """Pages."""
+_FOREIGN: Final = 15
+"""Which choice among the sizes is one of another granule's."""
 
 _MEMORY: Final = 0x8000_0000
 _PLAIN_PA: Final = 1 << 48
@@ -106,6 +108,14 @@ class Space:
     huge_sizes: tuple[int, ...]
     deltas: tuple[int, ...]
     phys_ends: tuple[int, int]
+    offsets: tuple[int, ...]
+    """To be added to an address so that it lies within a page, or at a boundary of another granule."""
+    phys_offsets: tuple[tuple[int, ...], tuple[int, ...]]
+    """The same for a physical address: where the other address is aligned to a block, so that the two still line up,
+    or both are rounded to a page, which is cheap; and where it is not."""
+    foreign_sizes: tuple[tuple[int, ...], tuple[int, ...]]
+    """Sizes of other granules' pages and blocks that fill no table here: for an address that is aligned to a block, and
+    for one that is not."""
 
 
 def space_of(machine: Machine) -> Space:
@@ -120,6 +130,13 @@ def _space(granule: Granule, bits: int, phys_bits: int) -> Space:
     top = max(min(units[2], bits - 2), units[1])  # four of them are within the limit, where there is room
     large = 1 << units[2] if granule.has_large_blocks else 4 * block
     last = 1 << units[2]
+    foreign = [unit for unit in foreign_units(granule) if unit < 1 << max(bits - 1, 0)] or [page]
+    lining_up = [unit for unit in foreign if unit < page or unit % block == 0] or [0]
+    pages, blocks = (
+        [unit for unit in foreign if unit <= _MOST_PAGES * page],
+        [unit for unit in foreign if unit >= block],
+    )
+    some_blocks = [unit for unit in blocks if unit <= _MOST_PAGES * block]
     return Space(
         limit=1 << bits,
         phys_end=1 << phys_bits,
@@ -140,6 +157,28 @@ def _space(granule: Granule, bits: int, phys_bits: int) -> Space:
         ),
         deltas=_DELTAS[phys_bits],
         phys_ends=(1 << phys_bits, 1 << 64),
+        offsets=(*(step * _ODD_STEP for step in _ODD_STEPS), *_repeated(foreign, _OFFSETS - len(_ODD_STEPS))),
+        phys_offsets=(_phys_offsets(lining_up), _phys_offsets(foreign)),
+        foreign_sizes=((*pages, *some_blocks) or (page,), tuple(pages) or (page,)),
+    )
+
+
+_ODD_STEP: Final = 0x88
+_ODD_STEPS: Final = (*range(15), 31)
+"""How often it is added to an address that is to be aligned to nothing."""
+_OFFSETS: Final = 32
+_MOST_PAGES: Final = 32
+"""Or blocks: entries that an op fills without being dear."""
+
+
+def _repeated(values: Sequence[int], count: int) -> tuple[int, ...]:
+    return tuple(values[number % len(values)] for number in range(count))
+
+
+def _phys_offsets(foreign: Sequence[int]) -> tuple[int, ...]:
+    """Every second one is a boundary of another granule."""
+    return tuple(
+        foreign[number // 2 % len(foreign)] if number & 1 else number // 2 % 2 * _ODD_STEP for number in range(_OFFSETS)
     )
 
 
@@ -486,7 +525,7 @@ def _decode_ipa(source: _Bytes, space: Space, _ipa: int) -> int:
         return (space.limit - ((rest & 7) << space.units[rest >> 3 & 3])) & U64_MAX
     if form == 6:
         return (rest << space.units[source.byte() & 3]) % space.limit
-    return _grid(source.byte(), 3, space) + rest * 0x88
+    return _grid(source.byte(), 3, space) + space.offsets[rest]
 
 
 def _decode_size(source: _Bytes, space: Space, ipa: int) -> int:
@@ -501,6 +540,9 @@ def _decode_size(source: _Bytes, space: Space, ipa: int) -> int:
     if form == 15:
         return space.odd_sizes[rest] if first != _HUGE[0] else space.huge_sizes[source.byte() % _HUGE_COUNT]
     if ipa % space.block and (form or rest):
+        if rest == _FOREIGN:
+            sizes = space.foreign_sizes[1]
+            return sizes[form % len(sizes)]
         return _PAGE_COUNTS[rest & 7] * space.page
     if form < 6:
         return (rest % 3 + 1) * space.block
@@ -508,6 +550,9 @@ def _decode_size(source: _Bytes, space: Space, ipa: int) -> int:
         return 1 << space.units[3] if rest > 13 else (rest % 3 + 1) * space.large
     if form == 6 and ipa % space.block == 0:
         return space.large if rest == 0 else (rest % 3 + 1) * space.block
+    if rest == _FOREIGN and ipa % space.block == 0:
+        sizes = space.foreign_sizes[0]
+        return sizes[form % len(sizes)]
     return _PAGE_COUNTS[rest & 7] * space.page
 
 
@@ -538,8 +583,9 @@ def _decode_phys(source: _Bytes, space: Space, ipa: int) -> int:
         return (ipa + space.deltas[rest & 3]) & U64_MAX
     if form == 6:
         return space.phys_ends[rest >> 4] - ((rest & 7) << space.units[rest >> 3 & 1]) & U64_MAX
-    steps = 3 if ipa % space.block or rest >= 24 else 2  # what does not line up is mapped page by page
-    return _MEMORY + _grid(source.byte(), steps, space) + (rest & 1) * 0x88
+    is_aligned = ipa % space.block == 0
+    steps = 2 if is_aligned and rest < 24 else 3  # what does not line up is mapped page by page
+    return _MEMORY + _grid(source.byte(), steps, space) + space.phys_offsets[not is_aligned][rest]
 
 
 def _flags_decoder(kind: Kind) -> _Decoder:

@@ -14,7 +14,8 @@ def write_durably(target: Path, data: bytes, scratch: Path) -> None:
     there. Call `sync_folder` once its name is to be safe, too. Raises OSError."""
     temporary = scratch / f".tmp-{os.getpid()}-{target.name}"
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of one that had our number and was killed, or put there to mislead us
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -43,10 +44,11 @@ def sync_file(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Have everything below `folder` on the disk. Raises OSError."""
+    """Have everything below `folder` on the disk, but not what links in it lead to. Raises OSError."""
     for here, _, names in os.walk(folder):
         for name in names:
-            sync_file(Path(here, name))
+            if not os.path.islink(Path(here, name)):
+                sync_file(Path(here, name))
         sync_folder(Path(here))
 
 

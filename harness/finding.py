@@ -32,18 +32,21 @@ from typing import Any, Final
 from harness.durable import exchange, sync_all, sync_folder, write_durably
 from harness.errors import BadInput
 from harness.judge import Verdict
+from harness.outside import printable, read_plain, shown, write_plain
 from harness.program import Program
 from harness.program_text import format_program, read
 from harness.report import observation_text
 
 FORMAT: Final = 1
 PROGRAM: Final = "program.s2"
+REPORT: Final = "report.txt"
 ORIGINAL: Final = "original.s2"
 _SIDES: Final = {"left": "left.txt", "right": "right.txt"}
 _MAX_RECORD: Final = 1 << 20
+"""Bytes of a finding.json."""
 _MOST_EVENTS: Final = 20_000
 """Of an op that are kept as text."""
-"""Bytes of a finding.json."""
+_MAX_REPORT: Final = 16 << 20
 _RECORD: Final = "finding.json"
 
 
@@ -60,6 +63,8 @@ class Finding:
     configuration: Mapping[str, Any]
     reliability: tuple[int, int] = (0, 0)
     minimised: bool = False
+    identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of what was on the `left` and the `right`."""
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
 
@@ -100,8 +105,13 @@ def program_in(path: Path) -> Program:
 def file_of(path: Path) -> Path:
     """The file that holds the program: `path` itself, or a finding's. Raises BadInput for another directory."""
     if path.is_dir() and not is_finding(path):
-        raise BadInput(f"{path}: a directory, but not a finding (it has no {_RECORD})")
+        raise BadInput(f"{shown(path)}: a directory, but not a finding (it has no {_RECORD})")
     return path / PROGRAM if path.is_dir() else path
+
+
+def report_in(directory: Path) -> str:
+    """The report in a finding's directory. Raises BadInput, OSError."""
+    return read_plain(directory / REPORT, _MAX_REPORT, "a report", directory).decode(errors="replace")
 
 
 def name_of(contents: Contents) -> str:
@@ -130,13 +140,19 @@ def save(out: Path, contents: Contents) -> Path:
 
 def renew(directory: Path, contents: Contents) -> None:
     """Put another program in the place of a finding's, at once; its first program stays beside it, and so does every
-    file that is not of ours. Raises OSError, with the directory as it was."""
+    file that is not of ours. Raises BadInput where something in it is neither file nor folder nor link, and OSError;
+    then the directory is as it was."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink() and not path.is_file() and not path.is_dir():
+            raise BadInput(f"{shown(path)}: not a plain file")
     with _scratch(directory.resolve().parent) as scratch:
         shutil.copytree(directory, scratch, symlinks=True, dirs_exist_ok=True)
-        if not (scratch / ORIGINAL).exists():
+        if not os.path.lexists(scratch / ORIGINAL):
             os.rename(scratch / PROGRAM, scratch / ORIGINAL)
         for old in (*scratch.glob("test_*.py"), *(scratch / name for name in _SIDES.values())):
             old.unlink(missing_ok=True)
+        if (scratch / "kernel").is_symlink():
+            (scratch / "kernel").unlink()
         shutil.rmtree(scratch / "kernel", ignore_errors=True)
         _write(scratch, directory, contents)
         sync_all(scratch)
@@ -155,19 +171,20 @@ def _scratch(out: Path) -> Iterator[Path]:
 
 def _write(scratch: Path, target: Path, contents: Contents) -> None:
     verdict = contents.verdict
-    (scratch / PROGRAM).write_text(format_program(contents.program))
-    (scratch / "report.txt").write_text(contents.report)
+    write_plain(scratch / PROGRAM, format_program(contents.program).encode())
+    write_plain(scratch / REPORT, contents.report.encode())
     beginning = contents.program.prefix(verdict.record)
     for side, name in _SIDES.items():
         observation = getattr(verdict, side)
         if observation is not None:
-            (scratch / name).write_text(observation_text(beginning, observation, True, _MOST_EVENTS))
+            text = observation_text(beginning, observation, True, _MOST_EVENTS)
+            write_plain(scratch / name, text.encode())
     if contents.files:
         (scratch / "kernel").mkdir()
     for name, data in contents.files.items():
-        (scratch / "kernel" / name).write_bytes(data)
+        write_plain(scratch / "kernel" / name, data)
     for name, text in contents.documents.items():
-        (scratch / name).write_text(text)
+        write_plain(scratch / name, text.encode())
     record = {
         "bucket": verdict.bucket,
         "configuration": contents.configuration,
@@ -179,7 +196,7 @@ def _write(scratch: Path, target: Path, contents: Contents) -> None:
         "replay": f"s2fuzz replay {target}",
         **contents.more,
     }
-    (scratch / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_plain(scratch / _RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
     for path in (scratch, *scratch.rglob("*")):
         if not path.is_symlink():
             os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -202,7 +219,7 @@ def adopt(directory: Path, out: Path) -> Path:
         shutil.rmtree(directory)
         return target
     path = directory / _RECORD
-    record = json.loads(path.read_text())
+    record = json.loads(read_plain(path, _MAX_RECORD, "a finding"))
     record["replay"] = f"s2fuzz replay {target}"
     write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
     sync_all(directory)
@@ -216,29 +233,37 @@ def load(directory: Path) -> Finding:
     """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
     path = directory / _RECORD
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_RECORD + 1)
-        if len(data) > _MAX_RECORD:
-            raise BadInput(f"{path}: too large for a finding (more than {_MAX_RECORD} bytes)")
-        record = _printable(json.loads(data))
+        record = _printable(json.loads(read_plain(path, _MAX_RECORD, "a finding")))
     except OSError as error:
-        raise BadInput(f"{directory}: not a finding: {path.name}: {error.strerror}") from error
+        raise BadInput(f"{shown(directory)}: not a finding: {path.name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON: {error}") from error
+        raise BadInput(f"{shown(path)}: not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise BadInput(f"{path}: not a finding of format {FORMAT}")
+        raise BadInput(f"{shown(path)}: not a finding of format {FORMAT}")
     kind, bucket, configuration = record.get("kind"), record.get("bucket"), record.get("configuration")
     if not (isinstance(kind, str) and isinstance(bucket, str) and isinstance(configuration, dict)):
-        raise BadInput(f"{path}: kind, bucket or configuration is missing")
+        raise BadInput(f"{shown(path)}: kind, bucket or configuration is missing")
     reliability = record.get("reliability", {})
     counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
     if not counts or not all(isinstance(count, int) for count in counts):
-        raise BadInput(f"{path}: the reliability is malformed")
+        raise BadInput(f"{shown(path)}: the reliability is malformed")
     at = record.get("first_differing_record", 0)
     if not isinstance(at, int):
-        raise BadInput(f"{path}: the differing record is malformed")
+        raise BadInput(f"{shown(path)}: the differing record is malformed")
     program, minimised = program_in(directory), "minimised" in record
-    return Finding(directory, program, kind, bucket, configuration, (counts[0], counts[1]), minimised, at)
+    seen = (counts[0], counts[1])
+    return Finding(directory, program, kind, bucket, configuration, seen, minimised, _identities(record), at)
+
+
+def _identities(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a record says of what ran on each side; of what is malformed, nothing."""
+    found = record.get("identities")
+    sides = found.items() if isinstance(found, dict) else ()
+    return {
+        side: {key: value for key, value in identity.items() if isinstance(value, str)}
+        for side, identity in sides
+        if isinstance(identity, dict)
+    }
 
 
 def _printable(value: Any) -> Any:
@@ -250,13 +275,3 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): _printable(one) for key, one in value.items()}
     return value
-
-
-def printable(text: str) -> str:
-    """Text that cannot upset a terminal or a page: without control characters, line ends included."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def printable_lines(text: str) -> str:
-    """The same for text of several lines, which may be indented."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)

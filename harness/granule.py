@@ -48,6 +48,19 @@ _SHIFT_4K: Final = 12
 GRANULES: Final = (Granule("4k", _SHIFT_4K), Granule("16k", 14), Granule("64k", 16))
 """In the order of the knob's values."""
 GRANULE_4K: Final = GRANULES[0]
+_OWN_LEVELS: Final = (3, 2, 1)
+
+
+def foreign_units(granule: Granule) -> tuple[int, ...]:
+    """The bytes that an entry covers with other granules and with this one none does, of levels 3 to 1, in order: what
+    code that was written for another granule takes for a boundary."""
+    own, all_units = (
+        {1 << one.level_shift(level) for one in granules for level in _OWN_LEVELS}
+        for granules in ((granule,), GRANULES)
+    )
+    return tuple(sorted(all_units - own))
+
+
 _BY_NAME: Final = {granule.name: granule for granule in GRANULES}
 
 

@@ -3,6 +3,11 @@
 Both sides may agree and still be wrong here, so this is judged for itself: by what the functions are for (their
 comments, and kvm_pgtable.h) and by the Arm ARM's D8.14, "TLB maintenance", and D8.16.5 on break-before-make. More may
 be invalidated than was asked for only where all of a VMID is.
+
+A table walk that EL1 began goes on in hyp, reading descriptors and updating them (access flag, dirty state), until a
+DSB has waited for both (Arm ARM, "Out-of-context translation regimes", rule LFHQG and what follows). So before hyp
+without VHE changes the registers of EL1&0, a DSB of any domain must have waited on this CPU, and one for stores or for
+loads alone will not do. A VHE host has left the guest through the DSB of its context switch, and needs none.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ _NVHE, _VHE, _PKVM_GUEST, _PKVM_HOST = range(4)
 """Values of the knob `kvm_mode`."""
 _VCPU_NONE, _VCPU_OWN, _VCPU_FOREIGN = range(3)
 """Values of the knob `vcpu`."""
+_OF_EL1: Final = frozenset(SYSREGS[name] for name in ("sctlr_el1", "tcr_el1", "vtcr_el2", "vttbr_el2"))
+"""Registers that the table walks of EL1&0 go by."""
 _LEVELS: Final = range(4)
 _WIDTHS: Final = {"nsh": 1, "ish": 2, "osh": 3, "": 3}
 """How far a barrier's domain reaches; that of `sy`, `st` and `ld` has no name."""
@@ -85,19 +92,13 @@ def group(record: int, events: Iterable[Event]) -> Iterator[Call]:
         yield Call(record, call, tuple(inside))
 
 
-def first_problem(observation: Observation, machine: Machine) -> Problem | None:
-    """The first call of an observation that does not do what it was called for."""
-    return next((found for call in calls_of(observation) if (found := problem(call, machine)) is not None), None)
-
-
-def problem(call: Call, machine: Machine) -> Problem | None:
-    """What is wrong with one call, or None. A call that its caller had no right to make (nVHE hyp warns of it) is not
-    judged."""
+def problems(call: Call, machine: Machine) -> Iterator[Problem]:
+    """What is wrong with one call. A call that its caller had no right to make (nVHE hyp warns of it) is not judged."""
     mode, vcpu = machine["kvm_mode"], machine["vcpu"]
     if mode in (_NVHE, _PKVM_GUEST) and vcpu == _VCPU_FOREIGN and call.event.kind != FLUSH_VM_CONTEXT:
-        return None
-    found = next(_Reading(call, machine).problems(), None)
-    return None if found is None else Problem(call, *found)
+        return
+    for what, text in _Reading(call, machine).problems():
+        yield Problem(call, what, text)
 
 
 class _Reading:
@@ -119,6 +120,8 @@ class _Reading:
         self.host_regime = machine["kvm_mode"] == _VHE
         self.synchronised = True
         self.stores_seen = self.kind == FLUSH_CPU_CONTEXT
+        self.walks_over = machine["kvm_mode"] == _VHE
+        """Whether no table walk of EL1&0, begun before the call, can be under way."""
         self.covered: list[Invalidation] = []
         self.both_stages = self.stage_1 = self.everything = self.instruction_cache = False
         self.pending = self.incomplete = False
@@ -135,7 +138,7 @@ class _Reading:
             elif kind == ISB:
                 self.synchronised = True
             elif kind == MSR:
-                self._write(event)
+                yield from self._write(event)
             elif kind == TLBI:
                 yield from self._invalidate(event)
             elif kind == IC:
@@ -144,6 +147,8 @@ class _Reading:
 
     def _barrier(self, domain: str) -> None:
         reach = _WIDTHS.get(domain.removesuffix("st").removesuffix("ld"), _WIDTHS[""])
+        if not domain.endswith(("st", "ld")):
+            self.walks_over = True  # those of this CPU: any domain has it
         if reach < self.width or domain.endswith("ld"):
             return
         self.stores_seen = True
@@ -151,7 +156,11 @@ class _Reading:
             self.told += self.incomplete
             self.pending = self.incomplete = False
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Event) -> Iterator[tuple[str, str]]:
+        if event.a in _OF_EL1 and not self.walks_over:
+            self.walks_over = True  # said once
+            name = next(name for name, number in SYSREGS.items() if number == event.a)
+            yield "walks-under-way", f"no barrier waits for the table walks of EL1 before `msr {name}`"
         if event.a == SYSREGS["vttbr_el2"]:
             self.loaded = event.b >> 48
         elif event.a == SYSREGS["hcr_el2"]:

@@ -7,7 +7,8 @@ and the rest is inconclusive (`harness/cuts.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,8 +16,9 @@ from typing import Final
 from harness.compare import ALL_TIERS, Difference, Tier, differences
 from harness.cuts import Cut, unequal_cut
 from harness.executor import CrashReport, Executor, TargetDied
-from harness.invalidation import Problem, calls_of, first_problem, problem
-from harness.machine import MAX_BUDGET
+from harness.invalidation import Call, Problem, calls_of, problems
+from harness.known import known, version_of
+from harness.machine import MAX_BUDGET, Machine
 from harness.observation import Digest, Observation
 from harness.program import Program
 
@@ -92,6 +94,9 @@ class Judge:
         self.left = left
         self.right = right
         self.tiers = tiers
+        self.known: Counter[str] = Counter()
+        """Different calls that go wrong in a way that is known of their side's Linux, by `KnownProblem.key`."""
+        self._versions: list[str | None] = []
         self._unseen = 0
 
     def check(self, program: Program) -> Verdict | Inconclusive | None:
@@ -142,19 +147,39 @@ class Judge:
         asked now and then."""
         if Tier.INSTRUCTIONS not in self.tiers:
             return None
-        told = [calls for side in (self.left, self.right) if (calls := side.new_calls()) is not None]
-        calls = [call for of_side in told for call in of_side]
+        told = [(number, calls) for number, side in enumerate(self._sides) if (calls := side.new_calls()) is not None]
         if not told:
             self._unseen += 1
             if self._unseen < _UNSEEN:
                 return None
             self._unseen = 0
-            calls = list(calls_of(self.left.observe(program)))
-        found = next((one for call in calls if (one := problem(call, program.machine)) is not None), None)
-        if found is None:
-            return None
-        bucket = _invalidation_bucket(program, found)
-        return Suspicion(bucket, Verdict("invalidation", bucket, found.call.record, None, None, None, problem=found))
+            told = [(0, list(calls_of(self.left.observe(program))))]
+        for number, calls in told:
+            if (found := self._problem(number, calls, program.machine, self.known)) is not None:
+                bucket = _invalidation_bucket(program, found)
+                verdict = Verdict("invalidation", bucket, found.call.record, None, None, None, problem=found)
+                return Suspicion(bucket, verdict)
+        return None
+
+    @property
+    def _sides(self) -> tuple[Executor, Executor]:
+        return self.left, self.right
+
+    def _problem(
+        self, number: int, calls: Iterable[Call], machine: Machine, seen: Counter[str] | None = None
+    ) -> Problem | None:
+        """The first thing that is wrong with calls of one side (0: left), but for what is known of its Linux, which is
+        counted in `seen`."""
+        for call in calls:
+            for one in problems(call, machine):
+                if not self._versions:  # asked late, for a kernel may have to be built to tell
+                    self._versions = [version_of(side.identity) for side in self._sides]
+                listed = known(one, self._versions[number])
+                if listed is None:
+                    return one
+                if seen is not None:
+                    seen[listed.key] += 1
+        return None
 
     def _parting(self, program: Program) -> int:
         """How many ops it takes for the sides to part, taking them to stay apart from there on."""
@@ -258,7 +283,9 @@ class Judge:
         if Tier.INSTRUCTIONS not in self.tiers:
             return None
         left, right = self.left.observe(program), self.right.observe(program)
-        found = first_problem(left, program.machine) or first_problem(right, program.machine)
+        found = None
+        for number, side in enumerate((left, right)):
+            found = found or self._problem(number, calls_of(side), program.machine)
         if found is None:
             return None
         record, bucket = found.call.record, _invalidation_bucket(program, found)

@@ -50,6 +50,7 @@ from harness.events import (
     events_of,
 )
 from harness.executor import CrashReport, TargetDied
+from harness.files import VERIFIED_FILES
 from harness.granule import GRANULES
 from harness.invalidation import Call, group
 from harness.machine import KNOBS, Machine
@@ -236,7 +237,7 @@ class Model:
     def identity(self) -> Mapping[str, str]:
         return {
             "object": self.kernel_object.name,
-            "verified_against_pgtable_sha256": self.version.pgtable_sha256,
+            VERIFIED_FILES: self.version.files,
             "version": self.version.name,
         }
 

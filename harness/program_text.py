@@ -25,6 +25,7 @@ from typing import Final
 from harness.errors import BadInput
 from harness.machine import DEFAULTS, KNOBS_BY_NAME, Machine
 from harness.ops import FLAG_NAMES, OPS, OPS_BY_NAME, PLANTED_NAMES, U64_MAX, VISITOR_BITS, VISITORS, Arg, Kind, Op
+from harness.outside import read_plain, shown
 from harness.program import MAX_OPS, Program
 
 FORMAT_VERSION: Final = 1
@@ -73,27 +74,23 @@ def parse(text: str, source: str = "<program>") -> Program:
 
 def read(path: Path) -> Program:
     """The program in a file. Raises BadInput when it cannot be read, MalformedProgram when it is not a program."""
-    return parse(read_text(path), str(path))
+    return parse(read_text(path), shown(path))
 
 
 def read_text(path: Path) -> str:
     """A program file's text, which may be printed. Raises BadInput when it cannot be read, or cannot be a program for
     its size, bytes or control characters."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TEXT + 1)
-        if len(data) > MAX_TEXT:
-            raise BadInput(f"{path}: too large for a program (more than {MAX_TEXT} bytes)")
-        text = data.decode()
+        text = read_plain(path, MAX_TEXT, "a program").decode()
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
+        raise BadInput(f"{shown(path)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not text (byte {error.start} is not UTF-8)") from error
+        raise BadInput(f"{shown(path)}: not text (byte {error.start} is not UTF-8)") from error
     unwelcome = {one for one in set(text) - set("\t\n\r") if unicodedata.category(one) in _UNPRINTABLE}
     if unwelcome:
         at, found = next((at, one) for at, one in enumerate(text) if one in unwelcome)
         line = text.count("\n", 0, at) + 1
-        raise BadInput(f"{path}:{line}: U+{ord(found):04X} has no place in a program: it could upset a terminal")
+        raise BadInput(f"{shown(path)}:{line}: U+{ord(found):04X} has no place in a program: it could upset a terminal")
     return text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.compare import describe_out, describe_visit
 from harness.event_text import aligned_events, event_lines, instruction_text
 from harness.events import IN_CALL
+from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_verified
 from harness.judge import Verdict
 from harness.observation import EVENT_WORDS, Observation, Record, describe_return
 from harness.ops import INIT
@@ -14,6 +15,8 @@ from harness.program import Program
 from harness.program_text import format_op, format_program
 from harness.trees import side_by_side, tree
 
+MAX_FILES = 8
+"""Files that a note names."""
 MAX_ROWS = 60
 """Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed."""
 
@@ -139,14 +142,20 @@ def observation_text(
 
 
 def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """A line when the model was verified against another pgtable.c than the one it is compared with."""
-    model = next((one["verified_against_pgtable_sha256"] for one in identities if "version" in one), None)
+    """A line on each kernel that was made of other files than the one that the model among the sides was verified
+    against, with their names."""
+    model = next((one[VERIFIED_FILES] for one in identities if VERIFIED_FILES in one), None)
     lines = []
     for identity in identities:
-        kernel = identity.get("pgtable_sha256")
-        if model and kernel and kernel != model:
+        if model is None or HOSTED_FILES not in identity:
+            continue
+        verified, here = parse_files(model), parse_files(identity[HOSTED_FILES])
+        unlike = unlike_verified(verified, here)
+        if unlike:
+            named = [f"{name} ({verified.get(name, 'none')}, here {here[name]})" for name in unlike[:MAX_FILES]]
+            more = f" and {len(unlike) - MAX_FILES} more" if len(unlike) > MAX_FILES else ""
             lines.append(
-                f"note: the model was verified against pgtable.c {model[:12]}…, not against this kernel's "
-                f"{kernel[:12]}… ({identity.get('source', 'unknown')})"
+                f"note: the model was verified against other files than those of this kernel, "
+                f"{identity.get('source', 'unknown')}: {', '.join(named)}{more}"
             )
     return lines

@@ -27,8 +27,13 @@ SH: Final = 3 << 8
 SH_INNER: Final = 3 << 8
 AF: Final = 1 << 10
 XN: Final = 1 << 54
+"""Of stage 2, its upper bit, with FEAT_XNX, which has XN_LOW as well. Of stage 1 in a regime with EL0 (EL2&0), UXN."""
+XN_LOW: Final = 1 << 53
 SW: Final = 0xF << 55
 SW_SHIFT: Final = 55
+PBHA: Final = 0xF << 59
+PBHA_SHIFT: Final = 59
+"""Of leaves: ignored, or page-based hardware attributes (FEAT_HPDS2)."""
 HARDWARE: Final = U64 & ~SW
 """What the hardware looks at; the rest is for software."""
 PERMS: Final = S2AP_R | S2AP_W | XN
@@ -44,6 +49,12 @@ S1_NORMAL: Final = 0 << 2
 """Indices into MAIR_EL2, in place, as memory.h has them (MT_NORMAL, MT_DEVICE_nGnRE)."""
 S1_DEVICE_NGNRE: Final = 4 << 2
 S1_AP: Final = 3 << 6
+S1_AP_EL0: Final = 1 << 6
+"""AP[1]: EL0 may access, in a regime that has one; RES1 in the others."""
+S1_AP_READ_ONLY: Final = 2 << 6
+"""AP[2]."""
+S1_PXN: Final = 1 << 53
+"""EL2 must not execute, in a regime with EL0; RES0 in the others, which have XN."""
 S1_GP: Final = 1 << 50
 """Guarded page (FEAT_BTI)."""
 
@@ -239,7 +250,7 @@ def hyp_ap(writable: bool, hvhe: bool) -> int:
 
     With hVHE the translation regime has two privilege levels, and bit 6 lets EL0 in; without, the bit is RES1.
     """
-    return (0 if writable else 2 << 6) | (0 if hvhe else 1 << 6)
+    return (0 if writable else S1_AP_READ_ONLY) | (0 if hvhe else S1_AP_EL0)
 
 
 def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool, lpa2: bool = False) -> int:
@@ -260,7 +271,8 @@ def hyp_leaf_attrs(prot: int, *, hvhe: bool, bti: bool, lpa2: bool = False) -> i
 
 
 def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
-    """The permissions and software bits of a stage-1 entry, as `leaf_prot` gives them.
+    """The permissions and software bits of a stage-1 entry, as `leaf_prot` gives them: what KVM takes it for, which
+    with hVHE is not what the CPU does (`describe_hyp`).
 
     Permissions that hyp never uses in this mode are none at all, but for execution.
     """
@@ -278,23 +290,36 @@ def hyp_leaf_prot(pte: int, hvhe: bool) -> int:
 def describe(pte: int, level: int, fwb: bool = True, address: AddressFormat = FORMAT_4K) -> str:
     """The entry in words, on one line and without loss; "-" for zero.
 
-    Bits that KVM does not set show as a trailing "+0x...". "reserved" is what the architecture
-    gives no meaning at this level.
+    What it allows is what the architecture makes of it. Bits that KVM does not set show by the architecture's names,
+    those without one as a trailing "+0x...". "reserved" is what the architecture gives no meaning at this level.
     """
-    return _describe_other(pte, level, address) or _describe_leaf(pte, level, fwb, address)
+    return _describe_other(pte, level, address, {}) or _describe_leaf(pte, level, fwb, address)
 
 
 def describe_hyp(pte: int, level: int, hvhe: bool = False, address: AddressFormat = FORMAT_4K) -> str:
-    """A stage-1 entry in words, like `describe`."""
-    return _describe_other(pte, level, address) or _describe_hyp_leaf(pte, level, hvhe, address)
+    """A stage-1 entry in words, like `describe`: RWX is what EL2 may do, "el0=RWX" what EL0 may, where it may
+    anything and the regime has an EL0 (hvhe)."""
+    return _describe_other(pte, level, address, _S1_TABLE_NAMES) or _describe_hyp_leaf(pte, level, hvhe, address)
 
 
-def _describe_other(pte: int, level: int, address: AddressFormat) -> str | None:
-    """What is no leaf."""
+# Arm ARM, "VMSAv8-64 translation table format descriptors" (D8.3): fields that KVM leaves alone.
+_S2_NAMES: Final = {1 << 11: "FnXS", 1 << 51: "DBM", 1 << 52: "contiguous"}
+_S1_NAMES: Final = {1 << 5: "NS", 1 << 11: "nG", 1 << 51: "DBM", 1 << 52: "contiguous"}
+_S1_TABLE_NAMES: Final = {
+    1 << 59: "PXNTable",
+    1 << 60: "XNTable",
+    1 << 61: "APTable[0]",
+    1 << 62: "APTable[1]",
+    1 << 63: "NSTable",
+}
+
+
+def _describe_other(pte: int, level: int, address: AddressFormat, names: dict[int, str]) -> str | None:
+    """What is no leaf; `names` are those of a table's bits."""
     if not is_valid(pte):
         return _describe_invalid(pte)
     if is_table(pte, level):
-        return f"table -> {address.to_phys(pte):#x}" + _rest(pte & ~(address.mask | TYPE | VALID))
+        return f"table -> {address.to_phys(pte):#x}" + _rest(pte & ~(address.mask | TYPE | VALID), names)
     if level < _first_block_level(address) or (level == LAST_LEVEL and not pte & TYPE):
         return f"reserved {pte:#x}"
     return None
@@ -324,25 +349,44 @@ def _describe_leaf(pte: int, level: int, fwb: bool, address: AddressFormat) -> s
     memattr = pte & MEMATTR
     text = "R" if pte & S2AP_R else "-"
     text += "W" if pte & S2AP_W else "-"
-    text += "-" if pte & XN else "X"
+    text += "-" if pte & (XN | XN_LOW) == XN else "X"
+    if pte & XN_LOW:  # FEAT_XNX
+        text += " (EL1 only)" if pte & XN else " (EL0 only)"
     text += " " + memory.get(memattr, f"memattr={memattr >> 2:#x}")
-    return _leaf_text(pte, level, address, text, MEMATTR | PERMS)
+    return _leaf_text(pte, level, address, text, MEMATTR | PERMS | XN_LOW, _S2_NAMES)
 
 
 def _describe_hyp_leaf(pte: int, level: int, hvhe: bool, address: AddressFormat) -> str:
+    """The Arm ARM's D8.4, "Memory access control", for the EL2 regime, or (hvhe) EL2&0; with SCTLR_EL2.WXN, which Linux
+    sets: what is writable cannot be executed."""
     memory = {S1_NORMAL: "normal", S1_DEVICE_NGNRE: "device"}
-    prot, ap, attridx = hyp_leaf_prot(pte, hvhe), pte & S1_AP, pte & S1_ATTRIDX
-    text = ("R" if prot & _R else "-") + ("W" if prot & _W else "-") + ("X" if prot & _X else "-")
+    attridx = pte & S1_ATTRIDX
+    writable = not pte & S1_AP_READ_ONLY
+    if hvhe:
+        for_el0 = pte & S1_AP_EL0 != 0
+        executable = not (pte & S1_PXN or writable)
+        el0 = _rwx(for_el0, for_el0 and writable, not (pte & XN or (for_el0 and writable)))
+        names = (XN, "UXN"), (S1_PXN, "PXN")
+        notes = [name for bit, name in names if pte & bit] + ([f"el0={el0}"] if el0 != "---" else [])
+    else:
+        executable = not (pte & XN or writable)
+        odd = {"XN=0": writable and not pte & XN, "AP[1]=0": not pte & S1_AP_EL0, "PXN": pte & S1_PXN}
+        notes = [note for note, is_so in odd.items() if is_so]
+    text = _rwx(True, writable, executable)
     text += " " + memory.get(attridx, f"attridx={attridx >> 2}")
-    if not prot & _R:
-        text += f" ap={ap >> 6}"
     if pte & S1_GP:
-        text += " GP"
-    return _leaf_text(pte, level, address, text, S1_ATTRIDX | S1_AP | S1_GP | XN)
+        notes.append("GP")
+    text = " ".join([text, *notes])
+    return _leaf_text(pte, level, address, text, S1_ATTRIDX | S1_AP | S1_GP | XN | S1_PXN, _S1_NAMES)
 
 
-def _leaf_text(pte: int, level: int, address: AddressFormat, attrs: str, known: int) -> str:
-    """A leaf whose attributes that depend on the stage are in words already; `known` are their bits."""
+def _rwx(readable: bool, writable: bool, executable: bool) -> str:
+    return ("R" if readable else "-") + ("W" if writable else "-") + ("X" if executable else "-")
+
+
+def _leaf_text(pte: int, level: int, address: AddressFormat, attrs: str, known: int, names: dict[int, str]) -> str:
+    """A leaf whose attributes that depend on the stage are in words already; `known` are their bits, `names` those of
+    bits that are not expected."""
     text = "page  " if level == LAST_LEVEL else "block "
     text += f"pa={address.to_phys(pte):#x} {attrs}"
     if pte & AF:
@@ -352,8 +396,13 @@ def _leaf_text(pte: int, level: int, address: AddressFormat, attrs: str, known: 
     if pte & SW:
         text += f" sw={(pte & SW) >> SW_SHIFT}"
     known |= VALID | address.mask | SH | AF | SW
-    return text + _rest(pte & ~(known | (TYPE if level == LAST_LEVEL else 0)))
+    rest = pte & ~(known | (TYPE if level == LAST_LEVEL else 0))
+    if rest & PBHA:
+        text += f" pbha={(rest & PBHA) >> PBHA_SHIFT}"
+    return text + _rest(rest & ~PBHA, names)
 
 
-def _rest(bits: int) -> str:
-    return f" +{bits:#x}" if bits else ""
+def _rest(bits: int, names: dict[int, str]) -> str:
+    named = "".join(f" {name}" for bit, name in names.items() if bits & bit)
+    rest = bits & ~sum(names)
+    return named + (f" +{rest:#x}" if rest else "")

@@ -10,6 +10,7 @@ from typing import Final
 from pgtable.errnos import EAGAIN
 from pgtable.hooks import TLBI_TTL_UNKNOWN
 from pgtable.pte import Prot
+from pgtable.verified import FILES_6_1, FILES_6_12
 from pgtable.walker import WalkFlags
 
 _MAX_U32: Final = (1 << 32) - 1
@@ -20,8 +21,8 @@ class LinuxVersion:
     """One version of the kernel's page-table code.
 
     name: as users write it, for example "6.12".
-    pgtable_sha256: of the arch/arm64/kvm/hyp/pgtable.c that the model was verified against. Another
-        file of the same version may behave differently.
+    files: the files of Linux that the model was verified against (`verified.py`). Others of the same
+        version may behave differently.
     lacks: operations that other versions have, as kvm_pgtable.h calls them without the prefix.
     never: calls of `Hooks` and `MmOps`, and kinds of store, that it never makes though others do.
     lpa2: whether it knows FEAT_LPA2's descriptors, and with them level -1. Otherwise levels are unsigned,
@@ -48,7 +49,7 @@ class LinuxVersion:
     """
 
     name: str
-    pgtable_sha256: str
+    files: str
     lacks: frozenset[str]
     never: frozenset[str]
     lpa2: bool
@@ -77,7 +78,7 @@ class LinuxVersion:
 
 LINUX_6_1: Final = LinuxVersion(
     name="6.1",
-    pgtable_sha256="6c69f60b0c3ffdf3ab1c1547bcf91bc8d7d9781cc2635701ff6a20d77b9d8240",
+    files=FILES_6_1,
     lacks=frozenset(
         {"create_unlinked", "free_unlinked", "pgd_size", "split", "test_clear_young", "tlb_flush_vmid_range"}
     ),
@@ -104,7 +105,7 @@ LINUX_6_1: Final = LinuxVersion(
 
 LINUX_6_12: Final = LinuxVersion(
     name="6.12",
-    pgtable_sha256="502777920ac90618ee53c4de4e031b81bc6a1f4bfb75b5f8f0b061a181284b25",
+    files=FILES_6_12,
     lacks=frozenset({"is_young", "mkold"}),
     never=frozenset(),
     lpa2=True,

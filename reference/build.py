@@ -13,21 +13,23 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.files import HOSTED_FILES, file_lines
 from harness.granule import GRANULE_4K, Granule
 from harness.offer import Offer
+from harness.outside import shown
 from reference.declared import declared
 from reference.protocol import generated_header, generated_include
-from reference.sources import KernelTree, cache_dir
+from reference.sources import GENERATED, GENERATORS, PGTABLE, KernelTree, cache_dir, commit_of
+from reference.tools import Toolchain, find_toolchain
 
 CALLS: Final = "calls"
 FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
@@ -167,15 +169,6 @@ _FLAVOUR_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Toolchain:
-    """The compiler and linker that are used, and what they call themselves."""
-
-    clang: str
-    lld: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
 class Image:
     """A test kernel: its ELF file and what it is made of (for reports)."""
 
@@ -190,6 +183,15 @@ class Image:
     is_made: bool = False
     """Whether pgtable.o is that of the kernel's own build."""
     kernel_object: str = "host"
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The tree's files that the hosted code was compiled from, headers included: their names in the tree, and the
+    sha256 of what they held. Empty where that is not known."""
+    read: frozenset[str] = frozenset()
+    """Names of all of the tree's files that were read, by ours as well."""
+    commit: str = ""
+    """The commit that the tree is, or is checked out from; empty where it is none."""
+    changed: tuple[str, ...] = ()
+    """Which of `read` are otherwise than in that commit."""
 
     @property
     def has_counters(self) -> bool:
@@ -198,7 +200,10 @@ class Image:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        return {
+        more = {"commit": self.commit, "commit_changed": " ".join(self.changed)} if self.commit else {}
+        if self.files:
+            more[HOSTED_FILES] = ", ".join(file_lines(self.files))
+        return more | {
             "compiler": self.compiler,
             "flavour": f"{self.flavour}, made by the kernel's build" if self.is_made else self.flavour,
             "granule": self.granule.name,
@@ -208,16 +213,6 @@ class Image:
             "pgtable_sha256": self.tree.pgtable_sha256,
             "source": self.tree.description,
         }
-
-
-def find_toolchain() -> Toolchain:
-    """The newest-tested clang first, then any other that has its lld. Raises ToolFailure when there is none."""
-    for suffix in ("-19", "-20", "-21", "-22", "-18", "-17", "-16", ""):
-        clang, lld = shutil.which(f"clang{suffix}"), shutil.which(f"ld.lld{suffix}")
-        if clang and lld:
-            version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
-            return Toolchain(clang, lld, version.splitlines()[0])
-    raise ToolFailure("no clang with ld.lld was found; run `make setup`, or install clang-19 and lld-19")
 
 
 def build(
@@ -259,6 +254,8 @@ class Builder:
         self.generated = self._generated_dir(
             "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
         )
+        self._hosted_files: dict[str, str] = {str(PGTABLE): tree.pgtable_sha256}
+        self._read: set[str] = {*GENERATORS, str(PGTABLE)}
         self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
 
     def image(self) -> Image:
@@ -270,8 +267,21 @@ class Builder:
         elf = self._link(objects)
         digest = _sha256(elf.read_bytes())
         offer, which = self.declared.offer, self.kernel_object
-        version = self.toolchain.version
-        return Image(elf, self.tree, self.flavour, version, digest, offer, self.granule, kernel_object=which)
+        commit, changed = commit_of(self.tree, self._read)
+        return Image(
+            elf,
+            self.tree,
+            self.flavour,
+            self.toolchain.version,
+            digest,
+            offer,
+            self.granule,
+            kernel_object=which,
+            files=dict(sorted(self._hosted_files.items())),
+            read=frozenset(self._read),
+            commit=commit,
+            changed=tuple(changed),
+        )
 
     def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
         """A folder with these files."""
@@ -361,7 +371,8 @@ class Builder:
         key = _sha256(json.dumps(content).encode())[:24]
         directory = self.cache / f"object-{key}"
         target = directory / f"{name}.o"
-        if target.exists() and _up_to_date(directory / "dependencies.json"):
+        if target.exists() and (known := _up_to_date(directory / "dependencies.json")) is not None:
+            self._note_read(known, is_hosted)
             return target
         self.progress(f"compiling {label or source.name}")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="tmp-") as scratch:
@@ -376,8 +387,29 @@ class Builder:
                 _run([*compile_to, "-c", "-o", str(out)], source, failure)
             directory.mkdir(exist_ok=True)
             replace_file(target, out.read_bytes())
-            replace_file(directory / "dependencies.json", json.dumps(_dependencies(deps)).encode())
+            found = _dependencies(deps)
+            replace_file(directory / "dependencies.json", json.dumps(found).encode())
+        self._note_read(found, is_hosted)
         return target
+
+    def _note_read(self, dependencies: Mapping[str, str], is_hosted: bool) -> None:
+        """Remember what an object was made of that is the tree's, by its name there."""
+        for path, digest in dependencies.items():
+            name = self._name_in_tree(Path(os.path.normpath(path)))
+            if name is None:
+                continue
+            if not name.startswith(GENERATED):
+                self._read.add(name)
+            if is_hosted:
+                self._hosted_files[name] = digest
+
+    def _name_in_tree(self, path: Path) -> str | None:
+        if path == self.tree.pgtable:
+            return str(PGTABLE)
+        for root, prefix in ((self.tree.generated, GENERATED), (self.tree.root, "")):
+            if path.is_relative_to(root):
+                return str(Path(prefix) / path.relative_to(root))
+        return None
 
     def _assemble(self, assembly: Path, out: Path, source: Path) -> None:
         assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
@@ -418,8 +450,8 @@ class Builder:
     def _bad_source(self, source: Path, message: str) -> Exception:
         lacks = self._shim_lacks(message)
         if lacks:
-            return BadInput(f"{source}: {lacks}\n{message.rstrip()}")
-        return BadInput(f"{source} does not compile:\n{message.rstrip()}")
+            return BadInput(f"{shown(source)}: {lacks}\n{message.rstrip()}")
+        return BadInput(f"{shown(source)} does not compile:\n{message.rstrip()}")
 
     def _shim_lacks(self, message: str) -> str:
         """Of what is missing, that which the kernel does have, with what to do; empty where there is none of it. What
@@ -514,12 +546,13 @@ def _dependencies(makefile_rule: Path) -> dict[str, str]:
     return {name.replace("\\ ", " "): _hash_of(Path(name.replace("\\ ", " "))) for name in sorted(set(names))}
 
 
-def _up_to_date(manifest: Path) -> bool:
+def _up_to_date(manifest: Path) -> dict[str, str] | None:
+    """What an object was made of, where all of that is as it was."""
     try:
         recorded: dict[str, str] = json.loads(manifest.read_text())
-        return all(_hash_of(Path(name)) == digest for name, digest in recorded.items())
+        return recorded if all(_hash_of(Path(name)) == digest for name, digest in recorded.items()) else None
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _hash_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from harness.errors import ToolFailure
 from harness.parent_death import die_with
+from harness.settings import setting
 from reference.link import LinkClosed, LinkGarbage, LinkTimeout
 from reference.memory_map import RAM_SIZE
 from reference.protocol import FRAME_START, GREETING, GarbledFrame, Message, decode_frame, encode_frame
@@ -53,11 +54,11 @@ _GARBAGE_LIMIT: Final = 1 << 20
 
 def qemu_words() -> list[str]:
     """What QEMU's command begins with: mostly its name alone. Raises ToolFailure for a setting that is no command."""
-    setting = os.environ.get(QEMU_SETTING)
+    value = setting(QEMU_SETTING)
     try:
-        return shlex.split(setting or "") or [QEMU]
+        return [QEMU] if value is None else shlex.split(value)
     except ValueError as error:
-        raise ToolFailure(f"{QEMU_SETTING} cannot be read: {error}: {setting}") from error
+        raise ToolFailure(f"{QEMU_SETTING} cannot be read: {error}: {value}") from error
 
 
 def qemu_version() -> str:

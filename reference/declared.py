@@ -12,6 +12,7 @@ from typing import Final
 from harness.errors import BadInput
 from harness.offer import Offer, flag_word
 from harness.ops import FLAG_NAMES, OPS, Kind
+from harness.outside import shown
 from reference.protocol import stages_mask
 
 SOURCES: Final = (
@@ -183,7 +184,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; give the top folder of a Linux tree") from error
+        raise BadInput(f"{shown(path)}: {error.strerror}; give the top folder of a Linux tree") from error
 
 
 def _c_header(offer: Offer, forms: Mapping[str, bool]) -> str:

@@ -60,8 +60,7 @@ def patience(budget: int, usual: float = RUN_TIMEOUT) -> float:
 
 
 INPUT_TIMEOUT: Final = math.ceil(7 * patience(MAX_BUDGET))
-"""Seconds that whoever bounds the time of one input leaves for it: a hang is met again and again before it is
-confirmed."""
+"""Seconds that whoever bounds the time of one input leaves for it: a hang is met again before it is confirmed."""
 
 _ATTEMPTS: Final = 3
 

@@ -21,6 +21,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, Granule, granule_named
 from harness.machine import Machine
 from reference.sources import PGTABLE, SUPPORTED, TARBALLS, Progress, cached, digest, whole_tree
+from reference.tools import Toolchain, required
 
 OBJECT: Final = PGTABLE.with_suffix(".o")
 _SECONDS: Final = 900.0
@@ -43,6 +44,16 @@ _TOOLS: Final = {
     "gcc": "gcc",
     "make": "make",
 }
+_LLVM: Final = {
+    "AR": "llvm-ar",
+    "NM": "llvm-nm",
+    "OBJCOPY": "llvm-objcopy",
+    "OBJDUMP": "llvm-objdump",
+    "READELF": "llvm-readelf",
+    "STRIP": "llvm-strip",
+}
+"""Variables of the kernel's Makefile, and the tools that are named by them instead of being taken from the PATH."""
+KERNEL_BUILD_TOOLS: Final = tuple(_LLVM.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +93,9 @@ class KernelBuild:
 
 
 def kernel_build(
-    configuration: Configuration, clang: str, progress: Progress, tarballs: Path = TARBALLS
+    configuration: Configuration, toolchain: Toolchain, progress: Progress, tarballs: Path = TARBALLS
 ) -> KernelBuild:
-    """Has the kernel's `make` build pgtable.o with `clang` and the LLVM tools of its version.
+    """Has the kernel's `make` build pgtable.o with that compiler and the LLVM tools of its version.
 
     Raises BadInput for a kernel that is not a packaged version, ToolFailure for what the machine lacks and for a build
     that fails.
@@ -95,12 +106,9 @@ def kernel_build(
     for tool, package in _TOOLS.items():
         if shutil.which(tool) is None:
             raise ToolFailure(f"{tool} is not installed: it is in Debian's {package}; `make fidelity` installs it")
-    suffix = Path(clang).name.removeprefix("clang")
-    if shutil.which(f"llvm-objcopy{suffix}") is None:
-        raise ToolFailure(f"llvm-objcopy{suffix} is not installed: it is in Debian's llvm{suffix}; see `make fidelity`")
+    llvm = [f"{variable}={required(tool, toolchain.major)}" for variable, tool in _LLVM.items()]
     source = whole_tree(linux, progress, tarballs)
-    version = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
-    name = f"{source.name}-{digest(version, *options)[:16]}"
+    name = f"{source.name}-{digest(toolchain.version, *options)[:16]}"
 
     def fill(part: Path) -> None:
         seed = part / "options"
@@ -110,7 +118,11 @@ def kernel_build(
             f"--directory={source}",
             f"O={part}",
             "ARCH=arm64",
-            f"LLVM={suffix or 1}",
+            "LLVM=1",
+            f"CC={toolchain.clang}",
+            f"HOSTCC={toolchain.clang}",
+            f"LD={toolchain.lld}",
+            *llvm,
             f"-j{os.cpu_count() or 1}",
         ]
         _run([*make, "alldefconfig"], {"KCONFIG_ALLCONFIG": str(seed)})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ from harness.errors import ToolFailure
 from reference.executor import Reference
 from reference.memory_map import RAM_BASE
 from reference.ram import RamLink
+from reference.tools import major_in, required
 
 _ABOUT: Final = struct.Struct("<QQQ")
 """What clang writes of a function begins like this: the MD5 of its name, a hash of its shape, and how far from here its
@@ -148,11 +148,12 @@ def _md5(name: str) -> int:
 
 
 def judge(elf: Path, profiles: list[str], source: Path, clang_version: str) -> FileLines:
-    """What llvm-cov says of `source`, by the sum of `profiles`, of kernels that were built alike (`elf` is one).
+    """What llvm-cov says of `source`, by the sum of `profiles`, of kernels that were built alike (`elf` is one) by the
+    compiler that calls itself `clang_version`: profiles are readable for their own version only.
 
     Raises ToolFailure when the tools are missing or fail.
     """
-    profdata, cov = (_tool(name, clang_version) for name in ("llvm-profdata", "llvm-cov"))
+    profdata, cov = (required(name, major_in(clang_version)) for name in ("llvm-profdata", "llvm-cov"))
     with tempfile.TemporaryDirectory() as scratch:
         texts = [Path(scratch) / f"{number}.proftext" for number in range(len(profiles))]
         for path, text in zip(texts, profiles, strict=True):
@@ -172,17 +173,6 @@ def sum_of(parts: Sequence[FileLines]) -> FileLines:
     for part in parts:
         lines.update(part.lines)
     return FileLines(parts[0].path, dict(lines))
-
-
-def _tool(name: str, clang_version: str) -> str:
-    """The tool that goes with the compiler: profiles are readable for their own version only."""
-    found = re.search(r"version (\d+)", clang_version)
-    versioned = f"{name}-{found[1]}" if found else name
-    tool = shutil.which(versioned) or shutil.which(name)
-    if tool is None:
-        package = f"llvm-{found[1]}" if found else "llvm"
-        raise ToolFailure(f"{versioned} was not found: install the package {package}")
-    return tool
 
 
 def _run(command: list[str]) -> str:

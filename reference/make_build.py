@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from reference.build import BRIDGE_FILES, CALLS, SHIM, Builder, Image, find_toolchain, replace_file
+from reference.build import BRIDGE_FILES, CALLS, SHIM, Builder, Image, replace_file
 from reference.kbuild import Configuration, kernel_build
 from reference.patching import Patches, read, tables, with_sites
 from reference.sources import KernelTree, digest
+from reference.tools import find_toolchain
 
 _WITH_SHIM: Final = ("context.c",)
 """These meet the TLB maintenance, which is our own build's here too."""
@@ -49,7 +50,7 @@ class _MakeBuilder(Builder):
         calls_only: bool = False,
     ) -> None:
         super().__init__(tree, CALLS if calls_only else "plain", find_toolchain(), progress, configuration.granule)
-        self.kernel = kernel_build(configuration, self.toolchain.clang, progress)
+        self.kernel = kernel_build(configuration, self.toolchain, progress)
 
     def patches(self) -> Patches:
         return read(self._made(), self.tree.pgtable)

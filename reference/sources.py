@@ -16,13 +16,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.outside import shown
+from harness.settings import setting
 
 SUPPORTED: Final = ("6.12", "6.1")
 """What Debian packages and the model knows; the first is the default."""
@@ -55,6 +58,17 @@ _AWK_HEADERS: Final = {
     "cpucap-defs.h": ("gen-cpucaps.awk", "cpucaps"),
     "cpucaps.h": ("gen-cpucaps.awk", "cpucaps"),
 }
+
+GENERATED: Final = "arch/arm64/include/generated"
+"""Under which name the generated headers are told of: where the kernel's build has them."""
+
+GENERATORS: Final = (
+    "Makefile",
+    *(f"{folder}/Kbuild" for folder in ("arch/arm64/include/asm", "arch/arm64/include/uapi/asm")),
+    *(f"{folder}/Kbuild" for folder in ("include/asm-generic", "include/uapi/asm-generic")),
+    *(f"arch/arm64/tools/{name}" for name in sorted({name for pair in _AWK_HEADERS.values() for name in pair})),
+)
+"""What is read of a tree besides what the compiler reads: its version, and what headers are generated from."""
 
 _PACKAGES: Final = {"awk": "mawk", "git": "git", "tar": "tar", "xz": "xz-utils"}
 _HELP: Final = "run `make setup`, then `s2fuzz doctor`"
@@ -91,6 +105,10 @@ class KernelTree:
     pgtable_sha256: str
     version: str
     description: str
+    commit: str = ""
+    """The commit that it is, in full; empty where it is none."""
+    folder: Path | None = None
+    """The user's own folder that it is, or was copied from, which may be changed at any time."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,8 @@ class _Base:
     root: Path
     identity: str | None
     description: str
+    commit: str = ""
+    folder: Path | None = None
 
 
 Progress = Callable[[str], None]
@@ -114,7 +134,7 @@ def cache_dir() -> Path:
 
     Raises MissingSource when the user has no home folder.
     """
-    if own := os.environ.get("S2FUZZ_CACHE"):
+    if own := setting("S2FUZZ_CACHE"):
         return Path(own).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(xdg):  # the XDG specification has relative values ignored
@@ -139,7 +159,7 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
     if choice.pgtable is not None:
         _check_file(choice.pgtable, "--pgtable")
         pgtable = choice.pgtable.absolute()
-        description += f", pgtable.c from {choice.pgtable}"
+        description += f", pgtable.c from {shown(choice.pgtable)}"
     return KernelTree(
         root=base.root,
         generated=_generate(base.root, progress),
@@ -147,6 +167,8 @@ def prepare(choice: KernelChoice, progress: Progress = _silent, tarballs: Path =
         pgtable_sha256=hashlib.sha256(_read(pgtable)).hexdigest(),
         version=_version(base.root),
         description=description,
+        commit=base.commit,
+        folder=base.folder,
     )
 
 
@@ -167,6 +189,42 @@ def version_of(linux: str) -> str | None:
     return None
 
 
+def commit_of(tree: KernelTree, names: Iterable[str]) -> tuple[str, list[str]]:
+    """The commit that a tree is or is checked out from, and which files of those names (relative to it) are otherwise
+    in the user's folder. An empty commit where git knows of none."""
+    if tree.commit or tree.folder is None:
+        return tree.commit, []
+    folder = tree.folder
+
+    def git(*arguments: str) -> bytes | None:
+        result = _run(["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments], env=git_environment())
+        return None if result.returncode else result.stdout
+
+    try:
+        top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "--verify", "HEAD^{commit}")
+    except MissingSource:  # no git
+        return "", []
+    if top is None or head is None or Path(os.fsdecode(top).rstrip("\n")).resolve() != folder:
+        return "", []
+    commit = head.decode().strip()
+    wanted = sorted(name for name in set(names) if Path(name) != PGTABLE or tree.pgtable == tree.root / PGTABLE)
+    listing = git("--literal-pathspecs", "ls-tree", "-z", commit, "--", *wanted) or b""
+    blobs = {}
+    for entry in listing.split(b"\0")[:-1]:
+        about, _, name = entry.partition(b"\t")
+        blobs[os.fsdecode(name)] = about.split()[2].decode()
+    return commit, [name for name in wanted if _blob(folder / name, len(blobs.get(name, ""))) != blobs.get(name)]
+
+
+def _blob(path: Path, digits: int) -> str | None:
+    """git's name for a file's content, of so many digits; None where there is no such file."""
+    if not path.is_file():
+        return None
+    data = _read(path)
+    kind = hashlib.sha256 if digits == 64 else partial(hashlib.sha1, usedforsecurity=False)
+    return kind(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 # Choosing the tree
 
 
@@ -182,18 +240,28 @@ def _at_revision(linux: str) -> tuple[Path, str] | None:
     return None
 
 
+def repository_of(linux: str) -> Path | None:
+    """The folder in a choice of a kernel: of a tree, or of a repository; None for a version, and where it is gone."""
+    if _is_version(linux):
+        return None
+    if os.path.isdir(linux):
+        return Path(linux).resolve()
+    split = _at_revision(linux)
+    return None if split is None else split[0]
+
+
 def _find_base(linux: str, tarballs: Path, progress: Progress) -> _Base:
     # Versions first: "6.12" must not depend on the current folder ("./6.12" names a folder).
     if _is_version(linux):
         return _debian_tree(linux, tarballs, progress)
     if os.path.isdir(linux):
         root = Path(linux).resolve()
-        return _Base(root, None, str(root))
+        return _Base(root, None, shown(root), folder=root)
     split = _at_revision(linux)
     if split is not None:
         return _git_tree(*split, progress)
     raise BadKernelChoice(
-        f"--linux {linux}: no such folder (or not readable), and not a known version; give one of"
+        f"--linux {shown(linux)}: no such folder (or not readable), and not a known version; give one of"
         f" {', '.join(SUPPORTED)}, the folder of a kernel tree, or REPOSITORY@REVISION"
     )
 
@@ -248,7 +316,7 @@ def _unpack(version: str, tarballs: Path, part: Path, what: Sequence[str]) -> No
 
 
 def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
-    where = f"--linux {repository}@{rev}"
+    where = f"--linux {shown(repository)}@{shown(rev)}"
 
     def git(*arguments: str | Path, folder: Path = repository) -> bytes:
         result = _run(["git", "-C", folder, *arguments], env=git_environment())
@@ -263,7 +331,7 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
     commit = git("rev-parse", "--verify", f"{rev}^{{commit}}").decode().strip()
     listing = git("ls-tree", "-z", "--name-only", commit, "--", *NEEDED, folder=top)
     present = os.fsdecode(listing).rstrip("\0").split("\0")
-    description = f"{repository}@{commit[:12]}"
+    description = f"{shown(repository)}@{commit[:12]}"
     if not listing:
         raise BadKernelChoice(f"{where}: nothing of Linux is in that commit; choose another")
 
@@ -274,15 +342,15 @@ def _git_tree(repository: Path, rev: str, progress: Progress) -> _Base:
             raise MissingSource(f"cannot unpack into {part.parent}: {_said(result)}")
 
     name = f"git-{commit}-{digest(*NEEDED)[:8]}"
-    root = cached(Path("sources") / name, f"taking {commit[:12]} from {repository}", fill, progress)
-    return _Base(root, name, description)
+    root = cached(Path("sources") / name, f"taking {commit[:12]} from {shown(repository)}", fill, progress)
+    return _Base(root, name, description, commit)
 
 
 def _check_tree(base: _Base) -> None:
     for path in (Path("Makefile"), PGTABLE):
         if not os.path.isfile(base.root / path):
             raise BadKernelChoice(
-                f"{base.description}: {path} is missing or cannot be read; give the top folder of a Linux tree"
+                f"{base.description}: {shown(path)} is missing or cannot be read; give the top folder of a Linux tree"
             )
 
 
@@ -298,7 +366,8 @@ def _version_in(makefile: bytes, root: Path) -> str:
     numbers = [found.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
     if not all(numbers):
         raise BadKernelChoice(
-            f"{root / 'Makefile'}: VERSION, PATCHLEVEL or SUBLEVEL is missing; give the top folder of a Linux tree"
+            f"{shown(root / 'Makefile')}: VERSION, PATCHLEVEL or SUBLEVEL is missing; give the top folder of a Linux "
+            "tree"
         )
     return ".".join(numbers) + found.get("EXTRAVERSION", "")
 
@@ -313,21 +382,21 @@ def _patch(base: _Base, patches: Sequence[Path], progress: Progress) -> _Base:
     def fill(part: Path) -> None:
         _populate(base, part)
         if base.identity is None and _tree_digest(part) != identity:
-            raise BadKernelChoice(f"{base.root}: changed while it was being copied; try again")
+            raise BadKernelChoice(f"{shown(base.root)}: changed while it was being copied; try again")
         for patch, content in zip(patches, contents, strict=True):
             _apply(part, patch, content)
 
     name = f"patched-{digest(identity, *NEEDED, *contents)}"
     root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
-    description = " + ".join([base.description, *(patch.name for patch in patches)])
-    return _Base(root, name, description)
+    description = " + ".join([base.description, *(shown(patch.name) for patch in patches)])
+    return _Base(root, name, description, base.commit, base.folder)
 
 
 def _read_patch(patch: Path) -> bytes:
     _check_file(patch, "--patch")
     content = _read(patch)
     if not content.strip():
-        raise BadKernelChoice(f"--patch {patch}: the file is empty; give a diff or a mail with one")
+        raise BadKernelChoice(f"--patch {shown(patch)}: the file is empty; give a diff or a mail with one")
     return content
 
 
@@ -360,17 +429,18 @@ def _apply(tree: Path, patch: Path, content: bytes) -> None:
         result = _run([*command, "-"], cwd=tree, env=environment, stdin=part)
         if result.returncode:
             raise BadKernelChoice(
-                f"--patch {patch}: does not apply; choose the tree that it was made for. git says: {_said(result)}"
+                f"--patch {shown(patch)}: does not apply; choose the tree that it was made for. git says: "
+                f"{_said(result)}"
             )
         if b".awk" in result.stdout:
             raise BadKernelChoice(
-                f"--patch {patch}: changes a script that the build runs on this machine; if you trust it, apply it to"
-                " a tree of your own and use --linux"
+                f"--patch {shown(patch)}: changes a script that the build runs on this machine; if you trust it, apply "
+                "it to a tree of your own and use --linux"
             )
         touched = touched or bool(result.stdout)
     if not touched:
         raise BadKernelChoice(
-            f"--patch {patch}: touches nothing that is used here ({', '.join(NEEDED)};"
+            f"--patch {shown(patch)}: touches nothing that is used here ({', '.join(NEEDED)};"
             " paths are read as `git apply -p1` does); leave it out"
         )
 
@@ -388,7 +458,7 @@ def _diffs(patch: Path, content: bytes, environment: dict[str, str]) -> list[byt
         def git(*arguments: str, stdin: bytes) -> None:
             result = _run(["git", *arguments], cwd=Path(scratch), env=environment, stdin=stdin)
             if result.returncode:
-                raise BadKernelChoice(f"--patch {patch}: not a readable mail: {_said(result)}")
+                raise BadKernelChoice(f"--patch {shown(patch)}: not a readable mail: {_said(result)}")
 
         git("mailsplit", "-b", "-o.", stdin=content.lstrip())
         for mail in sorted(Path(scratch).glob("[0-9]*"), key=lambda path: int(path.name)):
@@ -396,7 +466,7 @@ def _diffs(patch: Path, content: bytes, environment: dict[str, str]) -> list[byt
             bodies.append((Path(scratch) / "diff").read_bytes())
     diffs = [body for body in bodies if re.search(rb"(?m)^(diff --git|\+\+\+) ", body)]
     if not diffs:
-        raise BadKernelChoice(f"--patch {patch}: no mail in it holds a diff; leave it out")
+        raise BadKernelChoice(f"--patch {shown(patch)}: no mail in it holds a diff; leave it out")
     return diffs
 
 
@@ -407,7 +477,7 @@ def _needed_files(root: Path) -> Iterator[Path]:
     """
 
     def unreadable(error: OSError) -> None:
-        raise BadKernelChoice(f"{error.filename}: {error.strerror}; make it readable") from error
+        raise BadKernelChoice(f"{shown(error.filename)}: {error.strerror}; make it readable") from error
 
     for needed in NEEDED:
         if os.path.isfile(root / needed):
@@ -537,14 +607,14 @@ def _environment(problem: str) -> Iterator[None]:
 def _check_file(path: Path, option: str) -> None:
     if not os.path.isfile(path):
         problem = "is not a regular file" if os.path.exists(path) else "no such file"
-        raise BadKernelChoice(f"{option} {path}: {problem}; give a file that can be read")
+        raise BadKernelChoice(f"{option} {shown(path)}: {problem}; give a file that can be read")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadKernelChoice(f"{path}: {error.strerror}; make it readable or choose another") from error
+        raise BadKernelChoice(f"{shown(path)}: {error.strerror}; make it readable or choose another") from error
 
 
 def digest(*parts: bytes | str | int) -> str:

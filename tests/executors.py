@@ -26,8 +26,8 @@ class AnyOwner(Model):
 class Patched(Model):
     """Runs with one attribute of `pgtable` replaced, while it runs."""
 
-    def __init__(self, target: Any, name: str, value: Any) -> None:
-        super().__init__()
+    def __init__(self, target: Any, name: str, value: Any, version: str = "6.12") -> None:
+        super().__init__(version)
         self._patch = (target, name, value)
 
     def finish(self) -> Digest:

@@ -39,6 +39,7 @@ from fuzz.report.commands import write_report
 from harness.compare import ALL_TIERS, Tier
 from harness.errors import BadInput, ToolFailure
 from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.outside import shown
 
 _DIR: Final = click.Path(file_okay=False, path_type=Path)
 
@@ -84,7 +85,7 @@ _DIR: Final = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--granule",
     "granules",
-    callback=lambda ctx, param, value: None if value is None else granules_in(ctx, param, value),
+    callback=granules_in,
     metavar="GRANULE,…",
     help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
 )
@@ -143,9 +144,9 @@ def campaign(
 
 def _report(place: WorkDirectory) -> None:
     try:
-        say(f"report: {write_report(place)}")
+        say(f"report: {shown(write_report(place))}")
     except (ToolFailure, OSError) as error:
-        say(f"there is no report ({error}); `s2fuzz report {place.root}` makes one later")
+        say(f"there is no report ({error}); `s2fuzz report {shown(place.root)}` makes one later")
 
 
 def _configuration(place: WorkDirectory, what: dict[str, Any]) -> Configuration:
@@ -155,9 +156,11 @@ def _configuration(place: WorkDirectory, what: dict[str, Any]) -> Configuration:
     there = Configuration.load(place)
     seed = what.pop("seed")
     if any(value not in (None, ()) for value in what.values()) and not _new(seed=None, **what).same_as(there):
-        raise BadInput(f"{place.root} is another campaign ({'; '.join(there.describe())}): leave out what it compares")
+        raise BadInput(
+            f"{shown(place.root)} is another campaign ({'; '.join(there.describe())}): leave out what it compares"
+        )
     if seed not in (None, there.work[0].seed):
-        raise BadInput(f"{place.root} has the seed {there.work[0].seed}: leave out --seed")
+        raise BadInput(f"{shown(place.root)} has the seed {there.work[0].seed}: leave out --seed")
     return there
 
 
@@ -192,16 +195,16 @@ def _new(
 def _print(outcome: Outcome, place: WorkDirectory) -> int:
     click.echo(f"ended by {outcome.ended}: {campaign_view.describe(outcome.state)}")
     for bucket, paths in outcome.findings.items():
-        click.echo(f"{bucket}: {paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
+        click.echo(f"{bucket}: {shown(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
     if outcome.findings:
-        click.echo(f"replay with: s2fuzz replay {next(iter(outcome.findings.values()))[0]}")
+        click.echo(f"replay with: s2fuzz replay {shown(next(iter(outcome.findings.values()))[0])}")
     else:
         click.echo("nothing found")
     if outcome.ended == DISK:
-        say(f"s2fuzz: {place.root}: the disk is nearly full; once there is room, it goes on from where it was")
+        say(f"s2fuzz: {shown(place.root)}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE
     if outcome.ended == WAS_INTERRUPTED:
-        say(f"for the report: s2fuzz report {place.root}")
+        say(f"for the report: s2fuzz report {shown(place.root)}")
         return INTERRUPTED
     return FINDING if outcome.findings else OK
 

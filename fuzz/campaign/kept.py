@@ -15,6 +15,7 @@ from fuzz.sides import Side, to_configuration
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
 from harness.finding import Finding, adopt, is_finding, load
+from harness.outside import shown
 
 Key = tuple[int | None, str]
 """A comparison's number, where it is one of the campaign's, and a bucket."""
@@ -86,7 +87,7 @@ class KeptFindings:
         except BadInput as error:
             target = free_name(self._place.damaged / path.name)
             path.rename(target)
-            self._say(f"{error}; put aside as {target}")
+            self._say(f"{error}; put aside as {shown(target)}")
             return
         key = self.key(finding)
         if buckets[key] >= KEPT_PER_BUCKET or (home / path.name).exists():
@@ -97,7 +98,7 @@ class KeptFindings:
         yield replace(finding, directory=kept)
         if buckets[key] == 1:
             what = "flaky: " if buckets is self.flaky else ""
-            self._say(f"{what}{finding.kind} {finding.bucket}: {kept}")
+            self._say(f"{what}{finding.kind} {finding.bucket}: {shown(kept)}")
             if not what:
                 self._minimise(kept)
 
@@ -116,9 +117,9 @@ def _is_of(side: Any, of: Side) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """In order of their names, but for what is being written."""
+    """In order of their names, but for what is being written, and links that lead elsewhere."""
     try:
-        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_symlink())
     except FileNotFoundError:
         return
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from fuzz.engine.tally import Tally
 from harness.compare import ALL_TIERS
 from harness.errors import BadInput
+from harness.outside import shown
 
 _VERSION: Final = 1
 """Of the tables below."""
@@ -89,7 +90,7 @@ class Ledger:
                 self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
                 version = _VERSION
             if version != _VERSION:
-                raise BadInput(f"{path}: a ledger of version {version}, expected {_VERSION}")
+                raise BadInput(f"{shown(path)}: a ledger of version {version}, expected {_VERSION}")
             if not readonly:
                 self.tally(), self.coverage()
         except sqlite3.OperationalError as error:
@@ -133,6 +134,10 @@ class Ledger:
     def note_run(self, run: int, seconds: float, ended: str | None = None) -> None:
         """How long it has been going on, and why it ended."""
         self._base.execute("UPDATE runs SET seconds = ?, ended = ? WHERE id = ?", (seconds, ended, run))
+
+    def end_run(self, run: int, ended: str) -> None:
+        """Why a run ended that could not say so itself."""
+        self._base.execute("UPDATE runs SET ended = ? WHERE id = ? AND ended IS NULL", (ended, run))
 
     def begin_process(self, run: int, slot: int, comparison: int, seed: int, at: float) -> tuple[int, int]:
         """A fuzzing process begins; its number, and its seed, which follows from the campaign's and is its alone."""

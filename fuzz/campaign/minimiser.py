@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from harness.finding import printable
+from harness.outside import printable, shown
 
 _LIMIT: Final = 900.0
 """Seconds for one finding."""
@@ -61,7 +61,7 @@ class Minimiser:
         last = self._said.read().decode(errors="replace").splitlines()[-1:]
         self.close()
         said = f": {printable(last[0])}" if last else ""
-        self._say(f"minimised{said}" if status == 0 else f"{finding}: not minimised (status {status}){said}")
+        self._say(f"minimised{said}" if status == 0 else f"{shown(finding)}: not minimised (status {status}){said}")
 
     def _start(self, finding: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)

@@ -9,7 +9,9 @@ from typing import Final
 ON_TIME: Final = "time"
 INTERRUPTED: Final = "interrupted"
 DISK: Final = "disk"
-"""Why a run ended."""
+GAVE_UP: Final = "giving up"
+FAILED: Final = "a failure"
+"""Why a run ended. Of one that was killed nobody could say so."""
 
 
 @dataclass(frozen=True, slots=True)

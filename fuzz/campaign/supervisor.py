@@ -8,6 +8,8 @@ looks there first.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import shutil
@@ -22,7 +24,7 @@ from typing import Any, Final
 from fuzz.campaign.kept import KeptFindings, free_name
 from fuzz.campaign.ledger import Damaged, Ledger, put_aside
 from fuzz.campaign.minimiser import Minimiser
-from fuzz.campaign.state import DISK, INTERRUPTED, ON_TIME, Outcome, SlotState, State
+from fuzz.campaign.state import DISK, FAILED, GAVE_UP, INTERRUPTED, ON_TIME, Outcome, SlotState, State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.store import Store, is_whole, name_of, read_input
 from fuzz.coverage.model_lines import ModelLines
@@ -38,6 +40,7 @@ from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure
 from harness.finding import Finding
 from harness.model import Model
+from harness.outside import program_files, shown
 from harness.program_text import format_program, read
 from reference.executor import INPUT_TIMEOUT
 
@@ -55,6 +58,9 @@ _SILENCE: Final = 2.0 * INPUT_TIMEOUT
 _SOUND: Final = 60.0
 """Seconds after which the loss of a process is no longer put down to how it was started."""
 _LONGEST_WAIT: Final = 60.0
+_FIRST_PROGRAM: Final = 300.0
+"""Seconds for which a run goes on beyond its time until it has run a program at least."""
+_FULL: Final = os.strerror(errno.ENOSPC)
 _BARREN: Final = 4
 """Processes of a slot that end before their first program, one after the other, until the campaign gives up."""
 _STRIKES: Final = 3
@@ -138,6 +144,10 @@ class Campaign:
         """Comparisons whose programs in the corpora have been replayed."""
         self._past: list[Tally] = []
         """What the processes that have ended counted, by comparison."""
+        self._programs_before = 0
+        """Programs that the runs before this one ran."""
+        self._why_lost = ""
+        """What the process said that was lost last."""
         self._coverage: dict[tuple[str, int], tuple[int, int]] = {}
         self._images: dict[int, set[tuple[str, int]]] = {}
         self._counts: Counter[str] = Counter()
@@ -161,11 +171,16 @@ class Campaign:
             try:
                 self._prepare()
                 self._go()
+                if self._ending == ON_TIME and not self._has_run():
+                    raise ToolFailure(f"no program was run{f': {self._why_lost}' if self._why_lost else ''}")
                 return self._outcome()
+            except (BadInput, ToolFailure) as error:
+                self._note_end(DISK if _FULL in str(error) else GAVE_UP)
+                raise
             except (OSError, sqlite3.Error) as error:
-                raise ToolFailure(
-                    f"{self.place.root}: {error}; what was recorded is there, and `s2fuzz campaign` goes on from it"
-                ) from error
+                self._note_end(DISK if _is_full(error) else FAILED)
+                there = "what was recorded is there, and `s2fuzz campaign` goes on from it"
+                raise ToolFailure(f"{shown(self.place.root)}: {error}; {there}") from error
             finally:
                 self._minimiser.close()
                 for slot in self.slots:
@@ -174,11 +189,21 @@ class Campaign:
                 if self._run:
                     self.ledger.close()
 
+    def _note_end(self, why: str) -> None:
+        """Have the ledger, or where it cannot be written a file beside it, say how this run ended."""
+        if not self._run:
+            return
+        try:
+            self.ledger.note_run(self._run, round(self._now() - self._before, 3), why)
+        except sqlite3.Error:
+            with contextlib.suppress(OSError):  # what went wrong is being raised already
+                self.place.say_last_word(self._run, why)
+
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.place.root).free
         if free < self.min_free:
             raise ToolFailure(
-                f"{self.place.root}: {free >> 20} MiB are free, {self.min_free >> 20} must be (--min-free)"
+                f"{shown(self.place.root)}: {free >> 20} MiB are free, {self.min_free >> 20} must be (--min-free)"
             )
 
     def _go(self) -> None:
@@ -229,7 +254,8 @@ class Campaign:
         if self._signals.count:
             return INTERRUPTED
         if self.seconds is not None and now - self._started >= self.seconds:
-            return ON_TIME
+            late = now - self._started >= self.seconds + _FIRST_PROGRAM
+            return ON_TIME if late or self._has_run() else None  # else nothing could be said of the sides
         if shutil.disk_usage(self.place.root).free < self.min_free:
             return DISK
         return None
@@ -276,7 +302,10 @@ class Campaign:
         self._findings.count()
         self._rescue_spools()
         self._open_ledger()
+        if (word := self.place.last_word()) is not None:
+            self.ledger.end_run(*word)
         self._run = self.ledger.begin_run(self.workers)
+        self.place.make_room_for_last_word()
         for name, store in self.stores.items():
             if not store.names():
                 self._begin_store(name, store)
@@ -285,7 +314,7 @@ class Campaign:
         for path in store.damaged():
             target = free_name(self.place.damaged / path.name)
             path.rename(target)
-            self._say(f"{path}: does not hold what its name says; put aside as {target}")
+            self._say(f"{shown(path)}: does not hold what its name says; put aside as {shown(target)}")
 
     def _rescue_spools(self) -> None:
         """Record what the processes of a run left that was killed."""
@@ -307,11 +336,12 @@ class Campaign:
             aside = put_aside(self.place.ledger)
             self.ledger = Ledger(self.place.ledger)
             self._say(
-                f"{self.place.ledger}: damaged ({error}); put aside as {aside.name}, and begun anew from the corpus "
-                "and the findings: counts and times of earlier runs are lost"
+                f"{shown(self.place.ledger)}: damaged ({error}); put aside as {aside.name}, and begun anew from the "
+                "corpus and the findings: counts and times of earlier runs are lost"
             )
         self._before = self.ledger.seconds()
         self._past = [self.ledger.tally(number) for number in range(len(self.configuration.work))]
+        self._programs_before = self._programs()
         self._coverage = self.ledger.coverage()
         (self._incidents,) = self.ledger.rows("SELECT count(*) FROM incidents")[0]
         self._lines.know(self.ledger.rows("SELECT file, line FROM model_lines"))
@@ -348,7 +378,7 @@ class Campaign:
     def _begin_store(self, name: str, store: Store) -> None:
         """Inputs that a fresh corpus starts from: random ones, and the corpora's programs."""
         seed = self.configuration.work[0].seed
-        programs = [read(path) for folder in self.corpora for path in sorted(folder.rglob("*.s2"))]
+        programs = [read(path) for folder in self.corpora for path in program_files(folder)]
         encoded = (data for program in programs if (data := store.encode(program)) is not None)
         self._kept_inputs(name, store.add([*starting_inputs(seed, store.dialect), *encoded]), None)
 
@@ -396,7 +426,7 @@ class Campaign:
 
     def _lose(self, slot: Slot, process: FuzzingProcess) -> None:
         """A process was lost: keep what it did, and decide how to go on."""
-        details = str(process.failure) if process.failure else process.obituary()
+        details = self._why_lost = str(process.failure) if process.failure else process.obituary()
         lived = process.report.seconds
         slot.losses = 1 if lived > _SOUND else slot.losses + 1
         slot.barren = 0 if lived else slot.barren + 1
@@ -476,8 +506,8 @@ class Campaign:
                 slot.collected.add(path.name)
                 fresh.append(data)
             elif last:
-                self._note_incident(slot, "a damaged file in a spool", f"{path.name}: {len(data)} bytes", None)
-                self._say(f"worker {slot.number}: {path.name} in its spool is damaged, and left out")
+                self._note_incident(slot, "a damaged file in a spool", f"{shown(path.name)}: {len(data)} bytes", None)
+                self._say(f"worker {slot.number}: {shown(path.name)} in its spool is damaged, and left out")
         self._kept_inputs(name, self.stores[name].add(fresh), slot.number)
         self._collect_findings(slot)
 
@@ -570,6 +600,16 @@ class Campaign:
         ]
         return self._past[number].executions + sum(present)
 
+    def _programs(self) -> int:
+        """All that were ever run, those of the corpora among them."""
+        present = [slot.process.report.tally for slot in self.slots if slot.process is not None]
+        tallies = [*self._past, *(Tally.from_json(tally) for tally in present if tally is not None)]
+        return sum(tally.executions + tally.replayed for tally in tallies)
+
+    def _has_run(self) -> bool:
+        """Whether this run has run any program."""
+        return self._programs() > self._programs_before
+
     def _all_executions(self) -> int:
         return sum(self._executions(number) for number in range(len(self._past)))
 
@@ -620,3 +660,10 @@ class Campaign:
             if finding.bucket not in known:
                 findings.setdefault(finding.bucket, []).append(finding.directory)
         return Outcome(self._ending or ON_TIME, self.state(), findings)
+
+
+def _is_full(error: OSError | sqlite3.Error) -> bool:
+    """Whether the disk is full, or one's share of it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -20,6 +20,7 @@ from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.display import caution_lines
 from harness.errors import ToolFailure
+from harness.outside import printable_lines, shown
 
 _LINE_INTERVAL: Final = 60.0
 """Seconds between two lines where there is no terminal."""
@@ -53,7 +54,7 @@ def _plain() -> tuple[Say, Show]:
             say(describe(state))
 
     def say(text: str) -> None:
-        print(f"{_clock()} {text}", file=sys.stderr, flush=True)
+        print(printable_lines(f"{_clock()} {text}"), file=sys.stderr, flush=True)
 
     return say, show
 
@@ -115,8 +116,10 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
         ledger = Ledger(place.ledger, readonly=True)
     except Exception as error:
         if isinstance(error, Damaged) or place.ledger.exists():
-            raise ToolFailure(f"{place.ledger}: cannot be read ({error}); `s2fuzz campaign` makes another") from error
-        raise ToolFailure(f"{place.ledger}: nothing has run here yet") from error
+            raise ToolFailure(
+                f"{shown(place.ledger)}: cannot be read ({error}); `s2fuzz campaign` makes another"
+            ) from error
+        raise ToolFailure(f"{shown(place.ledger)}: nothing has run here yet") from error
     try:
         return _status(place, configuration, ledger)
     finally:
@@ -125,7 +128,13 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
 
 def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
     known = place.known_buckets()
-    runs = ledger.rows("SELECT day, seconds, workers, ended FROM runs ORDER BY id")
+    word = place.last_word()
+    runs = [
+        (day, seconds, workers, ended or (word[1] if word is not None and word[0] == number else None))
+        for number, day, seconds, workers, ended in ledger.rows(
+            "SELECT id, day, seconds, workers, ended FROM runs ORDER BY id"
+        )
+    ]
     samples = [
         ledger.rows(
             "SELECT executions, rate, corpus, edges, model_lines, model_of FROM samples WHERE comparison = ? "
@@ -189,7 +198,7 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
     runs, executions = status["runs"], status["tally"]["executions"]
     last = runs[-1]["ended"] if runs else None
     how = f"running (process {running})" if running else f"not running; it ended by {last}" if last else "was killed"
-    yield f"{root}: {how}; {duration(status['seconds'])} in {len(runs)} runs, {executions} executions"
+    yield f"{shown(root)}: {how}; {duration(status['seconds'])} in {len(runs)} runs, {executions} executions"
     for one in status["comparisons"]:
         edges = " ".join("{reached}/{of}".format(**edge) for edge in one["edges"]) or "-"
         yield f"{one['what']}: {one['executions']} executions, corpus {one['corpus']}, kernel {edges} edges"

@@ -9,6 +9,7 @@ damaged/        files that did not hold what their names say
 ledger.sqlite   what ran, how far it came (fuzz/campaign/ledger.py)
 known           buckets that do not count, one a line: yours to write
 report.html     the report, where one was made
+ended           the last word of a run that could not tell the ledger how it ended
 lock            held while a campaign runs
 tmp/            files being written
 spool/          the fuzzing processes' own folders; nothing here is recorded yet
@@ -38,10 +39,15 @@ from harness.compare import format_tiers, parse_tiers
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
 from harness.granule import granule_named
+from harness.outside import check_inside, read_plain, shown
 
 _FORMAT: Final = 1
 CONFIGURATION: Final = "campaign.json"
 _LOCK: Final = "lock"
+_LAST_WORD: Final = 64
+"""Bytes for it."""
+_AT_MOST: Final = 16 << 20
+"""Bytes of a file that is read whole."""
 _DYING: Final = 30.0
 """Seconds that the fuzzing processes of a campaign that was killed have to end as well."""
 
@@ -81,6 +87,10 @@ class WorkDirectory:
         return self.root / "ledger.sqlite"
 
     @property
+    def ended(self) -> Path:
+        return self.root / "ended"
+
+    @property
     def spool(self) -> Path:
         return self.root / "spool"
 
@@ -97,18 +107,38 @@ class WorkDirectory:
     def known_buckets(self) -> frozenset[str]:
         """Those that the user does not want to hear of. Raises OSError, BadInput."""
         try:
-            text = (self.root / "known").read_text()
+            text = read_plain(self.root / "known", _AT_MOST, "a list of buckets").decode()
         except FileNotFoundError:
             return frozenset()
         except UnicodeDecodeError as error:
-            raise BadInput(f"{self.root / 'known'}: not text") from error
+            raise BadInput(f"{shown(self.root / 'known')}: not text") from error
         return frozenset(word for line in text.splitlines() if (word := line.partition("#")[0].strip()))
+
+    def make_room_for_last_word(self) -> None:
+        """Have a file for `say_last_word`, which takes no more room then. Raises OSError."""
+        write_durably(self.ended, b" " * _LAST_WORD, self.scratch)
+
+    def say_last_word(self, run: int, why: str) -> None:
+        """Note how a run ended where the disk may be full. Raises OSError."""
+        with self.ended.open("r+b") as file:
+            file.write(f"{run} {why}".encode()[:_LAST_WORD])
+            file.flush()
+            os.fsync(file.fileno())
+
+    def last_word(self) -> tuple[int, str] | None:
+        """The number of a run, and how it ended, where that was noted here. Raises BadInput."""
+        try:
+            run, _, why = read_plain(self.ended, _LAST_WORD, "a last word").decode(errors="replace").partition(" ")
+        except OSError:
+            return None
+        return (int(run), shown(why.strip())) if run.isdecimal() else None
 
     @contextmanager
     def locked(self) -> Iterator[int]:
         """Have it for oneself; the descriptor that is yielded keeps it so, also in children that inherit it. Raises
         BadInput when somebody else has it."""
         self.root.mkdir(parents=True, exist_ok=True)
+        self.check_links()
         with (self.root / _LOCK).open("a+") as file:
             self._lock(file.fileno())
             file.truncate(0)
@@ -119,6 +149,15 @@ class WorkDirectory:
             finally:
                 file.truncate(0)
 
+    def check_links(self) -> None:
+        """Refuse (BadInput) a directory in which a symbolic link stands for a file or folder of ours: much in it is
+        written and cleared, and it may be somebody else's. Raises OSError."""
+        folders = [self.root, *(one for one in (self.corpora, self.findings, self.flaky, self.spool) if one.is_dir())]
+        for folder in folders:
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                if entry.is_symlink():
+                    raise BadInput(f"{shown(entry.path)}: a symbolic link, which is not followed")
+
     def _lock(self, descriptor: int) -> None:
         deadline = time.monotonic() + _DYING
         while True:
@@ -127,7 +166,7 @@ class WorkDirectory:
                 return
             except BlockingIOError as error:
                 if self.holder() is not None or time.monotonic() > deadline:
-                    raise BadInput(f"{self.root}: in use by process {self.holder() or '?'}") from error
+                    raise BadInput(f"{shown(self.root)}: in use by process {self.holder() or '?'}") from error
                 time.sleep(0.1)  # its processes are about to follow one that was killed
 
     def holder(self) -> int | None:
@@ -212,7 +251,9 @@ class Configuration:
         files that are kept there. Raises OSError, BadInput where there is something else."""
         strangers = {path.name for path in place.root.iterdir()} - {_LOCK, "kernel", "tmp", "corpus", "known"}
         if strangers:
-            raise BadInput(f"{place.root}: holds {', '.join(sorted(strangers)[:3])}, and is no campaign's directory")
+            raise BadInput(
+                f"{shown(place.root)}: holds {shown(', '.join(sorted(strangers)[:3]))}, and is no campaign's directory"
+            )
         place.scratch.mkdir(exist_ok=True)
         work = [
             replace(one, sides=(_with_copies(one.sides[0], place.root), _with_copies(one.sides[1], place.root)))
@@ -229,12 +270,13 @@ class Configuration:
         """What `save` wrote. Raises BadInput."""
         path = place.configuration
         try:
-            data = json.loads(path.read_text())
+            place.check_links()
+            data = json.loads(read_plain(path, _AT_MOST, "a campaign's configuration"))
             if data["format"] != _FORMAT:
-                raise BadInput(f"{path}: a campaign of format {data['format']}, expected {_FORMAT}")
+                raise BadInput(f"{shown(path)}: a campaign of format {data['format']}, expected {_FORMAT}")
             if data["codec"] != CODEC:
                 raise BadInput(
-                    f"{path}: its inputs were written by codec {data['codec']}, this is {CODEC}; `s2fuzz corpus "
+                    f"{shown(path)}: its inputs were written by codec {data['codec']}, this is {CODEC}; `s2fuzz corpus "
                     "export` with the version that wrote them, then import the programs into a new campaign"
                 )
             common: dict[str, Any] = {
@@ -247,16 +289,20 @@ class Configuration:
             work = []
             for one in data["comparisons"]:
                 left, right = (from_configuration(side, place.root) for side in one["sides"])
+                for path in (*_files(left), *_files(right)):
+                    check_inside(path, place.root)
                 granule = granule_named(one["granule"]).name
                 work.append(new_assignment((left, right), granule=granule, **common))
             stores = tuple(str(one["store"]) for one in data["comparisons"])
-            if not work or any("/" in name or name.startswith(".") for name in stores):
-                raise BadInput(f"{path}: its comparisons are malformed")
+            if not work or any(not name or "/" in name or name.startswith(".") for name in stores):
+                raise BadInput(f"{shown(path)}: its comparisons are malformed")
             return cls(tuple(work), stores, dict(data["made"]))
         except OSError as error:
-            raise BadInput(f"{place.root}: no campaign's directory: {CONFIGURATION}: {error.strerror}") from error
+            raise BadInput(
+                f"{shown(place.root)}: no campaign's directory: {CONFIGURATION}: {error.strerror}"
+            ) from error
         except (ValueError, RecursionError, KeyError, TypeError) as error:
-            raise BadInput(f"{path}: malformed: {error!r}") from error
+            raise BadInput(f"{shown(path)}: malformed: {error!r}") from error
 
 
 def new_assignment(sides: Any, **common: Any) -> Assignment:

@@ -43,13 +43,14 @@ from fuzz.cluster.packaged import (
     loader_in,
     to_manifest,
 )
-from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, program_files, read_input, stamp_of
+from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, programs_in, read_input, stamp_of
 from fuzz.sides import Side, offer_of
 from harness.codec import Dialect, dialect_for, fitting, header_of, split
 from harness.compare import Tier
 from harness.errors import BadInput, ToolFailure
 from harness.finding import program_in
 from harness.granule import Granule
+from harness.outside import shown
 from reference.build import Image
 from reference.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
 from reference.executor import INPUT_TIMEOUT
@@ -161,7 +162,7 @@ def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes],
             check_codec(corpus, dialect)
             found: list[bytes | None] = [read_input(path) for path in sorted(corpus.iterdir()) if is_whole(path)]
         else:
-            texts = program_files(corpus)
+            texts = programs_in(corpus)
             if not texts:
                 raise BadInput(f"{corpus}: holds neither programs (*.s2) nor inputs with a stamp beside them")
             found = [input_for(program_in(path), dialect) for path in texts]
@@ -190,10 +191,10 @@ def _entry(name: str, data: bytes) -> str:
 
 def _check_place(folder: Path, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is no folder")
+        raise BadInput(f"{shown(folder)} is no folder")
     there = [name for name in PARTS if os.path.lexists(folder / name)]
     if there and not force and not (folder / FILES / MANIFEST).is_file():
-        raise BadInput(f"{folder} holds {', '.join(there)}, which s2fuzz did not make; --force replaces them")
+        raise BadInput(f"{shown(folder)} holds {', '.join(there)}, which s2fuzz did not make; --force replaces them")
 
 
 def _own_qemu() -> Path:

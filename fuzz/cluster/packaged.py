@@ -79,6 +79,7 @@ def _describe(image: Image) -> dict[str, Any]:
     return {
         "compiler": image.compiler,
         "elf": image.elf.name,
+        "files": dict(image.files),
         "flavour": image.flavour,
         "lacks": sorted(image.offer.lacks),
         "object": image.kernel_object,
@@ -161,6 +162,7 @@ def _executor(data: Any, side: Side, files: Path, granule: Granule) -> Executor:
             Offer(frozenset(image["lacks"])),
             granule,
             kernel_object=str(image["object"]),
+            files={str(name): str(digest) for name, digest in image.get("files", {}).items()},
         ),
         str(data["name"]),
     )

@@ -15,13 +15,14 @@ import click
 from fuzz import display
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.minset import cmin as run_cmin
-from fuzz.corpus.store import MAX_INPUT, Store, program_files
-from fuzz.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, sides_from
+from fuzz.corpus.store import MAX_INPUT, Store, programs_in
+from fuzz.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line, sides_from
 from fuzz.sides import Side, offer_of
 from harness.codec import dialect_for
 from harness.errors import BadInput
 from harness.finding import program_in
 from harness.granule import granule_named
+from harness.outside import shown, write_plain
 
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
@@ -53,7 +54,7 @@ def _corpora(directory: Path, granule: str, kernel: dict[str, Any]) -> Iterator[
             yield [found]
         return
     if any(kernel.values()):
-        raise BadInput(f"{directory} is a campaign, which says itself what it compares: leave out the options")
+        raise BadInput(f"{shown(directory)} is a campaign, which says itself what it compares: leave out the options")
     with place.locked():
         configuration = Configuration.load(place)
         found_here: dict[str, _Corpus] = {}
@@ -73,7 +74,7 @@ def _folder(folder: Path, granule: str, sides: tuple[Side, Side]) -> Iterator[_C
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield _Corpus(folder.name, store, (sides,))
     except BlockingIOError as error:
-        raise BadInput(f"{folder}: in use by another process") from error
+        raise BadInput(f"{shown(folder)}: in use by another process") from error
     finally:
         os.close(descriptor)
         with suppress(OSError):
@@ -91,7 +92,7 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
     What a corpus cannot hold is left out, and said: a program for another granule, one that asks for what the sides
     lack, or one that is too long.
     """
-    files = [file for path in programs for file in program_files(path)]
+    files = [file for path in programs for file in programs_in(path)]
     loaded = [(path, program_in(path)) for path in files]
     with _corpora(directory, granule, kernel) as corpora:
         homeless = {path for path, _ in loaded}
@@ -100,10 +101,10 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
             taken = {path: data for path, data in encoded if data is not None}
             added = one.store.add(taken.values())
             homeless -= taken.keys()
-            click.echo(f"{one.name}: {len(added)} added, {len(taken) - len(added)} were there")
+            show_line(f"{shown(one.name)}: {len(added)} added, {len(taken) - len(added)} were there")
         for path in files:
             if path in homeless:
-                click.echo(f"{path}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
+                show_line(f"{shown(path)}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
     return OK
 
 
@@ -120,8 +121,8 @@ def export(directory: Path, out: Path, granule: str, **kernel: Any) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             names = one.store.names()
             for name in names:
-                (folder / f"{name}.s2").write_text(one.store.text(name))
-            click.echo(f"{one.name}: {len(names)} programs in {folder}")
+                write_plain(folder / f"{name}.s2", one.store.text(name).encode())
+            show_line(f"{shown(one.name)}: {len(names)} programs in {shown(folder)}")
     return OK
 
 
@@ -137,11 +138,11 @@ def check(directory: Path, granule: str, **kernel: Any) -> int:
             damaged = one.store.damaged()
             problems += len(damaged)
             for path in damaged:
-                say(f"{path}: does not hold what its name says")
+                say(f"{shown(path)}: does not hold what its name says")
             sound = [name for name in one.store.names() if one.store.folder / name not in set(damaged)]
             texts = {one.store.text(name) for name in sound}
             size = sum((one.store.folder / name).stat().st_size for name in sound)
-            click.echo(f"{one.name}: {len(sound)} inputs, {size} bytes, {len(texts)} different programs")
+            show_line(f"{shown(one.name)}: {len(sound)} inputs, {size} bytes, {len(texts)} different programs")
     return BAD_INPUT if problems else OK
 
 
@@ -159,10 +160,10 @@ def cmin(directory: Path, granule: str, **kernel: Any) -> int:
         for one in corpora:
             with display.running(one.name) as told:
                 saved = run_cmin(one.store, one.comparisons, told)
-            click.echo(
-                f"{one.name}: {saved.inputs} inputs of {saved.inputs_before}, {saved.size} bytes of "
+            show_line(
+                f"{shown(one.name)}: {saved.inputs} inputs of {saved.inputs_before}, {saved.size} bytes of "
                 f"{saved.size_before}, reach the same {saved.features} features"
             )
             for name in saved.lost:
-                click.echo(f"{one.name}: a side died on {name}, which is kept; `s2fuzz corpus export` and run it")
+                show_line(f"{shown(one.name)}: a side died on {name}, which is kept; `s2fuzz corpus export` and run it")
     return OK

@@ -23,6 +23,7 @@ from harness.durable import exchange, sync_folder
 from harness.errors import BadInput, ToolFailure
 from harness.executor import TargetDied
 from harness.model import Model
+from harness.outside import shown
 from harness.program import Program
 from reference.coverage import HostedCoverage
 from reference.executor import Reference
@@ -106,7 +107,9 @@ def cmin(store: Store, comparisons: Sequence[tuple[Side, Side]], told: Told) -> 
     """
     damaged = store.damaged()
     if damaged:
-        raise BadInput(f"{damaged[0]}: does not hold what its name says; `s2fuzz corpus check` lists all such files")
+        raise BadInput(
+            f"{shown(damaged[0])}: does not hold what its name says; `s2fuzz corpus check` lists all such files"
+        )
     names = store.names()
     before, lost = measure(store, names, comparisons, lambda ran: told(ran, len(names)))
     sizes = {name: len(store.read(name)) for name in names}
@@ -120,7 +123,7 @@ def cmin(store: Store, comparisons: Sequence[tuple[Side, Side]], told: Told) -> 
         missing = _all(before) - _all(after)
         if missing or smaller.names() != sorted(chosen):
             raise ToolFailure(
-                f"{store.folder}: left as it was, since the smaller corpus did not reach {len(missing)} of "
+                f"{shown(store.folder)}: left as it was, since the smaller corpus did not reach {len(missing)} of "
                 f"{len(_all(before))} features when it was run again"
             )
         exchange(folder, store.folder)

@@ -16,7 +16,8 @@ from typing import Final
 from harness.codec import CODEC, Dialect, decode, encode
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
-from harness.finding import is_finding
+from harness.finding import ORIGINAL, is_finding
+from harness.outside import check_inside, program_files, read_plain, shown, write_plain
 from harness.program import Program
 from harness.program_text import format_program
 
@@ -25,6 +26,7 @@ STAMP: Final = "s2fuzz-codec"
 
 MAX_INPUT: Final = 320
 """Bytes that are generated at most: about 40 ops."""
+_STAMP_AT_MOST: Final = 1 << 12
 _READ_AT_MOST: Final = 1 << 20
 """Bytes; no input is as long, whoever made it."""
 
@@ -57,10 +59,10 @@ def check_codec(folder: Path, dialect: Dialect) -> None:
     stamp = stamp_of(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(f"{_stamp(dialect)}\n")
+        write_plain(stamp, f"{_stamp(dialect)}\n".encode())
         return
     if not stamp.is_file():
-        raise BadInput(f"{folder}: holds inputs, but {stamp.name} does not say which codec wrote them")
+        raise BadInput(f"{shown(folder)}: holds inputs, but {stamp.name} does not say which codec wrote them")
     check_stamp(folder, dialect)
 
 
@@ -68,29 +70,26 @@ def check_stamp(folder: Path, dialect: Dialect) -> None:
     """Refuse (BadInput) a folder whose stamp says that another codec wrote its inputs. One without a stamp is taken as
     it is: fuzzing clusters keep none, and any bytes are a program."""
     try:
-        written = stamp_of(folder).read_text().strip()
+        written = read_plain(stamp_of(folder), _STAMP_AT_MOST, "a stamp").decode(errors="replace").strip()
     except OSError:
         return
     if written != _stamp(dialect):
         raise BadInput(
-            f"{folder}: written by codec {written}, this is codec {_stamp(dialect)}; convert it through text"
+            f"{shown(folder)}: written by codec {shown(written)}, this is codec {_stamp(dialect)}; convert it "
+            "through text"
         )
 
 
 def read_input(path: Path) -> bytes:
     """An input. Raises BadInput for what is no plain file, or too large to be one; OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        data = file.read(_READ_AT_MOST + 1)
-    if len(data) > _READ_AT_MOST:
-        raise BadInput(f"{path}: too large for an input (more than {_READ_AT_MOST} bytes)")
-    return data
+    return read_plain(path, _READ_AT_MOST, "an input")
 
 
-def program_files(path: Path) -> list[Path]:
+def programs_in(path: Path) -> list[Path]:
     """Where programs are: a file or a finding's directory itself, or the files of programs below any other folder."""
     if not path.is_dir() or is_finding(path):
         return [path]
-    return sorted(file for file in path.rglob("*.s2") if file.is_file() and file.name != "original.s2")
+    return [file for file in program_files(path) if file.name != ORIGINAL]
 
 
 def is_whole(path: Path) -> bool:
@@ -124,6 +123,8 @@ class Store:
     @classmethod
     def open(cls, folder: Path, scratch: Path, dialect: Dialect) -> Store:
         """Made where it is missing. Raises BadInput for another codec's, OSError."""
+        for path in (scratch, stamp_of(folder), beside(folder)):
+            check_inside(path, path.parent)
         scratch.mkdir(parents=True, exist_ok=True)
         aside = beside(folder).with_name(f"{beside(folder).name}-old")
         if aside.exists() and not folder.exists():  # folders were about to change names, in three steps

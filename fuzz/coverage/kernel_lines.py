@@ -22,6 +22,7 @@ from harness.codec import Dialect, decode, dialect_for
 from harness.errors import BadInput
 from harness.executor import TargetDied
 from harness.granule import GRANULES, Granule
+from harness.outside import program_files
 from harness.program import Program
 from harness.program_text import read
 from reference.executor import Reference
@@ -43,7 +44,7 @@ def measure(
     """
     if side.kind != "kernel":
         raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
-    programs = [read(path) for folder in corpora for path in sorted(folder.rglob("*.s2"))]
+    programs = [read(path) for folder in corpora for path in program_files(folder)]
     started = time.monotonic()
     reached: list[FileLines] = []
     ran = 0

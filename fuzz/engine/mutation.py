@@ -28,7 +28,7 @@ from harness.codec import (
     split,
     write_argument,
 )
-from harness.granule import GRANULE_4K, GRANULES
+from harness.granule import GRANULE_4K, GRANULES, Granule, foreign_units
 from harness.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
 from harness.offer import Offer
 from harness.ops import (
@@ -273,6 +273,8 @@ class Place:
     large: int
     has_large_blocks: bool
     memory: int
+    foreign: tuple[int, ...]
+    """Boundaries of other granules within a block."""
 
     @property
     def fits_large(self) -> bool:
@@ -294,7 +296,7 @@ def life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     large = space.steps[0][1]
     base = choice.choice((0, space.block, 3 * space.block, large, 2 * large))
     memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
-    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory)
+    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory, _foreign(granule))
     ops: list[Op] = _boot(at, choice)
     dear = _DEAR * GRANULE_4K.entries / granule.entries
     for _ in range(choice.randint(4, 11)):
@@ -323,7 +325,7 @@ def whole_block(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     space = space_of(Machine.of(**knobs))
     large = space.large
     base = choice.choice((0, large, 3 * large))
-    at = Place(base, space.page, space.block, large, has_large_blocks=True, memory=_MEMORY)
+    at = Place(base, space.page, space.block, large, True, _MEMORY, _foreign(dialect.granule))
     ops = [
         _map(at, base, large, choice.choice((_RWX, _RW, PROT_BITS["r"])), choice),
         Op.of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
@@ -359,7 +361,14 @@ def _to_itself(op: Op) -> Op:
     return Op.of("map", **{**values, "phys": values["ipa"]})
 
 
+@cache
+def _foreign(granule: Granule) -> tuple[int, ...]:
+    return tuple(unit for unit in foreign_units(granule) if unit < granule.block)
+
+
 def _page(at: Place, choice: Random) -> int:
+    if choice.random() < _FOREIGN:
+        return at.ipa + choice.choice(at.foreign)
     return at.ipa + choice.choice((0, 1, 2, 3, -2, -1)) * at.page % at.block
 
 
@@ -545,6 +554,8 @@ _NEEDS: Final[Mapping[_Scene, str]] = {
 _DEAR: Final = 0.05
 
 
+_FOREIGN: Final = 0.015
+"""How many of its pages lie where another granule has a boundary."""
 _WIDE: Final = 0.1
 """How many lives are those of machines with 52 bits of address."""
 _ELSEWHERE: Final = 0.2
@@ -576,7 +587,7 @@ def hyp_life(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     large = space.steps[0][1]
     base = choice.choice((0, space.block, large, 2 * large))
     memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
-    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory)
+    at = Place(base, space.page, space.block, large, granule.has_large_blocks, memory, _foreign(granule))
     mapped: Mapped = []
     ops: list[Op] = []
     for _ in range(choice.randint(5, 14)):

@@ -38,6 +38,8 @@ class Tally:
     merges: int = 0
     buckets: Counter[str] = field(default_factory=Counter)
     """Of the programs on which the sides differed, those replayed among them."""
+    known: Counter[str] = field(default_factory=Counter)
+    """`Judge.known`."""
 
     def masking(self) -> list[str]:
         """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
@@ -107,6 +109,7 @@ class Tally:
             "executions": self.executions,
             "inconclusive": self.inconclusive,
             "granules": dict(sorted(self.granules.items())),
+            "known": dict(sorted(self.known.items())),
             "median_ops": self.median_ops(),
             "op": {
                 name: {

@@ -20,12 +20,14 @@ from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.engine.tally import Tally
 from fuzz.engine.underway import Underway
 from fuzz.triage.filing import Filer
+from fuzz.triage.telling import telling_variant
 from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
 from harness.granule import granule_named
-from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from harness.model import Model
+from harness.outside import program_files
 from harness.program import Program
 from harness.program_text import format_program, read
 from reference.coverage import HostedCoverage, Registration
@@ -55,6 +57,7 @@ class Worker:
             executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
         left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers)
+        self.tally.known = self.judge.known
         self.dialect = dialect_for(left.offer & right.offer, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
@@ -100,9 +103,9 @@ class Worker:
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
-        run is skipped."""
+        run is skipped. Ends the process where it is to generate none."""
         for folder in self.assignment.corpora:
-            for path in sorted(folder.rglob("*.s2")):
+            for path in program_files(folder):
                 program = self._with_budget(read(path))
                 name = program.machine.granule.name
                 if name != self.granule.name:
@@ -118,6 +121,8 @@ class Worker:
                 self._report_progress()
                 if found and not self.assignment.keep_going:
                     self.finish()
+        if self.assignment.executions == 0:
+            self.finish()
 
     def run_one(self, data: bytes) -> None:
         """One generated input. Never raises for a divergence, which is filed, unless there is `found`. Ends the process
@@ -191,12 +196,25 @@ class Worker:
             bucket = self._confirmed[seen.what] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
                 self._filed[bucket] += 1
+                program, verdict = self._more_telling(program, verdict)
                 if self._found is not None:
                     self._found(bucket, self.filer.report(program, verdict))
                 directory = self.filer.file(program, verdict)
                 self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
         self.tally.buckets[bucket] += 1
         return True
+
+    def _more_telling(self, program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
+        """A program of that bucket that shows what is wrong, and the verdict on it; the same where none is found."""
+        better = telling_variant(program, verdict, self.judge)
+        if better is None:
+            return program, verdict
+        variant, sighting = better
+        try:
+            confirmed = self.judge.confirm(variant, Suspicion(sighting.bucket, sighting))
+        except Unconfirmed:
+            return program, verdict
+        return (variant, confirmed) if confirmed.bucket == verdict.bucket else (program, verdict)
 
     def _report_lost(self, lost: int, data: bytes) -> None:
         """A QEMU ended by itself, or spoke nonsense; the program has run again on another."""

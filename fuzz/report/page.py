@@ -18,7 +18,10 @@ from fuzz.display import caution_lines
 from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
-from harness.finding import Finding, is_finding, load, printable
+from harness.errors import BadInput
+from harness.files import brief
+from harness.finding import REPORT, Finding, is_finding, load
+from harness.outside import open_plain, printable
 from harness.program_text import format_program
 
 PAGE: Final = "report.html"
@@ -109,7 +112,7 @@ def _settings(configuration: Configuration) -> dict[str, str]:
 def _ran(ledger: Ledger) -> list[dict[str, str]]:
     """The identities of everything that ran, each once."""
     texts = {text for (text,) in ledger.rows("SELECT DISTINCT identities FROM processes") if text}
-    found = {json.dumps(one, sort_keys=True) for text in texts for one in json.loads(text)}
+    found = {json.dumps(brief(one), sort_keys=True) for text in texts for one in json.loads(text)}
     return [json.loads(text) for text in sorted(found)]
 
 
@@ -129,7 +132,7 @@ def _shown(one: Mapping[str, Any], kept: Iterable[Finding]) -> Shown:
         program = format_program(best.program)
         seen, of = best.reliability
         reliability = f"{seen} of {of}" if of else ""
-        report = _text(best.directory / "report.txt")
+        report = _text(best.directory / REPORT)
     return Shown(
         printable(one["bucket"]),
         one["class"],
@@ -147,10 +150,12 @@ def _shown(one: Mapping[str, Any], kept: Iterable[Finding]) -> Shown:
 def _text(path: Path) -> str:
     """The beginning of a file from a finding, which may be somebody else's."""
     try:
-        with path.open(errors="replace") as file:
-            text = file.read(_REPORT_AT_MOST)
+        with open_plain(path) as file:
+            text = file.read(_REPORT_AT_MOST).decode(errors="replace")
     except OSError as error:
         return f"{path.name}: {error.strerror}"
+    except BadInput as error:
+        return str(error)
     return "\n".join(map(printable, text.split("\n")))
 
 

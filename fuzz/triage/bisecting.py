@@ -1,4 +1,8 @@
-"""Since which commit a finding is there: a walk over the commits that touch what the test kernel hosts.
+"""Since which commit a finding is there: a walk over the commits that touch what the test kernel is made of.
+
+Which files those are is not written down here. It is what the compiler read, and what headers were generated from, of
+every commit that was built: a commit that touches none of them makes the same kernel as its parent. What is named in
+the end is looked at together with its parents, for no such list tells of a file that was only read in between.
 
 git chooses the commits and is asked nothing that would change the repository: no checkout, no refs.
 """
@@ -7,41 +11,40 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding, printable
-from reference.sources import PGTABLE, git_environment
-
-HOSTED: Final = (
-    str(PGTABLE),
-    "arch/arm64/kvm/hyp/nvhe/tlb.c",
-    "arch/arm64/kvm/hyp/vhe/tlb.c",
-    "arch/arm64/kvm/hyp/include/nvhe",
-    "arch/arm64/include/asm/kvm_pgtable.h",
-    "arch/arm64/include/asm/kvm_arm.h",
-    "arch/arm64/include/asm/kvm_asm.h",
-    "arch/arm64/include/asm/kvm_mmu.h",
-    "arch/arm64/include/asm/pgtable-hwdef.h",
-    "arch/arm64/include/asm/stage2_pgtable.h",
-    "arch/arm64/include/asm/tlbflush.h",
-)
-"""The files of the tree that are hosted, and the headers of KVM's and of the page tables' that they include."""
+from harness.finding import Finding
+from harness.outside import printable, shown
+from reference.sources import git_environment
 
 
 @dataclass(slots=True)
 class Walk:
-    """What is known so far, in full commit ids: `bad` has the finding, no commit of `good` has; of `skipped` nothing
-    can be told. `left` are those that may be the first with it."""
+    """What is known so far, in full commit ids: `bad` has the finding, no commit of `good` has. `paths` are the
+    files that count; None: all."""
 
     bad: str
     good: list[str]
-    skipped: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    paths: set[str] | None
+
+    @property
+    def limits(self) -> list[str]:
+        """For `git rev-list`."""
+        paths = [] if self.paths is None else sorted(self.paths)
+        return [self.bad, *(f"^{good}" for good in self.good), "--", *paths]
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """The commit that brought a finding, whose parents were seen without it; or, where `why` says why it cannot be
+    pinned down, those among which it is."""
+
+    commits: tuple[str, ...]
+    why: str = ""
 
 
 class Repository:
@@ -52,79 +55,143 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         """What git prints. Raises BadInput with its message when it fails."""
-        command = ["git", "-C", str(self.path), *arguments]
+        command = ["git", "--literal-pathspecs", "-C", str(self.path), *arguments]
         result = subprocess.run(
             command, env=git_environment(), capture_output=True, text=True, errors="replace", check=False
         )
         if result.returncode:
-            raise BadInput(f"{self.path}: git says: {printable(result.stderr.strip())}")
+            raise BadInput(f"{shown(self.path)}: git says: {printable(result.stderr.strip())}")
         return result.stdout
+
+    def top(self) -> Path:
+        """The folder that commits are of: paths are relative to it. Raises BadInput."""
+        return (self.path / self.git("rev-parse", "--show-cdup").rstrip("\n")).resolve()
 
     def commit(self, revision: str) -> str:
         """The id of the commit that a revision names. Raises BadInput."""
         if revision.startswith("-"):
-            raise BadInput(f"{revision} is not a revision")
+            raise BadInput(f"{shown(revision)} is not a revision")
         return self.git("rev-parse", "--verify", f"{revision}^{{commit}}").strip()
 
+    def parents(self, commit: str) -> list[str]:
+        """Of a commit, the first one first; none of one that begins a history."""
+        return self.git("rev-list", "--parents", "--max-count=1", commit).split()[1:]
+
     def between(self, walk: Walk) -> list[str]:
-        """The commits that touch hosted files and may be the first bad one."""
-        return self.git("rev-list", walk.bad, *(f"^{good}" for good in walk.good), "--", *HOSTED).split()
+        """The commits that touch what counts and may be the first bad one."""
+        return self.git("rev-list", *walk.limits).split()
 
     def halves(self, walk: Walk) -> list[str]:
         """The same, in the order in which trying them tells most."""
-        found = self.git("rev-list", "--bisect-all", walk.bad, *(f"^{good}" for good in walk.good), "--", *HOSTED)
-        return [line.split()[0] for line in found.splitlines()]
+        return [line.split()[0] for line in self.git("rev-list", "--bisect-all", *walk.limits).splitlines()]
 
     def describe(self, commit: str) -> str:
         """A commit on one line: id, subject, author, date."""
         return printable(self.git("show", "-s", "--date=short", "--format=%h %s (%an, %ad)", commit).strip())
 
 
-def bisect(finding: Finding, repository: Repository, good: str, bad: str, say: Callable[[str], None]) -> list[str]:
-    """The commit between `good` and `bad` that brought the finding; more than one where some could not be tried.
+def bisect(finding: Finding, repository: Repository, good: str, bad: str, say: Callable[[str], None]) -> Culprit:
+    """The commit between `good` and `bad` that brought the finding.
 
     `say` hears of every step. Raises BadInput when a revision does not exist, `good` has the finding, `bad` has not, or
-    no commit between them touches hosted files; ToolFailure when one of these two cannot be run.
+    `good` is no ancestor of `bad` and nothing lies between them; ToolFailure when one of these two cannot be run.
     """
-    walk = Walk(repository.commit(bad), [repository.commit(good)])
-    for name, commit, expected in (("GOOD", walk.good[0], False), ("BAD", walk.bad, True)):
-        found = _try(finding, repository, commit, say)
+    return _Bisection(finding, Repository(repository.top()), say).run(good, bad)
+
+
+class _Bisection:
+    def __init__(self, finding: Finding, repository: Repository, say: Callable[[str], None]) -> None:
+        self._finding = finding
+        self._repository = repository
+        self._say = say
+        self._seen: dict[str, bool | None] = {}
+        """By commit, whether it has the finding; None where that cannot be told."""
+        self._read: set[str] = set()
+        """Files of the tree that any commit's kernel was made of."""
+
+    def run(self, good: str, bad: str) -> Culprit:
+        walk = Walk(self._repository.commit(bad), [self._repository.commit(good)], self._read)
+        for name, commit, expected in (("GOOD", walk.good[0], False), ("BAD", walk.bad, True)):
+            found, what = self._has(commit), self._repository.describe(commit)
+            if found is None:
+                raise ToolFailure(f"{name}, {what}, cannot be run")
+            if found != expected:
+                raise BadInput(f"{name}, {what}, {'has' if found else 'does not have'} the finding")
+        while True:
+            left = self._narrow(walk)
+            if len(left) > 1:
+                return Culprit(tuple(left), "some could not be tried")
+            if left and (culprit := self._examined(walk, left[0])):
+                return culprit
+            if not left and walk.paths is None:
+                raise BadInput("there is no commit between GOOD and BAD: GOOD is no ancestor of BAD")
+            if not left:
+                self._say("no commit that is left touches what was read of those that were built: going on with all")
+                walk.paths = None
+
+    def _narrow(self, walk: Walk) -> list[str]:
+        """The commits that may be the first with it, once there is one, or nothing more can be told about them."""
+        while True:
+            left = self._repository.between(walk)
+            if len(left) <= 1:
+                return left
+            untried = [one for one in self._repository.halves(walk) if one not in self._seen]
+            if not untried:
+                return [one for one in left if self._seen[one] is None or one == walk.bad]
+            self._tell(walk, untried[0])
+
+    def _examined(self, walk: Walk, commit: str) -> Culprit | None:
+        """What the only commit that is left is, seen beside its parents; None where they show that it was another."""
+        found = self._tell(walk, commit)
         if found is None:
-            raise ToolFailure(f"{name}, {repository.describe(commit)}, cannot be run")
-        if found != expected:
-            raise BadInput(f"{name}, {repository.describe(commit)}, {'has' if found else 'does not have'} the finding")
-    tried = {walk.bad}
-    while True:
-        walk.left = repository.between(walk)
-        if not walk.left:
-            raise BadInput("no commit between GOOD and BAD touches what the test kernel hosts")
-        if len(walk.left) == 1:
-            return walk.left
-        untried = [one for one in repository.halves(walk) if one not in tried]
-        if not untried:
-            return [one for one in walk.left if one in walk.skipped or one == walk.bad]
-        commit = untried[0]
-        tried.add(commit)
-        found = _try(finding, repository, commit, say)
-        if found is None:
-            walk.skipped.append(commit)
-        elif found:
+            return Culprit((commit,), "it could not be tried")
+        if not found:
+            return None
+        parents = self._repository.parents(commit)
+        for parent in parents:
+            if self._has(parent) and self._repository.between(Walk(parent, walk.good, None)):
+                walk.bad = parent
+                return None
+        if not parents:
+            return Culprit((commit,), "its history begins there: it has no parent without the finding")
+        if any(self._has(parent) for parent in parents):
+            return Culprit((commit,), "a parent of it has the finding as well, from before GOOD")
+        untold = [parent for parent in parents if self._has(parent) is None]
+        return Culprit((commit, *untold), "a parent of it could not be tried" if untold else "")
+
+    def _tell(self, walk: Walk, commit: str) -> bool | None:
+        """Whether a commit has the finding, and what follows from that."""
+        found = self._has(commit)
+        if found:
             walk.bad = commit
-        else:
+        elif found is False:
             walk.good.append(commit)
+        return found
 
+    def _has(self, commit: str) -> bool | None:
+        """Whether a commit has the finding; None where it cannot be told: it does not build, or something else is
+        wrong before."""
+        if commit not in self._seen:
+            self._seen[commit] = self._try(commit)
+        return self._seen[commit]
 
-def _try(finding: Finding, repository: Repository, commit: str, say: Callable[[str], None]) -> bool | None:
-    """Whether a commit has the finding; None where it cannot be told: it does not build, or something else is wrong
-    before."""
-    sides = with_kernel(sides_of(finding), f"{repository.path}@{commit}", (), None)
-    try:
-        verdict = look_again(finding, sides).verdict
-    except (BadInput, ToolFailure) as error:
-        say(f"skipped  {repository.describe(commit)}: {str(error).splitlines()[0]}")
-        return None
-    if verdict is not None and verdict.bucket != finding.bucket:
-        say(f"skipped  {repository.describe(commit)}: it is {verdict.bucket} there")
-        return None
-    say(f"{'good   ' if verdict is None else 'bad    '}  {repository.describe(commit)}")
-    return verdict is not None
+    def _try(self, commit: str) -> bool | None:
+        what = self._repository.describe(commit)
+        sides = with_kernel(recorded_sides_of(self._finding), f"{self._repository.path}@{commit}", (), None)
+        try:
+            for side in sides:
+                if side.is_kernel and side.what.endswith(commit):
+                    self._read |= side.image(lambda _: None, self._finding.program.machine.granule).read
+            seen = look_again(self._finding, sides)
+        except (BadInput, ToolFailure) as error:
+            self._say(f"skipped  {what}: {str(error).splitlines()[0]}")
+            return None
+        verdict = seen.verdict
+        if verdict is None and seen.untold:
+            self._say(f"skipped  {what}: {seen.untold}")
+            return None
+        if verdict is not None and verdict.bucket != self._finding.bucket:
+            self._say(f"skipped  {what}: it is {verdict.bucket} there")
+            return None
+        self._say(f"{'good   ' if verdict is None else 'bad    '}  {what}")
+        return verdict is not None

@@ -12,10 +12,11 @@ from fuzz.options import EXISTING, FINDING, OK, TIERS, TOOL_FAILURE, kernel_opti
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import sides_of, with_kernel
+from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import Sides, look_again, shrink
 from harness.compare import Tier
 from harness.finding import Finding, load
+from harness.outside import shown
 
 CANNOT_TELL: Final = 125
 """What `git bisect run` takes for a commit to be skipped."""
@@ -35,18 +36,28 @@ CANNOT_TELL: Final = 125
 def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
 
-    With --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status:
-    1 still there, 0 gone, 3 could not run.
+    Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
+    does, and if the sides agree on it, nobody can tell whether the finding is gone. With --linux, --patch or --pgtable
+    it runs on another kernel instead, for instance one with a fix. Exit status: 1 still there, 0 gone, 3 could not run
+    it, or not on what it was found on.
     """
     found = load(finding)
-    seen = look_again(found, _other_sides(found, kernel), tiers, say)
+    others = _other_sides(found, kernel)
+    seen = look_again(found, others, tiers, say)
     if seen.verdict is None:
-        click.echo(f"gone: the sides agree (it was {found.kind} {found.bucket})")
+        was = f"the sides agree (it was {found.kind} {found.bucket})"
+        if seen.untold:
+            show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
+        else:
+            show_line(f"gone: {was}" if others is None else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
         for line in seen.notes:
-            click.echo(line)
-        return OK
+            show_line(line)
+        return TOOL_FAILURE if seen.untold else OK
     is_same = seen.verdict.bucket == found.bucket
-    click.echo("still there\n" if is_same else f"still there, but it was {found.bucket}\n")
+    show_line("still there" if is_same else f"still there, but it was {found.bucket}")
+    if seen.untold:
+        show_line(f"note: {seen.untold}")
+    click.echo()
     click.echo(seen.report, nl=False)
     return FINDING if is_same or not for_bisect else CANNOT_TELL
 
@@ -56,13 +67,13 @@ def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
     sides = None
     if kernel["sides"] is not None:
         sides = sides_from(**kernel)
-    elif kernel["linux"] or kernel["patches"] or kernel["pgtable"]:
-        sides = with_kernel(sides_of(found), kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
-    if kernel["flavour"]:
-        left, right = sides or sides_of(found)
+    elif any(kernel[name] not in (None, ()) for name in ("linux", "patches", "pgtable")):
+        sides = with_kernel(recorded_sides_of(found), kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
+    if kernel["flavour"] is not None:
+        left, right = sides or recorded_sides_of(found)
         sides = with_flavour(left, kernel["flavour"]), with_flavour(right, kernel["flavour"])
-    if kernel["kernel_object"]:
-        left, right = sides or sides_of(found)
+    if kernel["kernel_object"] is not None:
+        left, right = sides or recorded_sides_of(found)
         sides = with_object(left, kernel["kernel_object"]), with_object(right, kernel["kernel_object"])
     return sides
 
@@ -88,7 +99,9 @@ def tmin(finding: Path, tries: int | None) -> int:
     click.echo(shrunk.report, nl=False)
     click.echo()
     how = "" if result.complete else ", which was not the end of it"
-    show_line(f"{finding}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}")
+    show_line(
+        f"{shown(finding)}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}"
+    )
     return OK
 
 
@@ -106,17 +119,19 @@ def tmin(finding: Path, tries: int | None) -> int:
 def bisect(finding: Path, repo: Path, good: str, bad: str) -> int:
     """Find the commit between GOOD and BAD that brought a finding.
 
-    Tries only commits that touch files which the test kernel hosts, and skips those that do not build or where
-    something else goes wrong first. Exit status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if skipped
-    commits leave more than one.
+    Tries commits that touch what the compiler read of those that it built, and skips those that do not build or where
+    something else goes wrong first. The one that is named was run, and so were its parents: it has the finding, they
+    have not. Exit status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if it cannot be pinned down.
     """
     found = load(finding)
     repository = Repository(repo)
-    commits = walk_commits(found, repository, good, bad, click.echo)
-    if len(commits) == 1:
-        click.echo(f"the first with it: {repository.describe(commits[0])}\n{commits[0]}")
+    culprit = walk_commits(found, repository, good, bad, show_line)
+    if not culprit.why:
+        (commit,) = culprit.commits
+        show_line(f"the first with it: {repository.describe(commit)}\n{commit}")
         return OK
-    click.echo("the first with it is one of these, of which some could not be tried:")
-    for commit in commits:
-        click.echo(f"  {repository.describe(commit)}")
+    which = "one of these" if len(culprit.commits) > 1 else "perhaps this one"
+    show_line(f"the first with it is {which}; {culprit.why}:")
+    for commit in culprit.commits:
+        show_line(f"  {repository.describe(commit)}")
     return TOOL_FAILURE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +16,10 @@ from harness.errors import BadInput
 from harness.executor import Executor
 from harness.finding import Contents, Finding, save
 from harness.judge import Unconfirmed, Verdict
+from harness.outside import read_plain, shown
 from harness.program import Program
 from harness.report import verdict_report, verified_against
+from reference.sources import repository_of
 
 FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""
@@ -111,18 +114,31 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
     try:
         left, right = finding.configuration["left"], finding.configuration["right"]
     except KeyError as error:
-        raise BadInput(f"{finding.directory}: the configuration lacks {error}") from error
+        raise BadInput(f"{shown(finding.directory)}: the configuration lacks {error}") from error
     sides = from_configuration(left, finding.directory), from_configuration(right, finding.directory)
     kept = finding.directory / "kernel"
     for side in sides:
         for path in (*side.patches, side.pgtable):
-            if path is not None and path.parent != kept:  # it came from somebody else, perhaps
-                raise BadInput(f"{finding.directory}: {path} is not one of the finding's own files")
-            if path is not None and path.is_symlink():
-                raise BadInput(f"{finding.directory}: {path.name} is not a plain file")
-            if path is not None and path.exists() and path.stat().st_size > _MAX_KERNEL_FILE:
-                raise BadInput(f"{path}: too large (more than {_MAX_KERNEL_FILE} bytes)")
+            if path is None:
+                continue
+            if path.parent != kept:  # it came from somebody else, perhaps
+                raise BadInput(f"{shown(finding.directory)}: {shown(path)} is not one of the finding's own files")
+            if os.path.lexists(path):
+                read_plain(path, _MAX_KERNEL_FILE, "a kernel's file", finding.directory)
     return sides
+
+
+def recorded_sides_of(finding: Finding) -> tuple[Side, Side]:
+    """The same, with the commits that ran in place of a branch, which may have moved since, or of a working tree that
+    was as in its commit. Raises BadInput."""
+    left, right = sides_of(finding)
+    return _at_commit(left, finding.identities.get("left", {})), _at_commit(right, finding.identities.get("right", {}))
+
+
+def _at_commit(side: Side, identity: Mapping[str, str]) -> Side:
+    commit, repository = identity.get("commit", ""), repository_of(side.what)
+    known = side.kind == "kernel" and repository is not None and re.fullmatch(r"[0-9a-f]{40,64}", commit)
+    return replace(side, what=f"{repository}@{commit}") if known and not identity.get("commit_changed") else side
 
 
 def tiers_of(finding: Finding) -> frozenset[Tier]:

@@ -16,10 +16,10 @@ from typing import Final
 
 from harness.compare import Tier, is_table_entry, paired_entries, paired_tables
 from harness.events import EVENTS_BY_NUMBER, events_of
-from harness.finding import printable
 from harness.judge import Verdict
 from harness.observation import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
 from harness.ops import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
+from harness.outside import printable
 from harness.program import Program
 from harness.program_text import format_knob, format_op
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from fuzz.triage.telling import is_telling, telling_variant
 from harness.errors import BadInput
 from harness.judge import Judge, Verdict
 from harness.machine import DEFAULT_MACHINE, KNOBS, Knob
@@ -58,7 +59,8 @@ def minimise(
     told: Callable[[Step], None] = lambda _: None,
     most: int | None = None,
 ) -> Minimised:
-    """The simplest program that the passes come to, in `bucket`: that of `program` by default.
+    """The simplest program that the passes come to, in `bucket`: that of `program` by default; one that shows what is
+    wrong (`fuzz.triage.telling`), where `program` does or another machine would.
 
     `told` hears of every try; `most` bounds them, for what takes seconds to go wrong. Raises NotReproduced when on
     fresh targets `program` does not fall into the bucket, or the result does not. Raises as executors do.
@@ -67,7 +69,10 @@ def minimise(
     if before is None or (bucket is not None and before.bucket != bucket):
         seen = "the sides agree" if before is None else f"it is {before.bucket}"
         raise NotReproduced(f"does not reproduce: {seen}" + ("" if bucket is None else f", where it was {bucket}"))
-    search = _Search(judge, before, told, most)
+    better = telling_variant(program, before, judge)
+    if better is not None:
+        program, before = better
+    search = _Search(judge, before, is_telling(before, program.machine), told, most)
     complete = search.run(program)
     after = judge.verdict(search.program)
     if after is None or after.bucket != before.bucket:
@@ -77,8 +82,12 @@ def minimise(
 
 
 class _Search:
-    def __init__(self, judge: Judge, verdict: Verdict, told: Callable[[Step], None], most: int | None) -> None:
+    def __init__(
+        self, judge: Judge, verdict: Verdict, telling: bool, told: Callable[[Step], None], most: int | None
+    ) -> None:
         self.judge = judge
+        self.telling = telling
+        """Whether what it comes to is to show what is wrong: where the program at first does."""
         self.bucket = verdict.bucket
         self.kind = verdict.kind
         self.told = told
@@ -125,11 +134,14 @@ class _Search:
             verdict = self.judge.quick(proposed, self.kind)
         except BadInput:  # one of the sides cannot run it
             verdict = None
-        if verdict is None or verdict.bucket != self.bucket:
+        if verdict is None or verdict.bucket != self.bucket or self._hides(verdict, proposed):
             self._refused.add(proposed)
             return False
         self.program, self._record = proposed, verdict.record
         return True
+
+    def _hides(self, verdict: Verdict, proposed: Program) -> bool:
+        return self.telling and not is_telling(verdict, proposed.machine)
 
 
 # What is simple

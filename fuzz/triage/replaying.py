@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz.sides import Side
-from fuzz.triage.filing import Filer, sides_of, tiers_of, with_kernel
+from fuzz.triage.filing import Filer, recorded_sides_of, sides_of, tiers_of, with_kernel
 from fuzz.triage.minimise import Minimised, Step, minimise
 from harness.compare import Tier
 from harness.errors import BadInput, ToolFailure
 from harness.executor import Executor
+from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
 from harness.finding import Finding, load, renew
 from harness.judge import Judge, Suspicion, Unconfirmed, Verdict
-from harness.report import verified_against
+from harness.outside import shown
+from harness.report import MAX_FILES, verified_against
 
 Sides = tuple[Side, Side]
 
@@ -23,11 +25,14 @@ Sides = tuple[Side, Side]
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a finding's program comes to: the verdict with its report, or None where the sides agree; `notes` are to be
-    said about the sides then."""
+    said about the sides then. `untold` says why that they agree does not mean that it is gone: they are not those that
+    it was found with, although nobody chose others, or were cut before the end. `names` are theirs."""
 
     verdict: Verdict | None
     report: str
     notes: list[str]
+    untold: str
+    names: tuple[str, str]
 
 
 def look_again(
@@ -38,40 +43,83 @@ def look_again(
 ) -> Seen:
     """Run a finding's program on fresh targets: on the sides and in the tiers that it was found with, or on others.
 
-    Raises BadInput for other sides that cannot be, ToolFailure where it cannot be run.
+    Of its own sides, the commits that were recorded run, where they can be had. Raises BadInput for other sides that
+    cannot be, ToolFailure where it cannot be run.
     """
-    stored, compared = sides_of(finding), tiers or tiers_of(finding)
-    chosen = sides or stored
-    with _opened(finding, chosen, say, is_stored=chosen == stored) as (left, right):
-        verdict = Judge(left, right, compared).verdict(finding.program)
+    compared = tiers or tiers_of(finding)
+    with _opened(finding, sides, say) as (chosen, left, right):
+        identities = {"left": left.identity, "right": right.identity}
+        unlike = _unlike(finding.identities, identities) if sides is None else ""
+        names = left.name, right.name
+        judge = Judge(left, right, compared)
+        verdict = judge.verdict(finding.program)
         if verdict is None:
-            return Seen(None, "", verified_against([left.identity, right.identity]))
+            if (doubt := judge.doubt(finding.program)) is not None:
+                unlike = unlike or f"its budget is too small, {doubt.cut.describe(names)}"
+            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
-        return Seen(verdict, filer.report(finding.program, verdict), [])
+        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names)
+
+
+def _unlike(recorded: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]) -> str:
+    """In which kernels what was recorded of a finding is not what is here; empty where it is all the same."""
+    different = []
+    for side, identity in here.items():
+        before = recorded.get(side, {})
+        if "pgtable_sha256" not in identity:  # a model
+            continue
+        same = same_code(parse_files(before.get(HOSTED_FILES, "")), parse_files(identity.get(HOSTED_FILES, "")))
+        if before.get("pgtable_sha256") != identity["pgtable_sha256"] or same is False:
+            different.append(f"seen on {_source(before)}, this is {_source(identity)}")
+    return "; ".join(different)
+
+
+def _source(identity: Mapping[str, str]) -> str:
+    """What a kernel was built from, in words."""
+    source, commit = identity.get("source", "a kernel that was not recorded"), identity.get("commit", "")
+    words = [source, *([f"commit {commit[:12]}"] if commit and commit[:12] not in source else [])]
+    if changed := identity.get("commit_changed", "").split():
+        words.append(f"with changes to {', '.join(changed[:MAX_FILES])}" + (" and more" if changed[MAX_FILES:] else ""))
+    if "pgtable_sha256" in identity:
+        words.append(f"pgtable.c {identity['pgtable_sha256'][:DIGITS]}")
+    return ", ".join(words)
 
 
 def report_of(directory: Path, linux: str | None = None) -> str | None:
-    """The report on a finding that is still there, on another kernel if `linux` says so; None where it is gone. Raises
-    as `look_again` does, and BadInput for what is not a finding."""
+    """The report on a finding that is still there, on another kernel if `linux` says so; None where it is gone.
+
+    Raises as `look_again` does, BadInput for what is no finding, and ToolFailure where the kernel that it was found on
+    cannot be had, and it does not show on the one that can.
+    """
     finding = load(directory)
-    sides = None if linux is None else with_kernel(sides_of(finding), linux, (), None)
+    sides = None if linux is None else with_kernel(recorded_sides_of(finding), linux, (), None)
     seen = look_again(finding, sides)
+    if seen.verdict is None and seen.untold:
+        raise ToolFailure(f"{shown(directory)}: not seen here, which does not mean that it is gone: {seen.untold}")
     return None if seen.verdict is None else seen.report
 
 
 @contextmanager
 def _opened(
-    finding: Finding, sides: Sides, say: Callable[[str], None], is_stored: bool = True
-) -> Iterator[tuple[Executor, Executor]]:
-    """Executors for a finding's program. That its own sides cannot be had here is nobody's bad input."""
-    try:
-        left, right = (side.open(say, [finding.program.machine.granule]) for side in sides)
-    except BadInput as error:
-        if not is_stored:
-            raise
-        raise ToolFailure(f"the finding cannot be run again here: {error}") from error
-    with closing(left), closing(right):
-        yield left, right
+    finding: Finding, sides: Sides | None, say: Callable[[str], None]
+) -> Iterator[tuple[Sides, Executor, Executor]]:
+    """Executors for a finding's program, and the sides that they are of: `sides`, or else its own, as they were if that
+    can be. That its own sides cannot be had here is nobody's bad input."""
+    stored = sides_of(finding)
+    choices = dict.fromkeys([recorded_sides_of(finding), stored] if sides is None else [sides])
+    for number, chosen in enumerate(choices, start=1):
+        try:
+            left, right = (side.open(say, [finding.program.machine.granule]) for side in chosen)
+        except BadInput as error:
+            if sides not in (None, stored):
+                raise
+            if number == len(choices):
+                raise ToolFailure(f"the finding cannot be run again here: {error}") from error
+            say(f"what it was found on cannot be had: {error}")
+            continue
+        with closing(left), closing(right):
+            yield chosen, left, right
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +140,15 @@ def shrink(
     cannot be written. Then the directory is as it was.
     """
     sides, tiers = sides_of(finding), tiers_of(finding)
-    with _opened(finding, sides, say) as (left, right):
+    with _opened(finding, None, say) as (_, left, right):
         judge = Judge(left, right, tiers)
         found = minimise(finding.program, judge, finding.bucket, told, most)
         try:
             verdict = judge.confirm(found.program, Suspicion(found.verdict.bucket, found.verdict))
         except Unconfirmed as error:
-            raise ToolFailure(f"{finding.directory}: minimised, it does not happen every time: it is flaky") from error
+            raise ToolFailure(
+                f"{shown(finding.directory)}: minimised, it does not happen every time: it is flaky"
+            ) from error
         filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers)
         more = {"minimised": {"complete": found.complete, "ops_before": len(finding.program.ops), "tries": found.tries}}
         contents = filer.contents(found.program, verdict, **more)

@@ -11,7 +11,9 @@ from fuzz import __version__
 from fuzz.sides import Side
 from fuzz.triage.kunit import kunit_case, shown_instead
 from harness.errors import BadInput, ToolFailure
-from harness.finding import ORIGINAL, PROGRAM, Contents, name_of, printable
+from harness.files import brief
+from harness.finding import ORIGINAL, PROGRAM, Contents, name_of
+from harness.outside import printable
 from harness.program_text import format_program
 from reference.declared import declared
 from reference.sources import KernelChoice, prepare
@@ -83,7 +85,7 @@ def _readme(contents: Contents, files: Sequence[str]) -> str:
         lines += [
             f"What ran on the {side}:",
             "",
-            *(f"    {key}: {value}" for key, value in sorted(identity.items())),
+            *(f"    {key}: {value}" for key, value in sorted(brief(identity).items())),
             "",
         ]
     text = "\n".join(map(printable, lines))
@@ -105,13 +107,13 @@ _EXPLAINED: Final = {
 _TEST: Final = '''\
 """$what: fails while the bug is there. Needs s2fuzz; S2FUZZ_LINUX is another kernel to try it on, as `--linux`."""
 
-import os
 from pathlib import Path
 
 from fuzz.triage.replaying import report_of
+from harness.settings import setting
 
 
 def test_$name() -> None:
-    report = report_of(Path(__file__).parent, os.environ.get("S2FUZZ_LINUX"))
+    report = report_of(Path(__file__).parent, setting("S2FUZZ_LINUX"))
     assert report is None, report
 '''

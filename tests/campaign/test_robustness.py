@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from harness.codec import encode
 from harness.judge import Judge, Unconfirmed
 from harness.model import Model
 from harness.program_text import format_program, parse
+from reference.tools import find_toolchain
 
 
 @pytest.fixture
@@ -172,7 +174,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("warned", [True, False], ids=["nearly full", "full at once"])
-def test_a_full_disk(warned: bool, small_disk: Path) -> None:
+def test_a_full_disk(warned: bool, small_disk: Path, tmp_path: Path) -> None:
     place = small_disk / "campaign"
     run = begin(place, *MODELS, "--workers", "1", "--min-free", "1" if warned else "0")
     await_that(has_found(place, 10), run)
@@ -190,10 +192,54 @@ def test_a_full_disk(warned: bool, small_disk: Path) -> None:
     assert run.returncode == 3, stderr
     assert ("the disk is nearly full" if warned else "what was recorded is there") in stderr
     assert recorded(place) >= before
+    assert "it ended by disk" in s2fuzz("status", place, cwd=tmp_path).stdout
     ballast.unlink()
     result = resume(place, "--min-free", "0")
     assert result.returncode == 0, result.stderr
+    assert [ended for (ended,) in select(place, "SELECT ended FROM runs ORDER BY id")] == ["disk", "time"]
     assert recorded(place) >= before
+
+
+def test_a_last_word_that_the_ledger_did_not_hear(campaign: Path, tmp_path: Path) -> None:
+    """Where it cannot be written, a file that has its room already says how a run ended."""
+    with sqlite3.connect(campaign / "ledger.sqlite") as base:
+        base.execute("UPDATE runs SET ended = NULL")
+    assert "was killed" in s2fuzz("status", campaign, cwd=tmp_path).stdout
+    place = WorkDirectory(campaign)
+    size = place.ended.stat().st_size
+    place.say_last_word(2, "disk")
+    assert "was killed" in s2fuzz("status", campaign, cwd=tmp_path).stdout, "that was another run"
+    place.make_room_for_last_word()
+    place.say_last_word(1, "disk")
+    assert place.ended.stat().st_size == size
+    assert "it ended by disk" in s2fuzz("status", campaign, cwd=tmp_path).stdout
+    assert resume(campaign).returncode == 0
+    assert [ended for (ended,) in select(campaign, "SELECT ended FROM runs ORDER BY id")] == ["disk", "time"]
+
+
+@pytest.mark.parametrize("hours", ["0.0003", "0.05"], ids=["time is up first", "it gives up first"])
+def test_a_campaign_that_ran_nothing_has_not_found_nothing(hours: str, tmp_path: Path) -> None:
+    """As on a machine without QEMU."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("git", "tar", "xz", "awk", "sh", Path(find_toolchain().clang).name, Path(find_toolchain().lld).name):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    place = tmp_path / "campaign"
+    arguments = ("--workers", "1", "--hours", hours, *PLAIN)
+    result = s2fuzz("campaign", place, *arguments, cwd=tmp_path, env={"PATH": str(tools)})
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "qemu-system-aarch64 cannot be started" in result.stderr and "nothing found" not in result.stdout
+    status = s2fuzz("status", place, cwd=tmp_path)
+    assert "it ended by giving up" in status.stdout and "killed" not in status.stdout
+    assert [ended for (ended,) in select(place, "SELECT ended FROM runs")] == ["giving up"]
+
+
+def test_time_that_is_too_short_ends_with_a_program(tmp_path: Path) -> None:
+    place = tmp_path / "campaign"
+    result = s2fuzz("campaign", place, *MODELS, *PLAIN, "--workers", "1", "--hours", "0.0001", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    ((executions,),) = select(place, "SELECT sum(executions) FROM processes")
+    assert int(str(executions)) > 0
 
 
 _JUMPING = """

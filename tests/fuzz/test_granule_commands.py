@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,11 @@ from processes import COMMAND, s2fuzz
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
-from fuzz.smoke import slices
+from fuzz.smoke import plan
 from harness.errors import BadInput
 from harness.finding import load
 from harness.granule import GRANULES, granule_named
-from harness.program_text import parse
+from harness.program_text import parse, read
 from reference.sources import KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
@@ -54,10 +56,41 @@ def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> N
     assert "pages of 16k, 64k" in both.stderr
 
 
-def test_every_granule_has_its_slice() -> None:
+def test_a_smoke_fuzzes_every_granule_and_mostly_4k(tmp_path: Path) -> None:
+    result = s2fuzz("smoke", "--executions", "200", "--seed", "4", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    tally = json.loads(result.stdout)
+    seeds = Counter(read(path).machine.granule.name for path in SEEDS.parent.rglob("*.s2"))
+    run = {name: count - seeds[name] for name, count in tally["granules"].items()}
+    assert {name: run[name] for name in ("16k", "64k")} == {"16k": 30, "64k": 30}
+    assert tally["executions"] == 200
+    assert tally["replayed"] + tally["skipped"] == sum(seeds.values())
+    assert tally["other_granules"] == []
+    assert "pages of 4k, 16k, 64k, seed 4" in result.stderr
+
+
+def test_a_seed_of_another_granule_is_found_before_anything_is_generated(tmp_path: Path) -> None:
+    """Which the kernel has wrong for 16K pages only."""
+    mutant = next(one for one in load_all() if one.name == "granule-index-of-4k")
+    broken = tmp_path / "pgtable.c"
+    broken.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
+    corpora = tmp_path / "corpora"
+    corpora.mkdir()
+    shutil.copy(SEEDS / "pages_16k.s2", corpora)
+    smoke = ("smoke", "--corpora", corpora, "--pgtable", broken, "--seconds", "600", "--json")
+    found = s2fuzz(*smoke, cwd=tmp_path)
+    assert found.returncode == 1, found.stderr
+    tally = json.loads(found.stdout)
+    assert (tally["executions"], len(tally["findings"])) == (0, 1)
+
+
+def test_every_granule_has_its_time() -> None:
     work = [Assignment((), Path(), (), 1, 60.0, None, False, None, granule=one.name) for one in GRANULES]
-    assert [[one.granule for one in now] for now in slices(work, 2)] == [["4k", "16k"], ["64k"]]
-    assert {one.seconds for now in slices(work, 2) for one in now} == {30.0}
+    assert [[one.granule for one in lane] for lane in plan(work, 2)] == [["4k", "16k"], ["16k", "64k"]]
+    assert [[one.seconds for one in lane] for lane in plan(work, 2)] == [
+        [pytest.approx(40.0), pytest.approx(20.0)],
+        [pytest.approx(20.0), pytest.approx(40.0)],
+    ]
     assert [Assignment.from_json(one.to_json()).granule for one in with_models(work)] == ["4k", "16k", "64k"]
 
 

@@ -20,11 +20,12 @@ from harness.model import Model
 from harness.ops import OPS, Op
 from harness.program import Program
 from harness.program_text import parse
-from reference.build import OURS, Builder, find_toolchain
+from reference.build import OURS, Builder
 from reference.declared import declared
 from reference.protocol import OBSERVATIONS, Message, encode_program
 from reference.ram import RamLink
 from reference.sources import KernelChoice, KernelTree, prepare
+from reference.tools import find_toolchain
 
 PARTS = Path(__file__).parent / "kunit"
 STRICT = ("-Wall", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-unused-variable")

@@ -16,6 +16,10 @@ import pytest
 from planted import load_all
 from processes import await_death, await_descendant, descendants, s2fuzz, start
 
+from fuzz import smoke as smoke_module
+from fuzz.engine.assignment import Assignment
+from fuzz.sides import choose_sides
+from harness.errors import ToolFailure
 from reference.sources import KernelChoice, prepare
 
 QEMU = "qemu-system-aar"  # as far as /proc tells
@@ -202,3 +206,10 @@ def test_the_launcher_runs_by_hand(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert any((tmp_path / "corpus").iterdir()), "inputs with new coverage were kept"
     assert re.search(r"MS: \d+ Custom", result.stderr), "our mutator is the one that works"
+
+
+def test_a_smoke_that_ran_nothing_has_not_found_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke_module._Run, "run", lambda self, _work: self.progress)
+    work = Assignment(choose_sides(sides="model:6.12,model:6.12"), tmp_path, (), 1, 1.0, None, False, None)
+    with pytest.raises(ToolFailure, match="no program was run"):
+        smoke_module.smoke([work], 1, lambda _: None)

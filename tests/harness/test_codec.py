@@ -38,7 +38,7 @@ def full(program: Program) -> Dialect:
     return dialect_for(EVERYTHING, program.machine.granule)
 
 
-PINNED = (12, "319f25cca5ab2b6d")
+PINNED = (12, "d1235843348cb9a4")
 """CODEC, and the digest of what 200 fixed inputs decode to under it."""
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from executors import Patched
 from hypothesis import given
 from strategies import lively_programs, machines
 
+from fuzz.engine.mutation import fresh
+from harness.codec import decode, dialect_for
 from harness.compare import ALL_TIERS, Tier
 from harness.events import (
     DSB,
@@ -29,15 +32,16 @@ from harness.events import (
     TLBI_VMID_RANGE,
     Event,
 )
-from harness.invalidation import Call, calls_of, first_problem, problem
+from harness.invalidation import Call, Problem, calls_of, problems
 from harness.judge import Judge, Suspicion
+from harness.known import known, mention, version_of
 from harness.machine import Machine
 from harness.model import Model
 from harness.program import Program
 from harness.program_text import parse
 from harness.report import verdict_report
 from harness.tlbi import BY_NAME
-from pgtable.tlb import Instruction, TlbMaintenance
+from pgtable.tlb import HostTlbMaintenance, Instruction, TlbMaintenance
 from reference.build import build
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
@@ -64,8 +68,11 @@ def call_of(kind: int, a: int = 0, b: int = 0, **knobs: int) -> tuple[list[Event
 def judged(kind: int, instructions: list[Event], machine: Machine, a: int = 0, b: int = 0) -> str | None:
     if kind in (TLBI_VMID_IPA, TLBI_VMID_IPA_NSH):
         a, b = 0x1000, 3
-    found = problem(Call(1, Event(kind, a, b), tuple(instructions)), machine)
-    return None if found is None else found.what
+    return next(all_judged(kind, instructions, machine, a, b), None)
+
+
+def all_judged(kind: int, instructions: list[Event], machine: Machine, a: int = 0, b: int = 0) -> Iterator[str]:
+    return (found.what for found in problems(Call(1, Event(kind, a, b), tuple(instructions)), machine))
 
 
 def operation(name: str, operand: int = 0) -> Event:
@@ -83,7 +90,11 @@ def find(them: list[Event], what: Event) -> int:
 @given(lively_programs, machines)
 def test_the_model_does_what_it_is_called_for(program: Program, machine: Machine) -> None:
     given_ = Program(program.ops, machine.replace("stage", program.machine["stage"]))
-    assert first_problem(Model().observe(given_), given_.machine) is None
+    assert not list(all_problems(Model(), given_))
+
+
+def all_problems(model: Model, program: Program) -> Iterator[Problem]:
+    return (found for call in calls_of(model.observe(program)) for found in problems(call, program.machine))
 
 
 @pytest.mark.parametrize("kind", [TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID, FLUSH_CPU_CONTEXT])
@@ -106,8 +117,9 @@ def test_no_invalidation_and_no_barrier_may_be_left_out(kind: int, mode: int, vc
     [
         (lambda them: None, None),
         (lambda them: them.__setitem__(0, dsb("nsh")), "stores-not-seen"),
-        (lambda them: them.__setitem__(0, dsb("ishld")), "stores-not-seen"),
-        (lambda them: them.__setitem__(0, dsb("ishst")), None),
+        (lambda them: them.__setitem__(0, dsb("ishld")), "walks-under-way"),
+        (lambda them: them.__setitem__(0, dsb("ishst")), "walks-under-way"),
+        (lambda them: them.__setitem__(slice(0, 1), [dsb("ishst"), dsb("nsh")]), None),
         (lambda them: them.pop(3), "context"),
         (lambda them: them.__setitem__(2, them[2]._replace(b=2 << 48)), "vmid"),
         (lambda them: them.__setitem__(4, operation("ipas2e1", 7 << 44 | 1)), "shareability"),
@@ -139,9 +151,18 @@ def test_a_table_is_not_a_leaf() -> None:
     instructions, machine = call_of(TLBI_VMID_IPA)
     instructions[4] = operation("ipas2le1is", 1)
     call = Call(1, Event(TLBI_VMID_IPA, 0x1000, TLBI_TTL_UNKNOWN), tuple(instructions))
-    found = problem(call, machine)
-    assert found is not None
-    assert found.what == "last-level"
+    assert [found.what for found in problems(call, machine)] == ["last-level"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "vcpu", "wait"), [(0, 0, True), (2, 0, True), (3, 1, False), (3, 2, True), (1, 2, False)]
+)
+def test_walks_are_waited_for_where_their_registers_change(mode: int, vcpu: int, wait: bool) -> None:
+    """Hyp without VHE that stays in the context it is in changes none, nor does a VHE host under a walk."""
+    instructions, machine = call_of(TLBI_VMID_IPA, kvm_mode=mode, vcpu=vcpu)
+    assert judged(TLBI_VMID_IPA, instructions, machine) is None
+    instructions[find(instructions, dsb("ishst" if mode == VHE else "ish"))] = dsb("ishst")
+    assert list(all_judged(TLBI_VMID_IPA, instructions, machine, 0x1000, 3)) == ["walks-under-way"] * wait
 
 
 @pytest.mark.parametrize(
@@ -197,6 +218,67 @@ def test_everything() -> None:
 def test_what_its_caller_may_not_ask_for_is_not_judged() -> None:
     assert judged(TLBI_VMID_IPA, [], Machine.of(vcpu=2)) is None
     assert judged(TLBI_VMID_IPA, [], Machine.of(vcpu=2, kvm_mode=PKVM_HOST)) is not None
+
+
+# What is known
+
+
+def test_all_that_is_wrong_with_6_1_is_known() -> None:
+    model, seen = Model("6.1"), set()
+    dialect = dialect_for(model.offer)
+    for seed in range(300):
+        for found in all_problems(model, decode(fresh(Random(seed), dialect), dialect)):
+            assert known(found, "6.1") is not None, found
+            seen.add(found.call.event.name)
+    assert seen == {"tlbi_vmid_ipa", "tlbi_vmid", "flush_cpu_context"}
+
+
+SWITCHES = parse("s2 1\nmap ipa=0x1000 size=4K phys=0x1000 prot=r mc=3\nunmap ipa=0x1000 size=4K\nflush_cpu_context")
+
+
+def test_what_is_known_is_counted_and_no_finding() -> None:
+    judge = Judge(Model("6.1"), Model("6.1"))
+    assert judge.check(SWITCHES) is judge.verdict(SWITCHES) is None
+    assert judge.known == {"6.1 walks-under-way": 6}, "three different calls a side"
+    (line,) = (mention(key, count) for key, count in judge.known.items())
+    assert line.startswith("known of Linux 6.1, no finding: walks-under-way in 6 different calls: nVHE hyp changes")
+
+
+def stores_only(self: TlbMaintenance, domain: str) -> Instruction:
+    return Instruction("dsb", domain + "st")
+
+
+def test_the_same_in_another_version_is_a_finding() -> None:
+    judge = Judge(*(Patched(TlbMaintenance, "_stores_waited_for", stores_only) for _ in range(2)))
+    verdict = judge.check(SWITCHES)
+    assert verdict is not None
+    assert verdict.bucket == "invalidation-unmap-tlbi_vmid_ipa-walks-under-way"
+    assert judge.known == {}
+
+
+def test_anything_else_in_the_same_version_is_a_finding() -> None:
+    def without(self: HostTlbMaintenance, domain: str) -> Instruction:
+        return Instruction("isb")
+
+    judge = Judge(*(Patched(HostTlbMaintenance, "_stores_waited_for", without, version="6.1") for _ in range(2)))
+    verdict = judge.check(SWITCHES)
+    assert verdict is not None
+    assert verdict.bucket == "invalidation-unmap-tlbi_vmid_ipa-stores-not-seen"
+
+
+@pytest.mark.parametrize(
+    ("identity", "version"),
+    [
+        ({"linux": "6.1.192"}, "6.1"),
+        ({"linux": "6.12"}, "6.12"),
+        ({"linux": "6.1-rc3"}, "6.1"),
+        ({"linux": "6.19.0-rc2"}, "6.19"),
+        ({"version": "6.1"}, "6.1"),
+        ({}, None),
+    ],
+)
+def test_whose_linux(identity: dict[str, str], version: str | None) -> None:
+    assert version_of(identity) == version
 
 
 # As a finding

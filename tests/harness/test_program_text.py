@@ -271,7 +271,7 @@ def test_the_largest_file_is_read(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=f"^{re.escape(str(tmp_path))}: Is a directory$"):
+    with pytest.raises(BadInput, match=f"^{re.escape(str(tmp_path))}: not a plain file$"):
         read(tmp_path)
     with pytest.raises(BadInput, match=r"nosuch\.s2: No such file or directory$"):
         read(tmp_path / "nosuch.s2")

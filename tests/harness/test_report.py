@@ -7,6 +7,7 @@ from observations import observe
 
 import pgtable.pte
 from harness.executor import Executor
+from harness.files import HOSTED_FILES, VERIFIED_FILES, file_lines
 from harness.judge import Judge
 from harness.machine import DEFAULT_MACHINE
 from harness.model import Model
@@ -240,11 +241,24 @@ def test_equal_trees_have_no_rows() -> None:
     assert side_by_side(seen, elsewhere, DEFAULT_MACHINE, NAMES) == []
 
 
-def test_a_model_of_another_file_is_noted() -> None:
-    model = {"version": "6.12", "verified_against_pgtable_sha256": "a" * 64}
-    kernel = {"linux": "6.12.1", "pgtable_sha256": "b" * 64, "source": "Debian"}
-    (note,) = verified_against([model, kernel])
-    assert "a" * 12 in note and "b" * 12 in note and note.endswith("(Debian)")
-    assert verified_against([model, {**kernel, "pgtable_sha256": "a" * 64}]) == []
-    assert verified_against([kernel, kernel]) == []
+def test_a_model_of_other_files_is_noted() -> None:
+    code, header, read = "arch/arm64/kvm/hyp/nvhe/tlb.c", "include/linux/align.h", "include/linux/new.h"
+
+    def kernel(**changed: str) -> dict[str, str]:
+        files = {code: "a" * 12, header: "b" * 12} | {name: changed[name] * 12 for name in changed}
+        return {"linux": "6.12.1", "source": "Debian", HOSTED_FILES: ", ".join(file_lines(files))}
+
+    model = {"version": "6.12", VERIFIED_FILES: "\n".join(file_lines({code: "a" * 64, header: "b" * 64}))}
+    assert verified_against([model, kernel()]) == []
+    for name, before in ((code, "a" * 12), (header, "b" * 12)):
+        (note,) = verified_against([model, kernel(**{name: "c"})])
+        assert note.endswith(f"this kernel, Debian: {name} ({before}, here {'c' * 12})"), note
+    assert verified_against([model, kernel(**{read: "c"})]) == [], "not known, and no part of the architecture's code"
+    new = "arch/arm64/kvm/hyp/new.c"
+    (note,) = verified_against([model, kernel(**{new: "c"})])
+    assert f"{new} (none, here " in note
+    many = {f"arch/arm64/{number}.h": "d" for number in range(20)}
+    (note,) = verified_against([model, kernel(**many)])
+    assert note.endswith(" and 12 more")
+    assert verified_against([kernel(), kernel(**many)]) == []
     assert verified_against([model, model]) == []

@@ -13,7 +13,7 @@ from seeds import SEEDS, refusal
 
 from harness.codec import decode, dialect_for, encode
 from harness.compare import Tier, differences, entry_address, leaked, paired_entries
-from harness.events import DCACHE, ICACHE, each_event
+from harness.events import DCACHE, ICACHE, TLBI, each_event, events_of
 from harness.judge import Judge, Verdict
 from harness.machine import KNOBS_BY_NAME
 from harness.model import MODELLED, Model
@@ -24,6 +24,8 @@ from harness.ops import FLAG_NAMES, OPS, PROT_BITS
 from harness.program import Program
 from harness.program_text import format_program, parse, read, reformat
 from harness.report import observation_text, verdict_report
+from harness.tlbi import Target
+from harness.tlbi import decode as decode_tlbi
 from pgtable.pte import LOCKED
 from reference.executor import ByGranule, Reference
 
@@ -487,3 +489,58 @@ def test_a_million_events_are_reported() -> None:
     text = observation_text(program, right, True, 1000)
     assert "… 787498 more events" in text
     assert len(text.splitlines()) < 5000
+
+
+# Granules and large tables
+
+
+def test_every_granule_has_programs() -> None:
+    granules = [read(path).machine.granule.name for path in SEEDS]
+    assert min(granules.count(name) for name in ("16k", "64k")) >= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "root_pages", "top_entries"),
+    [
+        ("destroy_44_bits", 44, 1, [0, 1, 2, 15, 31]),
+        ("destroy_48_bits", 48, 1, [0, 256, 511]),
+        ("destroy_52_bits", 52, 16, [0, 1, 4095, 4096, 8176, 8191]),
+        ("destroy_16k", 48, 2, [0, 1, 2047, 2048, 4095]),
+        ("destroy_64k", 52, 1, [0, 1, 511, 1023]),
+    ],
+)
+def test_large_tables_are_torn_down(name: str, bits: int, root_pages: int, top_entries: list[int]) -> None:
+    """With several entries of the root leading to tables, and nothing left afterwards."""
+    program = read(CORPORA / "seeds" / f"{name}.s2")
+    model = Model()
+    before = model.observe(program.prefix(len(program.ops) - 1))
+    granule = program.machine.granule
+    assert before.root is not None
+    assert (program.machine["ia_bits"], before.root_pages) == (bits, root_pages)
+    tables = [before.pages[before.root + number * granule.page].entries for number in range(root_pages)]
+    assert [n for n, entry in enumerate(entry for table in tables for entry in table) if entry] == top_entries
+    after = model.observe(program)
+    assert program.ops[-1].name == "destroy"
+    assert (len(after.pages), after.frees) == (0, after.allocs)
+
+
+def test_1g_from_an_unaligned_start() -> None:
+    assert [bool(pte) for pte, _ in leaves("unmap_1g_unaligned")] == [
+        *(False, False),
+        *(True, False, False),
+        *(True, False, False, True, False),
+    ]
+
+
+@pytest.mark.parametrize(("name", "page"), [("tlb_ranges_lpa2", 0x1000), ("tlb_ranges_lpa2_16k", 0x4000)])
+def test_ranges_with_lpa2_start_at_64k(name: str, page: int) -> None:
+    """What lies before is invalidated page by page."""
+    records = run(name)[1].records
+    tlbis = [event for event in events_of(records[2].events) if event.instruction == TLBI]
+    found = [one for event in tlbis if (one := decode_tlbi(event.a, event.b, lpa2=True)) is not None]
+    stage_2 = [one for one in found if one.operation.target is Target.STAGE_2]
+    start = read(CORPORA / "seeds" / f"{name}.s2").ops[1].args[0]
+    alone = (0x10000 - start % 0x10000) // page
+    assert alone >= 1
+    assert [one.operation.is_range for one in stage_2][: alone + 1] == [False] * alone + [True]
+    assert all(one.start is not None and one.start % 0x10000 == 0 for one in stage_2 if one.operation.is_range)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgtable import LINUX_6_1, Features, Geometry, HypStage1, PagePool, Prot, describe_hyp, hyp_leaf_prot
+from pgtable import LINUX_6_1, Features, Geometry, HypStage1, PagePool, Prot, describe, describe_hyp, hyp_leaf_prot
 from pgtable.pte import FORMAT_4K, hyp_leaf_attrs
 
 BASE = 0x4400_0000
@@ -83,13 +83,50 @@ def test_permissions_of_the_other_mode_are_none():
         (1 << 54 | 0x8000_0743, 3, "page  pa=0x80000000 RW- normal AF"),
         (1 << 50 | 0x8000_07C1, 2, "block pa=0x80000000 R-X normal GP AF"),
         (1 << 54 | 0x8000_0753, 3, "page  pa=0x80000000 RW- device AF"),
-        (0x8000_070B, 3, "page  pa=0x80000000 --X attridx=2 ap=0 AF"),
+        (0x8000_070B, 3, "page  pa=0x80000000 RW- attridx=2 XN=0 AP[1]=0 AF"),
+        (1 << 53 | 0x8000_07C3, 3, "page  pa=0x80000000 R-X normal PXN AF"),
+        (3 << 51 | 0x8000_0F63, 3, "page  pa=0x80000000 RW- normal XN=0 AF NS nG DBM contiguous"),
+        (1 << 63 | 5 << 59 | 0x8000_0743, 3, "page  pa=0x80000000 RW- normal XN=0 AF pbha=5 +0x8000000000000000"),
+        (0b10101 << 59 | 0x4400_1003, 0, "table -> 0x44001000 PXNTable APTable[0] NSTable"),
+        (0b01010 << 59 | 0x4400_1003, 0, "table -> 0x44001000 XNTable APTable[1]"),
         (1 << 55 | 1 << 54 | 0x8000_04C3, 3, "page  pa=0x80000000 R-- normal AF sh=0 sw=1"),
         (0x8000_0741, 0, "reserved 0x80000741"),
     ],
 )
 def test_description(pte, level, text):
     assert describe_hyp(pte, level) == text
+
+
+UXN, PXN = 1 << 54, 1 << 53
+
+
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [
+        (0x783, "R-X normal el0=--X AF"),
+        (UXN | 0x783, "R-X normal UXN AF"),
+        (UXN | 0x703, "RW- normal UXN AF"),
+        (PXN | 0x703, "RW- normal PXN el0=--X AF"),
+        (UXN | PXN | 0x703, "RW- normal UXN PXN AF"),
+        (UXN | 0x743, "RW- normal UXN el0=RW- AF"),
+        (UXN | PXN | 0x743, "RW- normal UXN PXN el0=RW- AF"),
+        (0x743, "RW- normal el0=RW- AF"),
+        (0x7C3, "R-X normal el0=R-X AF"),
+    ],
+)
+def test_with_e2h_el2_and_el0_have_permissions_of_their_own(bits, text):
+    """The Arm ARM's, not what KVM means by it: UXN keeps EL0 from executing, not EL2. What is writable, nobody
+    executes (WXN)."""
+    assert describe_hyp(0x8000_0000 | bits, 3, hvhe=True) == f"page  pa=0x80000000 {text}"
+
+
+@pytest.mark.parametrize("say", [describe, describe_hyp, lambda pte, level: describe_hyp(pte, level, hvhe=True)])
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("base", [0, UXN, PXN, UXN | PXN, 0xC0, 0x40 | PXN, 0x80])
+def test_no_bit_is_lost(say, base, level):
+    entry = base | 0x1234_4000_0701 | (2 if level == 3 else 0)
+    texts = {say(entry ^ 1 << bit, level) for bit in range(64)} | {say(entry, level)}
+    assert len(texts) == 65
 
 
 # init and destroy

@@ -20,10 +20,11 @@ from harness.model import Model
 from harness.ops import OPS
 from harness.program import Program
 from reference import build as build_module
-from reference.build import FLAVOURS, Image, build, find_toolchain
+from reference.build import FLAVOURS, Image, build
 from reference.declared import SIGNATURES
 from reference.executor import Reference
 from reference.sources import KernelChoice, prepare
+from reference.tools import find_toolchain
 
 HEADER = "arch/arm64/include/asm/kvm_pgtable.h"
 

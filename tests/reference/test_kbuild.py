@@ -11,6 +11,9 @@ from harness.granule import GRANULE_4K, GRANULES
 from harness.machine import Machine
 from reference import kbuild
 from reference.kbuild import OBJECT, Configuration, kernel_build
+from reference.tools import Toolchain
+
+CLANG = Toolchain("clang", "ld.lld", "clang version 19.1.7", 19)
 
 
 def ignore(_message: str) -> None:
@@ -20,13 +23,13 @@ def ignore(_message: str) -> None:
 def test_only_packaged_versions(tmp_path: Path) -> None:
     for linux in (str(tmp_path), "6.19"):
         with pytest.raises(BadInput, match=r"is for packaged versions: 6\.12, 6\.1"):
-            kernel_build(Configuration(linux, GRANULE_4K), "clang", ignore)
+            kernel_build(Configuration(linux, GRANULE_4K), CLANG, ignore)
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolFailure, match="bc is not installed"):
-        kernel_build(Configuration("6.12", GRANULE_4K), "clang", ignore)
+        kernel_build(Configuration("6.12", GRANULE_4K), CLANG, ignore)
 
 
 def test_an_option_that_kconfig_refused(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from harness.errors import ToolFailure
-from reference.build import find_toolchain
 from reference.patching import NOP, Alternative, class_of, moved, read, tables, with_sites
+from reference.tools import find_toolchain
 
 # As asm/alternative-macros.h has them: the replacement in a subsection, its length checked elsewhere.
 ALTERNATIVE = """

@@ -27,6 +27,7 @@ from reference.sources import (
     version_of,
     whole_tree,
 )
+from reference.tools import find_toolchain
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
@@ -304,7 +305,7 @@ def test_the_real_package_resolves_its_generated_headers(monkeypatch: pytest.Mon
     ]
     configuration = tmp_path / "generated/autoconf.h"
     write(tmp_path, {"generated/autoconf.h": "#define CONFIG_64BIT 1\n"})
-    command = ["clang-19", "--target=aarch64-none-elf", "-nostdinc", "-D__KERNEL__", "-E", "-H"]
+    command = [find_toolchain().clang, "--target=aarch64-none-elf", "-nostdinc", "-D__KERNEL__", "-E", "-H"]
     command += ["-include", str(configuration), f"-I{tmp_path}", *(f"-I{root}" for root in roots)]
     command += ["-include", str(found.root / "include/linux/kconfig.h"), str(program)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
