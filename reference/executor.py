@@ -10,7 +10,6 @@ from typing import Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
 from harness.executor import CrashReport, TargetDied
-from harness.finding import printable
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
 from harness.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
@@ -27,6 +26,7 @@ from harness.observation import (
     decode,
 )
 from harness.offer import Offer
+from harness.outside import printable
 from harness.program import Program
 from reference.build import OUR_SOURCES, Image
 from reference.console import qemu_version
