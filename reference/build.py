@@ -115,6 +115,9 @@ _ABSENT: Final = re.compile(
 )
 """What a compiler or linker says that a hosted file asks for in vain."""
 
+_PLAIN_WORD: Final = re.compile(r"(?!current$|jiffies$)[a-z0-9]+")
+"""A variable's name that some header is sure to declare something by: where it is missing, it was mistyped."""
+
 _DECLARED: Final = (
     r"^[ \t]*#[ \t]*define[ \t]+({0})\b|^(?!return\b)(?:[A-Za-z_][\w \t*]*[\s*])?({0})[ \t]*\("
     r"|^extern [^\n;]*\b({0})\b|^typedef [^\n]*\b({0});|^\}}[ \t]*({0});"
@@ -463,7 +466,7 @@ class Builder:
                 members.add((found["holder"], found["member"]))
             elif "header" in found:
                 known |= {found["header"]} if _has_header(root, found["header"]) else set()
-            else:
+            elif not _PLAIN_WORD.fullmatch(found.get("identifier", "")):
                 names |= set(found.values())
         known |= _declared_in_headers(root, names, members)
         if not known:
