@@ -31,6 +31,8 @@ from harness.granule import LAST_LEVEL
 from harness.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.observation import (
     EVENT_WORDS,
+    LOCKING,
+    LOCKING_REPORTS,
     NO_PAGE,
     POOL_MISUSE,
     UBSAN,
@@ -500,6 +502,8 @@ def _first_complaint(a: Sequence[Complaint], b: Sequence[Complaint]) -> str:
 
 
 def _event_name(one: Complaint) -> str:
+    if one.kind == LOCKING:
+        return LOCKING_REPORTS.get(one.code, "locking")
     return UBSAN_REPORTS.get(one.code, "ubsan") if one.kind == UBSAN else "WARN"
 
 

@@ -1,10 +1,10 @@
 """The boundary events of an operation: each kind defined once, here.
 
 What the code under test does at its boundary, in the order in which it does it: stores to page-table entries,
-barriers, TLB invalidations, cache maintenance, references and table pages, WARNs. What the kernel's TLB functions do in
-turn, instruction by instruction, follows the event of their call. In the observation an event is three words: its
-kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the test
-kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
+barriers, TLB invalidations, cache maintenance, references and table pages, RCU's lock, WARNs. What the kernel's TLB
+functions do in turn, instruction by instruction, follows the event of their call. In the observation an event is three
+words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the
+test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model.py`.
 
 What the program itself does to an entry (`plant`, `link`, `race`, the visitor of `walk`) is recorded as `planted`,
 after the allocation of a fresh table where it takes one.
@@ -55,6 +55,8 @@ MSR: Final = 21
 IC: Final = 22
 FLUSH_CPU_CONTEXT: Final = 23
 FLUSH_VM_CONTEXT: Final = 24
+READ_LOCK: Final = 25
+READ_UNLOCK: Final = 26
 
 IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
@@ -96,6 +98,8 @@ EVENTS: Final = (
     EventDef(IC, "ic", ("operation", "operand")),
     EventDef(FLUSH_CPU_CONTEXT, "flush_cpu_context", ()),
     EventDef(FLUSH_VM_CONTEXT, "flush_vm_context", ()),
+    EventDef(READ_LOCK, "rcu_read_lock", ()),
+    EventDef(READ_UNLOCK, "rcu_read_unlock", ()),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
@@ -117,7 +121,8 @@ MOST_UNCOUNTED: Final = 1 << 24
 """How often a program may convert an address, read a page's count or record an event that the budget does not count.
 Programs of `MAX_OPS` operations stay far below."""
 MAX_EVENTS: Final = 2 * MAX_BUDGET
-"""Of one op, without WARNs. A TLB function writes fewer registers than it does of what is counted."""
+"""Of one op, without WARNs. A TLB function writes fewer registers than it does of what is counted, and a walk takes
+RCU's lock but once; code that takes it on and on is taken to hang."""
 
 _INSTRUCTIONS: Final = frozenset((DSB, ISB, TLBI, MSR, IC))
 TLBI_KINDS: Final = frozenset({TLBI_VMID, TLBI_VMID_IPA, TLBI_VMID_IPA_NSH, TLBI_VMID_RANGE})

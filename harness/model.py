@@ -37,6 +37,8 @@ from harness.events import (
     MSR,
     PLANTED,
     PUT,
+    READ_LOCK,
+    READ_UNLOCK,
     STORES,
     SYSREGS,
     TLBI,
@@ -1016,6 +1018,12 @@ class _World:
     def dsb(self, domain: str) -> None:
         self._spend()
         self._events.extend((DSB, DSB_DOMAINS[domain], 0))
+
+    def rcu_read_lock(self) -> None:
+        self._events.extend((READ_LOCK, 0, 0))
+
+    def rcu_read_unlock(self) -> None:
+        self._events.extend((READ_UNLOCK, 0, 0))
 
     def instruction(self, instruction: Instruction) -> None:
         name, what, operand = instruction

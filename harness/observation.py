@@ -44,6 +44,7 @@ MAX_OUTS: Final = max(len(op.outs) for op in OPS)
 WARN: Final = 1
 POOL_MISUSE: Final = 2
 UBSAN: Final = 3
+LOCKING: Final = 4
 
 POOL_MISUSES: Final = {
     1: "bad-get",
@@ -69,6 +70,17 @@ UBSAN_REPORTS: Final = {
     14: "nonnull-return",
     15: "invalid-builtin",
 }
+LOCKING_REPORTS: Final = {
+    1: "sleeps-in-atomic",
+    2: "suspicious-rcu",
+    3: "unbalanced-unlock",
+    4: "left-held",
+    5: "lock-not-held",
+    6: "deadlock",
+}
+"""What lockdep or CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux: something that may sleep where that is forbidden;
+RCU's pointers read without its lock; a lock dropped that is not held, held when the operation ends, not held where code
+asserts it, or taken twice. As reference/shim/s2fuzz/locking.h numbers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,8 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A WARN-class event: a WARN of the code under test, a misuse of the page pool, or a UBSan report.
+    """A WARN-class event: a WARN of the code under test, a misuse of the page pool, a UBSan report, or a breach of the
+    rules about locks.
 
     `code` of a WARN is the CRC-32 of the name of the function that it stands in. `value` is the address concerned for
     pool misuse, else 0.
@@ -100,6 +113,8 @@ class Complaint:
             return "WARN"
         if self.kind == POOL_MISUSE:
             return f"pool: {POOL_MISUSES.get(self.code, self.code)} {self.value:#x}"
+        if self.kind == LOCKING:
+            return f"locking: {LOCKING_REPORTS.get(self.code, self.code)}"
         return f"UBSan: {UBSAN_REPORTS.get(self.code, self.code)}"
 
 
@@ -135,10 +150,12 @@ class Unlinked:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Where a complaint came from, for people; never compared. `record` counts records from 0 (the implicit init)."""
+    """Where a complaint came from, or what the code under test printed, for people; never compared. `record` counts
+    records from 0 (the implicit init)."""
 
     record: int
     text: str
+    is_printed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,8 @@ def _notes(verdict: Verdict, names: tuple[str, str]) -> list[str]:
     lines = []
     for name, side in zip(names, (verdict.left, verdict.right), strict=True):
         if side is not None and side.notes:
-            lines += ["", f"  {name} complained:"]
+            verb = "printed" if all(note.is_printed for note in side.notes) else "complained"
+            lines += ["", f"  {name} {verb}:"]
             lines += [f"    op {note.record}: {note.text}" for note in side.notes[:MAX_ROWS]]
     return lines
 
@@ -130,6 +131,7 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
     lines = []
     for index, record in enumerate(observation.records):
         lines.append(f"{index:>3} {_op_text(program, index)}  => {describe_record(record)}")
+        lines += _cut([f"      {note.text}" for note in observation.notes if note.is_printed and note.record == index])
         if visits and record.definition.repeats:
             width = len(record.definition.outs)
             groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]

@@ -76,6 +76,12 @@ class Hooks(Protocol):
     def instruction(self, instruction: Instruction) -> None:
         """Hyp itself issues an instruction, for the TLB of its own stage 1."""
 
+    def rcu_read_lock(self) -> None:
+        """RCU's read-side critical section begins: a walk does while others may change the tables."""
+
+    def rcu_read_unlock(self) -> None:
+        """It ends."""
+
     def warn(self, where: str) -> None:
         """A WARN fires in the kernel function of that name."""
 
@@ -101,6 +107,10 @@ class NullHooks:
     def dsb(self, domain: str) -> None: ...
 
     def instruction(self, instruction: Instruction) -> None: ...
+
+    def rcu_read_lock(self) -> None: ...
+
+    def rcu_read_unlock(self) -> None: ...
 
     def warn(self, where: str) -> None: ...
 

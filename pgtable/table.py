@@ -155,7 +155,12 @@ class PageTable(ABC):
         if flags & self._refused_flags:
             return -EPERM
         walk = self._new_walk(visitor, flags, addr, size, skip_empty)
-        return walk.run(self.root, self.ia_bits, self.start_level)
+        if not walk.flags & SHARED:
+            return walk.run(self.root, self.ia_bits, self.start_level)
+        self._hooks.rcu_read_lock()
+        ret = walk.run(self.root, self.ia_bits, self.start_level)
+        self._hooks.rcu_read_unlock()
+        return ret
 
     def _new_walk(self, visitor: Visitor, flags: int, addr: int, size: int, skip_empty: bool) -> Walk:
         flags = flags & (self._walk_flags | KEEPS_TABLES) | self._implied_flags

@@ -82,7 +82,12 @@ LINUX_6_1: Final = LinuxVersion(
     lacks=frozenset(
         {"create_unlinked", "free_unlinked", "pgd_size", "split", "test_clear_young", "tlb_flush_vmid_range"}
     ),
-    never=frozenset({"cmpxchg", "free_unlinked_table", "tlbi_vmid_ipa_nsh", "tlbi_vmid_range"}),
+    never=frozenset(
+        {
+            *("cmpxchg", "free_unlinked_table", "tlbi_vmid_ipa_nsh", "tlbi_vmid_range"),
+            *("rcu_read_lock", "rcu_read_unlock"),
+        }
+    ),
     lpa2=False,
     prots=~Prot.NORMAL_NC,
     walk_flags=WalkFlags.LEAF | WalkFlags.TABLE_PRE | WalkFlags.TABLE_POST,

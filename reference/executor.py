@@ -13,8 +13,20 @@ from harness.executor import CrashReport, TargetDied
 from harness.granule import GRANULE_4K, Granule
 from harness.invalidation import Call
 from harness.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
-from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, Digest, Note, Observation, decode
+from harness.observation import (
+    LOCKING,
+    LOCKING_REPORTS,
+    POOL_MISUSE,
+    POOL_MISUSES,
+    UBSAN,
+    UBSAN_REPORTS,
+    Digest,
+    Note,
+    Observation,
+    decode,
+)
 from harness.offer import Offer
+from harness.outside import printable
 from harness.program import Program
 from reference.build import OUR_SOURCES, Image
 from reference.console import qemu_version
@@ -22,6 +34,9 @@ from reference.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.protocol import (
     ENDLESS,
     OBSERVATIONS,
+    PRINTED,
+    STACK,
+    UNPRINTED,
     Message,
     Panic,
     RawNote,
@@ -116,7 +131,7 @@ class Reference:
     def _decoded(self, message: Message) -> Observation:
         """The observation of the program under way that a reply is."""
         words, notes = OBSERVATIONS[message.type](message.payload)
-        return decode(words, [self._note(note) for note in notes], self._machine)
+        return decode(words, [note for raw in notes for note in self._notes(raw)], self._machine)
 
     def misbehave(self, how: str) -> None:
         """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,
@@ -234,12 +249,24 @@ class Reference:
     def _outermost(self, counters: Sequence[int]) -> str:
         return self.symbols.outermost(counters, OUR_SOURCES) or self.symbols.innermost(counters) or "unknown"
 
+    def _notes(self, raw: RawNote) -> list[Note]:
+        """One note, or of a message one for each line."""
+        if raw.kind != PRINTED:
+            return [self._note(raw)]
+        return [Note(raw.record, f"printed: {printable(line)}", is_printed=True) for line in raw.text.split("\n")]
+
     def _note(self, raw: RawNote) -> Note:
         place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
         if raw.kind == POOL_MISUSE:
             return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}{place}")
         if raw.kind == UBSAN:
             return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
+        if raw.kind == LOCKING:
+            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}{place}")
+        if raw.kind == UNPRINTED:
+            return Note(raw.record, f"printed: {raw.code} more, not kept", is_printed=True)
+        if raw.kind == STACK:
+            return Note(raw.record, f"printed: dump_stack(){place}", is_printed=True)
         return Note(raw.record, f"WARN{place}")
 
 

@@ -31,6 +31,7 @@ _OPTIONS: Final = (
     "CONFIG_VIRTUALIZATION=y",
     "CONFIG_KVM=y",
     "CONFIG_ARM64_VA_BITS_48=y",
+    "CONFIG_PREEMPT=y",  # where RCU's lock is a call, and so can be seen
     "CONFIG_DEBUG_KERNEL=y",  # which only offers the next
     "CONFIG_DEBUG_INFO_DWARF4=y",
 )

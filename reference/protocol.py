@@ -10,7 +10,8 @@ six bits say how far the rest is shifted left), because a character costs more t
     request M      one letter: misbehave (tests of the driver)
     request G      the index of a record, then a program: stop there for a debugger        -> full observation
     reply   D      words, crc
-    reply   F      words, crc, the words (a zero is followed by the length of its run), notes
+    reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,
+                   address; of a message, its bytes instead of an address)
     reply   W      the same, to whom memory is shared with: words, crc and the words of 8 bytes each, notes
     reply   H      the greeting: protocol version and the digest of the op, knob and event definitions
     reply   E      text: the request was malformed
@@ -73,6 +74,14 @@ ENDLESS: Final = "endless: "
 """How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"
 
+PRINTED: Final = 16
+"""Kinds of notes that are no complaint: a message that the code under test printed, how many more of the record were
+not kept, and a place that dump_stack() was called from."""
+UNPRINTED: Final = PRINTED + 1
+STACK: Final = PRINTED + 2
+MESSAGE_SIZE: Final = 256
+"""Bytes that are kept of a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -130,6 +139,8 @@ def generated_header() -> str:
         f"#define S2FUZZ_COUNTED {sum(1 << kind for kind in COUNTED):#x}ul",
         f"#define S2FUZZ_MOST_UNCOUNTED {MOST_UNCOUNTED}ul",
         f"#define S2FUZZ_MAX_EVENTS {MAX_EVENTS}",
+        f"#define S2FUZZ_NOTE_PRINTED {PRINTED}",
+        f"#define S2FUZZ_MESSAGE_SIZE {MESSAGE_SIZE}",
         f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
@@ -280,12 +291,15 @@ def decode_digest(payload: bytes) -> Digest:
 
 @dataclass(frozen=True, slots=True)
 class RawNote:
-    """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text."""
+    """Where a complaint came from: the record's index, the complaint, and the address in the kernel's text. Or a
+    message, of kind PRINTED: `code` is the text's length, and there is no address. Or another of the
+    kinds that follow that."""
 
     record: int
     kind: int
     code: int
     pc: int
+    text: str = ""
 
 
 def decode_full(payload: bytes) -> tuple[array[int], list[RawNote]]:
@@ -326,7 +340,17 @@ def _check(words: array[int], digest: Digest) -> None:
 
 
 def _notes(numbers: Iterator[int]) -> list[RawNote]:
-    return [RawNote(_next(numbers), _next(numbers), _next(numbers), _next(numbers)) for _ in range(_next(numbers))]
+    return [_raw_note(numbers) for _ in range(_next(numbers))]
+
+
+def _raw_note(numbers: Iterator[int]) -> RawNote:
+    record, kind, code = _next(numbers), _next(numbers), _next(numbers)
+    if kind != PRINTED:
+        return RawNote(record, kind, code, _next(numbers))
+    if code > MESSAGE_SIZE:
+        raise ToolFailure(f"the test kernel's reply has a message of {code} bytes")
+    text = bytes([_next(numbers) & 0xFF for _ in range(code)])
+    return RawNote(record, kind, code, 0, text.decode(errors="replace"))
 
 
 OBSERVATIONS: Final[Mapping[str, Callable[[bytes], tuple[array[int], list[RawNote]]]]] = {

@@ -2,7 +2,8 @@
 
 Expected is what the left side does: the model, or the kernel before a change. Pages come from a pool in the file, by
 the rules of the harness and at its addresses, so that entries can be compared as they are. What cannot be said through
-kvm_pgtable.h, the test says in a comment.
+kvm_pgtable.h, the test says in a comment. What it cannot see at all (a TLB invalidation that is missing), it says at
+its top, with what would show it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Final
 
-from harness.compare import paired_entries, paired_tables
+from harness.compare import Tier, paired_entries, paired_tables
 from harness.descriptors import is_table_entry
 from harness.events import EVENTS_BY_NUMBER, events_of
 from harness.judge import Verdict
-from harness.observation import Observation, Record
+from harness.observation import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
 from harness.ops import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
 from harness.outside import printable
 from harness.program import Program
@@ -79,6 +80,78 @@ def kunit_case(program: Program, verdict: Verdict, forms: Mapping[str, bool], ab
     return _Case(program.prefix(verdict.record), verdict, forms, about).text()
 
 
+def shown_instead(program: Program, verdict: Verdict) -> list[str]:
+    """Where the test would pass on the kernel with the bug, that it would, and what shows the bug instead: one line
+    each. Empty where an expectation fails."""
+    beginning = program.prefix(verdict.record)
+    if verdict.died is not None or _told_apart(beginning, verdict):
+        return []
+    if verdict.left is None or verdict.right is None:
+        return ["IT MAY PASS with the bug: what the sides did was not kept.", _REPLAY]
+    return [
+        "IT CANNOT FAIL: it sees results, entries, and calls of mm_ops, all of which are the same with the bug.",
+        "What shows the bug instead:",
+        f"- {_REPLAY}",
+        *(f"- {line}" for line in _instead(verdict)),
+    ]
+
+
+_REPLAY: Final = "`s2fuzz replay` of the finding's directory, whose report.txt has both sides' events"
+_BY_EVENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "tlb": (
+        "a trace of TLB maintenance, as of ftrace's function tracer with `__kvm_tlb_flush_*` as its filter",
+        "a guest that accesses the range before the last operation and after it: it may still reach what was there",
+    ),
+    "dsb": ("nothing but the order of events: a barrier that is missing has an effect by chance alone",),
+    "rcu": ("lockdep: the same calls on a kernel with CONFIG_PROVE_RCU and CONFIG_DEBUG_ATOMIC_SLEEP",),
+    "WARN": ("the kernel's log, in which there is a warning of one of them only",),
+    "cache": ("a guest whose caches or FWB are off, which reads the range's memory right after the last operation",),
+}
+
+
+def _instead(verdict: Verdict) -> tuple[str, ...]:
+    if verdict.problem is not None or (verdict.difference and verdict.difference.tier is Tier.INSTRUCTIONS):
+        return _BY_EVENT["tlb"]
+    if verdict.difference is None:
+        return ()
+    what = verdict.difference.what
+    texts = f"{what} {verdict.difference.left} {verdict.difference.right}"
+    if what in ("WARN", *UBSAN_REPORTS.values()):
+        return _BY_EVENT["WARN"]
+    if "rcu_" in texts or what in LOCKING_REPORTS.values():
+        return _BY_EVENT["rcu"]
+    if "tlbi_" in texts or "flush_" in texts:
+        return _BY_EVENT["tlb"]
+    if "cache_" in texts:
+        return _BY_EVENT["cache"]
+    return _BY_EVENT["dsb"] if "dsb" in texts else ()
+
+
+def _told_apart(program: Program, verdict: Verdict) -> bool:
+    """Whether an expectation of the test is of something that is not the same on the right side."""
+    left, right = verdict.left, verdict.right
+    if left is None or right is None:
+        return False
+    ops = (Op.of("init"), *program.ops)
+    for op, mine, theirs in zip(ops, left.records, right.records, strict=False):
+        if _is_sayable(op) and mine.ret is not None and theirs.ret is not None and _expected(mine) != _expected(theirs):
+            return True
+    return any(_state(program, verdict))
+
+
+def _expected(record: Record) -> tuple[object, ...]:
+    """What is expected of an operation, as far as the test sees it."""
+    name = record.definition.name
+    if name in _STATEMENTS:
+        return ()
+    if name in _VALUES:
+        return record.outs[:1]
+    if name == "get_leaf":
+        return (record.ret, *(record.outs if record.ret == 0 else ()))
+    visits = len(record.outs) // len(record.definition.outs) if name == "walk" else 0
+    return record.ret, visits
+
+
 class _Case:
     def __init__(self, program: Program, verdict: Verdict, forms: Mapping[str, bool], about: Mapping[str, str]) -> None:
         self.program = program
@@ -114,6 +187,10 @@ class _Case:
             yield f"Expected {found.left}, but seen was {found.right} ({found.tier.name.lower()}: {found.what})."
         if self.verdict.problem is not None:
             yield f"{self.verdict.problem.call.event}: {self.verdict.problem.text}"
+        instead = shown_instead(self.program, self.verdict)
+        if instead:
+            yield ""
+            yield from instead
         unsaid = [op for op in self.program.ops if not _is_sayable(op)]
         if unsaid:
             yield "NOT COMPLETE: what writes entries behind the code's back is left out, see the comments."
@@ -126,7 +203,7 @@ class _Case:
             yield ""
             yield f"/* {format_op(op)} */"
             yield from self._op(op, number)
-        state = list(self._state())
+        state = list(_state(self.program, self.verdict))
         if state:
             yield from ("", "/* The state that should result. */", *state)
 
@@ -188,24 +265,6 @@ class _Case:
                 result = "0" if action == "look" else f"-{action.upper()}"
                 values["visitor"] = f"{result}, {value >> VISITOR_BITS}"
         return Template(template).substitute(values)
-
-    def _state(self) -> Iterator[str]:
-        """What differs in the end, as far as mm_ops and kvm_pgtable_get_leaf() tell."""
-        left, right = self.verdict.left, self.verdict.right
-        if left is None or right is None:
-            return
-        yield from _leaves(left, right)
-        for what, mine, theirs in (("allocs", left.allocs, right.allocs), ("frees", left.frees, right.frees)):
-            if mine != theirs:
-                yield f"KUNIT_EXPECT_EQ(test, s2_{what}, {mine});"
-        for _, _, page, other in paired_tables(left, right):
-            if page.refcount != other.refcount and page.pa == other.pa:
-                index = (page.pa - self.machine["pool_base"]) // self.machine.granule.page
-                yield f"KUNIT_EXPECT_EQ(test, s2_refs[{index}], {page.refcount});"
-        mine_seen, theirs_seen = _mm_calls(left), _mm_calls(right)
-        for name in _SEEN_BY_MM_OPS:
-            if mine_seen[name] != theirs_seen[name]:
-                yield f"KUNIT_EXPECT_EQ(test, s2_calls_{name}, {mine_seen[name]});"
 
     # What it needs
 
@@ -274,6 +333,25 @@ def _is_sayable(op: Op) -> bool:
         if arg.kind is Kind.VISITOR and VISITORS[value & (1 << VISITOR_BITS) - 1] in _UNSAYABLE_VISITORS:
             return False
     return op.name not in UNSAYABLE
+
+
+def _state(program: Program, verdict: Verdict) -> Iterator[str]:
+    """What differs in the end, as far as mm_ops and kvm_pgtable_get_leaf() tell, as expectations."""
+    left, right, machine = verdict.left, verdict.right, program.machine
+    if left is None or right is None:
+        return
+    yield from _leaves(left, right)
+    for what, mine, theirs in (("allocs", left.allocs, right.allocs), ("frees", left.frees, right.frees)):
+        if mine != theirs:
+            yield f"KUNIT_EXPECT_EQ(test, s2_{what}, {mine});"
+    for _, _, page, other in paired_tables(left, right):
+        if page.refcount != other.refcount and page.pa == other.pa:
+            index = (page.pa - machine["pool_base"]) // machine.granule.page
+            yield f"KUNIT_EXPECT_EQ(test, s2_refs[{index}], {page.refcount});"
+    mine_seen, theirs_seen = _mm_calls(left), _mm_calls(right)
+    for name in _SEEN_BY_MM_OPS:
+        if mine_seen[name] != theirs_seen[name]:
+            yield f"KUNIT_EXPECT_EQ(test, s2_calls_{name}, {mine_seen[name]});"
 
 
 def _leaves(left: Observation, right: Observation) -> Iterator[str]:

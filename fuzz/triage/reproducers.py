@@ -9,7 +9,7 @@ from typing import Final
 
 from fuzz import __version__
 from fuzz.sides import Side
-from fuzz.triage.kunit import kunit_case
+from fuzz.triage.kunit import kunit_case, shown_instead
 from harness.errors import BadInput, ToolFailure
 from harness.files import brief
 from harness.finding import ORIGINAL, PROGRAM, Contents, name_of
@@ -25,7 +25,7 @@ def documents(sides: Sequence[Side], contents: Contents) -> dict[str, str]:
     files = {f"test_{test}.py": Template(_TEST).substitute(name=test, what=_what(contents))}
     forms = _forms(sides)
     if forms is not None:
-        files["reproducer.c"] = kunit_case(contents.program, contents.verdict, forms, _about(contents))
+        files[_REPRODUCER] = kunit_case(contents.program, contents.verdict, forms, _about(contents))
     return {"README": _readme(contents, [*files]), **files}
 
 
@@ -74,6 +74,7 @@ def _readme(contents: Contents, files: Sequence[str]) -> str:
         f"    {PROGRAM}, and {ORIGINAL} once it was minimised",
         "    report.txt, left.txt, right.txt, finding.json",
         *(f"    {name}: {_EXPLAINED[name.partition('.')[2]]}" for name in files),
+        *_beside_the_reproducer(contents, files),
         "",
         "The program:",
         "",
@@ -91,6 +92,13 @@ def _readme(contents: Contents, files: Sequence[str]) -> str:
     return f"{text}\n{contents.report}"
 
 
+def _beside_the_reproducer(contents: Contents, files: Sequence[str]) -> list[str]:
+    """What there is to say of a KUnit test case that passes with the bug."""
+    instead = shown_instead(contents.program, contents.verdict) if _REPRODUCER in files else []
+    return ["", f"Of {_REPRODUCER}:", *instead] if instead else []
+
+
+_REPRODUCER: Final = "reproducer.c"
 _EXPLAINED: Final = {
     "py": "a pytest test that fails while the bug is there; S2FUZZ_LINUX chooses another kernel",
     "c": "the program as a KUnit test case, for a kernel tree",

@@ -6,11 +6,11 @@
 #include <asm/kvm_pgtable.h>
 #include <s2fuzz/machine.h>
 #include <s2fuzz/boundary.h>
+#include <s2fuzz/locking.h>
 #include "kernel.h"
 #include "boundary.h"
 
 struct s2fuzz_machine s2fuzz_machine;
-int s2fuzz_rcu_depth;
 struct op_exit op_exit;
 /* What the last zalloc_pages_exact() was asked for: that is init's. */
 static u64 last_exact_size;
@@ -25,7 +25,7 @@ void boundary_reset(u64 budget)
 {
 	budget_left = budget;
 	uncounted_left = S2FUZZ_MOST_UNCOUNTED;
-	s2fuzz_rcu_depth = 0;
+	services_reset();
 	in_call = 0;
 }
 
@@ -58,6 +58,24 @@ void s2fuzz_warn(const char *function, const void *pc)
 	op_complain(COMPLAINT_WARN, crc32(0, function, strlen(function)), 0, pc);
 }
 
+/* In a kernel's own build RCU is either calls of these two, or nothing that could be seen. */
+#if !defined(S2FUZZ_MADE) || defined(CONFIG_PREEMPT_RCU)
+void __rcu_read_lock(void)
+{
+	event(event_rcu_read_lock, 0, 0);
+	s2fuzz_rcu_depth++;
+}
+
+void __rcu_read_unlock(void)
+{
+	event(event_rcu_read_unlock, 0, 0);
+	if (s2fuzz_rcu_depth)
+		s2fuzz_rcu_depth--;
+	else
+		s2fuzz_broken(S2FUZZ_UNBALANCED_UNLOCK, CALL_SITE);
+}
+#endif
+
 void s2fuzz_bug(void)
 {
 	panic_at("BUG", CALL_SITE);
@@ -71,6 +89,9 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 		[S2FUZZ_STORE_CMPXCHG] = event_store_cmpxchg,
 	};
 
+	/* Linux uses the same macros for what is no entry: a variable, a list. */
+	if (!pool_holds((const void *)ptep))
+		return;
 	event(kinds[kind], pool_to_phys((const void *)ptep), value);
 	if (kind == S2FUZZ_STORE_CMPXCHG)
 		fault_before_cmpxchg((kvm_pte_t *)ptep);
@@ -184,6 +205,7 @@ static void *mm_zalloc_pages_exact(size_t size)
 	u64 pa;
 
 	count_boundary();
+	s2fuzz_might_sleep(); /* as GFP_KERNEL does */
 	last_exact_size = size;
 	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);

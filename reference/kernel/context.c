@@ -7,6 +7,7 @@
 #ifndef S2FUZZ_CALLS_ONLY
 #include <asm/kvm_mmu.h>
 #include <nvhe/mem_protect.h>
+#include <s2fuzz/hyp_va.h>
 #endif
 #include "kernel.h"
 #include "boundary.h"
@@ -26,6 +27,7 @@ void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 v
 #else
 static struct kvm_arch guest;
 static struct kvm_s2_mmu *under_test;
+static struct kvm_arch *arch_under_test;
 static bool vhe;
 
 bool context_is_vhe(void)
@@ -46,10 +48,12 @@ struct kvm_vcpu *kvm_get_running_vcpu(void)
 	return host_data_ptr(host_ctxt)->__hyp_running_vcpu;
 }
 
-static void make(struct kvm_arch *arch, phys_addr_t root, u64 vmid)
+/* What the kernel made has the kernel's pointers in it, which hyp code without VHE must convert. The MMU itself comes
+ * converted, as from hyp-main.c, and so does a vCPU's: it is compared with that. */
+static void make(struct kvm_arch *arch, bool by_kernel, phys_addr_t root, u64 vmid)
 {
 	memset(arch, 0, sizeof(*arch));
-	arch->mmu.arch = arch;
+	arch->mmu.arch = by_kernel && !vhe ? s2fuzz_kernel_va(arch) : arch;
 	arch->mmu.pgd_phys = root;
 	arch->mmu.vmid.id.counter = vmid;
 }
@@ -57,14 +61,15 @@ static void make(struct kvm_arch *arch, phys_addr_t root, u64 vmid)
 /* The MMU under test has no table yet. */
 void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
 {
-	under_test = mode == PKVM_HOST ? &host_mmu.arch.mmu : &guest.mmu;
+	arch_under_test = mode == PKVM_HOST ? &host_mmu.arch : &guest;
+	under_test = &arch_under_test->mmu;
 
 	vhe = mode == VHE;
 	kvm_arm_vmid_bits = vmid_bits;
 	kvm_protected_mode_initialized.enabled = mode == PKVM_GUEST || mode == PKVM_HOST;
-	make(&guest, 0, vmid);
-	make(&host_mmu.arch, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);
-	make(&foreign, FOREIGN_ROOT, vmid + 1);
+	make(&guest, true, 0, vmid);
+	make(&host_mmu.arch, false, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);
+	make(&foreign, true, FOREIGN_ROOT, vmid + 1);
 	vcpu.arch.hw_mmu = running == VCPU_FOREIGN ? &foreign.mmu : under_test;
 	host_data_ptr(host_ctxt)->__hyp_running_vcpu = running == VCPU_NONE ? NULL : &vcpu;
 	s2fuzz_sysreg_hcr_el2 = HCR_HOST_VHE_FLAGS;
@@ -73,7 +78,7 @@ void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 v
 void context_show(u64 pgd_phys, u64 vtcr)
 {
 	under_test->pgd_phys = pgd_phys;
-	under_test->vtcr = under_test->arch->vtcr = vtcr;
+	under_test->vtcr = arch_under_test->vtcr = vtcr;
 }
 
 S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)

@@ -28,7 +28,9 @@ static noreturn void report(const char *reason, u64 esr, u64 elr, u64 far, const
 {
 	if (!reported) {
 		reported = true;
-		console_text("\npanic: ");
+		console_text("\n");
+		observe_print_messages();
+		console_text("panic: ");
 		console_text(reason);
 		console_text(" esr=");
 		console_hex(esr);

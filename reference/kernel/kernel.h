@@ -28,6 +28,8 @@ void *memcpy(void *to, const void *from, unsigned long size);
 void *memmove(void *to, const void *from, unsigned long size);
 int memcmp(const void *a, const void *b, unsigned long size);
 unsigned long strlen(const char *text);
+int strcmp(const char *a, const char *b);
+int strncmp(const char *a, const char *b, unsigned long size);
 void crc32_init(void);
 u32 crc32(u32 crc, const void *data, unsigned long size);
 
@@ -117,6 +119,7 @@ u64 pool_count(u64 pa);
 void *pool_to_virt(u64 pa);
 bool pool_has(u64 pa);
 u64 pool_to_phys(const void *va);
+bool pool_holds(const void *va);
 void pool_check_poison(void);
 u64 pool_allocs(void);
 u64 pool_frees(void);
@@ -124,7 +127,10 @@ u64 pool_in_use(void);
 bool pool_next_used(struct pool_page *page);
 
 /* observe.c: the observation, as harness/observation.py lays it out. */
-enum complaint { COMPLAINT_WARN = 1, COMPLAINT_POOL, COMPLAINT_UBSAN };
+enum complaint { COMPLAINT_WARN = 1, COMPLAINT_POOL, COMPLAINT_UBSAN, COMPLAINT_LOCKING };
+
+/* Notes that are no complaints, as reference/protocol.py says: a message, how many more there were, dump_stack(). */
+enum { NOTE_PRINTED = S2FUZZ_NOTE_PRINTED, NOTE_UNPRINTED, NOTE_STACK };
 
 void observe_begin(bool in_full);
 void observe_word(u64 value);
@@ -137,7 +143,14 @@ u64 observe_place(u64 complaint);
 void op_begin(u64 number);
 void op_out(u64 value);
 void op_complain(enum complaint kind, u64 code, u64 value, const void *pc);
+void op_note(u64 kind, u64 code, const void *pc);
+void op_print(const char *text, u64 length);
 void observe_complaints(void);
+void observe_print_messages(void);
+
+/* services.c */
+void services_reset(void);
+void services_op_ends(void);
 
 /* The boundary events of an op, as harness/events.py defines them. */
 #define EVENT(name, number) event_##name = number,

@@ -60,6 +60,19 @@ unsigned long strlen(const char *text)
 	return length;
 }
 
+int strncmp(const char *a, const char *b, unsigned long size)
+{
+	for (; size; size--, a++, b++)
+		if (*a != *b || !*a)
+			return (u8)*a - (u8)*b;
+	return 0;
+}
+
+int strcmp(const char *a, const char *b)
+{
+	return strncmp(a, b, ~0ul);
+}
+
 /* What a chunk of zeros makes of a CRC's register, by the register's bytes: the change is linear. */
 #define CHUNK_WORDS 16
 static u32 after_zeros[4][256];

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The observation: a stream of 64-bit words, laid out as harness/observation.py says. It leaves either as a digest
- * (length and CRC-32) or in full, with notes (where a WARN came from) that are for people and are not compared. */
+ * (length and CRC-32) or in full, with notes (where a WARN came from, what was printed) that are for people and are not
+ * compared. */
 #include "kernel.h"
 
 #define MAX_OUTS (OUT_MEMORY_SIZE / sizeof(u64))
 #define MAX_COMPLAINTS 16 /* per op; more are dropped, on both sides */
+#define MAX_COMPLAINT_NOTES 256
+#define MAX_MESSAGES 512 /* of a program, and of an op: */
+#define MESSAGES_PER_OP 32
+#define MAX_NOTES (MAX_COMPLAINT_NOTES + 2 * MAX_MESSAGES)
 #define MAX_EVENTS (S2FUZZ_MAX_EVENTS + MAX_COMPLAINTS) /* WARNs are complaints, and free */
-#define MAX_NOTES 256
-#define NOTES_SIZE (MAX_NOTES * 40ul) /* as varints, at most */
+#define NOTES_SIZE (MAX_NOTES * 40ul + MAX_MESSAGES * S2FUZZ_MESSAGE_SIZE * 2ul) /* as varints, at most */
 
 struct complaint_record {
 	u64 kind, code, value;
@@ -17,6 +21,7 @@ struct event_record {
 	u64 kind, a, b;
 };
 
+/* Of a message, `code` is its length, and `pc` where its text is. */
 struct note {
 	u64 record, kind, code, pc;
 };
@@ -43,7 +48,9 @@ static struct event_record *const events = (struct event_record *)EVENT_MEMORY;
 static u64 event_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
-static u64 note_count;
+static u64 note_count, complaint_notes;
+static char messages[MAX_MESSAGES][S2FUZZ_MESSAGE_SIZE];
+static u64 message_count, messages_of_op, messages_dropped;
 
 void observe_begin(bool in_full)
 {
@@ -56,6 +63,9 @@ void observe_begin(bool in_full)
 	crc = 0;
 	record_count = 0;
 	note_count = 0;
+	complaint_notes = 0;
+	message_count = 0;
+	messages_dropped = 0;
 	complaint_count = 0;
 	event_count = 0;
 	out_count = 0;
@@ -83,6 +93,7 @@ void op_begin(u64 number)
 	out_count = 0;
 	complaint_count = 0;
 	event_count = 0;
+	messages_of_op = 0;
 }
 
 void op_out(u64 value)
@@ -106,8 +117,45 @@ void op_complain(enum complaint kind, u64 code, u64 value, const void *pc)
 		if (kind == COMPLAINT_WARN)
 			op_event(event_WARN, code, 0);
 	}
+	if (complaint_notes < MAX_COMPLAINT_NOTES) {
+		complaint_notes++;
+		op_note(kind, code, pc);
+	}
+}
+
+void op_note(u64 kind, u64 code, const void *pc)
+{
 	if (note_count < MAX_NOTES)
 		notes[note_count++] = (struct note){ record_count, kind, code, (u64)pc };
+}
+
+/* A message is for people, as notes are: it costs no budget, and no side is the worse for it. */
+void op_print(const char *text, u64 length)
+{
+	if (messages_of_op == MESSAGES_PER_OP || message_count == MAX_MESSAGES) {
+		messages_dropped++;
+		return;
+	}
+	memcpy(messages[message_count], text, length);
+	op_note(NOTE_PRINTED, length, messages[message_count]);
+	messages_of_op++;
+	message_count++;
+}
+
+/* To the console, where a panic ends all. */
+void observe_print_messages(void)
+{
+	for (u64 i = 0; i < note_count; i++) {
+		if (notes[i].kind != NOTE_PRINTED)
+			continue;
+		console_text("printed: ");
+		for (u64 at = 0; at < notes[i].code; at++) {
+			u8 byte = ((const char *)notes[i].pc)[at];
+
+			console_put(byte >= ' ' && byte < 127 ? byte : '?');
+		}
+		console_text("\n");
+	}
 }
 
 void observe_complaints(void)
@@ -127,6 +175,9 @@ void op_end(bool over_budget, s64 ret)
 	observe_complaints();
 	observe_word(event_count);
 	observe_words((const u64 *)events, 3 * event_count);
+	if (messages_dropped)
+		op_note(NOTE_UNPRINTED, messages_dropped, NULL);
+	messages_dropped = 0;
 	record_count++;
 }
 
@@ -138,7 +189,10 @@ const u64 *observe_kept(void)
 
 u64 observe_place(u64 complaint)
 {
-	return complaint < note_count ? notes[complaint].pc : 0;
+	for (u64 i = 0; i < note_count; i++)
+		if (notes[i].kind < NOTE_PRINTED && !complaint--)
+			return notes[i].pc;
+	return 0;
 }
 
 /* On the console, runs of zero words, which empty entries are, travel as a 0 and their length. */
@@ -165,7 +219,10 @@ static void send_notes(void)
 		frame_varint(notes[i].record);
 		frame_varint(notes[i].kind);
 		frame_varint(notes[i].code);
-		frame_varint(notes[i].pc);
+		for (u64 at = 0; notes[i].kind == NOTE_PRINTED && at < notes[i].code; at++)
+			frame_varint(((const u8 *)notes[i].pc)[at]);
+		if (notes[i].kind != NOTE_PRINTED)
+			frame_varint(notes[i].pc);
 	}
 }
 

@@ -516,6 +516,7 @@ static bool observe_op(u64 number, const u64 *args)
 		return false;
 	}
 	ret = run_op(number, args);
+	services_op_ends();
 	op_end(false, ret);
 	return number != S2FUZZ_OP_INIT || !ret;
 }
@@ -602,10 +603,10 @@ static bool read_config(struct reader *reader)
 {
 	u64 given = read_varint(reader);
 
-#define READ(name, initial)						\
+#define READ_KNOB(name, initial)					\
 	config.name = given & 1 ? read_scaled(reader) : initial;	\
 	given >>= 1;
-	S2FUZZ_KNOBS(READ)
+	S2FUZZ_KNOBS(READ_KNOB)
 	return !reader->bad && config.pool_pages <= POOL_MAX_PAGES && config.budget <= S2FUZZ_MAX_BUDGET &&
 	       config.force_pte < sizeof(force_pte_cbs) / sizeof(force_pte_cbs[0]) &&
 	       config.stage >= 1 && config.stage <= 2 && config.granule == S2FUZZ_GRANULE;

@@ -210,6 +210,12 @@ u64 pool_to_phys(const void *va)
 	return offset < pool_pages * POOL_PAGE_SIZE ? pool_base + offset : (u64)va & ~OUTSIDE;
 }
 
+/* Whether a pointer of hosted code is to pages, which a table's entries may be in. */
+bool pool_holds(const void *va)
+{
+	return (u64)va - POOL_MEMORY < POOL_MAX_PAGES * POOL_PAGE_SIZE;
+}
+
 /* Every free page, whether it was ever used or not; what is damaged is mended, so that it is not found again. */
 void pool_check_poison(void)
 {

@@ -177,7 +177,8 @@ static void put_complaints(const u64 *complaints, u64 count)
 {
 	for (u64 i = 0; i < count; i++, complaints += 3) {
 		console_text(complaints[0] == COMPLAINT_WARN ? " WARN" :
-			     complaints[0] == COMPLAINT_POOL ? " pool misuse" : " UBSan");
+			     complaints[0] == COMPLAINT_POOL ? " pool misuse" :
+			     complaints[0] == COMPLAINT_UBSAN ? " UBSan" : " locking");
 		if (complaints[0] != COMPLAINT_WARN)
 			put_named("code", complaints[1]);
 		if (complaints[2])
@@ -215,6 +216,7 @@ static void show(const struct description *op)
 	}
 	put_complaints(&outs[out_count + 1], outs[out_count]);
 	console_put('\n');
+	observe_print_messages();
 }
 
 static const struct description *find(struct text name)

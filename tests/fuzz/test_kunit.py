@@ -13,7 +13,7 @@ import pytest
 from planted import HERE, load
 
 from fuzz.sides import choose_sides
-from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case
+from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case, shown_instead
 from harness.granule import Granule
 from harness.judge import Judge, Verdict
 from harness.model import Model
@@ -135,10 +135,38 @@ def test_it_fails_with_the_bug_and_passes_without(mutant: str, tmp_path: Path) -
     program, verdict, buggy, plain = found(mutant, BUGS[mutant].replace("        ", "").lstrip(), tmp_path)
     source = kunit_case(program, verdict, declared(plain.root).forms, {"seen on": "a planted bug */ here"})
     assert "*/ here" not in source and "NOT COMPLETE" not in source
+    assert "IT CANNOT FAIL" not in source and not shown_instead(program, verdict)
     expectations, failures = run(source, program, buggy, tmp_path)
     assert expectations > len(program.prefix(verdict.record).ops)
     assert failures > 0
     assert run(source, program, plain, tmp_path) == (expectations, 0)
+
+
+HIDDEN = {
+    # A break without its invalidation: results, entries and references are the same.
+    "event-bbm-tlbi-dropped": ("s2fuzz replay", "__kvm_tlb_flush", "a guest"),
+    "event-init-dsb-domain": ("s2fuzz replay", "order of events"),
+    "rcu-lock-in-exclusive-walks": ("s2fuzz replay", "CONFIG_PROVE_RCU"),
+    "rcu-lock-kept-on-errors": ("s2fuzz replay", "CONFIG_PROVE_RCU"),
+}
+SHOWS_HIDDEN = """
+    s2 1
+    map ipa=0x0 size=2M phys=0x80000000 prot=r mc=2
+    map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=2
+    walk ipa=0xffffff0000000000 size=4K flags=leaf+shared
+"""
+
+
+@pytest.mark.parametrize("mutant", HIDDEN)
+def test_it_says_where_it_cannot_fail(mutant: str, tmp_path: Path) -> None:
+    program, verdict, buggy, plain = found(mutant, SHOWS_HIDDEN.replace("    ", "").lstrip(), tmp_path)
+    source = kunit_case(program, verdict, declared(plain.root).forms, {})
+    head = source[: source.index("*/")]
+    assert "IT CANNOT FAIL" in head
+    assert all(shown in head for shown in HIDDEN[mutant])
+    expectations, failures = run(source, program, buggy, tmp_path)
+    assert (expectations > 0, failures) == (True, 0), "it failed, though it says that it cannot"
+    assert [line for line in shown_instead(program, verdict) if line not in head] == []
 
 
 EVERY_OP = """

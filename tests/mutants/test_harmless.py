@@ -43,7 +43,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("patch", HARMLESS, ids=lambda patch: patch.name)
-def test_each_changes_the_code(patch: Mutant, tmp_path: Path, scratch_cache: Path) -> None:
+def test_each_changes_the_code(patch: Mutant, tmp_path: Path) -> None:
     """Otherwise it would show nothing."""
     assert _code(patch, tmp_path) != _code(patch, None)
 

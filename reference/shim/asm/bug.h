@@ -26,8 +26,30 @@
 	unlikely(__warned);				\
 })
 
-#define WARN(condition, ...) WARN_ON(condition)
-#define WARN_ONCE(condition, ...) WARN_ON_ONCE(condition)
+int _printk(const char *format, ...);
+
+#define WARN(condition, ...) ({			\
+	int __warned = !!(condition);		\
+	if (unlikely(__warned)) {		\
+		s2fuzz_warn(__func__, S2FUZZ_HERE);	\
+		_printk(__VA_ARGS__);		\
+	}					\
+	unlikely(__warned);			\
+})
+
+#define WARN_ONCE(condition, ...) ({			\
+	static _Bool __already;				\
+	int __warned = !!(condition);			\
+	if (unlikely(__warned && !__already)) {		\
+		__already = 1;				\
+		s2fuzz_warn(__func__, S2FUZZ_HERE);	\
+		_printk(__VA_ARGS__);			\
+	}						\
+	unlikely(__warned);				\
+})
+
+#define WARN_TAINT(condition, taint, ...) WARN(condition, __VA_ARGS__)
+#define WARN_TAINT_ONCE(condition, taint, ...) WARN_ONCE(condition, __VA_ARGS__)
 #define BUG() s2fuzz_bug()
 #define BUG_ON(condition) do { if (unlikely(condition)) BUG(); } while (0)
 

@@ -1,23 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What kvm_pgtable.h and the TLB maintenance take from kvm_host.h, and the boundary: from here on every PTE store and TLB
- * call of a hosted file goes through kernel/boundary.c, so that the file itself stays as it is. Barriers and TLBIs are
- * caught as instructions (kernel/instructions.inc). */
+/* What kvm_pgtable.h and the TLB maintenance take from kvm_host.h, what kernel code may expect of it (messages, locks, and
+ * the like), and the boundary: from here on every PTE store and TLB call of a hosted file goes through kernel/boundary.c, so
+ * that the file itself stays as it is. Barriers and TLBIs are caught as instructions (kernel/instructions.inc). */
 #ifndef S2FUZZ_LINUX_KVM_HOST_H
 #define S2FUZZ_LINUX_KVM_HOST_H
 
 #include <linux/types.h>
 #include <linux/bits.h>
+#include <linux/build_bug.h>
 #include <linux/bug.h>
-#include <linux/percpu.h>
+#include <linux/delay.h>
+#include <linux/irqflags.h>
 #include <linux/jump_label.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/lockdep.h>
+#include <linux/log2.h>
+#include <linux/math64.h>
+#include <linux/minmax.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/pfn.h>
 #include <linux/pgtable.h>
+#include <linux/preempt.h>
+#include <linux/printk.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
 #include <asm/barrier.h>
 #include <asm/cmpxchg.h>
 #include <asm/rwonce.h>
 #include <asm/hyp_image.h>
 #include <asm/kvm_arm.h>
+#include <asm/vdso/processor.h>
 #include <s2fuzz/boundary.h>
 
 /* CONFIG_ARM64_HW_AFDBM is a program's choice: without it Linux does not compile the line that sets the bit, which a bit
@@ -59,8 +76,16 @@ struct kvm_arch {
 
 struct kvm {
 	struct kvm_arch arch;
+	rwlock_t mmu_lock;
 	int srcu;
 };
+
+#define kvm_printk(level, format, ...) printk(level "kvm [0]: " format, ##__VA_ARGS__)
+#define kvm_err(...) kvm_printk(KERN_ERR, __VA_ARGS__)
+#define kvm_info(...) kvm_printk(KERN_INFO, __VA_ARGS__)
+#define kvm_debug(...) kvm_printk(KERN_DEBUG, __VA_ARGS__)
+#define KVM_BUG(condition, kvm, ...) ({ (void)(kvm); WARN_ONCE(condition, __VA_ARGS__); })
+#define KVM_BUG_ON(condition, kvm) ({ (void)(kvm); WARN_ON_ONCE(condition); })
 
 /* Who runs on the CPU, which the TLB maintenance asks for: no vCPU, one of this MMU, or one of another. */
 struct kvm_vcpu {
