@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import select
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -254,7 +255,8 @@ class _Run:
             return
         folder = self.scratch / f"{len(self.processes)}"
         folder.mkdir()
-        lane.running = FuzzingProcess(assignment, folder)
+        filed = Counter(str(finding["bucket"]) for finding in self.progress.findings)
+        lane.running = FuzzingProcess(replace(assignment, filed=filed), folder)
         lane.processes.append(lane.running)
 
     def _end(self, lane: _Lane) -> None:

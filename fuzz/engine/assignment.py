@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,8 @@ class Assignment:
     `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of
     `fuzz.engine.compiling`, None to run all modules as they are. `underway` is a file that always holds the input
     under way, and `suspects` are inputs to run first, one by one, since they may have ended another process. `budget`
-    is the least that a program has, None to leave each its own.
+    is the least that a program has, None to leave each its own. `filed` says of which buckets others have filed how
+    many findings.
     """
 
     sides: tuple[Side, Side]
@@ -49,6 +51,7 @@ class Assignment:
     underway: Path | None = None
     suspects: tuple[bytes, ...] = ()
     budget: int | None = None
+    filed: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As one line."""
@@ -59,6 +62,7 @@ class Assignment:
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
             "executions": self.executions,
+            "filed": dict(self.filed),
             "granule": self.granule,
             "guidance": self.guidance,
             "keep_going": self.keep_going,
@@ -100,4 +104,5 @@ class Assignment:
             None if data["underway"] is None else Path(data["underway"]),
             tuple(map(bytes.fromhex, data["suspects"])),
             data["budget"],
+            data["filed"],
         )

@@ -72,7 +72,7 @@ class Worker:
         """Hashes of the generated inputs on which the sides differed: nothing is bred from them."""
         self._confirmed: dict[str, str] = {}
         """From what was seen to the bucket that it was confirmed as; how many of a bucket were filed."""
-        self._filed: Counter[str] = Counter()
+        self._filed: Counter[str] = Counter(assignment.filed)
         self._flaky: Counter[str] = Counter()
         """How often something was seen that did not happen every time."""
         self.inbox: deque[bytes] = deque()
