@@ -116,30 +116,30 @@ class Judge:
                 return Suspicion("the digests differed once, the observations did not", _UNTOLD)
             cut = unequal_cut(left, right)
             if cut is not None:
-                return self._suspect_before(program, cut, left, right)
+                return self._suspect_before(program, cut)
             if not (found := differences(left, right, self.tiers)):
                 return self._suspect_calls(program, left, right)
-            sighting = _divergence(found[0], len(program.ops), left, right)
+            sighting = _sighting(found[0], program, left, right)
             beginning = program.prefix(self._parting(program))
             left, right = self.left.observe(beginning), self.right.observe(beginning)
             if again := differences(left, right, self.tiers):
-                sighting = _divergence(again[0], len(beginning.ops), left, right)
+                sighting = _sighting(again[0], beginning, left, right)
             return Suspicion(sighting.bucket, sighting)
         except TargetDied as error:
             return _suspected_death(program, error)
 
-    def _suspect_before(
-        self, program: Program, cut: Cut, left: Observation, right: Observation
-    ) -> Suspicion | Inconclusive:
+    def _suspect_before(self, program: Program, cut: Cut) -> Suspicion | Inconclusive:
         """What seems to be wrong before the budget cuts the sides at different events; if nothing, what of the cut."""
         if cut.record:
             before = self.suspect(program.prefix(cut.record - 1))
             if before is not None:
                 return before
+        beginning = program.prefix(cut.record)
+        left, right = self.left.observe(beginning), self.right.observe(beginning)
         if cut.flooded is not None:
             sighting = _flood(cut, left, right)
         elif found := differences(left, right, self.tiers, cut.record):
-            sighting = _divergence(found[0], cut.record, left, right)
+            sighting = _sighting(found[0], beginning, left, right)
         else:
             return Inconclusive(cut)
         return Suspicion(sighting.bucket, sighting)
@@ -365,6 +365,11 @@ class Judge:
 def _divergence(first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
     where = record if first.record is None else first.record
     return Verdict("divergence", first.bucket, where, first, left, right)
+
+
+def _sighting(first: Difference, program: Program, left: Observation, right: Observation) -> Verdict:
+    """What is not judged yet: the sides part in this program, if not at its last op."""
+    return Verdict("divergence", first.bucket, len(program.ops), first, left, right)
 
 
 def _flood(cut: Cut, left: Observation, right: Observation) -> Verdict:

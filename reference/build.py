@@ -466,7 +466,7 @@ class Builder:
                 members.add((found["holder"], found["member"]))
             elif "header" in found:
                 known |= {found["header"]} if _has_header(root, found["header"]) else set()
-            elif not _PLAIN_WORD.fullmatch(found.get("identifier", "")):
+            elif not _PLAIN_WORD.fullmatch(found.get("identifier", found.get("type", ""))):
                 names |= set(found.values())
         known |= _declared_in_headers(root, names, members)
         if not known:

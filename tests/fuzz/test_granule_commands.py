@@ -117,7 +117,7 @@ def test_a_finding_replays_on_its_granule(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("smoke", "--granule", "8k"), "`8k` is not a granule: expected 4k, 16k, 64k"),
-        (("smoke", "--granule", ""), "`` is not a granule"),
+        (("smoke", "--granule", "4k,"), "`` is not a granule"),
         (("smoke", "--granule", "4k,16k", "--inputs", "x"), "one --granule"),
         (("build", "--granule", "4K"), "'4K' is not one of '4k', '16k', '64k'"),
     ],

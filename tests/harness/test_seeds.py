@@ -12,7 +12,8 @@ from observations import changed
 from seeds import SEEDS, refusal
 
 from harness.codec import decode, dialect_for, encode
-from harness.compare import Tier, differences, entry_address, leaked, paired_entries
+from harness.compare import Tier, differences, leaked, paired_entries
+from harness.descriptors import entry_address
 from harness.events import DCACHE, ICACHE, TLBI, each_event, events_of
 from harness.judge import Judge, Verdict
 from harness.machine import KNOBS_BY_NAME

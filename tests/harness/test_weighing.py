@@ -101,9 +101,9 @@ def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, every_kernel: ByGr
 
 
 @pytest.mark.parametrize("way", sorted(set(OWNERSHIPS) - {"linux"}))
-def test_every_other_way_parts_from_the_kernel(way: str, kernel: Reference) -> None:
+def test_every_other_way_parts_from_the_kernel(way: str, every_kernel: ByGranule) -> None:
     """In a seed, and first of all in what is asked of it: results, tables, accounting or events."""
-    judge = Judge(Model(f"6.12+{way}"), kernel)
+    judge = Judge(Model(f"6.12+{way}"), every_kernel)
     programs = [read(seed) for seed in sorted((ROOT / "corpora" / "seeds").glob("owner_*.s2"))]
     found = [judge.verdict(program) for program in programs]
     assert any(verdict and verdict.difference and verdict.difference.tier in Tier for verdict in found)

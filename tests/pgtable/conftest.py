@@ -45,6 +45,7 @@ class World:
         self.complaints: list[tuple[str, int]] = []
         self.log: list[tuple] = []
         self.budget = 1 << 62
+        self.readers = 0
         self.on_store: Callable[[int], None] | None = None
         self.pool = PagePool(base, pages, lambda what, pa: self.complaints.append((what, pa)), geometry.page_size)
         self.cache = Memcache()
@@ -59,6 +60,14 @@ class World:
         assert world.cache.topup(world.pool, cached) == 0
         world.log.clear()
         return world
+
+    def rcu_read_lock(self) -> None:
+        """Not noted, nor its end: that it is an event, and of shared walks alone, the tests of events show."""
+        self.readers += 1
+
+    def rcu_read_unlock(self) -> None:
+        self.readers -= 1
+        assert self.readers >= 0
 
     def _note(self, *event) -> None:
         if len(self.log) >= self.budget:

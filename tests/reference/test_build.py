@@ -59,6 +59,7 @@ def test_identity_says_what_runs(kernel: Reference) -> None:
         "compiler",
         "flavour",
         "granule",
+        "hosted_files",
         "image_sha256",
         "linux",
         "object",

@@ -19,6 +19,7 @@ import pytest
 from sample_programs import BUSY, largest_program
 
 from harness.errors import ToolFailure
+from harness.machine import MAX_POOL_PAGES
 from harness.model import Model
 from harness.program import Program
 from reference import console
@@ -26,7 +27,8 @@ from reference.build import Image
 from reference.console import ConsoleLink, printable
 from reference.executor import Reference
 from reference.link import LinkClosed, LinkTimeout
-from reference.protocol import GREETING, Message, decode_digest, encode_frame, encode_program
+from reference.memory_map import RAM_SIZE
+from reference.protocol import GREETING, Message, decode_digest, encode_frame, encode_program, encode_scaled
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -76,7 +78,7 @@ def test_requests_are_answered(link: ConsoleLink) -> None:
         ("F", b"", b"malformed program"),
         ("D", b"\x00\xfe", b"malformed program"),
         ("D", b"\x00\x02\x00", b"malformed program"),
-        ("D", b"\x02\xc1\x80\x01", b"malformed program"),
+        ("D", b"\x02" + encode_scaled(MAX_POOL_PAGES + 1), b"malformed program"),
     ],
     ids=["no such type", "empty", "no such op", "missing arguments", "too many pool pages"],
 )
@@ -246,7 +248,7 @@ def test_qemu_is_confined(link: ConsoleLink) -> None:
 
 LIMITED = {
     "Max address space": ("2147483648", "2147483648"),
-    "Max file size": ("268435456", "268435456"),
+    "Max file size": (str(RAM_SIZE), str(RAM_SIZE)),
     "Max core file size": ("0", "0"),
 }
 

@@ -253,7 +253,7 @@ def broken(image: Image, path: Path, code: str) -> str:
         ("struct task_struct task;", "`struct task_struct` is"),
         ("struct page *f(struct page *page) { return page + 1; }", "`struct page` is"),
         ("void f(void) { synchronize_srcu(0); }", "`synchronize_srcu` is"),
-        ("ktime_t f(void);", "`ktime_t` is"),
+        ("wait_queue_head_t *f(void);", "`wait_queue_head_t` is"),
         ("int vcpu_load_nothing(void); void kvm_vcpu_kick(struct kvm_vcpu *); "
          "void f(struct kvm_vcpu *v) { kvm_vcpu_kick(v); }", "`kvm_vcpu_kick` is"),
     ],
