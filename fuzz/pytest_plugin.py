@@ -14,14 +14,14 @@ from typing import Final
 import pytest
 
 from fuzz.sides import choose_sides
-from harness.compare import DEFAULT_TIERS, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.judge import Inconclusive, Judge, Unconfirmed
+from harness.findings.report import verdict_report, verified_against
 from harness.outside import printable
-from harness.program import Program
-from harness.program_text import parse, read
-from harness.report import verdict_report, verified_against
+from harness.program.program import Program
+from harness.program.text import parse, read
 from harness.settings import refuse_empty
+from harness.verdict.compare import DEFAULT_TIERS, format_tiers, parse_tiers
+from harness.verdict.judge import Inconclusive, Judge, Unconfirmed
 
 
 class Runner:
@@ -41,14 +41,14 @@ class Runner:
             **options, patches=patches, pgtable=None if pgtable is None else Path(pgtable), sides=sides
         )
         self.left, self.right = (side.open() for side in chosen)
-        self.offers = [(side.offer, side.name) for side in (self.left, self.right)]
+        self.offers = [(side.capabilities, side.name) for side in (self.left, self.right)]
         self.judge = Judge(self.left, self.right, parse_tiers(config.getoption("s2_tiers")))
 
     def refusal(self, program: Program) -> str | None:
         """Why one of the sides does not run a program; None where both do."""
         try:
-            for offer, name in self.offers:
-                offer.check(program, name)
+            for capabilities, name in self.offers:
+                capabilities.check(program, name)
         except BadInput as error:
             return str(error)
         return None

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import BadInput, ToolFailure
-from harness.executor import Executor
-from harness.granule import GRANULE_4K, Granule
-from harness.model import MODELLED, Model
-from harness.offer import Offer
+from harness.model.executor import MODELLED, Model
+from harness.observation.executor import Executor
 from harness.outside import shown
+from harness.program.capabilities import Capabilities
+from harness.program.granule import GRANULE_4K, Granule
 from harness.settings import refuse_empty
 from pgtable import OWNERSHIPS
-from reference.build import CALLS, FLAVOURS, OBJECTS, Image, build
-from reference.declared import Declared, declared
-from reference.executor import ByGranule, Reference, Several
-from reference.kbuild import Configuration
-from reference.make_build import build_by_make
-from reference.sources import SUPPORTED, KernelChoice, prepare, version_of
+from reference.build.declared import Declared, declared
+from reference.build.image import CALLS, FLAVOURS, OBJECTS, Image, build
+from reference.build.kbuild import Configuration
+from reference.build.make_build import build_by_make
+from reference.build.sources import SUPPORTED, KernelChoice, prepare, version_of
+from reference.link.executor import ByGranule, Reference, Several
 
 DEFAULT_LINUX: Final = "6.12"
 _HOST: Final = "host"
@@ -109,9 +109,9 @@ class Side:
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self.full_name)
 
-    def offer(self) -> Offer:
+    def capabilities(self) -> Capabilities:
         """What programs may ask of it. Raises as `open` does."""
-        return self._model().offer if self.kind == "model" else self.declared().offer
+        return self._model().capabilities if self.kind == "model" else self.declared().capabilities
 
     def declared(self) -> Declared:
         """What a kernel's headers declare. Raises as `open` does."""
@@ -154,9 +154,9 @@ def parse_side(text: str) -> Side:
     return Side(kind, _absolute(what) if kind == "kernel" else what, kernel_object=kernel_object)
 
 
-def offer_of(sides: tuple[Side, Side]) -> Offer:
+def capabilities_of(sides: tuple[Side, Side]) -> Capabilities:
     """What programs may ask of both. Raises as `Side.open` does."""
-    return sides[0].offer() & sides[1].offer()
+    return sides[0].capabilities() & sides[1].capabilities()
 
 
 def model_of(sides: tuple[Side, Side]) -> str:
@@ -178,7 +178,7 @@ def why_unmodelled(linux: str) -> str | None:
     if _series(version) != model:
         return f"Linux {version} is none of the versions that are modelled ({', '.join(MODELLED)})"
     try:
-        added = Model(model).offer.lacks - Side("kernel", linux).offer().lacks
+        added = Model(model).capabilities.lacks - Side("kernel", linux).capabilities().lacks
     except (BadInput, ToolFailure):
         return None
     return f"Linux {version} with {', '.join(sorted(added))}, which {model} has not, is not modelled" if added else None
@@ -209,7 +209,7 @@ def switched_off(sides: Iterable[Side]) -> list[str]:
     lines = []
     for side in sides:
         if side.kind == "kernel" and (side.patches or side.what not in SUPPORTED):
-            why, known = side.declared().why, Model(_nearest_model(side.what)).offer.lacks
+            why, known = side.declared().why, Model(_nearest_model(side.what)).capabilities.lacks
             lines += [f"{side.name}: {word} is switched off: {why[word]}" for word in why if word not in known]
     return list(dict.fromkeys(lines))
 

@@ -47,13 +47,13 @@ elif _ORDERS.get("compiled"):  # before anything else imports these modules as t
 
 from fuzz.cluster.packaged import Finding, Package, raise_finding  # noqa: E402
 from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
-from fuzz.engine import mutation  # noqa: E402
 from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
+from fuzz.generate import mutation  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
-from harness.codec import Dialect  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
-from reference.coverage import Registration  # noqa: E402
+from harness.program.codec import Dialect  # noqa: E402
+from reference.probe.coverage import Registration  # noqa: E402
 
 
 def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:

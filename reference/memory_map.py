@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.events import MAX_EVENTS
-from harness.granule import GRANULES
-from harness.machine import MAX_BUDGET, MAX_POOL_PAGES, POOL_BASE
-from harness.observation import EVENT_WORDS, MAX_OUTS
+from harness.observation.events import MAX_EVENTS
+from harness.observation.layout import EVENT_WORDS, MAX_OUTS
+from harness.program.granule import GRANULES
+from harness.program.machine import MAX_BUDGET, MAX_POOL_PAGES, POOL_BASE
 
 RAM_BASE: Final = 0x4000_0000
 _ALIGNMENT: Final = 2 << 20

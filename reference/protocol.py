@@ -37,10 +37,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.events import COUNTED, DSB_DOMAINS, EVENTS, IC_OPERATIONS, IN_CALL, MAX_EVENTS, MOST_UNCOUNTED, SYSREGS
-from harness.machine import KNOBS, MAX_BUDGET, Knob
-from harness.observation import MAX_OUTS, Digest
-from harness.ops import (
+from harness.observation.events import (
+    COUNTED,
+    DSB_DOMAINS,
+    EVENTS,
+    IC_OPERATIONS,
+    IN_CALL,
+    MAX_EVENTS,
+    MOST_UNCOUNTED,
+    SYSREGS,
+)
+from harness.observation.layout import MAX_OUTS, Digest
+from harness.observation.tlbi import OPERATIONS
+from harness.program.definition import (
     CACHE_CAPACITY,
     FLAG_NAMES,
     INIT,
@@ -54,8 +63,8 @@ from harness.ops import (
     Arg,
     OpDef,
 )
-from harness.program import Program
-from harness.tlbi import OPERATIONS
+from harness.program.machine import KNOBS, MAX_BUDGET, Knob
+from harness.program.program import Program
 from reference.memory_map import (
     EVENT_MEMORY,
     EVENT_MEMORY_SIZE,

@@ -8,10 +8,10 @@ from contextlib import closing
 import pytest
 from hypothesis import settings
 
-from harness.granule import Granule
-from reference.build import Image, build
-from reference.executor import ByGranule, Reference
-from reference.sources import SUPPORTED, KernelChoice, prepare
+from harness.program.granule import Granule
+from reference.build.image import Image, build
+from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.link.executor import ByGranule, Reference
 
 # A busy machine makes slow examples, not wrong ones.
 settings.register_profile("s2fuzz", deadline=None)

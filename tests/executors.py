@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.errors import BadInput
-from harness.executor import CrashReport, TargetDied
-from harness.model import Model
-from harness.observation import Digest, Observation
-from harness.program import Program
+from harness.model.executor import Model
+from harness.observation.executor import CrashReport, TargetDied
+from harness.observation.layout import Digest, Observation
+from harness.program.program import Program
 
 
 class AnyOwner(Model):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from harness.compare import paired_tables
-from harness.descriptors import entry_address, is_table_entry
-from harness.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
-from harness.model import Model
-from harness.observation import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
-from harness.ops import U64_MAX
-from harness.program_text import parse
+from harness.model.executor import Model
+from harness.observation.descriptors import entry_address, is_table_entry
+from harness.observation.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
+from harness.observation.layout import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
+from harness.program.definition import U64_MAX
+from harness.program.text import parse
+from harness.verdict.compare import paired_tables
 
 
 def observe(text: str, **knobs: int | str) -> Observation:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from harness.errors import BadInput
-from harness.executor import Executor
-from harness.model import MODELLED, Model
-from harness.offer import Offer
-from harness.program import Program
-from harness.program_text import read
+from harness.model.executor import MODELLED, Model
+from harness.observation.executor import Executor
+from harness.program.capabilities import Capabilities
+from harness.program.program import Program
+from harness.program.text import read
 
 SEEDS = sorted((Path(__file__).parents[1] / "corpora" / "seeds").glob("*.s2"))
 
@@ -20,16 +20,16 @@ SEEDS = sorted((Path(__file__).parents[1] / "corpora" / "seeds").glob("*.s2"))
 def refusal(side: Executor, program: Program) -> str | None:
     """What a side says that cannot run the program."""
     try:
-        side.offer.check(program, side.name)
+        side.capabilities.check(program, side.name)
     except BadInput as error:
         return str(error)
     return None
 
 
-def missing(offer: Offer, program: Program) -> bool:
+def missing(capabilities: Capabilities, program: Program) -> bool:
     """Whether the program asks for more."""
     try:
-        offer.check(program, "")
+        capabilities.check(program, "")
     except BadInput:
         return True
     return False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from harness.granule import GRANULES
-from harness.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
-from harness.offer import DEFAULT
-from harness.ops import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
-from harness.program import Program
+from harness.program.capabilities import DEFAULT
+from harness.program.definition import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program.granule import GRANULES
+from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.program.program import Program
 
 _SHIFTS = (12, 21, 30, 39)
 _WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=8)

@@ -14,7 +14,7 @@ from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import Side, to_configuration
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
-from harness.finding import Finding, adopt, is_finding, load
+from harness.findings.finding import Finding, adopt, is_finding, load
 from harness.outside import shown
 
 Key = tuple[int | None, str]

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.engine.tally import Tally
-from harness.compare import Tier
+from fuzz.engine.stats import Stats
 from harness.errors import BadInput
 from harness.outside import shown
+from harness.verdict.compare import Tier
 
 _VERSION: Final = 1
 """Of the tables below."""
@@ -92,7 +92,7 @@ class Ledger:
             if version != _VERSION:
                 raise BadInput(f"{shown(path)}: a ledger of version {version}, expected {_VERSION}")
             if not readonly:
-                self.tally(), self.coverage()
+                self.stats(), self.coverage()
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise
@@ -112,16 +112,16 @@ class Ledger:
         """Of campaign so far."""
         return float(self.rows("SELECT coalesce(sum(seconds), 0) FROM runs")[0][0])
 
-    def tally(self, comparison: int | None = None, apart_from: Iterable[int] = ()) -> Tally:
+    def stats(self, comparison: int | None = None, apart_from: Iterable[int] = ()) -> Stats:
         """What all processes counted together, or those of one comparison; but for those `apart_from`."""
         skipped = set(apart_from)
         found = self.rows("SELECT id, comparison, tally FROM processes WHERE tally IS NOT NULL")
         tallies = [
-            Tally.from_json(json.loads(text))
+            Stats.from_json(json.loads(text))
             for process, which, text in found
             if process not in skipped and comparison in (None, which)
         ]
-        return sum(tallies, Tally())
+        return sum(tallies, Stats())
 
     def begin_run(self, workers: int) -> int:
         """A run begins; its number."""
@@ -153,7 +153,7 @@ class Ledger:
         self,
         process: int,
         seconds: float,
-        tally: Tally,
+        stats: Stats,
         boots: int,
         features: int,
         identities: Sequence[Mapping[str, str]],
@@ -164,8 +164,8 @@ class Ledger:
             "UPDATE processes SET seconds = ?, executions = ?, boots = ?, features = ?, identities = ?, tally = ?, "
             "ended = ? WHERE id = ?",
             (
-                *(seconds, tally.executions, boots, features, json.dumps(list(identities), sort_keys=True)),
-                *(json.dumps(tally.to_json(), sort_keys=True), ended, process),
+                *(seconds, stats.executions, boots, features, json.dumps(list(identities), sort_keys=True)),
+                *(json.dumps(stats.to_json(), sort_keys=True), ended, process),
             ),
         )
 

@@ -21,7 +21,7 @@ import os
 from harness.parent_death import die_with
 die_with({parent})
 os.nice(5)
-from fuzz.cli import main
+from fuzz.cli.main import main
 main()
 """
 

@@ -29,20 +29,20 @@ from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.store import Store, is_whole, name_of, read_input
 from fuzz.coverage.model_lines import ModelLines
 from fuzz.engine.first_inputs import starting_inputs
+from fuzz.engine.in_flight import underway_in
 from fuzz.engine.process import LAUNCHER, FuzzingProcess
-from fuzz.engine.tally import Tally
-from fuzz.engine.underway import underway_in
+from fuzz.engine.smoke import require_atheris
+from fuzz.engine.stats import Stats
+from fuzz.engine.stop_signals import StopSignals
 from fuzz.sides import model_of
-from fuzz.smoke import require_atheris
-from fuzz.stop_signals import StopSignals
-from harness.codec import decode
 from harness.durable import write_durably
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding
-from harness.model import Model
+from harness.findings.finding import Finding
+from harness.model.executor import Model
 from harness.outside import program_files, shown
-from harness.program_text import format_program, read
-from reference.executor import INPUT_TIMEOUT
+from harness.program.codec import decode
+from harness.program.text import format_program, read
+from reference.link.executor import INPUT_TIMEOUT
 
 _COLLECT_INTERVAL: Final = 1.0
 _SAMPLE_INTERVAL: Final = 10.0
@@ -142,7 +142,7 @@ class Campaign:
         self._run = 0
         self._first_seen: set[int] = set()
         """Comparisons whose programs in the corpora have been replayed."""
-        self._past: list[Tally] = []
+        self._past: list[Stats] = []
         """What the processes that have ended counted, by comparison."""
         self._programs_before = 0
         """Programs that the runs before this one ran."""
@@ -340,7 +340,7 @@ class Campaign:
                 "corpus and the findings: counts and times of earlier runs are lost"
             )
         self._before = self.ledger.seconds()
-        self._past = [self.ledger.tally(number) for number in range(len(self.configuration.work))]
+        self._past = [self.ledger.stats(number) for number in range(len(self.configuration.work))]
         self._programs_before = self._programs()
         self._coverage = self.ledger.coverage()
         (self._incidents,) = self.ledger.rows("SELECT count(*) FROM incidents")[0]
@@ -412,8 +412,8 @@ class Campaign:
         self._collect_from(slot, last=True)
         self._note_process(slot, process, "stopped" if self._ending else "done" if process.done else "lost")
         number = slot.comparison
-        if process.report.tally is not None:
-            self._past[number] += Tally.from_json(process.report.tally)
+        if process.report.stats is not None:
+            self._past[number] += Stats.from_json(process.report.stats)
         slot.process = None
         if process.done:
             slot.turn += 1
@@ -520,7 +520,7 @@ class Campaign:
             others = slot.number != finder and self.configuration.stores[slot.comparison] == name
             if slot.process is not None and others:
                 for one in kept:
-                    slot.process.offer(self.stores[name].read(one))
+                    slot.process.capabilities(self.stores[name].read(one))
 
     def _collect_findings(self, slot: Slot) -> None:
         for finding in self._findings.take(slot.folder / "found"):
@@ -580,10 +580,10 @@ class Campaign:
 
     def _note_process(self, slot: Slot, process: FuzzingProcess, ended: str | None) -> None:
         report = process.report
-        if report.tally is not None:
-            tally = Tally.from_json(report.tally)
+        if report.stats is not None:
+            stats = Stats.from_json(report.stats)
             self.ledger.note_process(
-                slot.row, report.seconds, tally, report.boots, report.features, report.identities, ended
+                slot.row, report.seconds, stats, report.boots, report.features, report.identities, ended
             )
         for side, edges in enumerate(report.edges):
             key = (str(edges["image"]), side)
@@ -594,17 +594,17 @@ class Campaign:
     def _executions(self, number: int) -> int:
         """Of a comparison, ever."""
         present: list[int] = [
-            slot.process.report.tally["executions"]
+            slot.process.report.stats["executions"]
             for slot in self.slots
-            if slot.process is not None and slot.comparison == number and slot.process.report.tally is not None
+            if slot.process is not None and slot.comparison == number and slot.process.report.stats is not None
         ]
         return self._past[number].executions + sum(present)
 
     def _programs(self) -> int:
         """All that were ever run, those of the corpora among them."""
-        present = [slot.process.report.tally for slot in self.slots if slot.process is not None]
-        tallies = [*self._past, *(Tally.from_json(tally) for tally in present if tally is not None)]
-        return sum(tally.executions + tally.replayed for tally in tallies)
+        present = [slot.process.report.stats for slot in self.slots if slot.process is not None]
+        tallies = [*self._past, *(Stats.from_json(stats) for stats in present if stats is not None)]
+        return sum(stats.executions + stats.replayed for stats in tallies)
 
     def _has_run(self) -> bool:
         """Whether this run has run any program."""
@@ -650,7 +650,7 @@ class Campaign:
         report = process.report
         silent = now - process.heard
         health = f"silent {silent:.0f} s" if silent > 15 else "fuzzing" if report.seconds else "starting"
-        executions = 0 if report.tally is None else report.tally["executions"]
+        executions = 0 if report.stats is None else report.stats["executions"]
         return SlotState(slot.number, what, "stopping" if self._ending else health, executions, report.seconds)
 
     def _outcome(self) -> Outcome:

@@ -18,7 +18,7 @@ from rich.text import Text
 from fuzz.campaign.ledger import Damaged, Ledger
 from fuzz.campaign.state import State
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.display import caution_lines
+from fuzz.cli.display import caution_lines
 from harness.errors import ToolFailure
 from harness.outside import printable_lines, shown
 
@@ -143,7 +143,7 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
         )
         for number in range(len(configuration.work))
     ]
-    tally = ledger.tally().summary()
+    stats = ledger.stats().summary()
     findings = ledger.rows(
         "SELECT comparison, bucket, kind, tier, min(at), count(*), min(ops) FROM findings WHERE NOT flaky "
         "GROUP BY comparison, bucket ORDER BY min(at), comparison, bucket"
@@ -166,7 +166,7 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
                 "bucket": bucket,
                 "class": kind,
                 "comparison": number,
-                "executions": ledger.tally(number).buckets[bucket],
+                "executions": ledger.stats(number).buckets[bucket],
                 "kept": kept,
                 "known": bucket in known,
                 "ops": ops,
@@ -187,8 +187,8 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
             for day, seconds, workers, ended in runs
         ],
         "seconds": ledger.seconds(),
-        "tally": tally,
-        "flaky": tally["unconfirmed"],
+        "tally": stats,
+        "flaky": stats["unconfirmed"],
     }
 
 

@@ -32,14 +32,14 @@ from fuzz import __version__
 from fuzz.campaign.ledger import today
 from fuzz.corpus.store import Store
 from fuzz.engine.assignment import Assignment
-from fuzz.sides import Side, from_configuration, offer_of, to_configuration
+from fuzz.sides import Side, capabilities_of, from_configuration, to_configuration
 from fuzz.triage.filing import FLAKY
-from harness.codec import CODEC, dialect_for
-from harness.compare import format_tiers, parse_tiers
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
-from harness.granule import granule_named
 from harness.outside import check_inside, read_plain, shown
+from harness.program.codec import CODEC, dialect_for
+from harness.program.granule import granule_named
+from harness.verdict.compare import format_tiers, parse_tiers
 
 _FORMAT: Final = 1
 CONFIGURATION: Final = "campaign.json"
@@ -196,11 +196,11 @@ class Configuration:
     @classmethod
     def of(cls, work: Sequence[Assignment]) -> Configuration:
         """A new campaign that is to do `work`; its assignments differ in sides and granule alone. Raises as
-        `Side.offer` does."""
+        `Side.capabilities` does."""
         names: dict[Any, str] = {}
         stores: list[str] = []
         for one in work:
-            key = (one.granule, tuple(sorted(offer_of(one.sides).lacks)))
+            key = (one.granule, tuple(sorted(capabilities_of(one.sides).lacks)))
             if key not in names:
                 same = sum(granule == one.granule for granule, _ in names)
                 names[key] = f"{one.granule}-{same + 1}" if same else one.granule
@@ -214,7 +214,7 @@ class Configuration:
     def open_store(self, number: int, place: WorkDirectory) -> Store:
         """The inputs of a comparison. Raises BadInput, OSError."""
         one = self.work[number]
-        dialect = dialect_for(offer_of(one.sides), granule_named(one.granule))
+        dialect = dialect_for(capabilities_of(one.sides), granule_named(one.granule))
         return Store.open(place.corpora / self.stores[number], place.scratch, dialect)
 
     def to_json(self) -> dict[str, Any]:

@@ -44,16 +44,16 @@ from fuzz.cluster.packaged import (
     to_manifest,
 )
 from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, programs_in, read_input, stamp_of
-from fuzz.sides import Side, offer_of
-from harness.codec import Dialect, dialect_for, fitting, header_of, split
-from harness.compare import Tier
+from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
-from harness.finding import program_in
-from harness.granule import Granule
+from harness.findings.finding import program_in
 from harness.outside import shown
-from reference.build import Image
-from reference.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
-from reference.executor import INPUT_TIMEOUT
+from harness.program.codec import Dialect, dialect_for, fitting, header_of, split
+from harness.program.granule import Granule
+from harness.verdict.compare import Tier
+from reference.build.image import Image
+from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
+from reference.link.executor import INPUT_TIMEOUT
 
 DICTIONARY, OPTIONS, SEEDS = f"{NAME}.dict", f"{NAME}.options", f"{NAME}_seed_corpus.zip"
 INTERPRETER: Final = f"{NAME}.pkg"
@@ -136,7 +136,7 @@ def package(folder: Path, contents: Contents, force: bool, told: Told) -> Made:
     images = {
         number: side.image(told, contents.granule) for number, side in enumerate(contents.sides) if side.is_kernel
     }
-    dialect = dialect_for(offer_of(contents.sides), contents.granule)
+    dialect = dialect_for(capabilities_of(contents.sides), contents.granule)
     inputs, left_out = seed_inputs(contents.corpora, dialect)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
@@ -180,7 +180,7 @@ def dictionary(dialect: Dialect) -> Iterator[str]:
     for stage, first in dialect.first_selectors.items():
         for number, selector in sorted(first.items()):
             parts = split(header_of(dialect.bare.replace("stage", stage), dialect) + bytes((selector,)), dialect)
-            name = next(op.name for op in dialect.offer.ops if op.number == number)
+            name = next(op.name for op in dialect.capabilities.ops if op.number == number)
             yield _entry(f"stage{stage}_{name}", b"".join(parts.ops[0]))
 
 

@@ -16,15 +16,15 @@ from typing import Any, Final, NoReturn
 
 from fuzz.engine.assignment import Assignment
 from fuzz.sides import Side, from_configuration, to_configuration
-from harness.compare import Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.executor import Executor
-from harness.granule import Granule, granule_named
-from harness.offer import Offer
-from reference.build import Image
-from reference.console import QEMU, QEMU_SETTING
-from reference.executor import Reference
-from reference.sources import KernelTree
+from harness.observation.executor import Executor
+from harness.program.capabilities import Capabilities
+from harness.program.granule import Granule, granule_named
+from harness.verdict.compare import Tier, format_tiers, parse_tiers
+from reference.build.image import Image
+from reference.build.sources import KernelTree
+from reference.link.console import QEMU, QEMU_SETTING
+from reference.link.executor import Reference
 
 SETTING: Final = "S2FUZZ_PACKAGE"
 """The environment variable by which the launcher says where the folder is."""
@@ -81,7 +81,7 @@ def _describe(image: Image) -> dict[str, Any]:
         "elf": image.elf.name,
         "files": dict(image.files),
         "flavour": image.flavour,
-        "lacks": sorted(image.offer.lacks),
+        "lacks": sorted(image.capabilities.lacks),
         "object": image.kernel_object,
         "sha256": image.sha256,
         "tree": {
@@ -159,7 +159,7 @@ def _executor(data: Any, side: Side, files: Path, granule: Granule) -> Executor:
             str(image["flavour"]),
             str(image["compiler"]),
             str(image["sha256"]),
-            Offer(frozenset(image["lacks"])),
+            Capabilities(frozenset(image["lacks"])),
             granule,
             kernel_object=str(image["object"]),
             files={str(name): str(digest) for name, digest in image.get("files", {}).items()},

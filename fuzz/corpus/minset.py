@@ -21,12 +21,12 @@ from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.sides import Side
 from harness.durable import exchange, sync_folder
 from harness.errors import BadInput, ToolFailure
-from harness.executor import TargetDied
-from harness.model import Model
+from harness.model.executor import Model
+from harness.observation.executor import TargetDied
 from harness.outside import shown
-from harness.program import Program
-from reference.coverage import HostedCoverage
-from reference.executor import Reference
+from harness.program.program import Program
+from reference.link.executor import Reference
+from reference.probe.coverage import HostedCoverage
 
 Feature = tuple[object, ...]
 Told = Callable[[int, int], None]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.codec import CODEC, Dialect, decode, encode
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
-from harness.finding import ORIGINAL, is_finding
+from harness.findings.finding import ORIGINAL, is_finding
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
-from harness.program import Program
-from harness.program_text import format_program
+from harness.program.codec import CODEC, Dialect, decode, encode
+from harness.program.program import Program
+from harness.program.text import format_program
 
 STAMP: Final = "s2fuzz-codec"
 """A file beside the folder's inputs: NAME.s2fuzz-codec, since libFuzzer takes every file within for an input."""
@@ -49,7 +49,7 @@ def beside(folder: Path) -> Path:
 
 
 def _stamp(dialect: Dialect) -> str:
-    lacks = (f"no-{word.replace(' ', '-')}" for word in sorted(dialect.offer.lacks))
+    lacks = (f"no-{word.replace(' ', '-')}" for word in sorted(dialect.capabilities.lacks))
     return " ".join([str(CODEC), dialect.granule.name, *lacks])
 
 
@@ -105,7 +105,7 @@ def input_for(program: Program, dialect: Dialect) -> bytes | None:
     if program.machine.granule is not dialect.granule:
         return None
     try:
-        dialect.offer.check(program, "this corpus")
+        dialect.capabilities.check(program, "this corpus")
     except BadInput:
         return None
     data = encode(program, dialect)

@@ -16,17 +16,17 @@ from random import Random
 from typing import Final
 
 from fuzz.coverage.unreached import conditions
-from fuzz.engine.mutation import life, mutate, random_input
+from fuzz.generate.mutation import life, mutate, random_input
 from fuzz.sides import Side
-from harness.codec import Dialect, decode, dialect_for
 from harness.errors import BadInput
-from harness.executor import TargetDied
-from harness.granule import GRANULES, Granule
+from harness.observation.executor import TargetDied
 from harness.outside import program_files
-from harness.program import Program
-from harness.program_text import read
-from reference.executor import Reference
-from reference.lines import FileLines, LineCounters, judge, sum_of
+from harness.program.codec import Dialect, decode, dialect_for
+from harness.program.granule import GRANULES, Granule
+from harness.program.program import Program
+from harness.program.text import read
+from reference.link.executor import Reference
+from reference.probe.lines import FileLines, LineCounters, judge, sum_of
 
 _UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/coverage/unreached.py"
 
@@ -57,7 +57,7 @@ def measure(
             told(ran, time.monotonic() - started)
 
     for number, granule in enumerate(granules, start=1):
-        dialect = dialect_for(side.offer(), granule)
+        dialect = dialect_for(side.capabilities(), granule)
         generated = _generated(dialect, Random(seed), started + seconds * number / len(granules))
         reached.append(reached_lines(side, granule, counted(chain(programs, generated))))
     return sum_of(reached)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pgtable
 from harness.errors import BadInput
-from harness.executor import TargetDied
-from harness.model import Model
-from harness.program import Program
+from harness.model.executor import Model
+from harness.observation.executor import TargetDied
+from harness.program.program import Program
 
 _PATIENCE = 2000
 """Calls of a function that are followed without anything new before it is given up."""

@@ -18,8 +18,8 @@ _BOTH: Final = ("host", "hyp")
 @dataclass(frozen=True, slots=True)
 class Unreached:
     """Some lines in a row: `lines` of them, the first `offset` lines below the only one in `function` that is `at`, or
-    begins with it. `objects`: of which objects of pgtable.c (`reference.build.OBJECTS`) this is true. `needs`: a word
-    without which the file is too different a one for it to be true."""
+    begins with it. `objects`: of which objects of pgtable.c (`reference.build.image.OBJECTS`) this is true. `needs`: a
+    word without which the file is too different a one for it to be true."""
 
     function: str
     at: str

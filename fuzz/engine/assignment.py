@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.sides import Side, from_configuration, to_configuration
-from harness.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
-from harness.granule import GRANULE_4K
+from harness.program.granule import GRANULE_4K
+from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 
 KEPT_PER_BUCKET: Final = 3
 """Findings; later ones are only counted."""

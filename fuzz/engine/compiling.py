@@ -21,17 +21,36 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.sources import Progress, cached, digest
+from reference.build.sources import Progress, cached, digest
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
 _GROUP: Final = "s2fuzz"
 MODULES: Final = (
     *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
-    *("harness.codec", "harness.events", "harness.granule", "harness.machine", "harness.model", "harness.observation"),
-    *("harness.offer", "harness.ops", "harness.program", "harness.tlbi", "harness.invalidation"),
-    *("reference.protocol", "reference.executor", "reference.ram", "reference.coverage", "fuzz.engine.joint_coverage"),
-    *("harness.judge", "fuzz.engine.mutation", "fuzz.engine.tally", "fuzz.engine.worker"),
+    *(
+        "harness.program.codec",
+        "harness.observation.events",
+        "harness.program.granule",
+        "harness.program.machine",
+        "harness.model.executor",
+        "harness.observation.layout",
+    ),
+    *(
+        "harness.program.capabilities",
+        "harness.program.definition",
+        "harness.program.program",
+        "harness.observation.tlbi",
+        "harness.verdict.invalidation",
+    ),
+    *(
+        "reference.protocol",
+        "reference.link.executor",
+        "reference.link.ram",
+        "reference.probe.coverage",
+        "fuzz.engine.joint_coverage",
+    ),
+    *("harness.verdict.judge", "fuzz.generate.mutation", "fuzz.engine.stats", "fuzz.engine.worker"),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
 

@@ -8,8 +8,8 @@ from random import Random
 from typing import Final
 
 from fuzz.corpus.store import check_codec
-from fuzz.engine.mutation import life, random_input
-from harness.codec import Dialect
+from fuzz.generate.mutation import life, random_input
+from harness.program.codec import Dialect
 
 _FIRST_INPUTS: Final = 32
 

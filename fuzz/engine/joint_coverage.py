@@ -7,10 +7,10 @@ import ctypes
 import errno
 from typing import Final
 
-from harness.model import Model
-from harness.ops import OPS_BY_NUMBER
-from harness.program import Program
-from reference.coverage import LOOP, Registration
+from harness.model.executor import Model
+from harness.program.definition import OPS_BY_NUMBER
+from harness.program.program import Program
+from reference.probe.coverage import LOOP, Registration
 
 _RETURNS: Final = {
     ret: number

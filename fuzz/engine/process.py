@@ -17,13 +17,13 @@ from typing import Any, Final
 from fuzz.corpus.store import MAX_INPUT, check_codec
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.first_inputs import first_inputs
-from fuzz.sides import offer_of
-from harness.codec import decode, dialect_for
+from fuzz.sides import capabilities_of
 from harness.errors import BadInput, ToolFailure
-from harness.granule import granule_named
-from harness.program import Program
-from reference.console import printable
-from reference.executor import INPUT_TIMEOUT
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import granule_named
+from harness.program.program import Program
+from reference.link.console import printable
+from reference.link.executor import INPUT_TIMEOUT
 
 LAUNCHER: Final = Path(__file__).parents[1] / "stage2_fuzzer.py"
 
@@ -42,7 +42,7 @@ class Report:
     """What a process said last of its state."""
 
     seconds: float = 0.0
-    tally: dict[str, Any] | None = None
+    stats: dict[str, Any] | None = None
     """A `Tally` as JSON."""
     findings: list[dict[str, Any]] = field(default_factory=list)
     identities: list[dict[str, str]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class FuzzingProcess:
         self._to_say = bytearray()
         self._log = bytearray()
         self._said = bytearray()
-        self.dialect = dialect_for(offer_of(assignment.sides), granule_named(assignment.granule))
+        self.dialect = dialect_for(capabilities_of(assignment.sides), granule_named(assignment.granule))
         if start_from is None:
             first_inputs(self.corpus, assignment.seed, self.dialect)
         else:
@@ -164,7 +164,7 @@ class FuzzingProcess:
         if self._stopping_since is not None and now - self._stopping_since > _GRACE:
             self._child.kill()
 
-    def offer(self, data: bytes) -> None:
+    def capabilities(self, data: bytes) -> None:
         """Give it an input that another process found; it runs it soon."""
         self._to_say += data.hex().encode() + b"\n"
 
@@ -225,7 +225,7 @@ class FuzzingProcess:
                 self._fuzzing_since = time.monotonic()
             report = self.report
             report.seconds = message["seconds"]
-            report.tally = message["tally"]
+            report.stats = message["tally"]
             report.findings = message["findings"]
             report.identities = message["identities"]
             report.boots = message["boots"]

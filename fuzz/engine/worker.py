@@ -16,22 +16,22 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
+from fuzz.engine.in_flight import Underway
 from fuzz.engine.joint_coverage import JointCoverage
-from fuzz.engine.tally import Tally
-from fuzz.engine.underway import Underway
+from fuzz.engine.stats import Stats
 from fuzz.triage.filing import Filer
 from fuzz.triage.telling import telling_variant
-from harness.codec import decode, dialect_for
 from harness.errors import BadInput, ToolFailure
-from harness.executor import Executor
-from harness.granule import granule_named
-from harness.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
-from harness.model import Model
+from harness.model.executor import Model
+from harness.observation.executor import Executor
 from harness.outside import program_files
-from harness.program import Program
-from harness.program_text import format_program, read
-from reference.coverage import HostedCoverage, Registration
-from reference.executor import Reference
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import granule_named
+from harness.program.program import Program
+from harness.program.text import format_program, read
+from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
+from reference.link.executor import Reference
+from reference.probe.coverage import HostedCoverage, Registration
 
 _MESSAGE_INTERVAL: Final = 0.25
 
@@ -49,7 +49,7 @@ class Worker:
         found: Callable[[str, str], NoReturn] | None = None,
     ) -> None:
         self.assignment = assignment
-        self.tally = Tally()
+        self.stats = Stats()
         self._leave = leave
         self.granule = granule_named(assignment.granule)
         self._found = found
@@ -57,8 +57,8 @@ class Worker:
             executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
         left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers)
-        self.tally.known = self.judge.known
-        self.dialect = dialect_for(left.offer & right.offer, self.granule)
+        self.stats.known = self.judge.known
+        self.dialect = dialect_for(left.capabilities & right.capabilities, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
@@ -109,15 +109,15 @@ class Worker:
                 program = self._with_budget(read(path))
                 name = program.machine.granule.name
                 if name != self.granule.name:
-                    self.tally.other_granules[name] += 1
+                    self.stats.other_granules[name] += 1
                     continue
                 try:
                     found = self._judge(program)
                 except BadInput:
-                    self.tally.skipped += 1
+                    self.stats.skipped += 1
                     continue
-                self.tally.replayed += 1
-                self.tally.granules[name] += 1
+                self.stats.replayed += 1
+                self.stats.granules[name] += 1
                 self._report_progress()
                 if found and not self.assignment.keep_going:
                     self.finish()
@@ -138,7 +138,7 @@ class Worker:
             found = self._judge(program)
             if (lost := sum([kernel.lost for kernel in self._kernels])) != self._lost:
                 self._report_lost(lost, data)
-            self.tally.count(program, self._model)
+            self.stats.count(program, self._model)
             self._steer(program, data, found)
             if self._inputs is not None:
                 self._inputs.write(f"{data.hex()}\n")
@@ -176,17 +176,17 @@ class Worker:
         if seen is None:
             return False
         if isinstance(seen, Inconclusive):
-            self.tally.inconclusive += 1
+            self.stats.inconclusive += 1
             return False
         if self._flaky[seen.what] >= KEPT_PER_BUCKET:
-            self.tally.unconfirmed += 1
+            self.stats.unconfirmed += 1
             return False
         bucket = self._confirmed.get(seen.what)
         if bucket is None or self._filed[bucket] < KEPT_PER_BUCKET:
             try:
                 verdict = self.judge.confirm(program, seen)
             except Unconfirmed as error:
-                self.tally.unconfirmed += 1
+                self.stats.unconfirmed += 1
                 self._flaky[seen.what] += 1
                 if self._found is None:
                     self.filer.file_flaky(program, error)
@@ -201,7 +201,7 @@ class Worker:
                     self._found(bucket, self.filer.report(program, verdict))
                 directory = self.filer.file(program, verdict)
                 self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
-        self.tally.buckets[bucket] += 1
+        self.stats.buckets[bucket] += 1
         return True
 
     def _more_telling(self, program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
@@ -235,7 +235,7 @@ class Worker:
 
     def _is_done(self) -> bool:
         work = self.assignment
-        if work.executions is not None and self.tally.executions >= work.executions:
+        if work.executions is not None and self.stats.executions >= work.executions:
             return True
         if work.seconds is not None and time.monotonic() - (self._started or 0.0) >= work.seconds:
             return True
@@ -275,7 +275,7 @@ class Worker:
             "findings": self.filer.filed,
             "identities": [dict(side.identity) for side in self.executors],
             "seconds": round(seconds, 3),
-            "tally": self.tally.to_json(),
+            "tally": self.stats.to_json(),
         }
 
     def _say(self, message: dict[str, Any]) -> None:

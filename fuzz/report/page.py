@@ -14,15 +14,15 @@ from markupsafe import Markup
 from fuzz.campaign.ledger import Ledger
 from fuzz.campaign.view import duration, status_of
 from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.display import caution_lines
+from fuzz.cli.display import caution_lines
 from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
 from harness.errors import BadInput
 from harness.files import brief
-from harness.finding import REPORT, Finding, is_finding, load
+from harness.findings.finding import REPORT, Finding, is_finding, load
 from harness.outside import open_plain, printable
-from harness.program_text import format_program
+from harness.program.text import format_program
 
 PAGE: Final = "report.html"
 _REPORT_AT_MOST: Final = 64 << 10

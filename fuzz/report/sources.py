@@ -17,9 +17,9 @@ from fuzz.coverage.model_lines import ModelLines
 from fuzz.coverage.unreached import conditions, function_lines
 from fuzz.sides import Side
 from harness.errors import BadInput, ToolFailure
-from harness.granule import granule_named
-from harness.program import Program
-from reference.lines import FileLines, sum_of
+from harness.program.granule import granule_named
+from harness.program.program import Program
+from reference.probe.lines import FileLines, sum_of
 
 HIT: Final = "hit"
 MISS: Final = "miss"

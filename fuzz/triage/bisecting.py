@@ -17,9 +17,9 @@ from pathlib import Path
 from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
-from harness.finding import Finding
+from harness.findings.finding import Finding
 from harness.outside import printable, shown
-from reference.sources import git_environment
+from reference.build.sources import git_environment
 
 
 @dataclass(slots=True)

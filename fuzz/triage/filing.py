@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from fuzz.sides import Side, follow, from_configuration, to_configuration
 from fuzz.triage.reproducers import documents
-from harness.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.errors import BadInput
-from harness.executor import Executor
-from harness.finding import Contents, Finding, save
-from harness.judge import Unconfirmed, Verdict
+from harness.findings.finding import Contents, Finding, save
+from harness.findings.report import verdict_report, verified_against
+from harness.observation.executor import Executor
 from harness.outside import read_plain, shown
-from harness.program import Program
-from harness.report import verdict_report, verified_against
-from reference.sources import repository_of
+from harness.program.program import Program
+from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
+from harness.verdict.judge import Unconfirmed, Verdict
+from reference.build.sources import repository_of
 
 FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Final
 
-from harness.compare import Tier, paired_entries, paired_tables
-from harness.descriptors import is_table_entry
-from harness.events import EVENTS_BY_NUMBER, events_of
-from harness.judge import Verdict
-from harness.observation import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
-from harness.ops import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
+from harness.observation.descriptors import is_table_entry
+from harness.observation.events import EVENTS_BY_NUMBER, events_of
+from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
 from harness.outside import printable
-from harness.program import Program
-from harness.program_text import format_knob, format_op
+from harness.program.definition import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
+from harness.program.program import Program
+from harness.program.text import format_knob, format_op
+from harness.verdict.compare import Tier, paired_entries, paired_tables
+from harness.verdict.judge import Verdict
 
 _CALLS: Final[Mapping[str, str]] = {
     "init": "s2_init()",
@@ -75,8 +75,8 @@ _FORCE_PTE: Final = ("NULL", "s2_force_always", "s2_force_unless_rwx")
 
 
 def kunit_case(program: Program, verdict: Verdict, forms: Mapping[str, bool], about: Mapping[str, str]) -> str:
-    """The file. `forms` says how the tree's header has what differs between versions (`reference.declared`), `about` is
-    printed on top of it."""
+    """The file. `forms` says how the tree's header has what differs between versions (`reference.build.declared`),
+    `about` is printed on top of it."""
     return _Case(program.prefix(verdict.record), verdict, forms, about).text()
 
 

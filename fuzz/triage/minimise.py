@@ -14,10 +14,10 @@ from typing import Final
 
 from fuzz.triage.telling import is_telling, telling_variant
 from harness.errors import BadInput
-from harness.judge import Judge, Verdict
-from harness.machine import DEFAULT_MACHINE, KNOBS, Knob
-from harness.ops import FLAG_NAMES, PROT_BITS, Arg, Kind, Op
-from harness.program import Program
+from harness.program.definition import FLAG_NAMES, PROT_BITS, Arg, Kind, Op
+from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob
+from harness.program.program import Program
+from harness.verdict.judge import Judge, Verdict
 
 Steps = Generator[Program, bool, None]
 """A pass under way: it proposes programs, and is told of each whether it was taken."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from fuzz.sides import Side
 from fuzz.triage.filing import Filer, recorded_sides_of, sides_of, tiers_of, with_kernel
 from fuzz.triage.minimise import Minimised, Step, minimise
-from harness.compare import Tier
 from harness.errors import BadInput, ToolFailure
-from harness.executor import Executor
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
-from harness.finding import Finding, load, renew
-from harness.judge import Judge, Suspicion, Unconfirmed, Verdict
+from harness.findings.finding import Finding, load, renew
+from harness.findings.report import MAX_FILES, verified_against
+from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.report import MAX_FILES, verified_against
+from harness.verdict.compare import Tier
+from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
 
 Sides = tuple[Side, Side]
 

@@ -12,11 +12,11 @@ from fuzz.sides import Side
 from fuzz.triage.kunit import kunit_case, shown_instead
 from harness.errors import BadInput, ToolFailure
 from harness.files import brief
-from harness.finding import ORIGINAL, PROGRAM, Contents, name_of
+from harness.findings.finding import ORIGINAL, PROGRAM, Contents, name_of
 from harness.outside import printable
-from harness.program_text import format_program
-from reference.declared import declared
-from reference.sources import KernelChoice, prepare
+from harness.program.text import format_program
+from reference.build.declared import declared
+from reference.build.sources import KernelChoice, prepare
 
 
 def documents(sides: Sequence[Side], contents: Contents) -> dict[str, str]:

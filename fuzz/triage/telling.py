@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from harness.errors import BadInput
-from harness.events import TLBI, events_of
-from harness.judge import Judge, Verdict
-from harness.machine import KNOBS, Machine
-from harness.program import Program
-from harness.tlbi import decode
+from harness.observation.events import TLBI, events_of
+from harness.observation.tlbi import decode
+from harness.program.machine import KNOBS, Machine
+from harness.program.program import Program
+from harness.verdict.judge import Judge, Verdict
 
 
 def is_telling(verdict: Verdict, machine: Machine) -> bool:

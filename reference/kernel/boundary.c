@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores, recorded as
- * events. Those of the kinds that harness/events.py lists count against the program's budget before they are carried out;
+ * events. Those of the kinds that harness/observation/events.py lists count against the program's budget before they are carried out;
  * when it is spent, the op is left at once. Whatever else there is has a bound that only endless work reaches. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>

@@ -53,7 +53,7 @@ void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte);
 void fault_before_cmpxchg(kvm_pte_t *ptep);
 void fault_write(kvm_pte_t *ptep, kvm_pte_t pte);
 
-/* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/machine.py. */
+/* context.c: what the TLB maintenance finds on the CPU. Numbers as in harness/program/machine.py. */
 enum context_mode { NVHE, VHE, PKVM_GUEST, PKVM_HOST };
 enum running { VCPU_NONE, VCPU_OWN, VCPU_FOREIGN };
 

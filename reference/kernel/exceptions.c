@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* An exception, BUG or panic is reported twice: as text for people, and as a frame for the host, which symbolises it.
- * Then the machine stops; the host starts a new one. Only BRKs of patching.c's are not fatal. */
+ * Then the machine stops; the host starts a new one. Only BRKs of alternatives.c's are not fatal. */
 #include "kernel.h"
 
 #define BACKTRACE 24
@@ -69,7 +69,7 @@ void exception(u64 vector, u64 *registers)
 	asm volatile("mrs %0, elr_el2" : "=r"(elr));
 	asm volatile("mrs %0, far_el2" : "=r"(far));
 	if (ESR_CLASS(esr) == CLASS_BRK) {
-		enum brk outcome = patching_brk(esr & 0xffff, elr, registers);
+		enum brk outcome = alternatives_brk(esr & 0xffff, elr, registers);
 
 		if (outcome == BRK_CARRIED_OUT) {
 			asm volatile("msr elr_el2, %0" :: "r"(elr + 4));

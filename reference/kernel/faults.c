@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What a program lets go wrong: allocations that fail, and entries that somebody else has written. harness/model.py and
+/* What a program lets go wrong: allocations that fail, and entries that somebody else has written. harness/model/executor.py and
  * PageTable.locate() in pgtable/table.py are its twins. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>

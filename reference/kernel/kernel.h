@@ -45,15 +45,15 @@ void console_hex(u64 value);
 void mmu_enable(void);
 void pool_window(u64 pages);
 
-/* patching.c: hosted objects that the kernel's own build made. */
+/* alternatives.c: hosted objects that the kernel's own build made. */
 #define BUG_BRK 0x800 /* BUG_BRK_IMM: WARN and BUG */
 #define SITE_BRK 0xe000 /* and up: the recorded instruction of that number */
 #define TEXT_ALIAS 0x100000000ul /* how far above itself text is mapped for writing, where there is what to patch */
 
 enum brk { BRK_UNKNOWN, BRK_CARRIED_OUT, BRK_BUG };
 
-void patching_reset(void);
-enum brk patching_brk(u64 immediate, u64 pc, u64 *registers);
+void alternatives_reset(void);
+enum brk alternatives_brk(u64 immediate, u64 pc, u64 *registers);
 
 /* exceptions.c: report and stop; the host restarts the machine. Linux has a panic() of another type. */
 #define panic test_kernel_panic
@@ -126,7 +126,7 @@ u64 pool_frees(void);
 u64 pool_in_use(void);
 bool pool_next_used(struct pool_page *page);
 
-/* observe.c: the observation, as harness/observation.py lays it out. */
+/* observe.c: the observation, as harness/observation/layout.py lays it out. */
 enum complaint { COMPLAINT_WARN = 1, COMPLAINT_POOL, COMPLAINT_UBSAN, COMPLAINT_LOCKING };
 
 /* Notes that are no complaints, as reference/protocol.py says: a message, how many more there were, dump_stack(). */
@@ -152,7 +152,7 @@ void observe_print_messages(void);
 void services_reset(void);
 void services_op_ends(void);
 
-/* The boundary events of an op, as harness/events.py defines them. */
+/* The boundary events of an op, as harness/observation/events.py defines them. */
 #define EVENT(name, number) event_##name = number,
 enum event { S2FUZZ_EVENTS(EVENT) };
 #undef EVENT

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The observation: a stream of 64-bit words, laid out as harness/observation.py says. It leaves either as a digest
+/* The observation: a stream of 64-bit words, laid out as harness/observation/layout.py says. It leaves either as a digest
  * (length and CRC-32) or in full, with notes (where a WARN came from, what was printed) that are for people and are not
  * compared. */
 #include "kernel.h"

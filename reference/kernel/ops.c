@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The reference's half of every operation: one function each, named op_NAME, with the arguments that harness/ops.py
+/* The reference's half of every operation: one function each, named op_NAME, with the arguments that harness/program/definition.py
  * defines (generated.h is made from it). It returns the result code; op_out() adds the out-values. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
@@ -591,7 +591,7 @@ static void reset(void)
 	s2fuzz_machine.pa_bits_52 = config.pa_bits_52;
 	s2fuzz_machine.bti = config.bti;
 	s2fuzz_machine.hvhe = config.hvhe;
-	patching_reset();
+	alternatives_reset();
 	pool_reset(config.pool_base, config.pool_pages);
 	boundary_reset(config.budget);
 	boundary_offer(config.cmos == 0 || config.cmos == 1, config.cmos == 0 || config.cmos == 2,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A shell for people, slow and readable: the line "$ map ipa=0x1000 size=0x1000 …" is one op on a table that lives
- * until "$ reset". It takes numbers only; reference/shell.py knows the other spellings. An answer ends with a line
+ * until "$ reset". It takes numbers only; reference/link/shell.py knows the other spellings. An answer ends with a line
  * "$", so that a program can read it too. */
 #include "kernel.h"
 
@@ -197,7 +197,7 @@ static void run(u64 number, const u64 *args)
 		state = ENDED;
 }
 
-/* The last op's record (harness/observation.py) as a line. */
+/* The last op's record (harness/observation/layout.py) as a line. */
 static void show(const struct description *op)
 {
 	const u64 *record = observe_kept(), *outs = &record[4];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What clang calls from hosted files built with -fsanitize=undefined. Each report is a WARN-class event; the numbers
- * are those of harness/observation.py. */
+ * are those of harness/observation/layout.py. */
 #include "kernel.h"
 
 #define HANDLER(number, name)					\

@@ -34,7 +34,7 @@ from bench import (  # noqa: E402  (after the modules are put in place)
 )
 from bench.figure import BENCH, LONG, QUICK, Bench, Figure, Scale  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
-from reference.console import qemu_version  # noqa: E402
+from reference.link.console import qemu_version  # noqa: E402
 
 FIGURES: Final[dict[int, Callable[[Bench], Figure]]] = {
     5: bench_boot.measure,  # first, for a child begins as a copy of this process, which will be large

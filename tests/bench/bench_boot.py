@@ -10,11 +10,11 @@ from contextlib import closing, suppress
 from typing import Final
 
 from bench.figure import Bench, Figure, middle, spread
-from harness.executor import TargetDied
-from harness.program import Program
-from reference.console import QEMU
-from reference.executor import Reference
-from reference.ram import RamLink
+from harness.observation.executor import TargetDied
+from harness.program.program import Program
+from reference.link.console import QEMU
+from reference.link.executor import Reference
+from reference.link.ram import RamLink
 
 NAME: Final = "milliseconds from boot to ready, and from a crash to the next program's digest"
 BOOT: Final = 60.0

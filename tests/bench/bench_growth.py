@@ -8,15 +8,15 @@ from itertools import pairwise
 from typing import Any, Final
 
 from bench.figure import Bench, Figure, endlessly, middle, run_for
-from harness.codec import decode, dialect_for
-from harness.granule import GRANULES
-from harness.judge import Judge
-from harness.machine import KNOBS_BY_NAME, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
-from harness.model import Model
-from harness.ops import Op
-from harness.program import Program
-from reference.build import build
-from reference.executor import ByGranule, Reference
+from harness.model.executor import Model
+from harness.program.codec import decode, dialect_for
+from harness.program.definition import Op
+from harness.program.granule import GRANULES
+from harness.program.machine import KNOBS_BY_NAME, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
+from harness.program.program import Program
+from harness.verdict.judge import Judge
+from reference.build.image import build
+from reference.link.executor import ByGranule, Reference
 
 NAME: Final = "the largest step: growth of the time per execution over growth of what it is for"
 TARGET: Final = 2.0

@@ -14,10 +14,10 @@ from mutants import planted
 from bench import rules
 from bench.figure import Bench, Figure, middle
 from fuzz.sides import choose_sides
-from harness.executor import Executor, TargetDied
-from harness.granule import GRANULE_4K
-from harness.judge import Judge
-from harness.program import Program
+from harness.observation.executor import Executor, TargetDied
+from harness.program.granule import GRANULE_4K
+from harness.program.program import Program
+from harness.verdict.judge import Judge
 from pgtable import HOST
 
 NAME: Final = "against a RuleBasedStateMachine: exec/s, and seconds to the first flag over the planted bugs"

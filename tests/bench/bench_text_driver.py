@@ -13,14 +13,14 @@ import pexpect
 
 from bench.figure import Bench, Figure, endlessly, middle, run_for
 from harness.errors import BadInput, ToolFailure
-from harness.judge import Judge
-from harness.model import Model
-from harness.observation import describe_return
-from harness.program import Program
-from harness.program_text import format_knob, format_op
-from reference.console import BOOT_TIMEOUT, prepare_qemu, qemu_command
-from reference.executor import Reference
-from reference.shell import translate
+from harness.model.executor import Model
+from harness.observation.layout import describe_return
+from harness.program.program import Program
+from harness.program.text import format_knob, format_op
+from harness.verdict.judge import Judge
+from reference.link.console import BOOT_TIMEOUT, prepare_qemu, qemu_command
+from reference.link.executor import Reference
+from reference.link.shell import translate
 
 NAME: Final = "differential exec/s over a pexpect driver that sends text op by op"
 TARGET: Final = 30.0

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from harness.codec import decode
 from harness.errors import ToolFailure
-from harness.program import Program
-from reference.build import Image, build
-from reference.sources import KernelChoice, prepare
+from harness.program.codec import decode
+from harness.program.program import Program
+from reference.build.image import Image, build
+from reference.build.sources import KernelChoice, prepare
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _SMOKE_STATUSES: Final = (0, 1, 130)
@@ -130,7 +130,7 @@ class Bench:
         self, seconds: float, *arguments: str, seed: int = 1, environment: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """The same, started."""
-        command = [sys.executable, "-c", "from fuzz.cli import main; main()", "smoke", "--no-corpora", "--json"]
+        command = [sys.executable, "-c", "from fuzz.cli.main import main; main()", "smoke", "--no-corpora", "--json"]
         command += ["--seconds", str(seconds), "--seed", str(seed), "--out", str(self.scratch / "out"), *arguments]
         return subprocess.Popen(
             command,

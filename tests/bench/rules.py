@@ -1,7 +1,7 @@
 """A stateful Hypothesis test of the two executors: what someone would write who knows Hypothesis and the operations.
 
-One rule per op, made from harness.ops. The rules collect a program, and teardown runs it on both sides: running it at
-every step would run every beginning of it too, for executors keep nothing between programs.
+One rule per op, made from harness.program.definition. The rules collect a program, and teardown runs it on both sides:
+running it at every step would run every beginning of it too, for executors keep nothing between programs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from harness.codec import fitting
-from harness.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
-from harness.offer import DEFAULT
-from harness.ops import FLAG_NAMES, LIMITS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
-from harness.program import Program
+from harness.program.capabilities import DEFAULT
+from harness.program.codec import fitting
+from harness.program.definition import FLAG_NAMES, LIMITS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
+from harness.program.program import Program
 
 _R, _W, _X = (PROT_BITS[name] for name in "rwx")
 _PAGE: Final = 1 << 12

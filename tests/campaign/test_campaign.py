@@ -16,11 +16,11 @@ from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assig
 from fuzz.corpus.store import name_of
 from fuzz.engine.process import FuzzingProcess
 from fuzz.sides import choose_sides
-from harness.codec import DEFAULT, encode
 from harness.errors import BadInput
-from harness.finding import load
-from harness.program_text import read
-from reference.sources import KernelChoice, prepare
+from harness.findings.finding import load
+from harness.program.codec import DEFAULT, encode
+from harness.program.text import read
+from reference.build.sources import KernelChoice, prepare
 
 SEEDS = Path(__file__).parent.parent.parent / "corpora" / "seeds"
 
@@ -136,7 +136,7 @@ def test_inputs_that_others_found_are_run(tmp_path: Path) -> None:
     process = FuzzingProcess(work, spool, start_from)
     try:
         for data in offered:
-            process.offer(data)
+            process.capabilities(data)
         names = {name_of(data) for data in offered}
         deadline = time.monotonic() + 60
         while not names & {path.name for path in process.corpus.iterdir()}:

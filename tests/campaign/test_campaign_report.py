@@ -14,8 +14,8 @@ from planted import load_all
 from processes import s2fuzz
 
 from fuzz.report.sources import ranges
-from harness.finding import load
-from reference.sources import KernelChoice, prepare
+from harness.findings.finding import load
+from reference.build.sources import KernelChoice, prepare
 
 PGTABLE = prepare(KernelChoice("6.12")).pgtable
 BUG = next(bug for bug in load_all() if bug.name == "event-dcache-size")

@@ -14,12 +14,12 @@ from processes import s2fuzz
 from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
 from fuzz.corpus.minset import cmin, cover, measure
 from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
-from fuzz.engine.mutation import life
 from fuzz.engine.process import LAUNCHER
+from fuzz.generate.mutation import life
 from fuzz.sides import choose_sides
-from harness.codec import DEFAULT, decode, encode
 from harness.errors import BadInput, ToolFailure
-from harness.program_text import parse, read
+from harness.program.codec import DEFAULT, decode, encode
+from harness.program.text import parse, read
 
 SEEDS = Path(__file__).parent.parent.parent / "corpora" / "seeds"
 SIDES = choose_sides()
@@ -76,7 +76,8 @@ def test_a_crash_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     before = features(store)
     script = (
         "import os, sys; from pathlib import Path; import harness.durable as durable, fuzz.corpus.minset as minset;"
-        "from fuzz.corpus.store import Store; from harness.codec import DEFAULT; from fuzz.sides import choose_sides;"
+        "from fuzz.corpus.store import Store; from harness.program.codec import DEFAULT;"
+        "from fuzz.sides import choose_sides;"
         "left = [int(sys.argv[2])]\n"
         "def dying(call):\n"
         "    def step(*a, **k):\n"

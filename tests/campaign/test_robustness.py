@@ -24,11 +24,11 @@ from fuzz.campaign.work_directory import Configuration, WorkDirectory
 from fuzz.corpus.store import name_of
 from fuzz.sides import choose_sides
 from fuzz.triage.filing import Filer
-from harness.codec import encode
-from harness.judge import Judge, Unconfirmed
-from harness.model import Model
-from harness.program_text import format_program, parse
-from reference.tools import find_toolchain
+from harness.model.executor import Model
+from harness.program.codec import encode
+from harness.program.text import format_program, parse
+from harness.verdict.judge import Judge, Unconfirmed
+from reference.build.tools import find_toolchain
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ import os, sys
 sys.path.insert(0, {root!r})
 from fuzz import stage2_fuzzer
 from fuzz.engine import worker
-from harness.program_text import format_program
+from harness.program.text import format_program
 
 class Deadly(worker.Worker):
     def _judge(self, program):

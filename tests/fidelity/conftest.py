@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from fuzz.sides import parse_side
-from harness.executor import Executor
+from harness.observation.executor import Executor
 
 
 @pytest.fixture(scope="session")

@@ -16,24 +16,24 @@ from altered_tree import with_changes
 from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 from seeds import missing
 
-from fuzz.engine.mutation import fresh
+from fuzz.generate.mutation import fresh
 from fuzz.sides import choose_sides
-from harness.codec import decode, dialect_for
 from harness.errors import BadInput
-from harness.executor import Executor, TargetDied
-from harness.granule import GRANULE_4K, GRANULES, Granule, granule_named
-from harness.model import Model
-from harness.observation import Digest
-from harness.program import Program
-from harness.program_text import format_program, read
-from reference import build as build_module
-from reference.build import SHIM, build
-from reference.executor import ByGranule, Reference
-from reference.kbuild import Configuration
-from reference.make_build import build_by_make, patches_of
+from harness.model.executor import Model
+from harness.observation.executor import Executor, TargetDied
+from harness.observation.layout import Digest
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.program.program import Program
+from harness.program.text import format_program, read
+from reference.build import image as build_module
+from reference.build.image import SHIM, build
+from reference.build.kbuild import Configuration
+from reference.build.make_build import build_by_make, patches_of
+from reference.build.sources import SUPPORTED, KernelChoice, KernelTree, prepare
+from reference.link.executor import ByGranule, Reference
+from reference.link.ram import RamLink
 from reference.memory_map import RAM_BASE
-from reference.ram import RamLink
-from reference.sources import SUPPORTED, KernelChoice, KernelTree, prepare
 
 pytestmark = [pytest.mark.fidelity, pytest.mark.xdist_group("fidelity")]
 
@@ -42,18 +42,18 @@ CORPORA: Final = Path(__file__).parents[2] / "corpora"
 
 def lives(linux: str, seed: int, count: int, stage: int = 2, granule: Granule = GRANULE_4K) -> list[Program]:
     """What the fuzzer starts from."""
-    choice, dialect = random.Random(seed), dialect_for(Model(linux).offer, granule)
+    choice, dialect = random.Random(seed), dialect_for(Model(linux).capabilities, granule)
     return [decode(fresh(choice, dialect, (stage,)), dialect) for _ in range(count)]
 
 
 @cache
 def programs_for(linux: str) -> list[Program]:
     """Of all granules and both stages, what a version can run."""
-    offer = Model(linux).offer
+    capabilities = Model(linux).capabilities
     written = [*SPECIAL.values(), *map(read, sorted(CORPORA.rglob("*.s2")))]
     return [
-        *(one for one in written if not missing(offer, one)),
-        *random_programs(seed=12, count=2000, dialect=dialect_for(offer, GRANULE_4K)),
+        *(one for one in written if not missing(capabilities, one)),
+        *random_programs(seed=12, count=2000, dialect=dialect_for(capabilities, GRANULE_4K)),
         *lives(linux, seed=12, count=3000),
         *lives(linux, seed=12, count=1000, stage=1),
         *(
@@ -96,7 +96,7 @@ def test_the_programs_switch_every_knob(linux: str, granule: Granule) -> None:
     wide = "pa_bits_52" if granule.name == "64k" else "lpa2"
     programs = [program for program in programs_for(linux) if program.machine.granule == granule]
     for knob in ("fwb", "tlb_range", "hw_af", "ac03_cpu_38", "nofwb", "ttl", "bti", "hvhe", wide):
-        values = {0, 1} if Model(linux).offer.has(knob) else {0}
+        values = {0, 1} if Model(linux).capabilities.has(knob) else {0}
         assert {program.machine[knob] for program in programs} == values, knob
 
 
@@ -175,7 +175,7 @@ CAPABILITIES: Final = {
     "WORKAROUND_AMPERE_AC03_CPU_38": "the knob ac03_cpu_38",
     "WORKAROUND_REPEAT_TLBI": "the knob repeat_tlbi",
 }
-"""What every object's alternatives ask for, and when kernel/patching.c says that it is there."""
+"""What every object's alternatives ask for, and when kernel/alternatives.c says that it is there."""
 
 LATER_CAPABILITIES: Final = {
     "ALWAYS_BOOT": "always",

@@ -10,8 +10,8 @@ from pathlib import Path
 from planted import HERE, load
 from processes import s2fuzz
 
-from harness.program_text import format_program, parse
-from reference.sources import PGTABLE, KernelChoice, prepare
+from harness.program.text import format_program, parse
+from reference.build.sources import PGTABLE, KernelChoice, prepare
 
 PROGRAM = parse("""
 # Two pages, then a block over both.

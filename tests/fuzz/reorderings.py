@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reference.sources import KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
 
 LINUX = "6.12"
 

@@ -15,11 +15,11 @@ from planted import HERE, load
 from processes import s2fuzz
 from sarif_pydantic import Sarif
 
-from fuzz import cli
-from fuzz.ci import Base, Result, _buckets_in, write_junit, write_sarif
+from fuzz.cli import main as cli
+from fuzz.cli.ci import Base, Result, _buckets_in, write_junit, write_sarif
 from harness.errors import BadInput
-from harness.finding import load as load_finding
-from reference.sources import PGTABLE, KernelChoice, prepare
+from harness.findings.finding import load as load_finding
+from reference.build.sources import PGTABLE, KernelChoice, prepare
 
 
 def with_bugs(path: Path, *names: str) -> Path:

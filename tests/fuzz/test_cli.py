@@ -12,16 +12,16 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz import cli
-from fuzz.campaign import commands as campaign_commands
-from fuzz.cluster import commands as cluster_commands
-from fuzz.corpus import commands as corpus_commands
-from fuzz.report import commands as report_commands
-from fuzz.triage import commands as triage_commands
+from fuzz.cli import campaign as campaign_commands
+from fuzz.cli import cluster as cluster_commands
+from fuzz.cli import corpus as corpus_commands
+from fuzz.cli import main as cli
+from fuzz.cli import report as report_commands
+from fuzz.cli import triage as triage_commands
 from harness.errors import BadInput, ToolFailure
-from harness.finding import load
+from harness.findings.finding import load
 from pgtable import OWNERSHIPS
-from reference.sources import KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
 
 PROGRAM = """\
 # A block, split by one page.

@@ -22,13 +22,13 @@ from seeds import SEEDS
 from fuzz.cluster.folder import DICTIONARY, FILES, INTERPRETER, NAME, OPTIONS, PARTS, dictionary, shared_libraries
 from fuzz.cluster.packaged import COMPILED, IMAGES, LIBRARIES, MANIFEST
 from fuzz.corpus.store import input_for, name_of, stamp_of
-from harness.codec import DEFAULT, Dialect, decode, dialect_for, encode, header_of
 from harness.errors import ToolFailure
-from harness.granule import granule_named
-from harness.program_text import parse, read
-from reference.console import QEMU, QEMU_SETTING
-from reference.executor import INPUT_TIMEOUT
-from reference.sources import KernelChoice, prepare
+from harness.program.codec import DEFAULT, Dialect, decode, dialect_for, encode, header_of
+from harness.program.granule import granule_named
+from harness.program.text import parse, read
+from reference.build.sources import KernelChoice, prepare
+from reference.link.console import QEMU, QEMU_SETTING
+from reference.link.executor import INPUT_TIMEOUT
 
 IN_16K = dialect_for(granule=granule_named("16k"))
 ROOT = Path(__file__).parent.parent.parent
@@ -167,7 +167,7 @@ def test_the_dictionary_has_every_operation_and_knob(dialect: Dialect) -> None:
     assert len(words) == len(matches)
     for stage, selectors in dialect.first_selectors.items():
         header = header_of(dialect.bare.replace("stage", stage), dialect)
-        for op in dialect.offer.ops:
+        for op in dialect.capabilities.ops:
             if op.number in selectors:
                 assert decode(header + words[f"stage{stage}_{op.name}"], dialect).ops[0].name == op.name
     for knob in dialect.knobs:
@@ -350,7 +350,7 @@ def test_what_fails_is_no_finding(name: str, status: int, said: str, made: Path,
 
 
 def test_an_error_of_our_own_is_no_finding(made: Path, tmp_path: Path) -> None:
-    name = "packages/fuzz/engine/tally.py"
+    name = "packages/fuzz/engine/stats.py"
     broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nTally.count = broken\n"
     damaged(made, tmp_path / "out", name, (made / FILES / name).read_bytes() + f"\n\n{broken}".encode())
     next((tmp_path / "out" / FILES / "packages/fuzz/engine/__pycache__").glob("tally.*")).unlink()

@@ -23,10 +23,10 @@ from random import Random
 from fuzz.engine import compiling
 if sys.argv[1:]:
     compiling.install(Path(sys.argv[1]))
-from fuzz.engine import mutation
-from harness.codec import decode, dialect_for
-from harness.granule import GRANULES
-from harness.model import Model
+from fuzz.generate import mutation
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import GRANULES
+from harness.model.executor import Model
 said = []
 for version, built in (("6.12", "host"), ("6.12", "hyp"), ("6.1", "host"), ("6.12+flag", "host")):
     model = Model(version, kernel_object=built)
@@ -74,7 +74,7 @@ def test_what_they_import_is_part_of_their_name() -> None:
     """Constants of modules that are not compiled are copied into those that are."""
     files = _with_imported(MODULES)
     assert {ROOT / "reference/memory_map.py", ROOT / "fuzz/sides.py", ROOT / "pgtable/__init__.py"} <= set(files)
-    assert ROOT / "fuzz/cli.py" not in files
+    assert ROOT / "fuzz/cli/main.py" not in files
 
 
 def test_an_entry_of_the_cache_is_used_again() -> None:

@@ -10,9 +10,9 @@ from processes import s2fuzz
 
 from fuzz.coverage.kernel_lines import report
 from fuzz.coverage.unreached import UNREACHED, Unreached, conditions
-from reference.build import OBJECTS
-from reference.lines import FileLines
-from reference.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.image import OBJECTS
+from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.probe.lines import FileLines
 
 SEEDS: Final = Path(__file__).parents[2] / "corpora" / "seeds"
 

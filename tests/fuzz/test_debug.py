@@ -8,9 +8,9 @@ from pathlib import Path
 
 from processes import await_death, await_descendant, start
 
-from reference.build import build
-from reference.sources import KernelChoice, prepare
-from reference.symbols import Symbols
+from reference.build.image import build
+from reference.build.sources import KernelChoice, prepare
+from reference.probe.symbols import Symbols
 
 
 class Gdb:

@@ -12,7 +12,7 @@ import click
 import pytest
 from processes import s2fuzz
 
-from fuzz.cli import cli, status_of
+from fuzz.cli.main import cli, status_of
 from fuzz.sides import from_configuration
 from harness.errors import BadInput
 from harness.settings import setting

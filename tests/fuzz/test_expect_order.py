@@ -10,8 +10,8 @@ from processes import s2fuzz
 from reorderings import BUGS, HARMLESS, LINUX, Reordering
 
 from fuzz.triage.filing import tiers_of
-from harness.compare import ORDER_EXPECTED, format_tiers
-from harness.finding import load
+from harness.findings.finding import load
+from harness.verdict.compare import ORDER_EXPECTED, format_tiers
 
 SIDES = {
     "model against kernel": ("--linux", LINUX),

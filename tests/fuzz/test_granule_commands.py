@@ -14,14 +14,14 @@ from planted import load_all
 from processes import COMMAND, s2fuzz
 
 from fuzz.engine.assignment import Assignment
+from fuzz.engine.smoke import plan
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
-from fuzz.smoke import plan
 from harness.errors import BadInput
-from harness.finding import load
-from harness.granule import GRANULES, granule_named
-from harness.program_text import parse, read
-from reference.sources import KernelChoice, prepare
+from harness.findings.finding import load
+from harness.program.granule import GRANULES, granule_named
+from harness.program.text import parse, read
+from reference.build.sources import KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
 MIXED = [SEEDS / f"{name}.s2" for name in ("pages_16k", "block_split", "pages_64k", "lpa2_16k", "lpa2")]
@@ -47,11 +47,11 @@ def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> N
     arguments = ("smoke", "--executions", "120", "--seed", "4", "--json")
     both = s2fuzz(*arguments, "--granule", "16k,64k", cwd=tmp_path)
     assert both.returncode == 0, both.stderr
-    tally = json.loads(both.stdout)
-    assert set(tally["granules"]) == {"16k", "64k"}
-    assert tally["executions"] == 120
-    assert tally["other_granules"] == ["4k"]
-    assert {identity["granule"] for identity in tally["identities"] if "granule" in identity} == {"16k", "64k"}
+    stats = json.loads(both.stdout)
+    assert set(stats["granules"]) == {"16k", "64k"}
+    assert stats["executions"] == 120
+    assert stats["other_granules"] == ["4k"]
+    assert {identity["granule"] for identity in stats["identities"] if "granule" in identity} == {"16k", "64k"}
     assert "corpora: programs for 4k were not run; --granule 16k,64k,4k runs them" in both.stderr
     assert "pages of 16k, 64k" in both.stderr
 
@@ -59,13 +59,13 @@ def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> N
 def test_a_smoke_fuzzes_every_granule_and_mostly_4k(tmp_path: Path) -> None:
     result = s2fuzz("smoke", "--executions", "200", "--seed", "4", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    tally = json.loads(result.stdout)
+    stats = json.loads(result.stdout)
     seeds = Counter(read(path).machine.granule.name for path in SEEDS.parent.rglob("*.s2"))
-    run = {name: count - seeds[name] for name, count in tally["granules"].items()}
+    run = {name: count - seeds[name] for name, count in stats["granules"].items()}
     assert {name: run[name] for name in ("16k", "64k")} == {"16k": 30, "64k": 30}
-    assert tally["executions"] == 200
-    assert tally["replayed"] + tally["skipped"] == sum(seeds.values())
-    assert tally["other_granules"] == []
+    assert stats["executions"] == 200
+    assert stats["replayed"] + stats["skipped"] == sum(seeds.values())
+    assert stats["other_granules"] == []
     assert "pages of 4k, 16k, 64k, seed 4" in result.stderr
 
 
@@ -80,8 +80,8 @@ def test_a_seed_of_another_granule_is_found_before_anything_is_generated(tmp_pat
     smoke = ("smoke", "--corpora", corpora, "--pgtable", broken, "--seconds", "600", "--json")
     found = s2fuzz(*smoke, cwd=tmp_path)
     assert found.returncode == 1, found.stderr
-    tally = json.loads(found.stdout)
-    assert (tally["executions"], len(tally["findings"])) == (0, 1)
+    stats = json.loads(found.stdout)
+    assert (stats["executions"], len(stats["findings"])) == (0, 1)
 
 
 def test_every_granule_has_its_time() -> None:

@@ -10,13 +10,13 @@ import pytest
 from processes import s2fuzz
 
 from fuzz.corpus.store import check_codec
-from fuzz.sides import choose_sides, model_of, offer_of
+from fuzz.sides import capabilities_of, choose_sides, model_of
 from fuzz.triage.filing import with_kernel
-from harness.codec import CODEC, dialect_for
 from harness.errors import BadInput
-from harness.model import MODELLED
+from harness.model.executor import MODELLED
+from harness.program.codec import CODEC, dialect_for
 from pgtable import LINUX_6_1, OWNERSHIPS, OwnershipStage2, PagePool, get_vtcr
-from reference.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.sources import SUPPORTED, KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
 DIFFER = SEEDS / "kernels_differ.s2"
@@ -51,8 +51,8 @@ def test_the_model_of_a_run_without_one_follows_the_last_kernel() -> None:
 
 
 def test_what_two_kernels_offer_is_what_both_have() -> None:
-    both = offer_of(choose_sides(sides="kernel:6.12,kernel:6.1"))
-    assert both == offer_of(choose_sides(sides="model:6.1,model:6.12"))
+    both = capabilities_of(choose_sides(sides="kernel:6.12,kernel:6.1"))
+    assert both == capabilities_of(choose_sides(sides="model:6.1,model:6.12"))
     assert not both.has("mkold")
     assert not both.has("split")
 
@@ -73,7 +73,7 @@ def test_ways_to_record_owners_stay_with_their_model() -> None:
 
 
 def test_a_corpus_belongs_to_its_dialect(tmp_path: Path) -> None:
-    old, new = (dialect_for(offer_of(choose_sides(linux))) for linux in ("6.1", "6.12"))
+    old, new = (dialect_for(capabilities_of(choose_sides(linux))) for linux in ("6.1", "6.12"))
     check_codec(tmp_path / "corpus", old)
     (tmp_path / "corpus" / "input").write_bytes(b"\0")
     check_codec(tmp_path / "corpus", old)
@@ -144,7 +144,7 @@ def test_smoke_of_two_kernels_generates_what_both_can_run(tmp_path: Path) -> Non
     result = s2fuzz(*arguments, "--sides", "model:6.1,kernel:6.12", "--tiers", "accounting", cwd=tmp_path)
     assert result.returncode in (0, 1), result.stderr
     summary = json.loads(result.stdout)
-    assert summary["op"].keys() <= {op.name for op in offer_of(choose_sides(sides="model:6.1,kernel:6.12")).ops}
+    assert summary["op"].keys() <= {op.name for op in capabilities_of(choose_sides(sides="model:6.1,kernel:6.12")).ops}
     assert summary["skipped"] >= 5, "seeds that only one of them can run"
 
 

@@ -14,18 +14,18 @@ from planted import HERE, load
 
 from fuzz.sides import choose_sides
 from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case, shown_instead
-from harness.granule import Granule
-from harness.judge import Judge, Verdict
-from harness.model import Model
-from harness.ops import OPS, Op
-from harness.program import Program
-from harness.program_text import parse
-from reference.build import OURS, Builder
-from reference.declared import declared
+from harness.model.executor import Model
+from harness.program.definition import OPS, Op
+from harness.program.granule import Granule
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.judge import Judge, Verdict
+from reference.build.declared import declared
+from reference.build.image import OURS, Builder
+from reference.build.sources import KernelChoice, KernelTree, prepare
+from reference.build.tools import find_toolchain
+from reference.link.ram import RamLink
 from reference.protocol import OBSERVATIONS, Message, encode_program
-from reference.ram import RamLink
-from reference.sources import KernelChoice, KernelTree, prepare
-from reference.tools import find_toolchain
 
 PARTS = Path(__file__).parent / "kunit"
 STRICT = ("-Wall", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-unused-variable")

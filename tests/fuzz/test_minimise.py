@@ -15,12 +15,12 @@ from planted import HERE, load, run_against
 
 from fuzz.triage.filing import sides_of
 from fuzz.triage.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise, simpler, value_cost
-from harness.finding import load as load_finding
-from harness.judge import Judge
-from harness.model import Model
-from harness.ops import OPS, Op, OpDef
-from harness.program import Program
-from harness.program_text import format_program, parse
+from harness.findings.finding import load as load_finding
+from harness.model.executor import Model
+from harness.program.definition import OPS, Op, OpDef
+from harness.program.program import Program
+from harness.program.text import format_program, parse
+from harness.verdict.judge import Judge
 
 
 def deadly(text: str, is_deadly: Callable[[Program], bool]) -> str:
@@ -150,7 +150,7 @@ def test_every_op_ends_with_its_simplest_arguments(definition: OpDef) -> None:
     """Where no argument matters, none is odd or large in the end."""
     values = tuple(arg.limit if arg.limit < 1 << 64 - 1 else 0x1234_5678_9ABC for arg in definition.args)
     program = replace(parse(f"s2 1\nstage = {max(definition.stages)}"), ops=(Op(definition, values),))
-    version = "6.12" if Model().offer.has(definition.name) else "6.1"
+    version = "6.12" if Model().capabilities.has(definition.name) else "6.1"
     judge = Judge(Model(version), DyingIf(lambda program: bool(program.ops), version=version))
     result = minimise(program, judge)
     assert cost(result.program)[2] <= 70 * len(definition.args)

@@ -11,17 +11,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import machines
 
-from fuzz.engine import mutation
-from harness import codec
-from harness.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
-from harness.granule import GRANULES, Granule, foreign_units
-from harness.judge import Judge
-from harness.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
-from harness.model import MODELLED, Model
-from harness.offer import Offer
-from harness.ops import OPS, Kind
-from harness.program_text import parse
-from reference.executor import Reference
+from fuzz.generate import mutation
+from harness.model.executor import MODELLED, Model
+from harness.program import codec
+from harness.program.capabilities import Capabilities
+from harness.program.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
+from harness.program.definition import OPS, Kind
+from harness.program.granule import GRANULES, Granule, foreign_units
+from harness.program.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
+from harness.program.text import parse
+from harness.verdict.judge import Judge
+from reference.link.executor import Reference
 
 Change = Callable[[Parts, Random], None]
 
@@ -114,7 +114,7 @@ def test_sizes_grow_and_shrink_by_levels() -> None:
 def test_a_life_is_mostly_sensible(seed: int, granule: Granule, version: str) -> None:
     """Most of its ops succeed, and among a few lives there are splits and merges."""
     model = Model(version)
-    dialect = dialect_for(model.offer, granule)
+    dialect = dialect_for(model.capabilities, granule)
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
@@ -133,34 +133,34 @@ def test_a_life_is_mostly_sensible(seed: int, granule: Granule, version: str) ->
 @pytest.mark.parametrize("stage", [1, 2])
 def test_every_op_is_generated(version: str, stage: int) -> None:
     """And no other: what is generated can be run."""
-    offer = Model(version).offer
-    dialect, choice = dialect_for(offer), Random(1)
+    capabilities = Model(version).capabilities
+    dialect, choice = dialect_for(capabilities), Random(1)
     make = mutation.hyp_life if stage == 1 else mutation.life
     programs = [decode(mutation.random_input(choice, dialect, stage), dialect) for _ in range(400)]
     lives = [decode(make(choice, dialect), dialect) for _ in range(400)]
     made = {op.name for program in programs for op in program.ops if program.machine["stage"] == stage}
     lived = {op.name for program in lives for op in program.ops}
-    assert made == {op.name for op in offer.ops if stage in op.stages}
+    assert made == {op.name for op in capabilities.ops if stage in op.stages}
     assert lived <= made
     for program in (*programs, *lives):
-        offer.check(program, version)
+        capabilities.check(program, version)
 
 
 @pytest.mark.parametrize("version", MODELLED)
 @given(st.binary(max_size=200), st.integers(0, 1 << 32))
 def test_changes_ask_for_what_is_on_offer(version: str, data: bytes, seed: int) -> None:
-    offer = Model(version).offer
-    dialect = dialect_for(offer)
+    capabilities = Model(version).capabilities
+    dialect = dialect_for(capabilities)
     changed = mutation.mutate(data, Random(seed), dialect)
     crossed = mutation.crossover(data, changed, Random(seed), dialect)
     for one in (changed, crossed):
-        offer.check(decode(one, dialect), version)
+        capabilities.check(decode(one, dialect), version)
 
 
 @pytest.mark.parametrize("op", [op.name for op in OPS])
 def test_lives_do_without_what_is_not_on_offer(op: str) -> None:
     """Trees that the model does not know may lack anything."""
-    dialect = dialect_for(Offer(frozenset({op})))
+    dialect = dialect_for(Capabilities(frozenset({op})))
     for seed in range(60):
         program = decode(mutation.fresh(Random(seed), dialect), dialect)
         assert op not in {one.name for one in program.ops}
@@ -265,9 +265,9 @@ def test_a_whole_block_now_and_then(monkeypatch: pytest.MonkeyPatch, kernel: Ref
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 def test_a_whole_block_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch, granule: Granule, version: str) -> None:
     monkeypatch.setattr(mutation, "_WHOLE_BLOCKS", 1.0)
-    dialect = dialect_for(Model(version).offer, granule)
+    dialect = dialect_for(Model(version).capabilities, granule)
     programs = [decode(mutation.fresh(Random(seed), dialect, (2,)), dialect) for seed in range(20)]
-    whole = granule.has_large_blocks and dialect.offer.has("split")
+    whole = granule.has_large_blocks and dialect.capabilities.has("split")
     assert {program.machine["budget"] > USUAL_BUDGET for program in programs} == {whole}
 
 

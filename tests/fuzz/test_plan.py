@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.cli.options import GRANULE_SHARES
 from fuzz.engine.assignment import Assignment
-from fuzz.options import GRANULE_SHARES
+from fuzz.engine.smoke import plan
 from fuzz.sides import choose_sides
-from fuzz.smoke import plan
 
 CORPORA = (Path("corpus"),)
 ONE = Assignment(choose_sides(), Path("out"), CORPORA, 7, 60.0, 100, False, None)

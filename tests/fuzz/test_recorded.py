@@ -18,12 +18,12 @@ from processes import s2fuzz
 
 from fuzz.sides import choose_sides
 from fuzz.triage import replaying
-from harness.finding import Finding
-from harness.finding import load as load_finding
-from harness.model import Model
-from harness.program_text import format_program, parse
+from harness.findings.finding import Finding
+from harness.findings.finding import load as load_finding
+from harness.model.executor import Model
+from harness.program.text import format_program, parse
 from pgtable import Stage2
-from reference.sources import PGTABLE
+from reference.build.sources import PGTABLE
 
 BUG = load(HERE / "merge-leaks-table.toml")
 

@@ -16,11 +16,11 @@ import pytest
 from planted import load_all
 from processes import await_death, await_descendant, descendants, s2fuzz, start
 
-from fuzz import smoke as smoke_module
+from fuzz.engine import smoke as smoke_module
 from fuzz.engine.assignment import Assignment
 from fuzz.sides import choose_sides
 from harness.errors import ToolFailure
-from reference.sources import KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
 
 QEMU = "qemu-system-aar"  # as far as /proc tells
 MODELS = "model:6.12,model:6.12"

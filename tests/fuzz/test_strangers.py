@@ -18,7 +18,7 @@ from processes import s2fuzz
 
 from harness.durable import sync_all
 from harness.errors import BadInput
-from harness.finding import load, renew
+from harness.findings.finding import load, renew
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
 
 ROOT = Path(__file__).parents[2]

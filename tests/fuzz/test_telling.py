@@ -15,12 +15,12 @@ from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
 from fuzz.triage.minimise import minimise
 from fuzz.triage.telling import is_telling, telling_variant
-from harness.codec import encode
-from harness.finding import load
-from harness.judge import Judge, Verdict
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import parse
+from harness.findings.finding import load
+from harness.model.executor import Model
+from harness.program.codec import encode
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.judge import Judge, Verdict
 from pgtable.tlb import Instruction, TlbMaintenance
 
 _TTL_1: Final = 1 << 37

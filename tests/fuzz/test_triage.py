@@ -15,9 +15,9 @@ from kernel_history import commit as add_commit
 from planted import HERE, load
 from processes import COMMAND, s2fuzz
 
-from harness.finding import load as load_finding
-from harness.program_text import format_program
-from reference.sources import PGTABLE, KernelChoice, prepare
+from harness.findings.finding import load as load_finding
+from harness.program.text import format_program
+from reference.build.sources import PGTABLE, KernelChoice, prepare
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Final
 
 from processes import s2fuzz
 
-from fuzz.sides import choose_sides, offer_of, switched_off, why_unmodelled
+from fuzz.sides import capabilities_of, choose_sides, switched_off, why_unmodelled
 from fuzz.triage.filing import with_kernel
-from harness.codec import decode, dialect_for
-from reference.sources import PGTABLE, KernelChoice, prepare
+from harness.program.codec import decode, dialect_for
+from reference.build.sources import PGTABLE, KernelChoice, prepare
 
 HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
 QUICK: Final = ("smoke", "--executions", "400", "--seconds", "120", "--seed", "1", "--json")
@@ -57,7 +57,7 @@ def changed_pgtable(tree: Path, path: Path, line: str, replacement: str) -> Path
 
 def generated_ops(tree: Path, inputs: Path) -> Counter[str]:
     """How often each operation was asked for in a run on that tree."""
-    dialect = dialect_for(offer_of(choose_sides(str(tree))))
+    dialect = dialect_for(capabilities_of(choose_sides(str(tree))))
     programs = [decode(bytes.fromhex(line), dialect) for line in inputs.read_text().split()]
     return Counter(op.name for program in programs for op in program.ops)
 

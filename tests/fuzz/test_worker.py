@@ -12,21 +12,21 @@ import pytest
 from executors import AnyOwner, OneOff, Patched
 from planted import load_all
 
-from fuzz.display import caution_lines
+from fuzz.cli.display import caution_lines
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
-from fuzz.engine.tally import Tally
+from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
-from harness.codec import encode
-from harness.compare import parse_tiers
 from harness.errors import ToolFailure
-from harness.finding import load
-from harness.judge import Verdict
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import parse
+from harness.findings.finding import load
+from harness.model.executor import Model
+from harness.program.codec import encode
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import parse_tiers
+from harness.verdict.judge import Verdict
 from pgtable import Stage2
-from reference.sources import KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
 
 MAP = "map ipa=0x{:x} size=4K phys=0x80001000 prot=rwx mc=5\n"
 GOOD = parse("s2 1\n" + MAP.format(0x1000) + "get_leaf ipa=0x1000")
@@ -63,8 +63,8 @@ def test_the_first_of_a_bucket_are_filed_and_later_ones_only_counted(worker: Wor
     inputs = programs_that_leak(KEPT_PER_BUCKET + 4)
     for data in reversed(inputs):
         worker.run_one(data)
-    (bucket,) = worker.tally.buckets
-    assert worker.tally.buckets[bucket] == len(inputs)
+    (bucket,) = worker.stats.buckets
+    assert worker.stats.buckets[bucket] == len(inputs)
     assert len(list((tmp_path / "out").iterdir())) == KEPT_PER_BUCKET
     assert [one["ops"] for one in worker.filer.filed] == sorted(one["ops"] for one in worker.filer.filed)
     boots = worker.executors[1].boots  # type: ignore[attr-defined]
@@ -119,13 +119,13 @@ def test_counters_are_levelled(worker: Worker) -> None:
 
 
 def test_a_common_bucket_is_said_to_mask_others() -> None:
-    tally = Tally()
-    tally.executions, tally.replayed = 990, 10
-    tally.buckets.update({"common": 40, "rare": 20, "new": 3})
-    assert tally.masking() == ["common"]
-    assert caution_lines(tally.summary())[0].startswith("common: 4% of executions, so it masks")
-    tally.executions = 20
-    assert tally.masking() == ["common", "rare"], "three are too few to say so"
+    stats = Stats()
+    stats.executions, stats.replayed = 990, 10
+    stats.buckets.update({"common": 40, "rare": 20, "new": 3})
+    assert stats.masking() == ["common"]
+    assert caution_lines(stats.summary())[0].startswith("common: 4% of executions, so it masks")
+    stats.executions = 20
+    assert stats.masking() == ["common", "rare"], "three are too few to say so"
 
 
 _map = Stage2.map
@@ -146,20 +146,20 @@ def test_what_a_cut_leaves_open_is_counted_and_said(tmp_path: Path) -> None:
     for budget, inconclusive in ((None, 1), (10, 1), (200, 0)):
         worker = Worker(replace(work, budget=budget), executors=sides)
         worker.run_one(data)
-        assert (worker.tally.inconclusive, worker.filer.filed) == (inconclusive, []), budget
-        said = caution_lines(worker.tally.summary())
+        assert (worker.stats.inconclusive, worker.filer.filed) == (inconclusive, []), budget
+        said = caution_lines(worker.stats.summary())
         assert bool(said) == bool(inconclusive)
         assert all(line.startswith("100% of executions are inconclusive") and "--budget" in line for line in said)
-    tally = Tally(executions=1000, inconclusive=29)
-    assert not caution_lines(tally.summary())
-    assert caution_lines((tally + Tally(inconclusive=2)).summary())
+    stats = Stats(executions=1000, inconclusive=29)
+    assert not caution_lines(stats.summary())
+    assert caution_lines((stats + Stats(inconclusive=2)).summary())
 
 
 def test_tallies_travel_and_add_up(worker: Worker) -> None:
     worker.run_one(encode(GOOD))
-    again = Tally.from_json(json.loads(json.dumps(worker.tally.to_json())))
-    assert again.summary() == worker.tally.summary()
-    both = again + worker.tally
+    again = Stats.from_json(json.loads(json.dumps(worker.stats.to_json())))
+    assert again.summary() == worker.stats.summary()
+    both = again + worker.stats
     assert both.executions == 2
     assert both.tables == [2 * count for count in again.tables]
     assert both.summary()["op"]["map"]["count"] == 2
@@ -181,7 +181,7 @@ def test_what_does_not_happen_every_time_is_kept_apart_and_not_looked_at_for_eve
     inputs = programs_that_leak(KEPT_PER_BUCKET + 2)
     for data in inputs:
         worker.run_one(data)
-    assert (worker.tally.unconfirmed, not worker.tally.buckets, worker.filer.filed) == (len(inputs), True, [])
+    assert (worker.stats.unconfirmed, not worker.stats.buckets, worker.filer.filed) == (len(inputs), True, [])
     assert looks == 2 * KEPT_PER_BUCKET
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["flaky"]
     kept = list((tmp_path / "out/flaky").iterdir())
@@ -222,7 +222,7 @@ def test_what_is_found_can_be_raised_instead_of_filed(tmp_path: Path) -> None:
 def test_what_is_flaky_is_not_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worker = told(OneOff(), tmp_path)
     worker.run_one(OWNER)
-    assert worker.tally.unconfirmed == 1
+    assert worker.stats.unconfirmed == 1
     assert "not the same on every fresh kernel, so no finding: results-set_owner-return" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

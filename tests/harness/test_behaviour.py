@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.executor import Executor
-from harness.model import Model
-from harness.program_text import read
-from harness.report import observation_text
-from reference.executor import Reference
+from harness.findings.report import observation_text
+from harness.model.executor import Model
+from harness.observation.executor import Executor
+from harness.program.text import read
+from reference.link.executor import Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "behaviour.md"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from seeds import runnable
 
-from harness.cuts import counted_in
-from harness.judge import Judge
-from harness.machine import Machine
-from harness.model import Model
-from harness.observation import Observation
-from harness.program import Program
-from harness.program_text import parse, read
-from reference.executor import ByGranule, Reference
+from harness.model.executor import Model
+from harness.observation.layout import Observation
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.program.text import parse, read
+from harness.verdict.cuts import counted_in
+from harness.verdict.judge import Judge
+from reference.link.executor import ByGranule, Reference
 
 PROGRAMS = {
     "split, merge, unmap and destroy": """

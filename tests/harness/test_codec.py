@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import machines, ops, programs
 
-from harness.codec import CODEC, DEFAULT, Dialect, decode, dialect_for, encode, knob_value
-from harness.granule import GRANULES
-from harness.machine import KNOBS, KNOBS_BY_NAME, MAX_POOL_PAGES, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
-from harness.model import MODELLED, Model
-from harness.offer import EVERYTHING
-from harness.ops import PROT_BITS, U64_MAX, Op
-from harness.program import MAX_OPS, Program
+from harness.model.executor import MODELLED, Model
+from harness.program.capabilities import EVERYTHING
+from harness.program.codec import CODEC, DEFAULT, Dialect, decode, dialect_for, encode, knob_value
+from harness.program.definition import PROT_BITS, U64_MAX, Op
+from harness.program.granule import GRANULES
+from harness.program.machine import KNOBS, KNOBS_BY_NAME, MAX_POOL_PAGES, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
+from harness.program.program import MAX_OPS, Program
 
 MODELS = {version: Model(version) for version in MODELLED}
 OFFERS = {
-    **{version: model.offer for version, model in MODELS.items()},
-    "both": MODELS["6.1"].offer & MODELS["6.12"].offer,
+    **{version: model.capabilities for version, model in MODELS.items()},
+    "both": MODELS["6.1"].capabilities & MODELS["6.12"].capabilities,
     "full": EVERYTHING,
 }
-DIALECTS = [pytest.param(dialect_for(offer), id=name) for name, offer in OFFERS.items()]
+DIALECTS = [pytest.param(dialect_for(capabilities), id=name) for name, capabilities in OFFERS.items()]
 EVERY_DIALECT = [
-    pytest.param(dialect_for(offer, granule), id=f"{name}-{granule.name}")
-    for name, offer in OFFERS.items()
+    pytest.param(dialect_for(capabilities, granule), id=f"{name}-{granule.name}")
+    for name, capabilities in OFFERS.items()
     for granule in GRANULES
 ]
 
@@ -67,7 +67,7 @@ def test_any_bytes_are_a_program(dialect: Dialect, data: bytes) -> None:
     program = decode(data, dialect)
     assert program.machine.granule is dialect.granule
     assert decode(encode(program, dialect), dialect) == program
-    dialect.offer.check(program, "a side that offers as much")
+    dialect.capabilities.check(program, "a side that offers as much")
 
 
 def test_the_shortest_and_the_longest_inputs() -> None:
@@ -81,13 +81,13 @@ def test_random_bytes_mostly_decode_to_programs_with_ops(dialect: Dialect) -> No
     found = [decode(rng.randbytes(64), dialect) for _ in range(2000)]
     assert sum(bool(program.ops) for program in found) >= 1800
     kinds = Counter(op.name for program in found for op in program.ops)
-    assert set(kinds) == {op.name for op in dialect.offer.ops}
+    assert set(kinds) == {op.name for op in dialect.capabilities.ops}
     defaults = sum(not program.machine.changed() for program in found)
     assert 600 <= defaults <= 1700, "about half of the programs should run on the default machine"
 
 
 def test_the_default_dialect_is_the_default_kernels() -> None:
-    assert dialect_for(Model().offer) is DEFAULT
+    assert dialect_for(Model().capabilities) is DEFAULT
 
 
 def test_old_inputs_keep_their_meaning() -> None:
@@ -99,7 +99,7 @@ def test_old_inputs_keep_their_meaning() -> None:
     found = digest.hexdigest()[:16]
     assert (CODEC, found) == PINNED, (
         "Bytes no longer decode as they did: existing corpora and minimised inputs mean something else now. If that is "
-        f"intended, add one to CODEC in harness/codec.py, and write the new digest {found} into PINNED here."
+        f"intended, add one to CODEC in harness/program/codec.py, and write the new digest {found} into PINNED here."
     )
 
 

@@ -9,7 +9,14 @@ from hypothesis import given
 from observations import changed, observe, relabelled, with_entry, with_events, with_page, with_record
 from strategies import lively_programs
 
-from harness.compare import (
+from harness.errors import BadInput
+from harness.model.executor import Model
+from harness.observation.descriptors import entry_address, is_table_entry
+from harness.observation.events import DSB, IN_CALL, Event, events_of
+from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.verdict.compare import (
     ALL_TIERS,
     DEFAULT_TIERS,
     ORDER_EXPECTED,
@@ -23,13 +30,6 @@ from harness.compare import (
     parse_tiers,
     start_level,
 )
-from harness.descriptors import entry_address, is_table_entry
-from harness.errors import BadInput
-from harness.events import DSB, IN_CALL, Event, events_of
-from harness.machine import Machine
-from harness.model import Model
-from harness.observation import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
-from harness.program import Program
 
 TEXT = """
 map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=3

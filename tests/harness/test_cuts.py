@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 from executors import Patched
 
-from harness.compare import ALL_TIERS, Tier, parse_tiers
-from harness.cuts import FLOOD_FACTOR, FLOOD_LEAST, counted_in, unequal_cut
-from harness.judge import CONFIRMATIONS, Inconclusive, Judge, Verdict
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import parse
-from harness.report import verdict_report
+from harness.findings.report import verdict_report
+from harness.model.executor import Model
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import ALL_TIERS, Tier, parse_tiers
+from harness.verdict.cuts import FLOOD_FACTOR, FLOOD_LEAST, counted_in, unequal_cut
+from harness.verdict.judge import CONFIRMATIONS, Inconclusive, Judge, Verdict
 from pgtable import Memcache, Stage2
 
 TEXT = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=3\ntlb_flush_vmid_range ipa=0x1000 size=4K\ndestroy\n"
@@ -150,7 +150,7 @@ def test_endless_work_without_events_is_a_hang(monkeypatch: pytest.MonkeyPatch) 
         while True:
             stage2._mm_ops.follow(stage2.root)
 
-    monkeypatch.setattr("harness.model.MOST_UNCOUNTED", 1000)
+    monkeypatch.setattr("harness.model.executor.MOST_UNCOUNTED", 1000)
     found = Judge(Model(), mapping(follow_forever)).check(program())
     assert isinstance(found, Verdict)
     assert (found.kind, found.record, found.bucket) == ("hang", 1, "hang-map-follow")

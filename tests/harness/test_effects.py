@@ -12,9 +12,9 @@ from hypothesis import given
 from observations import observe, relabelled, with_events, with_record
 from strategies import lively_programs
 
-from harness.compare import ORDER_EXPECTED, Tier, differences, paired_tables
-from harness.effects import _FOR_TLB, _compared, _flushed, _Side, compared, lacks
-from harness.events import (
+from harness.findings.report import verdict_report
+from harness.model.executor import Model
+from harness.observation.events import (
     DCACHE,
     DSB,
     GET,
@@ -31,13 +31,13 @@ from harness.events import (
     Event,
     events_of,
 )
-from harness.judge import Judge, Suspicion
-from harness.model import Model
-from harness.observation import UBSAN, WARN, Complaint, Observation
-from harness.program import Program
-from harness.program_text import parse
-from harness.report import verdict_report
-from harness.tlbi import BY_NAME
+from harness.observation.layout import UBSAN, WARN, Complaint, Observation
+from harness.observation.tlbi import BY_NAME
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import ORDER_EXPECTED, Tier, differences, paired_tables
+from harness.verdict.effects import _FOR_TLB, _compared, _flushed, _Side, compared, lacks
+from harness.verdict.judge import Judge, Suspicion
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.tlb import TlbMaintenance

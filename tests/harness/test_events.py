@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from observations import observe, relabelled, with_events, with_record
 from test_compare import only
 
-from harness.compare import Tier, differences
-from harness.event_text import CONTEXT, aligned_events, event_lines
-from harness.events import (
+from harness.findings.event_text import CONTEXT, aligned_events, event_lines
+from harness.observation.events import (
     ALLOC,
     DCACHE,
     DSB,
@@ -40,8 +39,9 @@ from harness.events import (
     each_event,
     events_of,
 )
-from harness.machine import DEFAULT_MACHINE
-from harness.observation import Observation
+from harness.observation.layout import Observation
+from harness.program.machine import DEFAULT_MACHINE
+from harness.verdict.compare import Tier, differences
 
 TEXT = """
 map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=4

@@ -7,14 +7,14 @@ import errno
 import pytest
 from observations import observe
 
-from harness.compare import leaked
-from harness.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, STORE_KINDS, Event, events_of
-from harness.judge import Judge
-from harness.model import Model
-from harness.observation import Observation
-from harness.program_text import parse
+from harness.model.executor import Model
+from harness.observation.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, STORE_KINDS, Event, events_of
+from harness.observation.layout import Observation
+from harness.program.text import parse
+from harness.verdict.compare import leaked
+from harness.verdict.judge import Judge
 from pgtable.pte import LOCKED
-from reference.executor import Reference
+from reference.link.executor import Reference
 
 MAP = "map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=6\n"
 """Two tables, and a page."""

@@ -7,14 +7,14 @@ from random import Random
 
 import pytest
 
-from fuzz.engine.mutation import life, random_input
-from harness import model
-from harness.codec import decode, dialect_for
-from harness.events import events_of
-from harness.machine import Machine
-from harness.model import MODELLED, Model
-from harness.program import Program
-from harness.program_text import parse
+from fuzz.generate.mutation import life, random_input
+from harness.model import executor as model
+from harness.model.executor import MODELLED, Model
+from harness.observation.events import events_of
+from harness.program.codec import decode, dialect_for
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.program.text import parse
 from pgtable import LeafRun
 
 FILLING = """
@@ -34,7 +34,7 @@ def observe(program: Program, version: str = "6.12") -> list[int]:
 def test_a_whole_table(monkeypatch: pytest.MonkeyPatch, knobs: str, prot: str, flags: str) -> None:
     program = parse(FILLING.format(knobs=knobs, prot=prot, flags=flags))
     at_once = observe(program)
-    monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
+    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
     assert observe(program) == at_once
 
 
@@ -44,19 +44,19 @@ def test_a_whole_table_without_locks(monkeypatch: pytest.MonkeyPatch, knobs: str
     program = parse(FILLING.format(knobs=knobs, prot=prot, flags=""))
     at_once = observe(program, "6.1")
     assert at_once != observe(program)
-    monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
+    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
     assert observe(program, "6.1") == at_once
 
 
 def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[LeafRun, int]] = []
-    fill = model._World.fill
+    fill = model.ProgramRun.fill
 
-    def watch(self: model._World, run: LeafRun) -> int:
+    def watch(self: model.ProgramRun, run: LeafRun) -> int:
         seen.append((run, fill(self, run)))
         return seen[-1][1]
 
-    monkeypatch.setattr(model._World, "fill", watch)
+    monkeypatch.setattr(model.ProgramRun, "fill", watch)
     observation = Model().observe(parse(FILLING.format(knobs="", prot="rw", flags="")))
     [(run, taken)] = seen
     assert (run.length, taken) == (512, 512)
@@ -66,7 +66,7 @@ def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("version", MODELLED)
 @pytest.mark.parametrize("seed", range(40))
 def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int, version: str) -> None:
-    choice, dialect = Random(seed), dialect_for(Model(version).offer)
+    choice, dialect = Random(seed), dialect_for(Model(version).capabilities)
     programs = [decode(data, dialect) for data in (life(choice, dialect), life(choice, dialect), random_input(choice))]
     programs += [
         dataclasses.replace(
@@ -75,5 +75,5 @@ def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int,
         for program in programs
     ]
     at_once = [observe(program, version) for program in programs]
-    monkeypatch.setattr(model._World, "fill", lambda self, run: 0)
+    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
     assert [observe(program, version) for program in programs] == at_once

@@ -13,11 +13,11 @@ from executors import AnyOwner, Dying
 
 from harness.durable import exchange
 from harness.errors import BadInput
-from harness.executor import Executor
-from harness.finding import ORIGINAL, PROGRAM, Contents, is_finding, load, program_in, renew, save
-from harness.judge import Judge, Verdict
-from harness.model import Model
-from harness.program_text import format_program, parse
+from harness.findings.finding import ORIGINAL, PROGRAM, Contents, is_finding, load, program_in, renew, save
+from harness.model.executor import Model
+from harness.observation.executor import Executor
+from harness.program.text import format_program, parse
+from harness.verdict.judge import Judge, Verdict
 
 OWNER = parse("# Why.\ns2 1\nbudget = 100\nset_owner ipa=0x1000 size=4K mc=2 owner=3\ndestroy\n")
 CONFIGURATION = {"right": {"patches": ["kernel/0-fix.patch"]}, "left": {"kind": "model"}}

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.codec import decode, dialect_for, space_of
-from harness.descriptors import address_field
 from harness.errors import BadInput
-from harness.granule import GRANULES, Granule, granule_named
-from harness.machine import KNOBS_BY_NAME, Machine, highest_pool
-from harness.observation import NO_PAGE
+from harness.observation.descriptors import address_field
+from harness.observation.layout import NO_PAGE
+from harness.program.codec import decode, dialect_for, space_of
+from harness.program.granule import GRANULES, Granule, granule_named
+from harness.program.machine import KNOBS_BY_NAME, Machine, highest_pool
 from pgtable import AddressFormat, Features, Geometry, get_vtcr, start_level_of
 from pgtable.vtcr import phys_bits
 

@@ -12,10 +12,10 @@ from executors import Patched
 from hypothesis import given
 from strategies import lively_programs, machines
 
-from fuzz.engine.mutation import fresh
-from harness.codec import decode, dialect_for
-from harness.compare import DEFAULT_TIERS, Tier
-from harness.events import (
+from fuzz.generate.mutation import fresh
+from harness.findings.report import verdict_report
+from harness.model.executor import Model
+from harness.observation.events import (
     DSB,
     DSB_DOMAINS,
     FLUSH_CPU_CONTEXT,
@@ -32,19 +32,19 @@ from harness.events import (
     TLBI_VMID_RANGE,
     Event,
 )
-from harness.invalidation import Call, Problem, calls_of, problems
-from harness.judge import Judge, Suspicion
-from harness.known import known, mention, version_of
-from harness.machine import Machine
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import parse
-from harness.report import verdict_report
-from harness.tlbi import BY_NAME
+from harness.observation.tlbi import BY_NAME
+from harness.program.codec import decode, dialect_for
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.invalidation import Call, Problem, calls_of, problems
+from harness.verdict.judge import Judge, Suspicion
+from harness.verdict.known import known, mention, version_of
 from pgtable.tlb import HostTlbMaintenance, Instruction, TlbMaintenance
-from reference.build import build
-from reference.executor import Reference
-from reference.sources import KernelChoice, prepare
+from reference.build.image import build
+from reference.build.sources import KernelChoice, prepare
+from reference.link.executor import Reference
 
 VHE, PKVM_HOST = 1, 3
 
@@ -225,7 +225,7 @@ def test_what_its_caller_may_not_ask_for_is_not_judged() -> None:
 
 def test_all_that_is_wrong_with_6_1_is_known() -> None:
     model, seen = Model("6.1"), set()
-    dialect = dialect_for(model.offer)
+    dialect = dialect_for(model.capabilities)
     for seed in range(300):
         for found in all_problems(model, decode(fresh(Random(seed), dialect), dialect)):
             assert known(found, "6.1") is not None, found

@@ -6,12 +6,12 @@ import pytest
 from executors import AnyOwner, Dying, OneOff, Patched
 
 import pgtable.pte
-from harness.compare import Tier
-from harness.judge import CONFIRMATIONS, Judge, Unconfirmed, Verdict
-from harness.model import Model
-from harness.observation import Digest
-from harness.program import Program
-from harness.program_text import parse
+from harness.model.executor import Model
+from harness.observation.layout import Digest
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import Tier
+from harness.verdict.judge import CONFIRMATIONS, Judge, Unconfirmed, Verdict
 from pgtable import WildAccess
 from pgtable.memory import PagePool
 from pgtable.removal import Releaser

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from observations import changed, lay_out, observe, with_record
 from strategies import lively_programs
 
-from harness.compare import differences
 from harness.errors import ToolFailure
-from harness.machine import DEFAULT_MACHINE
-from harness.model import Model
-from harness.observation import (
+from harness.findings.trees import side_by_side, tree
+from harness.model.executor import Model
+from harness.observation.layout import (
     MAX_COMPLAINTS,
     NO_PAGE,
     POOL_MISUSE,
@@ -26,10 +25,11 @@ from harness.observation import (
     decode,
     describe_return,
 )
-from harness.ops import U64_MAX
-from harness.program import Program
-from harness.program_text import parse
-from harness.trees import side_by_side, tree
+from harness.program.definition import U64_MAX
+from harness.program.machine import DEFAULT_MACHINE
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import differences
 from pgtable.memory import PagePool
 
 SPLIT = "map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=3\nwalk ipa=0x200000 size=4M flags=leaf+table_pre\n"

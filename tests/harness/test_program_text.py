@@ -10,10 +10,10 @@ from hypothesis import given
 from strategies import programs
 
 from harness.errors import BadInput
-from harness.machine import KNOBS, Machine
-from harness.ops import OPS, PROT_BITS, Kind, Op
-from harness.program import MAX_OPS, Program
-from harness.program_text import (
+from harness.program.definition import OPS, PROT_BITS, Kind, Op
+from harness.program.machine import KNOBS, Machine
+from harness.program.program import MAX_OPS, Program
+from harness.program.text import (
     MAX_TEXT,
     MalformedProgram,
     format_op,

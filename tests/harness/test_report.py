@@ -6,14 +6,8 @@ from executors import AnyOwner, Dying, Patched
 from observations import observe
 
 import pgtable.pte
-from harness.executor import Executor
 from harness.files import HOSTED_FILES, VERIFIED_FILES, file_lines
-from harness.judge import Judge
-from harness.machine import DEFAULT_MACHINE
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import format_program, parse
-from harness.report import (
+from harness.findings.report import (
     MAX_ROWS,
     describe_record,
     event_report,
@@ -22,7 +16,13 @@ from harness.report import (
     verdict_report,
     verified_against,
 )
-from harness.trees import side_by_side, tree
+from harness.findings.trees import side_by_side, tree
+from harness.model.executor import Model
+from harness.observation.executor import Executor
+from harness.program.machine import DEFAULT_MACHINE
+from harness.program.program import Program
+from harness.program.text import format_program, parse
+from harness.verdict.judge import Judge
 from pgtable.entry import EntryWriter
 from pgtable.memory import PagePool
 from pgtable.walker import SKIP_BBM_TLBI, Walk

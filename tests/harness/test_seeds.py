@@ -11,24 +11,24 @@ import pytest
 from observations import changed
 from seeds import SEEDS, refusal
 
-from harness.codec import decode, dialect_for, encode
-from harness.compare import Tier, differences, leaked, paired_entries
-from harness.descriptors import entry_address
-from harness.events import DCACHE, ICACHE, TLBI, each_event, events_of
-from harness.judge import Judge, Verdict
-from harness.machine import KNOBS_BY_NAME
-from harness.model import MODELLED, Model
-from harness.observation import EVENT_WORDS, Observation
-from harness.observation import decode as decode_observation
-from harness.offer import EVERYTHING
-from harness.ops import FLAG_NAMES, OPS, PROT_BITS
-from harness.program import Program
-from harness.program_text import format_program, parse, read, reformat
-from harness.report import observation_text, verdict_report
-from harness.tlbi import Target
-from harness.tlbi import decode as decode_tlbi
+from harness.findings.report import observation_text, verdict_report
+from harness.model.executor import MODELLED, Model
+from harness.observation.descriptors import entry_address
+from harness.observation.events import DCACHE, ICACHE, TLBI, each_event, events_of
+from harness.observation.layout import EVENT_WORDS, Observation
+from harness.observation.layout import decode as decode_observation
+from harness.observation.tlbi import Target
+from harness.observation.tlbi import decode as decode_tlbi
+from harness.program.capabilities import EVERYTHING
+from harness.program.codec import decode, dialect_for, encode
+from harness.program.definition import FLAG_NAMES, OPS, PROT_BITS
+from harness.program.machine import KNOBS_BY_NAME
+from harness.program.program import Program
+from harness.program.text import format_program, parse, read, reformat
+from harness.verdict.compare import Tier, differences, leaked, paired_entries
+from harness.verdict.judge import Judge, Verdict
 from pgtable.pte import LOCKED
-from reference.executor import ByGranule, Reference
+from reference.link.executor import ByGranule, Reference
 
 CORPORA = Path(__file__).parents[2] / "corpora"
 every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)

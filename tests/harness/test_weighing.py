@@ -13,15 +13,15 @@ from seeds import runnable
 from strategies import lively_programs
 
 from fuzz.sides import ownership_sides
-from harness.compare import Tier
-from harness.executor import Executor
-from harness.judge import Judge
-from harness.model import Model
-from harness.program import Program
-from harness.program_text import parse, read
-from harness.weighing import Part, outcome_table, weigh
+from harness.model.executor import Model
+from harness.observation.executor import Executor
+from harness.program.program import Program
+from harness.program.text import parse, read
+from harness.verdict.compare import Tier
+from harness.verdict.judge import Judge
+from harness.verdict.weighing import Part, outcome_table, weigh
 from pgtable import OWNERSHIPS
-from reference.executor import ByGranule, Reference
+from reference.link.executor import ByGranule, Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "ownership.md"

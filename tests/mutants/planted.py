@@ -38,7 +38,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
-from reference.sources import KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -154,7 +154,7 @@ def run_against(mutant: Mutant, seed: int, work: Path, *more: str) -> tuple[int,
         del options["linux"]
     command += [word for option, path in options.items() for word in (f"--{option}", str(path))]
     result = subprocess.run(
-        [sys.executable, "-c", "from fuzz.cli import main; main()", *command],
+        [sys.executable, "-c", "from fuzz.cli.main import main; main()", *command],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

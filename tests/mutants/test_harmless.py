@@ -9,8 +9,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from planted import Mutant, kernel_options, load_harmless, run_against
 
-from reference.build import build
-from reference.sources import KernelChoice, prepare
+from reference.build.image import build
+from reference.build.sources import KernelChoice, prepare
 
 HARMLESS = load_harmless()
 SEEDS = (1, 2, 3)

@@ -8,9 +8,9 @@ import pytest
 from planted import Mutant, kernel_options, load_all, run_against
 
 from fuzz.sides import choose_sides
-from harness.compare import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
-from harness.judge import Judge
-from harness.program_text import parse
+from harness.program.text import parse
+from harness.verdict.compare import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
+from harness.verdict.judge import Judge
 
 MUTANTS = load_all()
 SEEDS = (1, 2, 3)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from altered_tree import with_changes
 
-from reference.build import Image, build
-from reference.console import ConsoleLink
-from reference.executor import Reference
-from reference.ram import RamLink
+from reference.build.image import Image, build
+from reference.link.console import ConsoleLink
+from reference.link.executor import Reference
+from reference.link.ram import RamLink
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from typing import Final
 
 from seeds import missing
 
-from harness.codec import DEFAULT, Dialect, decode
-from harness.granule import GRANULE_4K
-from harness.machine import MAX_POOL_PAGES, Machine
-from harness.offer import Offer
-from harness.ops import MAP_FLAG_BITS, PROT_BITS, U64_MAX, Op
-from harness.program import Program
+from harness.program.capabilities import Capabilities
+from harness.program.codec import DEFAULT, Dialect, decode
+from harness.program.definition import MAP_FLAG_BITS, PROT_BITS, U64_MAX, Op
+from harness.program.granule import GRANULE_4K
+from harness.program.machine import MAX_POOL_PAGES, Machine
+from harness.program.program import Program
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -150,9 +150,9 @@ SPECIAL: Final = {
 """By what is special about them."""
 
 
-def special_programs(offer: Offer) -> list[Program]:
+def special_programs(capabilities: Capabilities) -> list[Program]:
     """Those of SPECIAL that ask for no more."""
-    return [program for program in SPECIAL.values() if not missing(offer, program)]
+    return [program for program in SPECIAL.values() if not missing(capabilities, program)]
 
 
 def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:

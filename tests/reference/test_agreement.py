@@ -9,22 +9,23 @@ import pytest
 from sample_programs import BUSY, FAULTS, HYP_BUSY, SPECIAL, random_programs, special_programs
 from seeds import refusal
 
-from harness.codec import dialect_for
-from harness.events import EVENTS_BY_NUMBER, events_of
-from harness.executor import Executor
-from harness.machine import Machine
-from harness.model import Model
-from harness.observation import Digest
-from harness.offer import EVERYTHING
-from harness.program import Program
-from harness.program_text import format_program
-from reference.build import CALLS, FLAVOURS, build
-from reference.executor import Reference
-from reference.sources import SUPPORTED, KernelChoice, prepare
+from harness.model.executor import Model
+from harness.observation.events import EVENTS_BY_NUMBER, events_of
+from harness.observation.executor import Executor
+from harness.observation.layout import Digest
+from harness.program.capabilities import EVERYTHING
+from harness.program.codec import dialect_for
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.program.text import format_program
+from reference.build.image import CALLS, FLAVOURS, build
+from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.link.executor import Reference
 
 MODELS = {linux: Model(linux) for linux in SUPPORTED}
 RANDOM = {
-    linux: random_programs(seed=6, count=400, dialect=dialect_for(model.offer)) for linux, model in MODELS.items()
+    linux: random_programs(seed=6, count=400, dialect=dialect_for(model.capabilities))
+    for linux, model in MODELS.items()
 }
 
 
@@ -46,8 +47,8 @@ def both_sides(request: pytest.FixtureRequest, linux: str) -> Iterator[tuple[Ref
 
 
 def test_the_model_offers_what_the_kernel_declares(linux: str, each_kernel: Reference) -> None:
-    assert each_kernel.offer == MODELS[linux].offer
-    assert MODELS[linux].offer != EVERYTHING
+    assert each_kernel.capabilities == MODELS[linux].capabilities
+    assert MODELS[linux].capabilities != EVERYTHING
 
 
 def test_random_programs(both_sides: tuple[Reference, Model], linux: str) -> None:
@@ -73,7 +74,7 @@ def test_special_programs_word_for_word(each_kernel: Reference, linux: str, name
 
 def test_every_kind_of_event_is_seen(each_kernel: Reference, linux: str) -> None:
     """By the programs on which both sides agree, above; but for what the version never does."""
-    programs = [*special_programs(each_kernel.offer), BUSY, FAULTS, *RANDOM[linux][:100]]
+    programs = [*special_programs(each_kernel.capabilities), BUSY, FAULTS, *RANDOM[linux][:100]]
     records = [record for program in programs for record in each_kernel.observe(program).records]
     kinds = {event.instruction for record in records for event in events_of(record.events)}
     names = {event.name.removeprefix("store_"): number for number, event in EVENTS_BY_NUMBER.items()}

@@ -14,17 +14,17 @@ from elftools.elf.elffile import ELFFile
 from sample_programs import ONE_PAGE, SPECIAL
 
 from harness.errors import BadInput, ToolFailure
-from harness.events import WARNED, events_of
-from harness.granule import GRANULE_4K, GRANULES, Granule
-from harness.model import Model
-from harness.ops import OPS
-from harness.program import Program
-from reference import build as build_module
-from reference.build import FLAVOURS, Image, build
-from reference.declared import SIGNATURES
-from reference.executor import Reference
-from reference.sources import KernelChoice, prepare
-from reference.tools import find_toolchain
+from harness.model.executor import Model
+from harness.observation.events import WARNED, events_of
+from harness.program.definition import OPS
+from harness.program.granule import GRANULE_4K, GRANULES, Granule
+from harness.program.program import Program
+from reference.build import image as build_module
+from reference.build.declared import SIGNATURES
+from reference.build.image import FLAVOURS, Image, build
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tools import find_toolchain
+from reference.link.executor import Reference
 
 HEADER = "arch/arm64/include/asm/kvm_pgtable.h"
 

@@ -19,14 +19,14 @@ import pytest
 from sample_programs import BUSY, largest_program
 
 from harness.errors import ToolFailure
-from harness.machine import MAX_POOL_PAGES
-from harness.model import Model
-from harness.program import Program
-from reference import console
-from reference.build import Image
-from reference.console import ConsoleLink, printable
-from reference.executor import Reference
-from reference.link import LinkClosed, LinkTimeout
+from harness.model.executor import Model
+from harness.program.machine import MAX_POOL_PAGES
+from harness.program.program import Program
+from reference.build.image import Image
+from reference.link import console
+from reference.link.console import ConsoleLink, printable
+from reference.link.executor import Reference
+from reference.link.link import LinkClosed, LinkTimeout
 from reference.memory_map import RAM_SIZE
 from reference.protocol import GREETING, Message, decode_digest, encode_frame, encode_program, encode_scaled
 
@@ -259,10 +259,10 @@ def test_printable() -> None:
 
 OPEN_A_KERNEL = """
 import os, sys, time
-from harness.program import Program
-from reference.build import build
-from reference.executor import Reference
-from reference.sources import KernelChoice, prepare
+from harness.program.program import Program
+from reference.build.image import build
+from reference.link.executor import Reference
+from reference.build.sources import KernelChoice, prepare
 kernel = Reference(build(prepare(KernelChoice())), "kernel")
 kernel.start(Program(()))
 kernel.finish()

@@ -12,13 +12,13 @@ import pytest
 from sample_programs import BUSY, ONE_PAGE, random_programs
 
 from harness.errors import BadInput, ToolFailure
-from harness.executor import CrashReport, TargetDied
-from harness.observation import Digest
-from harness.program import Program
-from reference import console
-from reference.build import Image
-from reference.console import ConsoleLink
-from reference.executor import Reference, describe_esr
+from harness.observation.executor import CrashReport, TargetDied
+from harness.observation.layout import Digest
+from harness.program.program import Program
+from reference.build.image import Image
+from reference.link import console
+from reference.link.console import ConsoleLink
+from reference.link.executor import Reference, describe_esr
 from reference.protocol import Message
 
 SHORT = 1.0

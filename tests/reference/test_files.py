@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.files import HOSTED_FILES, file_lines, parse_files, same_code, unlike_verified
-from harness.granule import GRANULES, Granule
-from harness.model import Model
-from harness.report import verified_against
-from reference.build import Image, build
-from reference.sources import GENERATED, GENERATORS, NEEDED, PGTABLE, KernelChoice, prepare
+from harness.findings.report import verified_against
+from harness.model.executor import Model
+from harness.program.granule import GRANULES, Granule
+from reference.build.image import Image, build
+from reference.build.sources import GENERATED, GENERATORS, NEEDED, PGTABLE, KernelChoice, prepare
 
 
 @pytest.fixture

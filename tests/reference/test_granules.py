@@ -6,16 +6,16 @@ import pytest
 from sample_programs import random_programs
 from seeds import refusal
 
-from harness.codec import dialect_for
 from harness.errors import BadInput, ToolFailure
-from harness.granule import GRANULES, Granule
-from harness.judge import Judge
-from harness.machine import MAX_POOL_PAGES, Machine
-from harness.model import Model
-from harness.ops import Op
-from harness.program import Program
-from harness.program_text import format_program
-from reference.executor import ByGranule, Reference
+from harness.model.executor import Model
+from harness.program.codec import dialect_for
+from harness.program.definition import Op
+from harness.program.granule import GRANULES, Granule
+from harness.program.machine import MAX_POOL_PAGES, Machine
+from harness.program.program import Program
+from harness.program.text import format_program
+from harness.verdict.judge import Judge
+from reference.link.executor import ByGranule, Reference
 from reference.protocol import encode_program
 
 RW = 6
@@ -38,7 +38,7 @@ def shape(kernels: ByGranule, machine: Machine) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("granule", OTHERS, ids=[granule.name for granule in OTHERS])
 def test_random_programs(every_kernel: ByGranule, granule: Granule) -> None:
-    dialect = dialect_for(every_kernel.offer, granule)
+    dialect = dialect_for(every_kernel.capabilities, granule)
     assert disagreements(every_kernel, random_programs(seed=9, count=120, dialect=dialect)) == []
 
 

@@ -10,15 +10,15 @@ import pytest
 from sample_programs import BUSY, HYP_BUSY, random_programs, special_programs
 from seeds import missing
 
-from harness.judge import Judge
-from harness.machine import Machine
-from harness.model import Model
-from harness.ops import MAP_FLAG_BITS, VISIT_FLAG_BITS, Op
-from harness.program import Program
-from harness.program_text import format_program, read
+from harness.model.executor import Model
+from harness.program.definition import MAP_FLAG_BITS, VISIT_FLAG_BITS, Op
+from harness.program.machine import Machine
+from harness.program.program import Program
+from harness.program.text import format_program, read
+from harness.verdict.judge import Judge
 from pgtable import HYP
-from reference.build import Image, build
-from reference.executor import Reference
+from reference.build.image import Image, build
+from reference.link.executor import Reference
 
 SEEDS = sorted((Path(__file__).parents[2] / "corpora" / "seeds").glob("*.s2"))
 EPERM, ERANGE = -1, -34
@@ -49,10 +49,14 @@ def test_it_is_another_image(hyp: Reference, image: Image) -> None:
 
 
 def test_both_sides_agree(judge: Judge) -> None:
-    offer = Model().offer
-    seeds = [program for program in map(read, SEEDS) if program.machine["granule"] == 0 and not missing(offer, program)]
+    capabilities = Model().capabilities
+    seeds = [
+        program
+        for program in map(read, SEEDS)
+        if program.machine["granule"] == 0 and not missing(capabilities, program)
+    ]
     assert len(seeds) > 60
-    assert disagreements(judge, [*special_programs(offer), *seeds, *random_programs(seed=11, count=250)]) == []
+    assert disagreements(judge, [*special_programs(capabilities), *seeds, *random_programs(seed=11, count=250)]) == []
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput, ToolFailure
-from harness.granule import GRANULE_4K, GRANULES
-from harness.machine import Machine
-from reference import kbuild
-from reference.kbuild import OBJECT, Configuration, kernel_build
-from reference.tools import Toolchain
+from harness.program.granule import GRANULE_4K, GRANULES
+from harness.program.machine import Machine
+from reference.build import kbuild
+from reference.build.kbuild import OBJECT, Configuration, kernel_build
+from reference.build.tools import Toolchain
 
 CLANG = Toolchain("clang", "ld.lld", "clang version 19.1.7", 19)
 

@@ -11,20 +11,20 @@ import pytest
 from altered_tree import IN_MAP, before, with_changes, with_pgtable
 from sample_programs import ONE_PAGE, SPECIAL
 
-from harness.compare import Tier, differences
 from harness.errors import BadInput
-from harness.events import events_of
-from harness.executor import TargetDied
-from harness.granule import GRANULE_4K, Granule, granule_named
-from harness.judge import Judge, Verdict
-from harness.model import Model
-from harness.observation import LOCKING
-from harness.program import Program
-from harness.program_text import parse
-from harness.report import run_report, verdict_report
-from reference.build import Image, build
-from reference.executor import Reference
-from reference.sources import KernelChoice, KernelTree, prepare
+from harness.findings.report import run_report, verdict_report
+from harness.model.executor import Model
+from harness.observation.events import events_of
+from harness.observation.executor import TargetDied
+from harness.observation.layout import LOCKING
+from harness.program.granule import GRANULE_4K, Granule, granule_named
+from harness.program.program import Program
+from harness.program.text import parse
+from harness.verdict.compare import Tier, differences
+from harness.verdict.judge import Judge, Verdict
+from reference.build.image import Image, build
+from reference.build.sources import KernelChoice, KernelTree, prepare
+from reference.link.executor import Reference
 
 GRANULE_16K, GRANULE_64K = granule_named("16k"), granule_named("64k")
 CODE = (Path(__file__).parent / "kernel_code.c").read_text()
@@ -97,12 +97,12 @@ def test_kernel_code_changes_nothing(
     with closing(Reference(images[0], "plain")) as left, closing(Reference(images[1], "changed")) as right:
         for program in of_granule(granule):
             try:
-                left.offer.check(program, left.name)
+                left.capabilities.check(program, left.name)
             except BadInput:  # for another version, or for another object
                 continue
             mine, theirs = left.observe(program), right.observe(program)
             assert mine.words == theirs.words, program
-            assert left.offer == right.offer
+            assert left.capabilities == right.capabilities
             printed += sum(note.is_printed for note in theirs.notes)
             ran += 1
     assert ran and printed

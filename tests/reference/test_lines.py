@@ -9,12 +9,12 @@ from contextlib import closing
 import pytest
 
 from harness.errors import ToolFailure
-from harness.executor import TargetDied
-from harness.program_text import parse
-from reference.build import Image, build
-from reference.executor import Reference
-from reference.lines import LineCounters, judge
-from reference.ram import RamLink
+from harness.observation.executor import TargetDied
+from harness.program.text import parse
+from reference.build.image import Image, build
+from reference.link.executor import Reference
+from reference.link.ram import RamLink
+from reference.probe.lines import LineCounters, judge
 
 MAPPING = "s2 1\nmap ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4\n"
 UNMAPPING = MAPPING + "unmap ipa=0x1000 size=4K\n"

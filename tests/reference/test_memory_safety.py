@@ -10,12 +10,12 @@ from altered_tree import AFTER_TABLE_IS_FREED, IN_MAP, IN_UNMAP, MAP_SIGNATURE, 
 from sample_programs import BLOCK, DESTROY, ONE_PAGE, map_op, random_programs, unmap_op
 
 from harness.errors import BadInput
-from harness.executor import CrashReport, TargetDied
-from harness.judge import Judge
-from harness.model import Model
-from harness.observation import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, WARN, Complaint, Observation
-from harness.program import Program
-from reference.executor import Reference
+from harness.model.executor import Model
+from harness.observation.executor import CrashReport, TargetDied
+from harness.observation.layout import POOL_MISUSE, POOL_MISUSES, UBSAN, UBSAN_REPORTS, WARN, Complaint, Observation
+from harness.program.program import Program
+from harness.verdict.judge import Judge
+from reference.link.executor import Reference
 
 MERGE = Program((map_op(0x3000), map_op(0, BLOCK)))
 """A table is replaced by a block, and freed."""

@@ -14,11 +14,11 @@ import pytest
 from seeds import refusal
 
 from harness.errors import BadInput
-from harness.judge import Judge
-from harness.model import Model
-from harness.ops import PROT_BITS
-from harness.program_text import parse
-from reference.executor import Reference
+from harness.model.executor import Model
+from harness.program.definition import PROT_BITS
+from harness.program.text import parse
+from harness.verdict.judge import Judge
+from reference.link.executor import Reference
 
 PAGE, BLOCK, LIMIT, PA_LIMIT, TOP = 0x1000, 0x20_0000, 1 << 40, 1 << 48, 1 << 64
 ADDRESSES = (0, 1, PAGE - 1, PAGE, BLOCK - 1, BLOCK, LIMIT - PAGE, LIMIT - 1, LIMIT, LIMIT + 1, LIMIT + PAGE)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from strategies import machines
 
 from harness.errors import ToolFailure
-from harness.machine import KNOBS, Machine
-from harness.observation import Digest
-from harness.ops import FLAG_NAMES, LIMITS, OPS, OPS_BY_NUMBER, U64_MAX, Op, OpDef
-from harness.program import Program
+from harness.observation.layout import Digest
+from harness.program.definition import FLAG_NAMES, LIMITS, OPS, OPS_BY_NUMBER, U64_MAX, Op, OpDef
+from harness.program.machine import KNOBS, Machine
+from harness.program.program import Program
 from reference.protocol import (
     GarbledFrame,
     Message,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.executor import TargetDied
-from harness.observation import Digest
-from harness.ops import Op
-from harness.program import Program
-from harness.program_text import read
-from reference import ram
-from reference.executor import Reference
+from harness.observation.executor import TargetDied
+from harness.observation.layout import Digest
+from harness.program.definition import Op
+from harness.program.program import Program
+from harness.program.text import read
+from reference.link import ram
+from reference.link.executor import Reference
+from reference.link.ram import GuestRam, RamLink
 from reference.memory_map import RAM_BASE, REQUEST_SIZE
 from reference.protocol import Message
-from reference.ram import GuestRam, RamLink
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program((Op.of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), Op.of("unmap", ipa=0, size=4096)))

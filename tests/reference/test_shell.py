@@ -13,18 +13,18 @@ import pytest
 from altered_tree import IN_MAP, before, with_changes
 from sample_programs import BLOCK, BUSY, DESTROY, INIT, ONE_PAGE, SPECIAL, map_op, random_programs, unmap_op
 
-from fuzz.shell import converse
+from fuzz.cli.shell import converse
 from harness.errors import BadInput
-from harness.executor import TargetDied
-from harness.machine import KNOBS
-from harness.observation import Observation, Record, describe_return
-from harness.offer import DEFAULT
-from harness.program import Program
-from harness.program_text import format_knob, format_op
-from reference.build import Image, build
+from harness.observation.executor import TargetDied
+from harness.observation.layout import Observation, Record, describe_return
+from harness.program.capabilities import DEFAULT
+from harness.program.machine import KNOBS
+from harness.program.program import Program
+from harness.program.text import format_knob, format_op
+from reference.build.image import Image, build
+from reference.build.sources import KernelChoice, prepare
+from reference.link.shell import Shell, translate
 from reference.protocol import Message
-from reference.shell import Shell, translate
-from reference.sources import KernelChoice, prepare
 
 PAGE = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=5"
 
@@ -55,7 +55,7 @@ def old_shell() -> Iterator[Shell]:
 
 def test_a_kernel_has_its_own_ops(old_shell: Shell) -> None:
     said = {line.split()[0].rstrip(":") for line in ask(old_shell, "help")}
-    assert said == {op.name for op in old_shell.offer.ops} | {"reset", "tree", "help"}
+    assert said == {op.name for op in old_shell.capabilities.ops} | {"reset", "tree", "help"}
     for line in (PAGE, "mkold ipa=0x1000"):
         ask(old_shell, line)
     assert ask(old_shell, "is_young ipa=0x1000") == ["is_young 0 young=0x0"]

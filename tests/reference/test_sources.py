@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from reference import sources
-from reference.sources import (
+from reference.build import sources
+from reference.build.sources import (
     BadKernelChoice,
     KernelChoice,
     KernelTree,
@@ -27,7 +27,7 @@ from reference.sources import (
     version_of,
     whole_tree,
 )
-from reference.tools import find_toolchain
+from reference.build.tools import find_toolchain
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"

@@ -8,16 +8,16 @@ import pytest
 from altered_tree import IN_MAP, MAP_SIGNATURE, before
 from sample_programs import BUSY, DESTROY, map_op, random_programs, special_programs
 
-from harness.codec import dialect_for
 from harness.errors import ToolFailure
-from harness.model import Model
-from harness.observation import Observation
-from harness.program import Program
-from reference.executor import Reference
+from harness.model.executor import Model
+from harness.observation.layout import Observation
+from harness.program.codec import dialect_for
+from harness.program.program import Program
+from reference.link.executor import Reference
 
-COMMON = dialect_for(Model("6.1").offer & Model("6.12").offer)
+COMMON = dialect_for(Model("6.1").capabilities & Model("6.12").capabilities)
 """What every packaged kernel can run."""
-SPECIAL = special_programs(COMMON.offer)
+SPECIAL = special_programs(COMMON.capabilities)
 PROGRAMS = [*SPECIAL, *random_programs(seed=60, count=60 - len(SPECIAL), dialect=COMMON)]
 OTHERS = random_programs(seed=61, count=1000, longest=120, dialect=COMMON)
 

@@ -10,9 +10,9 @@ from altered_tree import CLEAR_PTE_SIGNATURE, IN_CLEAR_PTE, before
 from elftools.elf.elffile import ELFFile
 from sample_programs import ONE_PAGE, unmap_op
 
-from harness.program import Program
-from reference.build import Image, build
-from reference.symbols import Symbols
+from harness.program.program import Program
+from reference.build.image import Image, build
+from reference.probe.symbols import Symbols
 
 
 def symbols_of(elf: Path) -> dict[str, tuple[int, int]]:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Locks and the rules about them. One CPU runs hosted code, so that a lock is its state; what lockdep or
  * CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux is a complaint (kernel/services.c). The numbers of the rules are those of
- * harness/observation.py. */
+ * harness/observation/layout.py. */
 #ifndef S2FUZZ_LOCKING_H
 #define S2FUZZ_LOCKING_H
 

@@ -90,9 +90,9 @@ class _Feed:
 
 def _switch_reference_off() -> None:
     """The kernel's executor is not asked: the judge hears twice what the model said."""
-    from harness.judge import Judge  # noqa: PLC0415  (the model is instrumented, if it is to be, by now)
-    from harness.model import Model  # noqa: PLC0415
-    from reference.executor import Reference  # noqa: PLC0415
+    from harness.model.executor import Model  # noqa: PLC0415
+    from harness.verdict.judge import Judge  # noqa: PLC0415  (the model is instrumented, if it is to be, by now)
+    from reference.link.executor import Reference  # noqa: PLC0415
     from reference.memory_map import RAM_BASE  # noqa: PLC0415
 
     counters: dict[Any, int] = {}

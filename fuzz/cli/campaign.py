@@ -1,0 +1,223 @@
+"""Commands for campaigns: they choose, call, and print."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fuzz.campaign import view as campaign_view
+from fuzz.campaign.state import DISK, ON_TIME, Outcome
+from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign.supervisor import Campaign
+from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.cli.options import (
+    BUDGET,
+    CORPORA,
+    EXISTING,
+    FINDING,
+    INTERRUPTED,
+    NO_COMPILE,
+    OK,
+    TOOL_FAILURE,
+    Seconds,
+    also_from,
+    compiled_for,
+    granules_in,
+    kernel_options,
+    say,
+    sides_from,
+    tier_options,
+)
+from fuzz.cli.report import write_report
+from fuzz.engine.assignment import GUIDANCE
+from harness.errors import BadInput, ToolFailure
+from harness.outside import shown
+from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.verdict.compare import DEFAULT_TIERS, Tier
+
+_DIR: Final = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("directory", type=_DIR, metavar="DIR")
+@click.option(
+    "--hours", type=Seconds(min=0.0001, max=1e5), help="How long to fuzz.  [default: until Ctrl-C or SIGTERM]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Fuzzing processes at once, each with a QEMU of its own.  [default: one for every CPU]",
+)
+@click.option(
+    "--slice",
+    "slice_minutes",
+    type=Seconds(min=0.01, max=1e5),
+    default=10.0,
+    show_default=True,
+    help="Minutes that a worker stays with one comparison, where there are more of them than workers.",
+)
+@click.option(
+    "--min-free",
+    type=click.IntRange(min=0),
+    default=256,
+    show_default=True,
+    metavar="MIB",
+    help="Stop in order before less of the disk is free.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of a new campaign.  [default: from the clock]")
+@click.option(
+    "--corpora",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Programs to begin with.  [default: those of the checkout]",
+)
+@click.option("--no-corpora", is_flag=True, help="Begin with generated programs only.")
+@click.option("--guidance", type=click.Choice(GUIDANCE), help="Whose coverage steers.  [default: kernel]")
+@click.option(
+    "--also", multiple=True, metavar="A,B", help="Two more sides to compare, as for --sides. May be repeated."
+)
+@click.option("--stage", type=click.Choice(("1", "2")), help="Programs for hyp's stage 1 or a guest's stage 2 only.")
+@click.option(
+    "--granule",
+    "granules",
+    callback=granules_in,
+    metavar="GRANULE,…",
+    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
+)
+@tier_options
+@BUDGET
+@NO_COMPILE
+@kernel_options
+def campaign(
+    directory: Path,
+    hours: float | None,
+    workers: int | None,
+    slice_minutes: float,
+    min_free: int,
+    corpora: Path | None,
+    no_corpora: bool,
+    no_compile: bool,
+    **what: Any,
+) -> int:
+    """Fuzz for hours, in a directory that keeps everything: start it in the evening, read it in the morning.
+
+    A new or empty DIR becomes the campaign that the options describe. One that is a campaign already goes on from where
+    it was, also after it was killed; then the options that say what it compares may be left out, and cannot be others.
+    `s2fuzz status DIR` tells from another terminal how far it is. docs/campaigns.md has the rest.
+
+    Ctrl-C ends it in order, a second one at once. Exit status: 1 when it has findings whose bucket is not in DIR/known.
+    """
+    place = WorkDirectory(directory.resolve())
+    folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
+    with place.locked() as lock:
+        configuration = _configuration(place, what)
+        for one in configuration.work:
+            for side in one.sides:
+                side.open(say, [granule_named(one.granule)]).close()  # where errors are printed as they are
+        compiled = compiled_for(configuration.work[0].guidance, no_compile)
+        work = tuple(replace(one, compiled=compiled) for one in configuration.work)
+        configuration = replace(configuration, work=work)
+        for line in configuration.describe():
+            say(line)
+        with campaign_view.live() as (tell, show):
+            outcome = Campaign(
+                place,
+                configuration,
+                lock,
+                workers or len(os.sched_getaffinity(0)),
+                None if hours is None else hours * 3600,
+                slice_minutes * 60,
+                min_free << 20,
+                tuple(path.resolve() for path in folders),
+                tell,
+                show,
+            ).run()
+        if outcome.ended == ON_TIME:
+            _report(place)
+    return _print(outcome, place)
+
+
+def _report(place: WorkDirectory) -> None:
+    try:
+        say(f"report: {shown(write_report(place))}")
+    except (ToolFailure, OSError) as error:
+        say(f"there is no report ({error}); `s2fuzz report {shown(place.root)}` makes one later")
+
+
+def _configuration(place: WorkDirectory, what: dict[str, Any]) -> Configuration:
+    """The campaign that is there, or a new one."""
+    if not place.is_campaign:
+        return _new(**what).save(place)
+    there = Configuration.load(place)
+    seed = what.pop("seed")
+    if any(value not in (None, ()) for value in what.values()) and not _new(seed=None, **what).same_as(there):
+        raise BadInput(
+            f"{shown(place.root)} is another campaign ({'; '.join(there.describe())}): leave out what it compares"
+        )
+    if seed not in (None, there.work[0].seed):
+        raise BadInput(f"{shown(place.root)} has the seed {there.work[0].seed}: leave out --seed")
+    return there
+
+
+def _new(
+    seed: int | None,
+    guidance: str | None,
+    also: tuple[str, ...],
+    stage: str | None,
+    granules: tuple[Granule, ...] | None,
+    tiers: frozenset[Tier] | None,
+    budget: int | None,
+    **kernel: Any,
+) -> Configuration:
+    pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
+    return Configuration.of(
+        [
+            new_assignment(
+                pair,
+                seed=int(time.time()) if seed is None else seed,
+                guidance=guidance or GUIDANCE[0],
+                tiers=tiers or DEFAULT_TIERS,
+                granule=granule.name,
+                stages=() if stage is None else (int(stage),),
+                budget=budget,
+            )
+            for granule in granules or (GRANULE_4K,)
+            for pair in pairs
+        ]
+    )
+
+
+def _print(outcome: Outcome, place: WorkDirectory) -> int:
+    click.echo(f"ended by {outcome.ended}: {campaign_view.describe(outcome.state)}")
+    for bucket, paths in outcome.findings.items():
+        click.echo(f"{bucket}: {shown(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
+    if outcome.findings:
+        click.echo(f"replay with: s2fuzz replay {shown(next(iter(outcome.findings.values()))[0])}")
+    else:
+        click.echo("nothing found")
+    if outcome.ended == DISK:
+        say(f"s2fuzz: {shown(place.root)}: the disk is nearly full; once there is room, it goes on from where it was")
+        return TOOL_FAILURE
+    if outcome.ended == WAS_INTERRUPTED:
+        say(f"for the report: s2fuzz report {shown(place.root)}")
+        return INTERRUPTED
+    return FINDING if outcome.findings else OK
+
+
+@click.command()
+@click.argument("directory", type=EXISTING, metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON line.")
+def status(directory: Path, as_json: bool) -> int:
+    """Say how a campaign is getting on, while it runs or afterwards."""
+    found = campaign_view.status_of(WorkDirectory(directory.resolve()))
+    if as_json:
+        click.echo(json.dumps(found, sort_keys=True))
+    else:
+        for line in campaign_view.status_lines(found, directory):
+            click.echo(line)
+    return OK

@@ -1,0 +1,169 @@
+"""Commands for corpora: of a campaign, or any folder of inputs that libFuzzer keeps."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.cli import display
+from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line, sides_from
+from fuzz.corpus.minset import cmin as run_cmin
+from fuzz.corpus.store import MAX_INPUT, Store, programs_in
+from fuzz.sides import Side, capabilities_of
+from harness.errors import BadInput
+from harness.findings.finding import program_in
+from harness.outside import shown, write_plain
+from harness.program.codec import dialect_for
+from harness.program.granule import granule_named
+
+_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Corpus:
+    """A folder of inputs, and the comparisons that they are for."""
+
+    name: str
+    store: Store
+    comparisons: tuple[tuple[Side, Side], ...]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def corpus() -> None:
+    """Put corpora in order: between text and the private form, checked, or smaller.
+
+    DIR is a campaign's directory, or a folder of inputs as libFuzzer keeps them; for such a folder the options say what
+    its inputs are for, as for a run. A campaign must not be running.
+    """
+
+
+@contextmanager
+def _corpora(directory: Path, granule: str, kernel: dict[str, Any]) -> Iterator[list[_Corpus]]:
+    """What is in `directory`, locked. Raises BadInput."""
+    place = WorkDirectory(directory.resolve())
+    if not place.is_campaign:
+        with _folder(place.root, granule, sides_from(**kernel)) as found:
+            yield [found]
+        return
+    if any(kernel.values()):
+        raise BadInput(f"{shown(directory)} is a campaign, which says itself what it compares: leave out the options")
+    with place.locked():
+        configuration = Configuration.load(place)
+        found_here: dict[str, _Corpus] = {}
+        for number, name in enumerate(configuration.stores):
+            sides = configuration.work[number].sides
+            before = found_here.get(name) or _Corpus(name, configuration.open_store(number, place), ())
+            found_here[name] = _Corpus(name, before.store, (*before.comparisons, sides))
+        yield list(found_here.values())
+
+
+@contextmanager
+def _folder(folder: Path, granule: str, sides: tuple[Side, Side]) -> Iterator[_Corpus]:
+    scratch = folder.with_name(f"{folder.name}.tmp")
+    store = Store.open(folder, scratch, dialect_for(capabilities_of(sides), granule_named(granule)))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield _Corpus(folder.name, store, (sides,))
+    except BlockingIOError as error:
+        raise BadInput(f"{shown(folder)}: in use by another process") from error
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            scratch.rmdir()
+
+
+@corpus.command("import")
+@click.argument("directory", type=_FOLDER, metavar="DIR")
+@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
+@GRANULE
+@kernel_options
+def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel: Any) -> int:
+    """Add programs to a corpus: *.s2 files, findings' directories, or folders of either.
+
+    What a corpus cannot hold is left out, and said: a program for another granule, one that asks for what the sides
+    lack, or one that is too long.
+    """
+    files = [file for path in programs for file in programs_in(path)]
+    loaded = [(path, program_in(path)) for path in files]
+    with _corpora(directory, granule, kernel) as corpora:
+        homeless = {path for path, _ in loaded}
+        for one in corpora:
+            encoded = [(path, one.store.encode(program)) for path, program in loaded]
+            taken = {path: data for path, data in encoded if data is not None}
+            added = one.store.add(taken.values())
+            homeless -= taken.keys()
+            show_line(f"{shown(one.name)}: {len(added)} added, {len(taken) - len(added)} were there")
+        for path in files:
+            if path in homeless:
+                show_line(f"{shown(path)}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
+    return OK
+
+
+@corpus.command()
+@click.argument("directory", type=EXISTING, metavar="DIR")
+@click.argument("out", type=_FOLDER, metavar="OUT")
+@GRANULE
+@kernel_options
+def export(directory: Path, out: Path, granule: str, **kernel: Any) -> int:
+    """Write a corpus as text, a *.s2 file for every input; of a campaign with several, into a folder for each."""
+    with _corpora(directory, granule, kernel) as corpora:
+        for one in corpora:
+            folder = out / one.name if len(corpora) > 1 else out
+            folder.mkdir(parents=True, exist_ok=True)
+            names = one.store.names()
+            for name in names:
+                write_plain(folder / f"{name}.s2", one.store.text(name).encode())
+            show_line(f"{shown(one.name)}: {len(names)} programs in {shown(folder)}")
+    return OK
+
+
+@corpus.command()
+@click.argument("directory", type=EXISTING, metavar="DIR")
+@GRANULE
+@kernel_options
+def check(directory: Path, granule: str, **kernel: Any) -> int:
+    """Check that every input holds what its name says, and count. Changes nothing. Exit status: 2 if one does not."""
+    problems = 0
+    with _corpora(directory, granule, kernel) as corpora:
+        for one in corpora:
+            damaged = one.store.damaged()
+            problems += len(damaged)
+            for path in damaged:
+                say(f"{shown(path)}: does not hold what its name says")
+            sound = [name for name in one.store.names() if one.store.folder / name not in set(damaged)]
+            texts = {one.store.text(name) for name in sound}
+            size = sum((one.store.folder / name).stat().st_size for name in sound)
+            show_line(f"{shown(one.name)}: {len(sound)} inputs, {size} bytes, {len(texts)} different programs")
+    return BAD_INPUT if problems else OK
+
+
+@corpus.command()
+@click.argument("directory", type=EXISTING, metavar="DIR")
+@GRANULE
+@kernel_options
+def cmin(directory: Path, granule: str, **kernel: Any) -> int:
+    """Make a corpus as small as may be: few, short inputs that reach all that it reaches, on both sides.
+
+    Edges of the hosted file by how often they are taken, what the sides do together, lines of the model. The smaller
+    corpus is written beside the other, run again, and takes its place at once, if nothing is missing.
+    """
+    with _corpora(directory, granule, kernel) as corpora:
+        for one in corpora:
+            with display.running(one.name) as told:
+                saved = run_cmin(one.store, one.comparisons, told)
+            show_line(
+                f"{shown(one.name)}: {saved.inputs} inputs of {saved.inputs_before}, {saved.size} bytes of "
+                f"{saved.size_before}, reach the same {saved.features} features"
+            )
+            for name in saved.lost:
+                show_line(f"{shown(one.name)}: a side died on {name}, which is kept; `s2fuzz corpus export` and run it")
+    return OK

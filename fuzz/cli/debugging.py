@@ -1,0 +1,68 @@
+"""`s2fuzz debug`: a kernel that waits for gdb at one op of a program."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fuzz.sides import Side
+from harness.errors import BadInput
+from harness.observation.layout import Observation
+from harness.program.program import Program
+from reference.link.console import ConsoleLink
+from reference.link.executor import Reference
+
+
+def gdb_command(elf: Path, port: int, op: str) -> list[str]:
+    """The command that attaches and runs on to the op's entry into the hosted code."""
+    gdb = next((name for name in ("gdb-multiarch", "aarch64-linux-gnu-gdb") if shutil.which(name)), "gdb-multiarch")
+    steps = (
+        f"target remote 127.0.0.1:{port}",
+        f"tbreak op_{op}",
+        "set var debugger_released = 1",
+        "continue",
+    )
+    return [gdb, *(word for step in steps for word in ("-ex", step)), str(elf)]
+
+
+def debug(
+    program: Program, side: Side, record: int, port: int | None, seconds: float, say: Callable[[str], None]
+) -> Observation | None:
+    """Run `program` on a kernel that stops before `record`, and wait up to `seconds` for a debugger to let it go on.
+
+    Returns the observation once the program has run to its end, None when the time is up first. Raises BadInput for
+    a side that is no kernel or an op that the program does not have.
+    """
+    if side.kind != "kernel":
+        raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
+    if not 0 <= record <= len(program.ops):
+        raise BadInput(f"the program has ops 1 to {len(program.ops)} (0 is the implicit init), not {record}")
+    image = side.image(say, program.machine.granule)
+    chosen = _free_port() if port is None else port
+    link = ConsoleLink(image.elf, ("-gdb", f"tcp:127.0.0.1:{chosen}"))
+    kernel = Reference(image, side.name, link)
+    try:
+        kernel.stop_at(program, record)
+        op = program.ops[record - 1].name if record else "init"
+        quoted = " ".join(f"'{word}'" if " " in word else word for word in gdb_command(image.elf, chosen, op))
+        if shutil.which(gdb_command(image.elf, chosen, op)[0]) is None:
+            say("There is no gdb for arm64 here: apt-get install gdb-multiarch")
+        say(f"QEMU (pid {link.pid}) waits before op {record} ({op}). In another terminal:\n\n  {quoted}\n")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            observation = kernel.wait(1.0)
+            if observation is not None:
+                return observation
+        return None
+    finally:
+        kernel.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,169 @@
+"""What a run looks like while it goes: a live line on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn
+
+from fuzz.engine.smoke import Progress
+from fuzz.triage.minimise import Step
+from harness.verdict.known import mention
+
+_LINE_INTERVAL: Final = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+@contextmanager
+def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
+    """Yields what to call with news of the run. Writes to stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
+
+        yield show
+
+
+@contextmanager
+def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
+    """Yields what to call with the number of programs run and the seconds that took. Writes to stderr."""
+    console = Console(stderr=True)
+    last = 0.0
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+
+        def told(programs: int, passed: float) -> None:
+            nonlocal last
+            text = f"{passed:.0f}/{seconds:g} s: {programs} programs"
+            if console.is_terminal:
+                bar.update(task, description=text)
+            elif passed - last >= _LINE_INTERVAL:
+                last = passed
+                print(text, file=sys.stderr, flush=True)
+
+        yield told
+
+
+@contextmanager
+def running(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields what to call with the number of inputs run, of how many. Writes to stderr."""
+    with _spinner("starting") as say:
+        yield lambda ran, of: say(f"{what}: {ran} of {of} inputs run")
+
+
+@contextmanager
+def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
+    """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
+    with _spinner("looking at it on fresh kernels") as say:
+        yield lambda step: say(f"{step.tries} tries, {ops} ops to {len(step.program.ops)}: {step.name}")
+
+
+@contextmanager
+def _spinner(first: str) -> Iterator[Callable[[str], None]]:
+    """Yields what to call with how far it is: beside a spinner on a terminal, now and then a line elsewhere."""
+    console = Console(stderr=True)
+    last = time.monotonic()
+    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task(first)
+
+        def say(text: str) -> None:
+            nonlocal last
+            if console.is_terminal:
+                bar.update(task, description=text)
+            elif time.monotonic() - last >= _LINE_INTERVAL:
+                last = time.monotonic()
+                print(text, file=sys.stderr, flush=True)
+
+        yield say
+
+
+def _plain_lines() -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_INTERVAL:
+            last = time.monotonic()
+            print(f"{progress.seconds:.0f} s: {describe(progress)}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def describe(progress: Progress) -> str:
+    """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
+    parts = [
+        f"{progress.executions} executions",
+        f"{progress.rate:.0f}/s",
+        f"corpus {progress.corpus}",
+        f"coverage {' '.join('{reached}/{of}'.format(**one) for one in progress.edges) or '-'}",
+        f"findings {len(progress.findings)}",
+    ]
+    if progress.stats.get("masking"):
+        parts.append(f"masked by {', '.join(progress.stats['masking'])}")
+    restarts = progress.boots - progress.kernels
+    if restarts > 0:
+        parts.append(f"restarts {restarts}")
+    return ", ".join(parts)
+
+
+_INCONCLUSIVE_SHARE: Final = 0.03
+"""Above it, a run says so."""
+
+
+def caution_lines(stats: Mapping[str, Any]) -> list[str]:
+    """What lessens what a run can tell, a line each: buckets so common that they hide others, and executions that
+    cannot be judged to their end. `tally` is a `Tally.summary`, or empty."""
+    executions = max(1, stats.get("executions", 0) + stats.get("replayed", 0))
+    lines = [
+        f"{bucket}: {stats['buckets'][bucket] / executions:.0%} of executions, so it masks what lies behind "
+        "it; mend it before you go on"
+        for bucket in stats.get("masking", ())
+    ]
+    share = stats.get("inconclusive", 0) / executions
+    if share > _INCONCLUSIVE_SHARE:
+        lines.append(
+            f"{share:.0%} of executions are inconclusive, as the budget cut the sides at different events; raise it "
+            "with --budget"
+        )
+    return lines
+
+
+def summary(progress: Progress) -> list[str]:
+    """The run's result, a few lines."""
+    stats: dict[str, Any] = progress.stats
+    lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
+    if stats.get("replayed") or stats.get("skipped"):
+        lines.append(f"corpora: {stats['replayed']} programs replayed, {stats['skipped']} skipped")
+    if stats.get("other_granules"):
+        others, ours = stats["other_granules"], stats["granules"]
+        chosen = ",".join([*ours, *others])
+        lines.append(f"corpora: programs for {', '.join(others)} were not run; --granule {chosen} runs them")
+    if stats.get("ops"):  # which only a model tells
+        trees = stats["trees"]
+        lines.append(
+            f"median {stats['median_ops']} ops, {stats['ops_succeeded']:.0%} of ops succeeded, "
+            f"{trees['splits']} splits, {trees['merges']} merges"
+        )
+    if progress.model_lines[0]:
+        lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
+    if stats.get("unconfirmed"):
+        lines.append(f"{stats['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
+    lines += [mention(key, count) for key, count in stats.get("known", {}).items()]
+    if stats.get("inconclusive"):
+        lines.append(f"{stats['inconclusive']} inconclusive: the budget cut the sides at different events")
+    lines += caution_lines(stats)
+    if not progress.findings:
+        lines.append("nothing found")
+    return lines

@@ -1,0 +1,124 @@
+"""Checks the machine: what s2fuzz needs, whether it is there, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fuzz.engine import compiling
+from fuzz.sides import DEFAULT_LINUX
+from harness.errors import ToolFailure
+from reference.build.kbuild import KERNEL_BUILD_TOOLS
+from reference.build.sources import SUPPORTED, TARBALLS, cache_dir
+from reference.build.tools import PREFERRED, find_toolchain, look_up
+from reference.link.console import qemu_version
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `needed_for` says what does not work without it; what is `optional` may be
+    missing on a sound machine."""
+
+    name: str
+    found: str | None
+    needed_for: str
+    remedy: str
+    optional: bool = False
+
+
+def examine() -> Iterator[Check]:
+    """Every check, in order. None raises: a thing that is missing has `found` None."""
+    yield Check("Python", f"{platform.python_version()} ({sys.executable})", "everything", "")
+    yield Check("QEMU", _attempt(qemu_version), "running kernels", "apt-get install qemu-system-arm")
+    yield from _compiler()
+    for tool, package in (("git", "git"), ("tar", "tar"), ("xz", "xz-utils"), ("awk", "mawk")):
+        yield Check(tool, shutil.which(tool), "preparing kernel sources", f"apt-get install {package}")
+    for version in SUPPORTED:
+        tarball = TARBALLS / f"linux-source-{version}.tar.xz"
+        yield Check(
+            f"Linux {version} source",
+            str(tarball) if tarball.exists() else None,
+            f"--linux {version} (trees of your own need none)",
+            f"apt-get install linux-source-{version}",
+            optional=version != DEFAULT_LINUX,
+        )
+    for module in ("click", "pexpect", "elftools", "rich"):
+        yield Check(f"Python package {module}", _version_of(module), "everything", "pip install s2fuzz")
+    yield Check(
+        "Atheris",
+        _version_of("atheris"),
+        "fuzzing (everything else works without it)",
+        "pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)",
+        optional=True,
+    )
+    yield Check(
+        "mypyc and a C compiler",
+        _attempt(compiling.tools),
+        "fuzzing at full speed: without, the model runs uncompiled",
+        "apt-get install gcc libc6-dev python3-dev; pip install 's2fuzz[fuzz]'",
+        optional=True,
+    )
+    gdb = shutil.which("gdb-multiarch") or shutil.which("aarch64-linux-gnu-gdb")
+    yield Check("gdb for arm64", gdb, "what s2fuzz debug waits for", "apt-get install gdb-multiarch", optional=True)
+    yield Check("cache folder", _attempt(_writable_cache), "building kernels", "make it writable, or set S2FUZZ_CACHE")
+
+
+def _compiler() -> Iterator[Check]:
+    """The compiler, and the tools that have to be of its version."""
+    needed_for = "building kernels"
+    try:
+        toolchain = find_toolchain()
+    except ToolFailure as error:
+        yield Check(
+            "clang and lld", None, f"{needed_for} ({error})", f"apt-get install clang-{PREFERRED} lld-{PREFERRED}"
+        )
+        major = PREFERRED
+    else:
+        yield Check("clang and lld", toolchain.version, needed_for, "")
+        major = toolchain.major
+    for names, purpose in (
+        (("llvm-cov", "llvm-profdata"), "s2fuzz coverage and the lines in reports"),
+        (KERNEL_BUILD_TOOLS, "the kernel's own build (kernel-make:…)"),
+    ):
+        found = [look_up(name, major) for name in names]
+        missing = [one for one in found if one.path is None]
+        others = [other for one in missing for other in one.others]
+        why = f" ({'; '.join(others)})" if others else ""
+        yield Check(
+            f"{', '.join(names)} of version {major}",
+            None if missing else ", ".join(str(one.path) for one in found),
+            f"{purpose}{why}",
+            f"apt-get install {found[0].package}",
+            optional=True,
+        )
+
+
+def _attempt(probe: Callable[[], str]) -> str | None:
+    try:
+        return probe()
+    except (ToolFailure, OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version_of(module: str) -> str | None:
+    if importlib.util.find_spec(module) is None:
+        return None
+    distribution = {"elftools": "pyelftools"}.get(module, module)
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown version"
+
+
+def _writable_cache() -> str:
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".writable").touch()
+    (folder / ".writable").unlink()
+    return f"{folder} ({shutil.disk_usage(folder).free >> 30} GiB free)"

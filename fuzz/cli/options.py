@@ -1,0 +1,220 @@
+"""What commands share: exit statuses, and the options that choose sides, granules and tiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from fuzz.engine import compiling
+from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
+from harness.errors import BadInput
+from harness.outside import printable_lines
+from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.program.machine import DEFAULTS, MAX_BUDGET
+from harness.verdict.compare import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
+from reference.build.image import FLAVOURS, OBJECTS
+from reference.build.sources import SUPPORTED
+
+OK: Final = 0
+FINDING: Final = 1
+BAD_INPUT: Final = 2
+TOOL_FAILURE: Final = 3
+INTERRUPTED: Final = 130
+
+CORPORA: Final = Path(__file__).resolve().parents[2] / "corpora"
+"""The programs that come with a checkout; an installed s2fuzz has none."""
+
+
+class Seconds(click.FloatRange):
+    """A time that passes: unlike a range of numbers, this one has no room for "nan"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no time.", param, ctx)
+        return seconds
+
+
+EXPECTATIONS: Final = {"order": ORDER_EXPECTED}
+"""What --expect knows, and the tiers that it leaves."""
+_EXPECTED: Final = "fuzz.cli.options.expected"
+_EXCLUSIVE: Final = "--expect and --tiers exclude each other: --expect order is short for some of --tiers."
+
+
+def tiers_in(ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[Tier] | None:
+    """The callback of --tiers: tiers as people write them, or those that --expect stands for."""
+    expected: frozenset[Tier] | None = ctx.meta.get(_EXPECTED)
+    if value is None:
+        return expected
+    if expected is not None:
+        raise click.UsageError(_EXCLUSIVE)
+    try:
+        return parse_tiers(value)
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def expect_in(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """The callback of --expect, which hands its tiers to --tiers."""
+    if value is None:
+        return
+    if ctx.params.get("tiers") is not None:
+        raise click.UsageError(_EXCLUSIVE)
+    ctx.meta[_EXPECTED] = EXPECTATIONS[value]
+
+
+GRANULE_SHARES: Final = dict(zip(GRANULES, (0.7, 0.15, 0.15), strict=True))
+"""Of a smoke's time, where it is not said which granules to fuzz: most for that of most kernels."""
+
+
+def granules_in(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[Granule, ...] | None:
+    """An option's callback: granules, each once, separated by commas; None where it was not given."""
+    if value is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(granule_named(name.strip()) for name in value.split(",")))
+    except BadInput as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+NO_COMPILE: Final = click.option(
+    "--no-compile",
+    is_flag=True,
+    help="Run everything as it is. Otherwise mypyc compiles the model and what drives it first, once until they "
+    "change, which takes two minutes and fuzzes faster. With --guidance model or both it always runs as it is.",
+)
+GRANULE: Final = click.option(
+    "--granule",
+    type=click.Choice([one.name for one in GRANULES]),
+    default=GRANULE_4K.name,
+    show_default=True,
+    help="The size of page that the kernel is compiled for.",
+)
+_TIERS: Final = click.option(
+    "--tiers",
+    callback=tiers_in,
+    metavar="TIER,…",
+    help=f"What is compared, some of {format_tiers(ALL_TIERS)}.  [default: {format_tiers(DEFAULT_TIERS)}; replay: as "
+    "when it was found]",
+)
+_EXPECT: Final = click.option(
+    "--expect",
+    type=click.Choice(tuple(EXPECTATIONS)),
+    callback=expect_in,
+    expose_value=False,
+    help=f"What the change is meant to alter, and is no finding. `order` is that and the number of events: short for "
+    f"--tiers {format_tiers(ORDER_EXPECTED)}.",
+)
+BUDGET: Final = click.option(
+    "--budget",
+    type=click.IntRange(1, MAX_BUDGET),
+    help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
+    f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
+)
+SECONDS: Final = Seconds(min=0.1, max=1e7)
+EXISTING: Final = click.Path(exists=True, path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def tier_options(command: _Command) -> _Command:
+    """The options that say what is compared."""
+    return _TIERS(_EXPECT(command))
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, whatever names of others' files it has."""
+    click.echo(printable_lines(text), err=True)
+
+
+def show_line(text: str) -> None:
+    """Print a line on stdout, whatever names of others' files it has."""
+    click.echo(printable_lines(text))
+
+
+def kernel_options(command: _Command) -> _Command:
+    """The options that choose the two sides, on every command that runs a kernel."""
+    options = (
+        click.option(
+            "--linux",
+            metavar="KERNEL",
+            help=f"The kernel under test: a version that Debian packages ({', '.join(SUPPORTED)}), a kernel tree, or "
+            f"GITDIR@REV.  [default: {DEFAULT_LINUX}]",
+        ),
+        click.option(
+            "--patch",
+            "patches",
+            metavar="FILE",
+            type=EXISTING,
+            multiple=True,
+            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
+        ),
+        click.option("--pgtable", metavar="FILE", type=EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
+        click.option(
+            "--sides",
+            metavar="A,B",
+            help="Compare any two: model:VERSION, kernel:VERSION, kernel:TREE, kernel:GITDIR@REV, or "
+            "kernel-make:VERSION (what the kernel's own build makes). Then --patch and --pgtable apply to the last "
+            "kernel.  [default: the kernel and the model that follows it; where none does, the kernel without and with "
+            f"the change, or kernel:{DEFAULT_LINUX} and the kernel]",
+        ),
+        click.option(
+            "--flavour",
+            type=click.Choice(FLAVOURS),
+            help="How the hosted files are built: ubsan's reports count as WARNs, `lines` is for coverage, `calls` "
+            "sees of the TLB maintenance the calls alone, and does without the tree's.  [default: plain]",
+        ),
+        click.option(
+            "--object",
+            "kernel_object",
+            type=click.Choice(tuple(OBJECTS)),
+            help="What pgtable.c is built as, on both sides: part of the host's kernel, or of nVHE hyp, where shared "
+            "walks are refused.  [default: host, or as --sides says: kernel:6.12+hyp]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sides_from(
+    linux: str | None,
+    patches: Sequence[Path],
+    pgtable: Path | None,
+    sides: str | None,
+    flavour: str | None,
+    kernel_object: str | None,
+) -> tuple[Side, Side]:
+    """The two sides that `kernel_options` came to; says why there is no model among them by default, and what a tree of
+    the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
+    if linux is not None and sides is not None:
+        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
+    chosen = choose_sides(
+        DEFAULT_LINUX if linux is None else linux, tuple(patches), pgtable, sides, flavour or "plain", kernel_object
+    )
+    if sides is None and chosen[0].is_kernel:
+        base, change = (side.full_name for side in chosen)
+        say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")
+    for line in switched_off(chosen):
+        say(line)
+    return chosen
+
+
+def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
+    """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
+    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
+
+
+def compiled_for(guidance: str, no_compile: bool) -> Path | None:
+    """The compiled modules for fuzzing processes with this guidance; None, said with the reason, where they cannot be
+    had, and where the modules must or shall run as they are."""
+    if no_compile or guidance != "kernel":
+        return None
+    try:
+        return compiling.compiled(say)
+    except compiling.CannotCompile as error:
+        say(f"the model runs as it is, more slowly than compiled: {error}")
+        return None

@@ -1,0 +1,147 @@
+"""The commands that work on findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fuzz.cli import display
+from fuzz.cli.options import (
+    EXISTING,
+    FINDING,
+    OK,
+    TOOL_FAILURE,
+    kernel_options,
+    say,
+    show_line,
+    sides_from,
+    tier_options,
+)
+from fuzz.sides import with_flavour, with_object
+from fuzz.triage.bisecting import Repository
+from fuzz.triage.bisecting import bisect as walk_commits
+from fuzz.triage.filing import recorded_sides_of, with_kernel
+from fuzz.triage.replaying import Sides, look_again, shrink
+from harness.findings.finding import Finding, load
+from harness.outside import shown
+from harness.verdict.compare import Tier
+
+CANNOT_TELL: Final = 125
+"""What `git bisect run` takes for a commit to be skipped."""
+
+
+@click.command()
+@click.argument("finding", type=EXISTING)
+@click.option(
+    "--bisect",
+    "for_bisect",
+    is_flag=True,
+    help="For `git bisect run`: 1 for this very bucket, 0 if the sides agree, and 125, which skips the commit, for "
+    "everything else.",
+)
+@tier_options
+@kernel_options
+def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+    """Run a finding again, on the sides and in the tiers it was found with.
+
+    Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
+    does, and if the sides agree on it, nobody can tell whether the finding is gone. With --linux, --patch or --pgtable
+    it runs on another kernel instead, for instance one with a fix. Exit status: 1 still there, 0 gone, 3 could not run
+    it, or not on what it was found on.
+    """
+    found = load(finding)
+    others = _other_sides(found, kernel)
+    seen = look_again(found, others, tiers, say)
+    if seen.verdict is None:
+        was = f"the sides agree (it was {found.kind} {found.bucket})"
+        if seen.untold:
+            show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
+        else:
+            show_line(f"gone: {was}" if others is None else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
+        for line in seen.notes:
+            show_line(line)
+        return TOOL_FAILURE if seen.untold else OK
+    is_same = seen.verdict.bucket == found.bucket
+    show_line("still there" if is_same else f"still there, but it was {found.bucket}")
+    if seen.untold:
+        show_line(f"note: {seen.untold}")
+    click.echo()
+    click.echo(seen.report, nl=False)
+    return FINDING if is_same or not for_bisect else CANNOT_TELL
+
+
+def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
+    """The sides that the options choose; None where they choose nothing."""
+    sides = None
+    if kernel["sides"] is not None:
+        sides = sides_from(**kernel)
+    elif any(kernel[name] not in (None, ()) for name in ("linux", "patches", "pgtable")):
+        sides = with_kernel(recorded_sides_of(found), kernel["linux"], tuple(kernel["patches"]), kernel["pgtable"])
+    if kernel["flavour"] is not None:
+        left, right = sides or recorded_sides_of(found)
+        sides = with_flavour(left, kernel["flavour"]), with_flavour(right, kernel["flavour"])
+    if kernel["kernel_object"] is not None:
+        left, right = sides or recorded_sides_of(found)
+        sides = with_object(left, kernel["kernel_object"]), with_object(right, kernel["kernel_object"])
+    return sides
+
+
+@click.command()
+@click.argument("finding", type=EXISTING)
+@click.option(
+    "--tries",
+    type=click.IntRange(min=1),
+    help="Stop after so many, with the simplest so far.  [default: when nothing simpler is found]",
+)
+def tmin(finding: Path, tries: int | None) -> int:
+    """Minimise a finding: the simplest program that still falls into its bucket.
+
+    Leaves out ops, merges them, gives the machine its default settings, clears flags, shrinks sizes and moves
+    addresses, until nothing of it helps. The finding's directory is replaced at once and keeps the first program, as
+    original.s2. Exit status: 0 done, 2 does not reproduce.
+    """
+    found = load(finding)
+    with display.minimising(len(found.program.ops)) as told:
+        shrunk = shrink(found, say, told, tries)
+    result = shrunk.minimised
+    click.echo(shrunk.report, nl=False)
+    click.echo()
+    how = "" if result.complete else ", which was not the end of it"
+    show_line(
+        f"{shown(finding)}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}"
+    )
+    return OK
+
+
+@click.command()
+@click.argument("finding", type=EXISTING)
+@click.option(
+    "--repo",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The git repository of the kernel; nothing in it is changed.",
+)
+@click.argument("good")
+@click.argument("bad")
+def bisect(finding: Path, repo: Path, good: str, bad: str) -> int:
+    """Find the commit between GOOD and BAD that brought a finding.
+
+    Tries commits that touch what the compiler read of those that it built, and skips those that do not build or where
+    something else goes wrong first. The one that is named was run, and so were its parents: it has the finding, they
+    have not. Exit status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if it cannot be pinned down.
+    """
+    found = load(finding)
+    repository = Repository(repo)
+    culprit = walk_commits(found, repository, good, bad, show_line)
+    if not culprit.why:
+        (commit,) = culprit.commits
+        show_line(f"the first with it: {repository.describe(commit)}\n{commit}")
+        return OK
+    which = "one of these" if len(culprit.commits) > 1 else "perhaps this one"
+    show_line(f"the first with it is {which}; {culprit.why}:")
+    for commit in culprit.commits:
+        show_line(f"  {repository.describe(commit)}")
+    return TOOL_FAILURE

@@ -1,0 +1,136 @@
+"""What the programs of a run came to, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from harness.model.executor import Model
+from harness.program.program import Program
+
+_MASKING_SHARE: Final = 0.03
+_MASKING_LEAST: Final = 10
+_MAX_COUNTED_OPS: Final = 256
+
+
+@dataclass
+class Stats:
+    """What the executed programs came to, in numbers. Counts only."""
+
+    executions: int = 0
+    replayed: int = 0
+    skipped: int = 0
+    unconfirmed: int = 0
+    inconclusive: int = 0
+    """Programs whose budget cut the sides at different events, with nothing wrong before."""
+    granules: Counter[str] = field(default_factory=Counter)
+    """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
+    other_granules: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    ops: Counter[str] = field(default_factory=Counter)
+    succeeded: Counter[str] = field(default_factory=Counter)
+    programs_succeeded: Counter[str] = field(default_factory=Counter)
+    over_budget: int = 0
+    tables: list[int] = field(default_factory=lambda: [0] * 5)
+    blocks: int = 0
+    splits: int = 0
+    merges: int = 0
+    buckets: Counter[str] = field(default_factory=Counter)
+    """Of the programs on which the sides differed, those replayed among them."""
+    known: Counter[str] = field(default_factory=Counter)
+    """`Judge.known`."""
+
+    def masking(self) -> list[str]:
+        """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
+        executions = self.executions + self.replayed
+        return sorted(
+            bucket
+            for bucket, count in self.buckets.items()
+            if count >= _MASKING_LEAST and count >= _MASKING_SHARE * executions
+        )
+
+    def count(self, program: Program, model: Model | None) -> None:
+        """Add one generated program and, where the model ran it, what it did."""
+        self.executions += 1
+        self.granules[program.machine.granule.name] += 1
+        self.sizes[min(len(program.ops), _MAX_COUNTED_OPS)] += 1
+        if model is None:
+            return
+        names = [op.name for op in program.ops]
+        self.ops.update(names[: len(model.returns) - 1])
+        good = [name for name, ret in zip(names, model.returns[1:], strict=False) if ret == 0]
+        self.succeeded.update(good)
+        self.programs_succeeded.update(set(good))
+        self.over_budget += model.returns[-1] is None
+        shape = model.shape
+        for level, tables in enumerate(shape.tables):
+            self.tables[level] += tables
+        self.blocks += shape.blocks
+        self.splits += shape.splits
+        self.merges += shape.merges
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything counted, for another process."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Stats:
+        """What `to_json` made, after a passage through JSON, whose keys are text."""
+        stats = cls()
+        for name, value in data.items():
+            setattr(stats, name, Counter(value) if isinstance(value, dict) else value)
+        stats.sizes = Counter({int(size): count for size, count in data["sizes"].items()})
+        return stats
+
+    def __add__(self, other: Stats) -> Stats:
+        """Both together."""
+        total = Stats()
+        for name, value in self.to_json().items():
+            more = getattr(other, name)
+            both = [a + b for a, b in zip(value, more, strict=True)] if isinstance(value, list) else value + more
+            setattr(total, name, both)
+        return total
+
+    def median_ops(self) -> int:
+        """The median number of ops per generated program."""
+        half, seen = (self.executions + 1) // 2, 0
+        for size in sorted(self.sizes):
+            seen += self.sizes[size]
+            if seen >= half:
+                return size
+        return 0
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON, keys sorted."""
+        total, good = sum(self.ops.values()), sum(self.succeeded.values())
+        return {
+            "buckets": dict(sorted(self.buckets.items())),
+            "executions": self.executions,
+            "inconclusive": self.inconclusive,
+            "granules": dict(sorted(self.granules.items())),
+            "known": dict(sorted(self.known.items())),
+            "median_ops": self.median_ops(),
+            "op": {
+                name: {
+                    "count": count,
+                    "programs_succeeded": self.programs_succeeded[name],
+                    "succeeded": round(self.succeeded[name] / count, 4),
+                }
+                for name, count in sorted(self.ops.items())
+            },
+            "ops": total,
+            "ops_succeeded": round(good / total, 4) if total else 0.0,
+            "masking": self.masking(),
+            "other_granules": sorted(self.other_granules.keys() - self.granules.keys()),
+            "over_budget": self.over_budget,
+            "replayed": self.replayed,
+            "skipped": self.skipped,
+            "trees": {
+                "blocks": self.blocks,
+                "merges": self.merges,
+                "splits": self.splits,
+                "tables_by_level": self.tables,
+            },
+            "unconfirmed": self.unconfirmed,
+        }

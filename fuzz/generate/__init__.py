@@ -1,0 +1,1 @@
+"""New inputs: mutation and scenarios."""

@@ -1,0 +1,1 @@
+"""What is kept of a verdict, and how it reads."""

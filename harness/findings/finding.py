@@ -1,0 +1,277 @@
+"""A finding on disk: one directory that holds everything needed to look at it and to run it again.
+
+    README         how to run it again, and what exactly ran
+    program.s2     the program, minimised where that was done
+    original.s2    the program as it was found, once it has been minimised
+    report.txt     what is wrong, for people
+    left.txt right.txt     both sides' observations with every event, up to the op where they part (not of a side that
+                           died)
+    finding.json   kind, bucket, reliability, configuration, identities, and the command that replays it
+    test_*.py      a pytest test that fails while the bug is there
+    reproducer.c   the program as a KUnit test case
+    kernel/        copies of the --patch and --pgtable files that the run was given
+
+A directory is written under another name and renamed, or exchanged with the one it replaces, so one that exists is
+whole. What is read back may be somebody else's: it is data, sizes are bounded, and text is made fit for a terminal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from harness.durable import exchange, sync_all, sync_folder, write_durably
+from harness.errors import BadInput
+from harness.findings.report import observation_text
+from harness.outside import printable, read_plain, shown, write_plain
+from harness.program.program import Program
+from harness.program.text import format_program, read
+from harness.verdict.judge import Verdict
+
+FORMAT: Final = 1
+PROGRAM: Final = "program.s2"
+REPORT: Final = "report.txt"
+ORIGINAL: Final = "original.s2"
+_SIDES: Final = {"left": "left.txt", "right": "right.txt"}
+_MAX_RECORD: Final = 1 << 20
+"""Bytes of a finding.json."""
+_MOST_EVENTS: Final = 20_000
+"""Of an op that are kept as text."""
+_MAX_REPORT: Final = 16 << 20
+_RECORD: Final = "finding.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A finding that was read back. `configuration` is what `save` was given; it is data from a file, unchecked but
+    for what is not printable in its texts. `reliability` is on how many fresh pairs of targets it was seen, of how
+    many: (0, 0) where it does not say. `minimised` says whether it was."""
+
+    directory: Path
+    program: Program
+    kind: str
+    bucket: str
+    configuration: Mapping[str, Any]
+    reliability: tuple[int, int] = (0, 0)
+    minimised: bool = False
+    identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of what was on the `left` and the `right`."""
+    record: int = 0
+    """Of the op where it shows; 0 is the implicit init."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a finding's directory is made of.
+
+    `files` are copied into kernel/, by name; `configuration` must name them as `kernel/NAME`. `documents` are further
+    files, and `more` further entries of finding.json. `outcomes` are the buckets on fresh targets of what is not the
+    same every time, None where the sides agreed.
+    """
+
+    program: Program
+    verdict: Verdict
+    report: str
+    configuration: Mapping[str, Any]
+    identities: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, bytes]
+    documents: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+    outcomes: tuple[str | None, ...] = ()
+
+
+def is_finding(path: Path) -> bool:
+    """Whether `path` looks like a finding's directory."""
+    return (path / _RECORD).is_file()
+
+
+def program_in(path: Path) -> Program:
+    """The program in a file, or in a finding's directory: a finding may stand wherever a program may.
+
+    Raises BadInput.
+    """
+    return read(file_of(path))
+
+
+def file_of(path: Path) -> Path:
+    """The file that holds the program: `path` itself, or a finding's. Raises BadInput for another directory."""
+    if path.is_dir() and not is_finding(path):
+        raise BadInput(f"{shown(path)}: a directory, but not a finding (it has no {_RECORD})")
+    return path / PROGRAM if path.is_dir() else path
+
+
+def report_in(directory: Path) -> str:
+    """The report in a finding's directory. Raises BadInput, OSError."""
+    return read_plain(directory / REPORT, _MAX_REPORT, "a report", directory).decode(errors="replace")
+
+
+def name_of(contents: Contents) -> str:
+    """The name of the directory: of a program, sides and their identities always the same."""
+    configuration = contents.configuration
+    kernels = {side: configuration[side] for side in ("left", "right") if side in configuration}
+    identity = json.dumps([format_program(contents.program), kernels, contents.identities], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', contents.verdict.bucket)[:80]}-{digest}"
+
+
+def save(out: Path, contents: Contents) -> Path:
+    """Write a finding below `out` and return its directory. The same one that is already there is left as it is.
+
+    Raises OSError, with nothing left behind.
+    """
+    target = out / name_of(contents)
+    if target.exists():
+        return target
+    out.mkdir(parents=True, exist_ok=True)
+    with _scratch(out) as scratch:
+        _write(scratch, target, contents)
+        os.rename(scratch, target)
+    return target
+
+
+def renew(directory: Path, contents: Contents) -> None:
+    """Put another program in the place of a finding's, at once; its first program stays beside it, and so does every
+    file that is not of ours. Raises BadInput where something in it is neither file nor folder nor link, and OSError;
+    then the directory is as it was."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink() and not path.is_file() and not path.is_dir():
+            raise BadInput(f"{shown(path)}: not a plain file")
+    with _scratch(directory.resolve().parent) as scratch:
+        shutil.copytree(directory, scratch, symlinks=True, dirs_exist_ok=True)
+        if not os.path.lexists(scratch / ORIGINAL):
+            os.rename(scratch / PROGRAM, scratch / ORIGINAL)
+        for old in (*scratch.glob("test_*.py"), *(scratch / name for name in _SIDES.values())):
+            old.unlink(missing_ok=True)
+        if (scratch / "kernel").is_symlink():
+            (scratch / "kernel").unlink()
+        shutil.rmtree(scratch / "kernel", ignore_errors=True)
+        _write(scratch, directory, contents)
+        sync_all(scratch)
+        exchange(scratch, directory)  # what was there goes with the scratch folder
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder that does not outlive its use, unless it was renamed by then."""
+    scratch = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write(scratch: Path, target: Path, contents: Contents) -> None:
+    verdict = contents.verdict
+    write_plain(scratch / PROGRAM, format_program(contents.program).encode())
+    write_plain(scratch / REPORT, contents.report.encode())
+    beginning = contents.program.prefix(verdict.record)
+    for side, name in _SIDES.items():
+        observation = getattr(verdict, side)
+        if observation is not None:
+            text = observation_text(beginning, observation, True, _MOST_EVENTS)
+            write_plain(scratch / name, text.encode())
+    if contents.files:
+        (scratch / "kernel").mkdir()
+    for name, data in contents.files.items():
+        write_plain(scratch / "kernel" / name, data)
+    for name, text in contents.documents.items():
+        write_plain(scratch / name, text.encode())
+    record = {
+        "bucket": verdict.bucket,
+        "configuration": contents.configuration,
+        "first_differing_record": verdict.record,
+        "format": FORMAT,
+        "identities": contents.identities,
+        "kind": verdict.kind,
+        "reliability": _reliability(contents),
+        "replay": f"s2fuzz replay {target}",
+        **contents.more,
+    }
+    write_plain(scratch / _RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    for path in (scratch, *scratch.rglob("*")):
+        if not path.is_symlink():
+            os.chmod(path, 0o755 if path.is_dir() else 0o644)
+
+
+def _reliability(contents: Contents) -> dict[str, Any]:
+    """How often it was seen on fresh targets, of how many times; where not always, what was seen each time."""
+    if not contents.outcomes:
+        return {"of": contents.verdict.confirmed, "seen": contents.verdict.confirmed}
+    outcomes = contents.outcomes
+    return {"of": len(outcomes), "outcomes": list(outcomes), "seen": outcomes.count(contents.verdict.bucket)}
+
+
+def adopt(directory: Path, out: Path) -> Path:
+    """Move a finding below `out`, on the same file system, and return its new directory, once it is on the disk. One of
+    the same name that is already there is the same one. Raises BadInput for what is no finding, and OSError."""
+    load(directory)
+    target = out / directory.name
+    if target.exists():
+        shutil.rmtree(directory)
+        return target
+    path = directory / _RECORD
+    record = json.loads(read_plain(path, _MAX_RECORD, "a finding"))
+    record["replay"] = f"s2fuzz replay {target}"
+    write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
+    sync_all(directory)
+    out.mkdir(parents=True, exist_ok=True)
+    directory.rename(target)
+    sync_folder(out)
+    return target
+
+
+def load(directory: Path) -> Finding:
+    """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
+    path = directory / _RECORD
+    try:
+        record = _printable(json.loads(read_plain(path, _MAX_RECORD, "a finding")))
+    except OSError as error:
+        raise BadInput(f"{shown(directory)}: not a finding: {path.name}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{shown(path)}: not JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise BadInput(f"{shown(path)}: not a finding of format {FORMAT}")
+    kind, bucket, configuration = record.get("kind"), record.get("bucket"), record.get("configuration")
+    if not (isinstance(kind, str) and isinstance(bucket, str) and isinstance(configuration, dict)):
+        raise BadInput(f"{shown(path)}: kind, bucket or configuration is missing")
+    reliability = record.get("reliability", {})
+    counts = [reliability.get(key, 0) for key in ("seen", "of")] if isinstance(reliability, dict) else []
+    if not counts or not all(isinstance(count, int) for count in counts):
+        raise BadInput(f"{shown(path)}: the reliability is malformed")
+    at = record.get("first_differing_record", 0)
+    if not isinstance(at, int):
+        raise BadInput(f"{shown(path)}: the differing record is malformed")
+    program, minimised = program_in(directory), "minimised" in record
+    seen = (counts[0], counts[1])
+    return Finding(directory, program, kind, bucket, configuration, seen, minimised, _identities(record), at)
+
+
+def _identities(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a record says of what ran on each side; of what is malformed, nothing."""
+    found = record.get("identities")
+    sides = found.items() if isinstance(found, dict) else ()
+    return {
+        side: {key: value for key, value in identity.items() if isinstance(value, str)}
+        for side, identity in sides
+        if isinstance(identity, dict)
+    }
+
+
+def _printable(value: Any) -> Any:
+    """JSON from somebody else's file with its texts safe for a terminal. Raises RecursionError."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(key): _printable(one) for key, one in value.items()}
+    return value

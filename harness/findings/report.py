@@ -1,0 +1,187 @@
+"""Verdicts and observations as text that reads well in a terminal, a log and a mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_verified
+from harness.findings.event_text import aligned_events, event_lines, instruction_text
+from harness.findings.trees import side_by_side, tree
+from harness.observation.events import IN_CALL
+from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
+from harness.program.definition import INIT
+from harness.program.program import Program
+from harness.program.text import format_op, format_program
+from harness.verdict.compare import ORDERED_TIERS, Tier, describe_out, describe_visit
+from harness.verdict.effects import compared
+from harness.verdict.judge import Verdict
+
+MAX_FILES = 8
+"""Files that a note names."""
+MAX_ROWS = 60
+"""Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed."""
+
+
+def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], notes: Sequence[str] = ()) -> str:
+    """The whole report on a finding. `notes` are said first (which kernel the model was verified against)."""
+    lines = [f"{verdict.kind}: {verdict.bucket}", *notes, ""]
+    lines += _first_op(program, verdict, names)
+    if verdict.difference is not None:
+        lines += ["", f"  {verdict.difference.tier.name.lower()} differ: {verdict.difference.what}"]
+        width = max(map(len, names))
+        lines.append(f"    {names[0]:<{width}}  {verdict.difference.left}")
+        lines.append(f"    {names[1]:<{width}}  {verdict.difference.right}")
+    if verdict.cut is not None:
+        lines += ["", f"  {verdict.cut.describe(names)}"]
+    if verdict.problem is not None:
+        call = verdict.problem.call
+        lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
+        lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
+    if verdict.died is not None:
+        lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
+        lines += [f"    {line}" for line in verdict.died.details.splitlines()]
+    lines += _notes(verdict, names)
+    if verdict.left is not None and verdict.right is not None:
+        rows = side_by_side(verdict.left, verdict.right, program.machine, names)
+        if rows:
+            lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+        lines += _effects(verdict, names)
+        rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
+        if rows:
+            lines += ["", "Events of that op:", *_cut(rows)]
+    lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
+    return "\n".join(lines) + "\n"
+
+
+def _marked(program: Program, record: int) -> list[str]:
+    """The program's text, indented, with a mark before the op of that record."""
+    lines = format_program(program).splitlines()
+    first_op = len(lines) - len(program.ops)
+    return [f"{'>' if record and i == first_op + record - 1 else ' '} {line}".rstrip() for i, line in enumerate(lines)]
+
+
+def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> list[str]:
+    if verdict.record == 0:
+        what = "init (implicit)"
+    else:
+        what = f"op {verdict.record}: {format_op(program.ops[verdict.record - 1])}"
+    lines = [f"First differing op: {what}"]
+    width = max(map(len, names))
+    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
+        if side is not None and verdict.record < len(side.records):
+            lines.append(f"  {name:<{width}}  {describe_record(side.records[verdict.record])}")
+    return lines
+
+
+def _effects(verdict: Verdict, names: tuple[str, str]) -> list[str]:
+    """What the op's events come to, where they differ: whether that does, too, and in what."""
+    left, right, difference = verdict.left, verdict.right, verdict.difference
+    if left is None or right is None or difference is None or difference.tier not in _TOLD_WITH_EFFECTS:
+        return []
+    found = compared(left, right, verdict.record)
+    if found is None:
+        return ["", "Effects of that op: not compared, for it was not finished"]
+    lines = []
+    for one in found:
+        level = "" if one.level is None else f", level {one.level}"
+        note = "  (a note: more than the other side is no fault)" if one.is_note else ""
+        lines.append(f"  {one.what}{level}{note}")
+        width = max(map(len, names))
+        lines += [f"    {name:<{width}}  {text}" for name, text in zip(names, (one.left, one.right), strict=True)]
+    if all(one.is_note for one in found):
+        return ["", "Effects of that op: the same; only order or number of its events differ", *_cut(lines)]
+    return ["", "Effects of that op that differ (#: number of the event in the op):", *_cut(lines)]
+
+
+_TOLD_WITH_EFFECTS: Final = ORDERED_TIERS | {Tier.EFFECTS}
+
+
+def _notes(verdict: Verdict, names: tuple[str, str]) -> list[str]:
+    lines = []
+    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
+        if side is not None and side.notes:
+            verb = "printed" if all(note.is_printed for note in side.notes) else "complained"
+            lines += ["", f"  {name} {verb}:"]
+            lines += [f"    op {note.record}: {note.text}" for note in side.notes[:MAX_ROWS]]
+    return lines
+
+
+def _cut(rows: list[str]) -> list[str]:
+    return rows if len(rows) <= MAX_ROWS else [*rows[:MAX_ROWS], f"… {len(rows) - MAX_ROWS} more rows"]
+
+
+def describe_record(record: Record) -> str:
+    """One op's result on one line: return code, out-values, complaints."""
+    words = [describe_return(record.ret)]
+    if record.definition.repeats:
+        words.append(f"{len(record.outs) // len(record.definition.outs)} visits")
+    else:
+        words += map(describe_out, record.definition.outs, record.outs)
+    words += [f"[{complaint}]" for complaint in record.complaints]
+    return " ".join(words)
+
+
+def _op_text(program: Program, record: int) -> str:
+    return format_op(program.ops[record - 1]) if record else f"{INIT.name} (implicit)"
+
+
+def run_report(program: Program, observation: Observation, visits: bool = False) -> list[str]:
+    """Every op with its result, in order; with `visits`, each visit of a walk as well."""
+    lines = []
+    for index, record in enumerate(observation.records):
+        lines.append(f"{index:>3} {_op_text(program, index)}  => {describe_record(record)}")
+        lines += _cut([f"      {note.text}" for note in observation.notes if note.is_printed and note.record == index])
+        if visits and record.definition.repeats:
+            width = len(record.definition.outs)
+            groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]
+            lines += _cut([f"      {describe_visit(record.definition, group)}" for group in groups])
+    unrun = len(program.ops) + 1 - len(observation.records)
+    if unrun:
+        why = "the budget is spent" if observation.records[-1].ret is None else "there is no table"
+        lines.append(f"    {unrun} more {'op' if unrun == 1 else 'ops'} not run: {why}")
+    return lines
+
+
+def event_report(program: Program, observation: Observation, most: int | None = None) -> list[str]:
+    """Every op with its boundary events, in order; those that TLB functions cause in turn are not counted. Of an op
+    with more than `most` events, some at its beginning and at its end."""
+    lines = []
+    for index, events in enumerate(event_lines(observation, program.machine, most)):
+        count = sum(not kind & IN_CALL for kind in observation.records[index].events[::EVENT_WORDS])
+        lines.append(f"{index:>3} {_op_text(program, index)}: {count} events")
+        lines += [f"      {event}" for event in events]
+    return lines
+
+
+def observation_text(
+    program: Program, observation: Observation, events: bool = False, most_events: int | None = None
+) -> str:
+    """A whole observation for people: results, tree, accounting; with `events`, the boundary events as well: all,
+    or of an op with more than `most_events` some at either end."""
+    lines = [*run_report(program, observation, visits=True), ""]
+    lines += tree(observation, program.machine)
+    lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    if events:
+        lines += ["", *event_report(program, observation, most_events)]
+    return "\n".join(lines) + "\n"
+
+
+def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line on each kernel that was made of other files than the one that the model among the sides was verified
+    against, with their names."""
+    model = next((one[VERIFIED_FILES] for one in identities if VERIFIED_FILES in one), None)
+    lines = []
+    for identity in identities:
+        if model is None or HOSTED_FILES not in identity:
+            continue
+        verified, here = parse_files(model), parse_files(identity[HOSTED_FILES])
+        unlike = unlike_verified(verified, here)
+        if unlike:
+            named = [f"{name} ({verified.get(name, 'none')}, here {here[name]})" for name in unlike[:MAX_FILES]]
+            more = f" and {len(unlike) - MAX_FILES} more" if len(unlike) > MAX_FILES else ""
+            lines.append(
+                f"note: the model was verified against other files than those of this kernel, "
+                f"{identity.get('source', 'unknown')}: {', '.join(named)}{more}"
+            )
+    return lines

@@ -1,0 +1,107 @@
+"""Page tables as text: the tree of one observation, and two trees side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from harness.observation.descriptors import is_table_entry
+from harness.observation.layout import Observation
+from harness.program.granule import LAST_LEVEL
+from harness.program.machine import Machine
+from harness.verdict.compare import leaked, paired_entries, paired_tables, start_level
+from pgtable import Geometry
+from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
+from pgtable.tree import ReadTable, TablePage, table_lines
+
+_LEFT_WIDTH = 46
+
+
+def describe_entry(entry: int, level: int, machine: Machine) -> str:
+    """An entry in words, as in a tree."""
+    if machine["stage"] == 1:
+        return describe_hyp(entry, level, bool(machine["hvhe"]), _format(machine))
+    return describe(entry, level, machine.forces_write_back, _format(machine))
+
+
+def _format(machine: Machine) -> AddressFormat:
+    return address_format(machine.granule.shift, bool(machine["lpa2"]))
+
+
+def tree(observation: Observation, machine: Machine) -> list[str]:
+    """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
+    lines: list[str] = []
+    read, granule = _reader(observation), machine.granule
+    geometry, address = Geometry(granule.shift), _format(machine)
+    entry_text = partial(describe_entry, machine=machine)
+    if observation.root is None:
+        lines.append("no table")
+    else:
+        level = start_level(observation)
+        for number in range(observation.root_pages):
+            ipa = number * (granule.entries << granule.level_shift(level))
+            pa = observation.root + number * granule.page
+            if pa in observation.pages:
+                lines += table_lines(pa, level, ipa, read, geometry, address, entry_text)
+            else:
+                lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
+    for table in observation.unlinked:
+        lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
+        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, entry_text, depth=1)
+    for page in leaked(observation):
+        used = sum(1 for entry in page.entries if entry)
+        lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
+    for name, cache in (("memcache", observation.cache), ("split cache", observation.split_cache)):
+        if cache:
+            lines.append(f"{name} holds {len(cache)}: {', '.join(f'{pa:#x}' for pa in cache)}")
+    lines.append(f"{observation.allocs} pages allocated, {observation.frees} freed, {len(observation.pages)} in use")
+    return lines
+
+
+def _reader(observation: Observation) -> ReadTable:
+    def read(pa: int) -> TablePage | None:
+        page = observation.pages.get(pa)
+        return None if page is None else TablePage(page.entries, f", {page.refcount} references")
+
+    return read
+
+
+def side_by_side(left: Observation, right: Observation, machine: Machine, names: tuple[str, str]) -> list[str]:
+    """Both trees, only the rows that differ; rows that agree are counted. Empty when the trees agree."""
+    rows: list[str] = []
+    differing = equal = 0
+
+    def flush() -> None:
+        nonlocal equal
+        if equal:
+            rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
+        equal = 0
+
+    def say(entry: int, level: int) -> str:
+        return describe_entry(entry, level, machine)
+
+    for ipa, level, a, b in paired_entries(left, right):
+        if _alike(a, b, level):
+            equal += 1
+            continue
+        flush()
+        differing += 1
+        rows.append(_row("!", str(level), f"{ipa:#x}", say(a, level), say(b, level)))
+        if say(a, level) == say(b, level):
+            rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
+    flush()
+    for ipa, level, mine, theirs in paired_tables(left, right):
+        if mine.refcount != theirs.refcount:
+            differing += 1
+            texts = [f"table with {page.refcount} references" for page in (mine, theirs)]
+            rows.append(_row("!", str(level), f"{ipa:#x}", *texts))
+    if not differing:
+        return []
+    return [_row(" ", "level", "ipa", *names), *rows]
+
+
+def _alike(a: int, b: int, level: int) -> bool:
+    return a == b or (is_table_entry(a, level) and is_table_entry(b, level) and level < LAST_LEVEL)
+
+
+def _row(mark: str, level: str, ipa: str, left: str, right: str) -> str:
+    return f"{mark} {level:>5} {ipa:<14} {left:<{_LEFT_WIDTH}} {right}".rstrip()

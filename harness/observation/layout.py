@@ -1,0 +1,272 @@
+"""What one execution of a program shows: results, tables, accounting, complaints.
+
+Both sides lay it out as the same stream of 64-bit words, so that equal executions are equal bytes:
+
+    record*  0  complaints  root_pa root_pages  allocs frees  cache  cache  unlinked  n_pages page*
+    record:     op_number  over_budget  ret  n_outs out*  complaints  events
+    complaints: n (kind code value)*
+    events:     n (kind a b)*             as harness/observation/events.py defines them
+    cache:      n pa*                          the memcache, then the split cache
+    unlinked:   n (number pa level)*           tables that create_unlinked made, not yet freed
+    page:       pa refcount entry*             pages in use, in ascending order; a granule's entries
+
+The reference builds it in `reference/kernel/observe.c`, the model in `harness/model/executor.py`. `ret` is a two's
+complement 64-bit value. Without a table, root_pa is NO_PAGE and root_pages 0. After an op that ran over budget, and
+after an `init` that failed, the remaining ops are not run and have no record.
+"""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.errors import ToolFailure
+from harness.program.definition import OPS, OPS_BY_NUMBER, OpDef
+from harness.program.machine import DEFAULT_MACHINE, Machine
+
+NO_PAGE: Final = (1 << 64) - 1
+"""Stands for the address of a page that is not there."""
+MAX_ROOT_PAGES: Final = 16
+"""The architecture concatenates no more tables at the start level of stage 2."""
+_MAX_UNLINKED_LEVEL: Final = 2
+"""Below an entry of level 3 there is no table."""
+MAX_COMPLAINTS: Final = 16
+"""Complaints kept of one op; both sides drop the rest."""
+EVENT_WORDS: Final = 3
+"""Of a boundary event: its kind and two arguments."""
+MAX_OUTS: Final = max(len(op.outs) for op in OPS)
+"""Out-values of an op, or of each visit of one that repeats."""
+
+WARN: Final = 1
+POOL_MISUSE: Final = 2
+UBSAN: Final = 3
+LOCKING: Final = 4
+
+POOL_MISUSES: Final = {
+    1: "bad-get",
+    2: "bad-put",
+    3: "bad-count",
+    4: "bad-free",
+    5: "poison",
+}
+UBSAN_REPORTS: Final = {
+    1: "add-overflow",
+    2: "sub-overflow",
+    3: "mul-overflow",
+    4: "negate-overflow",
+    5: "divrem-overflow",
+    6: "shift-out-of-bounds",
+    7: "out-of-bounds",
+    8: "pointer-overflow",
+    9: "type-mismatch",
+    10: "invalid-value",
+    11: "alignment-assumption",
+    12: "vla-bound",
+    13: "nonnull-argument",
+    14: "nonnull-return",
+    15: "invalid-builtin",
+}
+LOCKING_REPORTS: Final = {
+    1: "sleeps-in-atomic",
+    2: "suspicious-rcu",
+    3: "unbalanced-unlock",
+    4: "left-held",
+    5: "lock-not-held",
+    6: "deadlock",
+}
+"""What lockdep or CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux: something that may sleep where that is forbidden;
+RCU's pointers read without its lock; a lock dropped that is not held, held when the operation ends, not held where code
+asserts it, or taken twice. As reference/shim/s2fuzz/locking.h numbers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Length in words and CRC-32 of the words in little-endian order: what travels instead of an observation."""
+
+    words: int
+    crc: int
+
+    @classmethod
+    def of(cls, words: array[int]) -> Digest:
+        return cls(len(words), zlib.crc32(words))
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A WARN-class event: a WARN of the code under test, a misuse of the page pool, a UBSan report, or a breach of the
+    rules about locks.
+
+    `code` of a WARN is the CRC-32 of the name of the function that it stands in. `value` is the address concerned for
+    pool misuse, else 0.
+    """
+
+    kind: int
+    code: int
+    value: int
+
+    def __str__(self) -> str:
+        if self.kind == WARN:
+            return "WARN"
+        if self.kind == POOL_MISUSE:
+            return f"pool: {POOL_MISUSES.get(self.code, self.code)} {self.value:#x}"
+        if self.kind == LOCKING:
+            return f"locking: {LOCKING_REPORTS.get(self.code, self.code)}"
+        return f"UBSan: {UBSAN_REPORTS.get(self.code, self.code)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one op did. `ret` is its result code: 0, a negative errno, or None when it ran over budget. `events` are
+    words, which `harness.observation.events.events_of` decodes."""
+
+    definition: OpDef
+    ret: int | None
+    outs: tuple[int, ...]
+    complaints: tuple[Complaint, ...]
+    events: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page in use at the end: its address, reference count and words."""
+
+    pa: int
+    refcount: int
+    entries: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """A table that the `number`-th create_unlinked made, for an entry of `level`: the table's own level is the next."""
+
+    number: int
+    pa: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Where a complaint came from, or what the code under test printed, for people; never compared. `record` counts
+    records from 0 (the implicit init)."""
+
+    record: int
+    text: str
+    is_printed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One execution, decoded. `records[0]` is the implicit init; `cache` is the memcache; `pages` maps addresses to the
+    pages in use; `machine` is the program's."""
+
+    words: array[int]
+    records: tuple[Record, ...]
+    final_complaints: tuple[Complaint, ...]
+    root: int | None
+    root_pages: int
+    allocs: int
+    frees: int
+    cache: tuple[int, ...]
+    split_cache: tuple[int, ...]
+    unlinked: tuple[Unlinked, ...]
+    pages: dict[int, Page]
+    notes: tuple[Note, ...] = ()
+    machine: Machine = DEFAULT_MACHINE
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.words)
+
+
+def signed(word: int) -> int:
+    """A word as two's complement: results, and levels."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def describe_return(ret: int | None) -> str:
+    """A record's result for people: `0`, `-EINVAL`, `budget`."""
+    if ret is None:
+        return "budget"
+    return f"-{errno.errorcode.get(-ret, -ret)}" if ret < 0 else str(ret)
+
+
+class _Reader:
+    def __init__(self, words: array[int]) -> None:
+        self.words = words
+        self.at = 0
+
+    def word(self) -> int:
+        if self.at >= len(self.words):
+            raise ToolFailure("the observation ends too early")
+        self.at += 1
+        return self.words[self.at - 1]
+
+    def several(self, count: int) -> array[int]:
+        if count > len(self.words) - self.at:
+            raise ToolFailure("the observation ends too early")
+        self.at += count
+        return self.words[self.at - count : self.at]
+
+    def complaints(self) -> tuple[Complaint, ...]:
+        return tuple(Complaint(self.word(), self.word(), self.word()) for _ in range(self.word()))
+
+
+def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEFAULT_MACHINE) -> Observation:
+    """The observation that `words` lay out, of a program for `machine`. Raises ToolFailure when they are not one."""
+    reader = _Reader(words)
+    records = []
+    while number := reader.word():
+        records.append(_record(reader, number))
+    final_complaints = reader.complaints()
+    root, root_pages = reader.word(), reader.word()
+    if root_pages > MAX_ROOT_PAGES:
+        raise ToolFailure(f"the observation has a root of {root_pages} pages")
+    allocs, frees = reader.word(), reader.word()
+    cache, split_cache = (tuple(reader.several(reader.word())) for _ in range(2))
+    unlinked = tuple(_unlinked(reader) for _ in range(reader.word()))
+    pages = {}
+    for _ in range(reader.word()):
+        page = Page(reader.word(), reader.word(), reader.several(machine.granule.entries))
+        pages[page.pa] = page
+    if reader.at != len(words):
+        raise ToolFailure(f"{len(words) - reader.at} words follow the observation's end")
+    return Observation(
+        words,
+        tuple(records),
+        final_complaints,
+        None if root == NO_PAGE else root,
+        root_pages,
+        allocs,
+        frees,
+        cache,
+        split_cache,
+        unlinked,
+        pages,
+        tuple(notes),
+        machine,
+    )
+
+
+def _unlinked(reader: _Reader) -> Unlinked:
+    table = Unlinked(reader.word(), reader.word(), reader.word())
+    if table.level > _MAX_UNLINKED_LEVEL:
+        raise ToolFailure(f"the observation has an unlinked table for level {table.level}")
+    return table
+
+
+def _record(reader: _Reader, number: int) -> Record:
+    definition = OPS_BY_NUMBER.get(number)
+    if definition is None:
+        raise ToolFailure(f"the observation has a record of an unknown op {number}")
+    over_budget, ret = reader.word(), reader.word()
+    outs = tuple(reader.several(reader.word()))
+    width = len(definition.outs)
+    if outs and (not width or len(outs) % width or (len(outs) != width and not definition.repeats)):
+        raise ToolFailure(f"the observation has {len(outs)} out-values of {definition.name}")
+    complaints = reader.complaints()
+    events = reader.several(EVENT_WORDS * reader.word())
+    return Record(definition, None if over_budget else signed(ret), outs, complaints, events)

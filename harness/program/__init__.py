@@ -1,0 +1,1 @@
+"""What a program is: kinds of arguments, operations, the machine, its text and its bytes."""

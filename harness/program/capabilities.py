@@ -1,0 +1,96 @@
+"""What a side offers to programs. Kernels differ in the operations, flags and settings that they have, and a program
+that asks for more than a side offers is refused; what is generated asks for what both sides of a run offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.errors import BadInput
+from harness.program.definition import FLAG_NAMES, LIMITS, OPS, Kind, OpDef
+from harness.program.machine import KNOBS
+from harness.program.program import Program
+
+_FEATURES: Final = frozenset({"stage1", "stage2"})
+"""What `requires` may name besides operations and the machine's granule; every side has them."""
+
+
+def flag_word(kind: Kind, name: str) -> str:
+    """How one bit of a flags argument is called in `Capabilities.lacks`: `prot nc`, `map flags shared`."""
+    return f"{kind.value} {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Everything that a program can say, but for `lacks`: names of operations, of settings (which then have to keep
+    their defaults), and flags as `flag_word` calls them. ValueError for what no program can say anyway."""
+
+    lacks: frozenset[str] = frozenset()
+    ops: tuple[OpDef, ...] = field(init=False, compare=False)
+    """Those that it has, in their order."""
+    _numbers: frozenset[int] = field(init=False, compare=False)
+    _bits: dict[Kind, int] = field(init=False, compare=False)
+    _knobs: tuple[int, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        flags = {flag_word(kind, name): (kind, bit) for kind, bits in FLAG_NAMES.items() for name, bit in bits.items()}
+        unknown = self.lacks - {*flags, *(op.name for op in OPS), *(knob.name for knob in KNOBS)}
+        if unknown:
+            raise ValueError(f"no program can say {', '.join(sorted(unknown))}")
+        bits: dict[Kind, int] = {}
+        for kind, bit in (flags[word] for word in self.lacks.intersection(flags)):
+            bits[kind] = bits.get(kind, 0) | bit
+        object.__setattr__(self, "ops", tuple(op for op in OPS if op.name not in self.lacks))
+        object.__setattr__(self, "_numbers", frozenset(op.number for op in OPS if op.name in self.lacks))
+        object.__setattr__(self, "_bits", bits)
+        object.__setattr__(self, "_knobs", tuple(i for i, knob in enumerate(KNOBS) if knob.name in self.lacks))
+
+    def __and__(self, other: Capabilities) -> Capabilities:
+        """What both offer."""
+        return Capabilities(self.lacks | other.lacks)
+
+    def bits(self, kind: Kind) -> int:
+        """Of a flags kind, the bits on offer."""
+        return LIMITS[kind] & ~self._bits.get(kind, 0)
+
+    def has(self, *names: str) -> bool:
+        """Whether all operations of these names are there."""
+        return self.lacks.isdisjoint(names)
+
+    def check(self, program: Program, name: str) -> None:
+        """Raise BadInput when the side `name`, which offers this much, cannot run the program."""
+        if program.requires or self._asked_in_vain(program):
+            missing = dict.fromkeys([*self._required(program), *self._missing(program)])
+            if missing:
+                raise BadInput(f"{name} lacks {', '.join(missing)}, so it cannot run this program")
+
+    def _asked_in_vain(self, program: Program) -> bool:
+        """Whether anything is missing; quick, for it is asked of every program that runs."""
+        if not self._numbers.isdisjoint([op.definition.number for op in program.ops]):
+            return True
+        return bool(self._bits or self._knobs) and any(True for _ in self._missing(program))
+
+    def _required(self, program: Program) -> list[str]:
+        has = _FEATURES | {program.machine.granule.name} | {op.name for op in self.ops}
+        return [word for word in program.requires if word not in has]
+
+    def _missing(self, program: Program) -> Iterator[str]:
+        machine = program.machine
+        yield from (KNOBS[i].name for i in self._knobs if machine.values[i] != KNOBS[i].default)
+        for op in program.ops:
+            if op.definition.number in self._numbers:
+                yield op.name
+            for arg, value in zip(op.definition.args, op.args, strict=True):
+                if value & self._bits.get(arg.kind, 0):
+                    names = FLAG_NAMES[arg.kind].items()
+                    lacking = self._bits[arg.kind]
+                    yield from (flag_word(arg.kind, flag) for flag, bit in names if value & bit & lacking)
+
+
+EVERYTHING: Final = Capabilities()
+"""More than any one kernel offers."""
+
+DEFAULT: Final = Capabilities(frozenset({"is_young", "mkold"}))
+"""What the default kernel offers; what other sides do, they say themselves."""

@@ -1,0 +1,1 @@
+"""What two observations say about the sides, and what one says about its own."""

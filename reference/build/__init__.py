@@ -1,0 +1,1 @@
+"""From a kernel tree to an image: sources, compilers, declarations, images."""

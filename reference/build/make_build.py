@@ -1,0 +1,85 @@
+"""The test kernel with an object of the kernel's own build in place of ours: nobody has to trust the shim headers.
+
+Whatever of ours meets Linux's types is compiled here with the kernel's flags and headers, not with the shim's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from reference.build.alternatives import Patches, read, tables, with_sites
+from reference.build.image import BRIDGE_FILES, CALLS, SHIM, Builder, Image, replace_file
+from reference.build.kbuild import Configuration, kernel_build
+from reference.build.sources import KernelTree, digest
+from reference.build.tools import find_toolchain
+
+_WITH_SHIM: Final = ("context.c",)
+"""These meet the TLB maintenance, which is our own build's here too."""
+
+
+def build_by_make(
+    tree: KernelTree,
+    configuration: Configuration,
+    progress: Callable[[str], None] = lambda _: None,
+    calls_only: bool = False,
+) -> Image:
+    """The test kernel with pgtable.o as the kernel's own build makes it; where `tree` has another pgtable.c, that is
+    compiled with the same flags. It has no coverage counters. `calls_only` is the flavour `calls`.
+
+    Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
+    """
+    return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
+
+
+def patches_of(
+    tree: KernelTree, configuration: Configuration, progress: Callable[[str], None] = lambda _: None
+) -> Patches:
+    """What is patched in the hosted object of that image."""
+    return _MakeBuilder(tree, configuration, progress).patches()
+
+
+class _MakeBuilder(Builder):
+    def __init__(
+        self,
+        tree: KernelTree,
+        configuration: Configuration,
+        progress: Callable[[str], None],
+        calls_only: bool = False,
+    ) -> None:
+        super().__init__(tree, CALLS if calls_only else "plain", find_toolchain(), progress, configuration.granule)
+        self.kernel = kernel_build(configuration, self.toolchain, progress)
+
+    def patches(self) -> Patches:
+        return read(self._made(), self.tree.pgtable)
+
+    def _hosted_objects(self) -> list[Path]:
+        # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
+        bridge = [self._bridge(name) for name in BRIDGE_FILES if name not in _WITH_SHIM]
+        found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
+        made, patches = self._made(), self.patches()
+        hosted = self._kept("hosted_pgtable.o", with_sites(made, patches))
+        return [hosted, *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
+
+    def _table(self, path: Path, patches: Patches) -> Path:
+        return self._kept(f"patches_{path.stem}.S", tables(path, patches).encode())
+
+    def _kept(self, name: str, content: bytes) -> Path:
+        folder = self.cache / f"patched-{digest(name, content)[:24]}"
+        folder.mkdir(exist_ok=True)
+        replace_file(folder / name, content)
+        return folder / name
+
+    def _made(self) -> Path:
+        """pgtable.o before it is patched."""
+        if self.tree.pgtable.read_bytes() == self.kernel.source.read_bytes():
+            return self.kernel.object
+        return self._object("pgtable", self.tree.pgtable, (*self.kernel.flags, "-x", "c"), self._bad_source)
+
+    def _bridge_flags(self, name: str) -> tuple[str, ...]:
+        if name in _WITH_SHIM:
+            return super()._bridge_flags(name)
+        # Linux's own headers come first: of the shim's, only what no kernel has is found.
+        return (*self.kernel.flags, f"-idirafter{SHIM}", "-DS2FUZZ_MADE")

@@ -1,0 +1,95 @@
+"""The memory link: programs and observations through guest RAM that this process maps, with a doorbell on the console.
+
+The console stays the control channel: boot, doorbell, panics, a human's eyes. Messages are those of `protocol`; only
+the payload takes another way, as `kernel/frame.c` describes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Final
+
+from reference.link.console import ConsoleLink
+from reference.link.link import LinkGarbage
+from reference.memory_map import RAM_BASE, RAM_SIZE, REPLY, REPLY_SIZE, REQUEST, REQUEST_SIZE
+from reference.protocol import Message
+
+_REQUEST: Final = REQUEST - RAM_BASE
+_REPLY: Final = REPLY - RAM_BASE
+_HEADER: Final = struct.Struct("<QQQQ")  # sequence, type, size, CRC-32 of the payload
+_REQUEST_MAX: Final = REQUEST_SIZE - _HEADER.size
+_REPLY_MAX: Final = REPLY_SIZE - _HEADER.size
+
+
+class GuestRam:
+    """The RAM of a machine: an unlinked file, mapped here, that outlives every QEMU it is handed to, so that what
+    points into it stays valid across restarts."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.memfd_create("s2fuzz-ram", os.MFD_CLOEXEC), "r+b")
+        self._file.truncate(RAM_SIZE)
+        self.memory = mmap.mmap(self._file.fileno(), RAM_SIZE)
+
+    @property
+    def qemu_args(self) -> tuple[str, ...]:
+        """What makes QEMU use it. The path leads to this process's descriptor: QEMU is started without it."""
+        backend = (
+            f"memory-backend-file,id=ram,size={RAM_SIZE},share=on,mem-path=/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        )
+        return ("-object", backend, "-machine", "memory-backend=ram")
+
+    def host_address(self, physical: int) -> int:
+        """Where the guest's memory at `physical` lies in this process."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.memory, physical - RAM_BASE))
+
+
+class RamLink:
+    """A link whose payloads go through memory. `ram` may be shared by successive kernels, not by simultaneous ones."""
+
+    def __init__(self, elf: Path, ram: GuestRam | None = None, qemu_args: tuple[str, ...] = ()) -> None:
+        self.ram = GuestRam() if ram is None else ram
+        self.console = ConsoleLink(elf, (*self.ram.qemu_args, *qemu_args))
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running QEMU."""
+        return self.console.pid
+
+    def start(self) -> None:
+        self.console.start()
+
+    def send(self, message: Message) -> None:
+        payload = message.payload
+        if len(payload) > _REQUEST_MAX:
+            raise ValueError(f"a payload of {len(payload)} bytes does not fit the mailbox")
+        memory = self.ram.memory
+        memory[_REQUEST + _HEADER.size : _REQUEST + _HEADER.size + len(payload)] = payload
+        _HEADER.pack_into(memory, _REQUEST, message.seq, ord(message.type), len(payload), zlib.crc32(payload))
+        self.console.ring()
+
+    def receive(self, timeout: float) -> Message:
+        said = self.console.hear(timeout)
+        if said is not None:
+            return said
+        memory = self.ram.memory
+        seq, kind, size, crc = _HEADER.unpack_from(memory, _REPLY)
+        if size > _REPLY_MAX:
+            raise LinkGarbage
+        payload = memory[_REPLY + _HEADER.size : _REPLY + _HEADER.size + size]
+        if zlib.crc32(payload) != crc:
+            raise LinkGarbage
+        return Message(chr(kind & 0x7F), seq & 0xFFFF, payload)
+
+    def program_counters(self) -> list[int]:
+        return self.console.program_counters()
+
+    def transcript(self) -> str:
+        return self.console.transcript()
+
+    def close(self) -> None:
+        self.console.close()

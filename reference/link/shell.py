@@ -1,0 +1,136 @@
+"""The test kernel's shell, for people: one op a line, on a table that lives until `reset`. Slow, and meant to be read.
+
+A line is an op as in a program's text, `reset` with any knobs, `tree`, or `help`. The kernel's own shell
+(kernel/shell.c) takes numbers only; here `size=4K` or `prot=rwx` become numbers, and in its answers addresses become
+places in the source.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from harness.errors import BadInput, ToolFailure
+from harness.observation.executor import TargetDied
+from harness.observation.layout import describe_return
+from harness.program.capabilities import EVERYTHING, Capabilities
+from harness.program.definition import OPS_BY_NAME
+from harness.program.granule import GRANULE_4K, Granule
+from harness.program.program import Program
+from harness.program.text import FORMAT_VERSION, MalformedProgram, parse
+from reference.build.image import Image
+from reference.link.console import ConsoleLink, message_in, printable
+from reference.link.executor import RUN_TIMEOUT, Reference
+from reference.link.link import LinkClosed, LinkTimeout
+from reference.protocol import GarbledFrame, Message, decode_panic
+
+END: Final = "$"
+"""The line after the kernel's answer; and what a line for its shell begins with."""
+_REFUSAL: Final = "error: "
+
+_WITHOUT_WORDS: Final = ("tree", "help")
+_PLACE: Final = re.compile(r" at (0x[0-9a-f]+)")
+_RESULT: Final = re.compile(r"^(\w+) (-\d+)")
+
+
+def translate(line: str, granule: Granule = GRANULE_4K, capabilities: Capabilities = EVERYTHING) -> str:
+    """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput, also for
+    more than is on offer."""
+    text = line.partition("#")[0].strip()
+    head, *words = text.split() or [""]
+    if head == "reset":
+        if not any(word.startswith("granule=") for word in words):
+            words.insert(0, f"granule={granule.name}")
+        machine = _parsed("\n".join(word.replace("=", " = ", 1) for word in words), capabilities).machine
+        if machine.granule is not granule:
+            raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
+        return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
+    if head in OPS_BY_NAME:
+        # Whether the table is of the op's stage only the kernel knows.
+        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}", capabilities).ops
+        args = zip(op.definition.args, op.args, strict=True)
+        return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
+    if head and (head not in _WITHOUT_WORDS or words):
+        raise BadInput(f"expected {', '.join((*OPS_BY_NAME, 'reset', *_WITHOUT_WORDS))}, got `{text}`")
+    return head
+
+
+def _parsed(text: str, capabilities: Capabilities) -> Program:
+    try:
+        program = parse(f"s2 {FORMAT_VERSION}\n{text}\n", "")
+    except MalformedProgram as error:
+        raise BadInput(str(error).removeprefix(f":{error.line}:{error.column}: ")) from error
+    capabilities.check(program, "this kernel")
+    return program
+
+
+class _LineLink(ConsoleLink):
+    """A console on which lines of text are exchanged, too."""
+
+    def ask(self, line: str, timeout: float) -> Iterator[str | Message]:
+        """The lines up to END, or up to a message, which says that something went wrong.
+
+        Raises LinkTimeout when the kernel is silent for so long, LinkClosed.
+        """
+        child = self._running()
+        child.send(f"{END} {line}\n".encode("ascii"))
+        while (said := self._next(child, time.monotonic() + timeout)) != END.encode():
+            message = _message(said)
+            yield printable(said) if message is None else message
+            if message is not None:
+                return
+
+
+def _message(line: bytes) -> Message | None:
+    try:
+        return message_in(line)
+    except GarbledFrame:  # text that looks like one
+        return None
+
+
+class Shell(Reference):
+    """A kernel whose shell can be asked; it runs programs as well, which take the shell's table away."""
+
+    def __init__(self, image: Image, name: str, timeout: float = RUN_TIMEOUT) -> None:
+        self._lines = _LineLink(image.elf)
+        super().__init__(image, name, self._lines, timeout)
+
+    def ask(self, line: str) -> Iterator[str]:
+        """The kernel's answer to one line, as it comes.
+
+        Raises BadInput for a line that cannot be meant, TargetDied when the kernel crashes or hangs: the next line
+        has a fresh one, with an empty table.
+        """
+        request = translate(line, self.image.granule, self.capabilities)
+        if not request:
+            return
+        if not self._running:
+            self._boot()
+        refusal = None
+        try:
+            for said in self._lines.ask(request, self.timeout):
+                if isinstance(said, Message):
+                    raise self._failure(said)
+                if said.startswith(_REFUSAL):
+                    refusal = said.removeprefix(_REFUSAL)
+                elif said:
+                    yield self._readable(said)
+        except LinkTimeout:
+            raise TargetDied(self._hang(), self) from None
+        except (LinkClosed, OSError) as error:
+            self.refresh()
+            raise ToolFailure(f"{self.name}: QEMU ended") from error
+        if refusal is not None:
+            raise BadInput(refusal)
+
+    def _failure(self, message: Message) -> Exception:
+        if message.type != "P":
+            return ToolFailure(f"{self.name} refused the line: {message.payload.decode('ascii', 'replace')}")
+        self.refresh()
+        return TargetDied(self._crash(decode_panic(message.payload)), self)
+
+    def _readable(self, line: str) -> str:
+        named = _RESULT.sub(lambda match: f"{match[1]} {describe_return(int(match[2]))}", line)
+        return _PLACE.sub(lambda match: f" at {self.symbols.describe(int(match[1], 16))}", named)

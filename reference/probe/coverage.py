@@ -1,0 +1,76 @@
+"""Coverage of the hosted files: clang's inline 8-bit counters, read in place in the guest RAM that we map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from harness.errors import ToolFailure
+from reference.link.executor import Reference
+from reference.link.ram import RamLink
+from reference.memory_map import RAM_BASE
+
+LOOP: Final = 8
+"""Repetitions of an edge that still count as something new."""
+_LEVELLED: Final = bytes(min(count, LOOP) for count in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Addresses in this process, as libFuzzer's __sanitizer_cov_8bit_counters_init and …_pcs_init take them."""
+
+    counters_start: int
+    counters_stop: int
+    pcs_start: int
+    pcs_stop: int
+
+
+class HostedCoverage:
+    """The counters of one running kernel. They stay where they are when it restarts.
+
+    Raises ToolFailure for a kernel that is not reached through memory.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        if not isinstance(reference.link, RamLink):
+            raise ToolFailure(f"{reference.name}: coverage needs the link through memory")
+        self._ram = reference.link.ram
+        address = reference.symbols.address
+        self._counters = (address("__start___sancov_cntrs"), address("__stop___sancov_cntrs"))
+        self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
+        self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
+        self._seen = 0
+        self.image = reference.image.sha256
+        """Which kernel's edges these are."""
+
+    def registration(self) -> Registration:
+        """Where counters and PCs lie in this process."""
+        return Registration(*map(self._ram.host_address, (*self._counters, *self._pcs)))
+
+    def note(self) -> None:
+        """Add what the last executions reached to what was ever reached, and level the counters, before libFuzzer reads
+        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what."""
+        self._seen |= int.from_bytes(self._view, "little")
+        self._view[:] = self._view.tobytes().translate(_LEVELLED)
+
+    def forget(self) -> None:
+        """Clear the counters, so that libFuzzer sees nothing new in the last execution and does not keep it."""
+        self._view[:] = bytes(len(self._view))
+
+    def take(self) -> bytes:
+        """How often each edge was taken since the last time, levelled."""
+        self.note()
+        counts = bytes(self._view)
+        self.forget()
+        return counts
+
+    @property
+    def edges(self) -> int:
+        """How many counters there are."""
+        return len(self._view)
+
+    @property
+    def reached(self) -> int:
+        """Which of them were ever seen to count: a bit for each."""
+        seen = self._seen.to_bytes(len(self._view), "little")
+        return int("".join("1" if byte else "0" for byte in reversed(seen)) or "0", 2)
