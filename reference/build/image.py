@@ -58,7 +58,7 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "alternatives.c", "checks.c")
+BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "program.c", "alternatives.c", "checks.c")
 """Ours, but compiled against the tree's headers."""
 OUR_SOURCES: Final = frozenset((*_OWN_FILES, *BRIDGE_FILES))
 """What is compiled from other files is hosted."""
@@ -152,7 +152,7 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
-_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "ops.c", "pool.c")
+_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "program.c", "pool.c")
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the test kernel's own files share. It uses nothing of Linux; boundary.c and ops.c, which meet the hosted files,
+/* What the test kernel's own files share. It uses nothing of Linux; boundary.c and program.c, which meet the hosted files,
  * include the tree's headers as well. */
 #ifndef S2FUZZ_KERNEL_H
 #define S2FUZZ_KERNEL_H
@@ -175,7 +175,7 @@ extern struct op_exit op_exit;
 void hosted_save(void);
 void hosted_restore(void);
 
-/* ops.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record
+/* program.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record
  * `stop_before` (NO_RECORD: never). False: the payload is malformed. */
 #define NO_RECORD (~0ul)
 bool program_run(struct reader *reader, bool in_full, u64 stop_before);

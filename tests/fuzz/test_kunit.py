@@ -39,7 +39,7 @@ class WithReproducer(Builder):
         self.reproducer = reproducer
 
     def _bridge(self, name: str) -> Path:
-        if name != "ops.c":
+        if name != "program.c":
             return super()._bridge(name)
         flags = (
             *(
@@ -51,7 +51,7 @@ class WithReproducer(Builder):
             ),
             *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
         )
-        return self._object("ops", PARTS / "runner.c", flags, self._misfit)
+        return self._object("program", PARTS / "runner.c", flags, self._misfit)
 
 
 def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:

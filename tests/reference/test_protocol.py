@@ -163,7 +163,7 @@ PROGRAMS = machines.flatmap(_programs)
 
 
 class Decoder:
-    """Reads a request as reference/kernel/ops.c does, written from the protocol's description."""
+    """Reads a request as reference/kernel/program.c does, written from the protocol's description."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
