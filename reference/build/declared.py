@@ -13,7 +13,7 @@ from harness.errors import BadInput
 from harness.outside import shown
 from harness.program.capabilities import Capabilities, flag_word
 from harness.program.definition import FLAG_NAMES, OPS, Kind
-from reference.protocol import stages_mask
+from reference.build.header import op_entry, x_macro
 
 SOURCES: Final = (
     Path("arch/arm64/include/asm/kvm_pgtable.h"),
@@ -82,7 +82,7 @@ SIGNATURES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "race": {"KVM_PGTABLE_WALK_SHARED": ()},
     "link": {"kvm_pgtable_stage2_create_unlinked": ()},
 }
-"""What carries out an operation, and the forms in which reference/kernel/ops.c can call it (none: it only has to be
+"""What carries out an operation, and the forms in which reference/kernel/ops can call it (none: it only has to be
 declared). `init` is not here: a tree without it cannot be hosted."""
 
 _FLAG_PREFIXES: Final[Mapping[Kind, str]] = {
@@ -154,7 +154,7 @@ def declared(root: Path) -> Declared:
 
 
 def _misfit(code: str, words: Container[str], function: str, accepted: tuple[str, ...]) -> str | None:
-    """Why a function cannot be called as `ops.c` would; None where it can, or where only the compiler can tell."""
+    """Why a function cannot be called as kernel/ops/ would; None where it can, or where only the compiler can tell."""
     if function not in words:
         return f"there is no {function}"
     found = re.search(rf"([\w*][\w\s*]*?)\b{function}\s*\(([^()]*)\)\s*[;{{]", code)
@@ -195,8 +195,7 @@ def _c_header(capabilities: Capabilities, forms: Mapping[str, bool]) -> str:
         *(f"#define S2FUZZ_HAS_{name} {int(has)}" for name, has in forms.items()),
         *(f"#define S2FUZZ_HAS_{op.name} {int(capabilities.has(op.name))}" for op in OPS),
         "/* The operations that the tree has, as S2FUZZ_OPS has all of them. */",
-        "#define S2FUZZ_OPS_HERE(X) "
-        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in capabilities.ops),
+        x_macro("OPS_HERE", map(op_entry, capabilities.ops)),
         "#endif",
     ]
     return "\n".join(lines) + "\n"

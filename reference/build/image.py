@@ -27,9 +27,9 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build.declared import declared
+from reference.build.header import generated_header, generated_include, generated_rules
 from reference.build.sources import GENERATED, GENERATORS, PGTABLE, KernelTree, cache_dir, commit_of
 from reference.build.tools import Toolchain, find_toolchain
-from reference.protocol import generated_header, generated_include
 
 CALLS: Final = "calls"
 FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
@@ -47,6 +47,9 @@ _OWN_FILES: Final = (
     "main.c",
     "lib.c",
     "console.c",
+    "config.c",
+    "events.c",
+    "handles.c",
     "mmu.c",
     "exceptions.c",
     "frame.c",
@@ -58,7 +61,10 @@ _OWN_FILES: Final = (
     "shell.c",
     "ubsan.c",
 )
-BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "program.c", "alternatives.c", "checks.c")
+BRIDGE_FILES: Final = (
+    *("boundary.c", "context.c", "faults.c", "program.c", "under_test.c", "alternatives.c", "checks.c"),
+    *(f"ops/{path.name}" for path in sorted((OURS / "ops").glob("*.c"))),
+)
 """Ours, but compiled against the tree's headers."""
 OUR_SOURCES: Final = frozenset((*_OWN_FILES, *BRIDGE_FILES))
 """What is compiled from other files is hosted."""
@@ -152,7 +158,12 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
-_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "program.c", "pool.c")
+_HOT_FILES: Final = frozenset(
+    (
+        *("boundary.c", "context.c", "events.c", "faults.c", "handles.c", "observe.c", "pool.c", "program.c"),
+        *("under_test.c", *(name for name in BRIDGE_FILES if name.startswith("ops/"))),
+    )
+)
 """Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
 to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
@@ -255,7 +266,12 @@ class Builder:
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
         self.generated = self._generated_dir(
-            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+            "generated",
+            {
+                "generated.h": generated_header(),
+                "generated.inc": generated_include(),
+                "generated_rules.h": generated_rules(),
+            },
         )
         self._hosted_files: dict[str, str] = {str(PGTABLE): tree.pgtable_sha256}
         self._read: set[str] = {*GENERATORS, str(PGTABLE)}
@@ -312,7 +328,7 @@ class Builder:
     def _bridge(self, name: str) -> Path:
         calls = ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
         flags = (*self._bridge_flags(name), *self._ours, f"-I{self.generated_for_tree}", *calls)
-        return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
+        return self._object(Path(name).stem, OURS / name, flags, self._misfit)
 
     def _bridge_flags(self, name: str) -> tuple[str, ...]:
         return (*self._tree_flags(), *OBJECTS[self.kernel_object], *self._inlining(name))
@@ -353,6 +369,7 @@ class Builder:
             *_COMMON_FLAGS,
             *_HOSTED_FLAGS,
             f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
+            f"-I{self.generated}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),

@@ -31,7 +31,6 @@ from reference.protocol import (
     encode_frame,
     encode_program,
     encode_varint,
-    generated_header,
     varints,
 )
 
@@ -209,13 +208,6 @@ def test_a_program_arrives_as_it_is(program: Program) -> None:
 def test_aligned_values_are_short() -> None:
     program = Program((Op.of("unmap", ipa=1 << 40, size=1 << 30),))
     assert len(encode_program(program)) == 4
-
-
-def test_the_header_names_every_op_and_knob() -> None:
-    header = generated_header()
-    masks = {(2,): 0b100, (1,): 0b010, (1, 2): 0b110}
-    assert all(f"X({op.number}, {op.name}, {len(op.args)}, {masks[op.stages]})" in header for op in OPS)
-    assert all(f"X({knob.name}, {knob.default:#x}ul)" in header for knob in KNOBS)
 
 
 # Replies
