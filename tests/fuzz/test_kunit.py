@@ -21,7 +21,8 @@ from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.judge import Judge, Verdict
 from reference.build.declared import declared
-from reference.build.image import OURS, Builder
+from reference.build.image import Builder
+from reference.build.own_files import OURS
 from reference.build.sources import KernelChoice, KernelTree, prepare
 from reference.build.tools import find_toolchain
 from reference.link.ram import RamLink
@@ -38,13 +39,13 @@ class WithReproducer(Builder):
         super().__init__(tree, "plain", find_toolchain(), lambda _: None, granule)
         self.reproducer = reproducer
 
-    def _bridge(self, name: str) -> Path:
-        if name != "program.c":
-            return super()._bridge(name)
+    def _bridge(self, source: Path) -> Path:
+        if source != OURS / "program.c":
+            return super()._bridge(source)
         flags = (
             *(
                 f"-I{PARTS}/include",
-                *self._bridge_flags(name),
+                *self._bridge_flags(source),
                 *self._ours,
                 f"-I{self.generated_for_tree}",
                 f"-I{OURS}",

@@ -17,7 +17,7 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before)
 {
 	struct kunit test = { 0 };
 
-	if (!read_config(reader))
+	if (!config_read(reader))
 		return false;
 	reset();
 	observe_begin(in_full);
