@@ -13,7 +13,7 @@ import pytest
 from planted import HERE, load
 
 from fuzz.sides import choose_sides
-from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case, shown_instead
+from fuzz.triage.kunit.case import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case, shown_instead
 from harness.model.executor import Model
 from harness.program.definition import OPS, Op
 from harness.program.granule import Granule
