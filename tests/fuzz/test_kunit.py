@@ -42,13 +42,13 @@ class WithReproducer(Builder):
         super().__init__(tree, "plain", find_toolchain(), lambda _: None, granule)
         self.reproducer = reproducer
 
-    def _bridge(self, name: str) -> Path:
-        if name != "ops.c":
-            return super()._bridge(name)
+    def _bridge(self, source: Path) -> Path:
+        if source.name != "ops.c":
+            return super()._bridge(source)
         flags = (
             *(
                 f"-I{PARTS}/include",
-                *self._bridge_flags(name),
+                *self._bridge_flags(source),
                 *self._ours,
                 f"-I{self.generated_for_tree}",
                 f"-I{OURS}",
