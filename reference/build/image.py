@@ -29,8 +29,8 @@ from harness.program.granule import GRANULE_4K, Granule
 from reference.build.declared import declared
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.sources import GENERATED, GENERATORS, PGTABLE, KernelTree, cache_dir, commit_of
-from reference.build.tools import Toolchain, find_toolchain
 from reference.protocol import generated_header, generated_include
+from reference.tools import Toolchain, find_toolchain
 
 CALLS: Final = "calls"
 FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)

@@ -14,7 +14,7 @@ from reference.build.image import CALLS, TLB_SHIM, Builder, Image, replace_file
 from reference.build.kbuild import Configuration, kernel_build
 from reference.build.own_files import SHIM, bridge_files
 from reference.build.sources import KernelTree, digest
-from reference.build.tools import find_toolchain
+from reference.tools import find_toolchain
 
 
 def build_by_make(
