@@ -17,11 +17,12 @@ from typing import Final
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
 from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
+from harness.observation.tables import paired_entries, paired_tables
 from harness.outside import printable
 from harness.program.definition import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
-from harness.verdict.compare import Tier, paired_entries, paired_tables
+from harness.verdict.compare import Tier
 from harness.verdict.judge import Verdict
 
 _CALLS: Final[Mapping[str, str]] = {

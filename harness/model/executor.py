@@ -10,13 +10,13 @@ import traceback
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Final, NamedTuple, NoReturn
 
 from harness.errors import BadInput
 from harness.files import VERIFIED_FILES
+from harness.observation.calls import group
 from harness.observation.events import (
     ALLOC,
     ALLOC_EXACT,
@@ -50,6 +50,7 @@ from harness.observation.events import (
     WARNED,
     events_of,
 )
+from harness.observation.execution import Execution, Feedback, Shape
 from harness.observation.executor import CrashReport, TargetDied
 from harness.observation.layout import (
     EVENT_WORDS,
@@ -80,7 +81,6 @@ from harness.program.definition import (
 from harness.program.granule import GRANULES
 from harness.program.machine import KNOBS, Machine
 from harness.program.program import Program
-from harness.verdict.invalidation import Call, group
 from pgtable import (
     HOST,
     OBJECTS,
@@ -180,17 +180,6 @@ class Endless(Exception):
     """What the budget does not count has happened more often than any program makes it happen."""
 
 
-@dataclass(slots=True)
-class Shape:
-    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
-    block became a table (split) or a table a block (merge)."""
-
-    tables: list[int] = field(default_factory=lambda: [0] * 5)
-    blocks: int = 0
-    splits: int = 0
-    merges: int = 0
-
-
 class Model:
     """Runs programs in Python, as Linux `version` (a key of `pgtable.VERSIONS`) would.
 
@@ -213,19 +202,10 @@ class Model:
         """None for Linux's own, at full speed."""
         self._calls_only = calls_only
         self.kernel_object: KernelObject = OBJECTS[kernel_object]
-        self.shape = Shape()
-        """Of the last program, as are the next two."""
-        self.returns: list[int | None] = []
-        """Each record's result, None for one that ran over budget."""
-        self.levels: list[int] = []
-        """The levels at which each record's op wrote entries: bit n + 1 for level n."""
-        self.kinds: list[frozenset[int]] = []
-        """The kinds of each record's events."""
         self._program: Program | None = None
         self._platform = lru_cache(maxsize=1024)(_platform)
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls: Calls = {}
-        self._fresh: list[tuple[int, Sequence[int]]] = []
 
     @property
     def name(self) -> str:
@@ -241,24 +221,27 @@ class Model:
             "version": self.version.name,
         }
 
+    @property
+    def gives_feedback(self) -> bool:
+        return True
+
     def start(self, program: Program) -> None:
         self.capabilities.check(program, self.name)
         self._program = program
 
-    def finish(self) -> Digest:
-        pieces, _ = self._run()
+    def finish(self) -> Execution:
+        world, pieces = self._run()
         crc = 0
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
-        return Digest(sum(map(len, pieces)), crc)
+        digest = Digest(sum(map(len, pieces)), crc)
+        fresh = [call for record, events in world.fresh_calls for call in group(record, events_of(events))]
+        return Execution(digest, Feedback(world.returns, world.levels, world.kinds, world.shape), fresh)
 
     def observe(self, program: Program) -> Observation:
         self.start(program)
-        pieces, notes = self._run()
-        return decode(array("Q", b"".join(pieces)), notes, program.machine)
-
-    def new_calls(self) -> Sequence[Call] | None:
-        return [call for record, events in self._fresh for call in group(record, events_of(events))]
+        world, pieces = self._run()
+        return decode(array("Q", b"".join(pieces)), world.notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
@@ -275,7 +258,8 @@ class Model:
             self._pools[key] = PagePool(*key[:2], page_size=machine.granule.page)
         return self._pools[key]
 
-    def _run(self) -> tuple[list[memoryview], list[Note]]:
+    def _run(self) -> tuple[ProgramRun, list[memoryview]]:
+        """The started program's run, when it is over, and its observation's words in pieces, good until the next."""
         assert self._program is not None, "start a program first"
         if len(self._calls) > _KEPT_CONTEXTS:
             self._calls.clear()
@@ -283,10 +267,8 @@ class Model:
         calls = None if self._calls_only else self._calls
         variant = Variant(self.version, self.kernel_object, self.ownership)
         world = ProgramRun(self._program, variant, self._platform(self._program.machine), pool, calls)
-        self._fresh = world.fresh_calls
-        self.shape, self.returns, self.levels, self.kinds = world.shape, world.returns, world.levels, world.kinds
         try:
-            return world.run()
+            return world, world.run()
         except (WildAccess, RecursionError, Endless) as error:
             raise TargetDied(_death(error), self) from error
         finally:
@@ -338,7 +320,7 @@ class _Flushes:
     def __init__(self, tlb: TlbMaintenance) -> None:
         self.kept: dict[tuple[int, int, int], Pieces] = {}
         self.told: set[tuple[int, int]] = set()
-        """Kind and second argument of the calls that `Model.new_calls` told."""
+        """Kind and second argument of the calls that were told (`Execution.new_calls`)."""
         self._frames: dict[int, tuple[Pieces, Piece, Piece]] = {}
         """By kind, what every call of it does: before the first piece that is the call's own, and around that."""
         self._functions: dict[int, Callable[[int, int], Issue]] = {
@@ -506,15 +488,15 @@ class ProgramRun:
         )
         self.pgt = self.stage2
 
-    def run(self) -> tuple[list[memoryview], list[Note]]:
-        """The observation's words in pieces, good until the pool is used again, and its notes."""
+    def run(self) -> list[memoryview]:
+        """The observation's words in pieces, good until the pool is used again."""
         for op in (_INIT, *self.program.ops):
             if not self._observe_op(op):
                 break
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self.words))
-        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.notes
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()]
 
     def end(self) -> None:
         """Let go of the table, which holds on to its world, so that both are freed now: the garbage collector would
