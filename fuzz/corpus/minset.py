@@ -25,7 +25,6 @@ from harness.observation.executor import TargetDied
 from harness.outside import shown
 from harness.program.program import Program
 from reference.link.executor import Reference
-from reference.probe.coverage import HostedCoverage
 
 Feature = tuple[object, ...]
 Told = Callable[[int, int], None]
@@ -44,9 +43,7 @@ class Meter:
             for executor in self._executors:
                 stack.callback(executor.close)
             self._kernels = [
-                HostedCoverage(side)
-                for side in self._executors
-                if isinstance(side, Reference) and side.image.has_counters
+                side.coverage() for side in self._executors if isinstance(side, Reference) and side.image.has_counters
             ]
             self._joint = JointCoverage()
             self._closing = stack.pop_all()

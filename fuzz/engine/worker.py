@@ -31,7 +31,7 @@ from harness.program.program import Program
 from harness.program.text import format_program, read
 from harness.verdict.judge import FirstLook, Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from reference.link.executor import Reference
-from reference.probe.coverage import HostedCoverage, Registration
+from reference.probe.coverage import Registration
 
 _MESSAGE_INTERVAL: Final = 0.25
 
@@ -62,7 +62,7 @@ class Worker:
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self.coverage = [
-            HostedCoverage(side) for side in self.executors if isinstance(side, Reference) and side.image.has_counters
+            side.coverage() for side in self.executors if isinstance(side, Reference) and side.image.has_counters
         ]
         """Of every kernel among the sides that counts."""
         self.joint = [JointCoverage()] if any(side.gives_feedback for side in self.executors) else []

@@ -27,7 +27,7 @@ from reference.build.sources import (
     version_of,
     whole_tree,
 )
-from reference.build.tools import find_toolchain
+from reference.tools import find_toolchain
 
 REAL_CACHE = sources.cache_dir()
 HEADER = "include/linux/small.h"
