@@ -5,10 +5,13 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from harness.program.capabilities import DEFAULT
-from harness.program.definition import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program.definition import FLAG_NAMES, LIMITS, Arg, Op, OpDef
 from harness.program.granule import GRANULES
+from harness.program.kinds import IPA, MEMCACHE, PAGEWISE_SIZE, PHYS, SIZE
 from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.program.ops import OPS
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 
 _SHIFTS = (12, 21, 30, 39)
 _WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=8)
@@ -77,13 +80,13 @@ _SIZES = st.sampled_from([0x1000, 0x2000, 0x4000, 1 << 21, 1 << 30])
 
 
 def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
-    if arg.kind is Kind.IPA:
+    if arg.kind is IPA:
         return _NEAR
-    if arg.kind in (Kind.SIZE, Kind.PAGEWISE_SIZE):
-        return _SIZES if arg.kind is Kind.SIZE else st.sampled_from([0x1000, 0x3000])
-    if arg.kind is Kind.PHYS:
+    if arg.kind in (SIZE, PAGEWISE_SIZE):
+        return _SIZES if arg.kind is SIZE else st.sampled_from([0x1000, 0x3000])
+    if arg.kind is PHYS:
         return _NEAR.map(lambda address: address + (1 << 31))
-    return st.integers(3, 6) if arg.kind is Kind.CACHE else _arg_values(arg)
+    return st.integers(3, 6) if arg.kind is MEMCACHE else _arg_values(arg)
 
 
 lively_ops = st.one_of(

@@ -18,7 +18,11 @@ from harness.observation.descriptors import is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
 from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS, Observation, Record
 from harness.outside import printable
-from harness.program.definition import CACHE_CAPACITY, FLAG_NAMES, VISITOR_BITS, VISITORS, Kind, Op
+from harness.program.definition import Op
+from harness.program.kinds import HYP_PROT, MAP_FLAGS, MEMCACHE, PROT, SPLIT_CACHE, SWITCH, VISITOR, Kind
+from harness.program.kinds.entries import VISITOR_BITS, VISITORS
+from harness.program.kinds.small import CACHE_CAPACITY
+from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
 from harness.verdict.compare import Tier, paired_entries, paired_tables
@@ -132,7 +136,7 @@ def _told_apart(program: Program, verdict: Verdict) -> bool:
     left, right = verdict.left, verdict.right
     if left is None or right is None:
         return False
-    ops = (Op.of("init"), *program.ops)
+    ops = (op_of("init"), *program.ops)
     for op, mine, theirs in zip(ops, left.records, right.records, strict=False):
         if _is_sayable(op) and mine.ret is not None and theirs.ret is not None and _expected(mine) != _expected(theirs):
             return True
@@ -148,7 +152,7 @@ def _expected(record: Record) -> tuple[object, ...]:
         return record.outs[:1]
     if name == "get_leaf":
         return (record.ret, *(record.outs if record.ret == 0 else ()))
-    visits = len(record.outs) // len(record.definition.outs) if name == "walk" else 0
+    visits = len(record.outs) // len(record.definition.results) if name == "walk" else 0
     return record.ret, visits
 
 
@@ -198,7 +202,7 @@ class _Case:
     # The test itself
 
     def _body(self) -> Iterator[str]:
-        yield from self._op(Op.of("init"), 0)
+        yield from self._op(op_of("init"), 0)
         for number, op in enumerate(self.program.ops, start=1):
             yield ""
             yield f"/* {format_op(op)} */"
@@ -231,7 +235,7 @@ class _Case:
                 return
             yield f"KUNIT_EXPECT_EQ(test, {call}, {_error(record.ret)});"
             if op.name == "walk":
-                visits = len(record.outs) // len(record.definition.outs)
+                visits = len(record.outs) // len(record.definition.results)
                 yield f"KUNIT_EXPECT_EQ(test, s2_visits, {visits});"
 
     @staticmethod
@@ -252,15 +256,15 @@ class _Case:
         }
         for arg, value in zip(op.definition.args, op.args, strict=True):
             values[arg.name] = _argument(arg.kind, value)
-            if arg.kind is Kind.MAP_FLAGS and self.forms["MAP_FLAGS"]:
+            if arg.kind is MAP_FLAGS and self.forms["MAP_FLAGS"]:
                 values["map_flags"] = f", {values[arg.name]}"
-            if arg.kind is Kind.CACHE:
+            if arg.kind is MEMCACHE:
                 values["mc"] = "&s2_cache" if value else "NULL"
                 values["mc_pages"] = str(max(0, value - 1))
                 values["mc_topup"] = f"s2_topup(&s2_cache, {value - 1}) ?: " if value else ""
-            if arg.kind is Kind.SPLIT_CACHE:
+            if arg.kind is SPLIT_CACHE:
                 values["mc_pages"] = str(value)
-            if arg.kind is Kind.VISITOR:
+            if arg.kind is VISITOR:
                 action = VISITORS[value & (1 << VISITOR_BITS) - 1]
                 result = "0" if action == "look" else f"-{action.upper()}"
                 values["visitor"] = f"{result}, {value >> VISITOR_BITS}"
@@ -297,7 +301,7 @@ class _Case:
             value
             for op in self.program.ops
             for arg, value in zip(op.definition.args, op.args, strict=True)
-            if arg.kind is Kind.SPLIT_CACHE
+            if arg.kind is SPLIT_CACHE
         ]
         return max([CACHE_CAPACITY, *asked])
 
@@ -330,7 +334,7 @@ class _Case:
 
 def _is_sayable(op: Op) -> bool:
     for arg, value in zip(op.definition.args, op.args, strict=True):
-        if arg.kind is Kind.VISITOR and VISITORS[value & (1 << VISITOR_BITS) - 1] in _UNSAYABLE_VISITORS:
+        if arg.kind is VISITOR and VISITORS[value & (1 << VISITOR_BITS) - 1] in _UNSAYABLE_VISITORS:
             return False
     return op.name not in UNSAYABLE
 
@@ -380,13 +384,13 @@ def _mm_calls(observation: Observation) -> dict[str, int]:
 
 
 def _argument(kind: Kind, value: int) -> str:
-    if kind in FLAG_NAMES:
-        is_prot = kind in (Kind.PROT, Kind.HYP_PROT)
-        names = [name for name, bit in FLAG_NAMES[kind].items() if value & bit]
+    if kind.bits:
+        is_prot = kind in (PROT, HYP_PROT)
+        names = [name for name, bit in kind.bits.items() if value & bit]
         if is_prot:
             return " | ".join(_PROT_PREFIX + _PROT_NAMES.get(name, name.upper()) for name in names) or "0"
         return " | ".join(_WALK_PREFIX + name.upper() for name in names) or "0"
-    if kind is Kind.SWITCH:
+    if kind is SWITCH:
         return ("false", "true")[value]
     return _number(value)
 

@@ -65,21 +65,16 @@ from harness.observation.layout import (
 )
 from harness.observation.tlbi import BY_NAME as TLBI_OPERATIONS
 from harness.program.capabilities import Capabilities, flag_word
-from harness.program.definition import (
-    FLAG_NAMES,
-    INIT,
-    PLANTED_NAMES,
-    PROT_BITS,
-    SPLIT_CACHE_CAPACITY,
-    U64_MAX,
-    VISITOR_BITS,
-    VISITORS,
-    Kind,
-    Op,
-)
+from harness.program.definition import Op
 from harness.program.granule import GRANULES
+from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
+from harness.program.kinds.entries import PLANTED_NAMES, VISITOR_BITS, VISITORS
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, Machine
+from harness.program.ops import INIT
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from harness.verdict.invalidation import Call, group
 from pgtable import (
     HOST,
@@ -101,7 +96,6 @@ from pgtable import (
     Stage2,
     Stage2Flags,
     Walk,
-    WalkFlags,
     WildAccess,
     get_vtcr,
     hyp_leaf_prot,
@@ -294,19 +288,13 @@ class Model:
 
 
 def _capabilities(version: LinuxVersion) -> Capabilities:
-    bits = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    bits = {PROT: version.prots, MAP_FLAGS: version.walk_flags, VISIT_FLAGS: version.walk_flags}
     flags = {
-        flag_word(kind, name)
-        for kind, known in bits.items()
-        for name, bit in FLAG_NAMES[kind].items()
-        if not bit & known
+        flag_word(kind, name) for kind, known in bits.items() for name, bit in kind.bits.items() if not bit & known
     }
-    # Two of our own ops need something to work on.
-    needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
-    ours = {name for name, met in needed.items() if not met}
     settings = {"lpa2": version.lpa2, "vcpu": version.tlb_asks_who_runs, "hvhe": version.hyp_modes}
     knobs = {name for name, met in settings.items() if not met}
-    return Capabilities(version.lacks | ours | flags | knobs)
+    return Capabilities(version.lacks | flags | knobs)
 
 
 def _death(error: Exception) -> CrashReport:

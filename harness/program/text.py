@@ -338,7 +338,8 @@ class _Parser:
 
     def _bind(self) -> None:
         """Give uses of names their numbers, now that all names are known."""
-        for op, place, self.number, token in self.unnamed:
+        for op, place, line, token in self.unnamed:
+            self.number = line
             arg = op.definition.args[place]
             kind, number = self.named.get(token.text, (None, 0))
             if kind is None:

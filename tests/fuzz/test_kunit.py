@@ -15,8 +15,8 @@ from planted import HERE, load
 from fuzz.sides import choose_sides
 from fuzz.triage.kunit import _CALLS, _STATEMENTS, _VALUES, UNSAYABLE, kunit_case, shown_instead
 from harness.model.executor import Model
-from harness.program.definition import OPS, Op
 from harness.program.granule import Granule
+from harness.program.ops import OPS, op_of
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.judge import Judge, Verdict
@@ -256,7 +256,7 @@ def test_what_cannot_be_said_is_named() -> None:
 
 
 def test_the_shape_of_the_table_is_known_from_either_side() -> None:
-    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    program = Program((op_of("unmap", ipa=0, size=4096),))
     right = Model("6.12").observe(program)
     forms = declared(prepare(KernelChoice()).root).forms
     source = kunit_case(program, Verdict("crash", "x", 1, None, None, right), forms, {})
@@ -264,7 +264,7 @@ def test_the_shape_of_the_table_is_known_from_either_side() -> None:
 
 
 def test_a_death_and_no_left_side_leave_no_expectations() -> None:
-    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    program = Program((op_of("unmap", ipa=0, size=4096),))
     source = kunit_case(
         program, Verdict("divergence", "x", 1, None, None, None), declared(prepare(KernelChoice()).root).forms, {}
     )

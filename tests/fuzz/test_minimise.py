@@ -17,7 +17,8 @@ from fuzz.triage.filing import sides_of
 from fuzz.triage.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise, simpler, value_cost
 from harness.findings.finding import load as load_finding
 from harness.model.executor import Model
-from harness.program.definition import OPS, Op, OpDef
+from harness.program.definition import Op, OpDef
+from harness.program.ops import OPS
 from harness.program.program import Program
 from harness.program.text import format_program, parse
 from harness.verdict.judge import Judge

@@ -16,10 +16,12 @@ from fuzz.generate.fresh import random_input
 from fuzz.generate.scenario import vm_scenario, whole_block_scenario
 from harness.model.executor import MODELLED, Model
 from harness.program import codec
-from harness.program.codec import BOUNDARY_CHOICES, Parts, decode, dialect_for, encode, read_argument, space_of, split
-from harness.program.definition import Kind
+from harness.program.codec import BOUNDARY_CHOICES, decode, dialect_for, encode
 from harness.program.granule import GRANULES, Granule
+from harness.program.kinds import Kind
 from harness.program.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
+from harness.program.parts import Parts, read_argument, split
+from harness.program.space import space_of
 from harness.program.text import parse
 
 Change = Callable[[Parts, Random], None]

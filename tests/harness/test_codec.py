@@ -14,10 +14,13 @@ from strategies import machines, ops, programs
 from harness.model.executor import MODELLED, Model
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import CODEC, DEFAULT, Dialect, decode, dialect_for, encode, knob_value
-from harness.program.definition import PROT_BITS, U64_MAX, Op
+from harness.program.definition import Op
 from harness.program.granule import GRANULES
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS, KNOBS_BY_NAME, MAX_POOL_PAGES, USUAL_BUDGET, USUAL_POOL_PAGES, Machine
+from harness.program.ops import op_of
 from harness.program.program import MAX_OPS, Program
+from harness.program.space import U64_MAX
 
 MODELS = {version: Model(version) for version in MODELLED}
 OFFERS = {
@@ -106,7 +109,7 @@ def test_old_inputs_keep_their_meaning() -> None:
 @pytest.mark.parametrize("value", [0x1234_5678_9ABC_DEF0, 0xFFF, U64_MAX - 7, (1 << 40) + 1, 3])
 def test_odd_values_are_spelt_out(value: int) -> None:
     """Any value that no byte stands for follows the escape 0xFF in eight bytes."""
-    program = Program((Op.of("unmap", ipa=value, size=value),))
+    program = Program((op_of("unmap", ipa=value, size=value),))
     assert encode(program).count(b"\xff" + value.to_bytes(8, "little")) == 2
     assert decode(encode(program)) == program
 
@@ -136,7 +139,7 @@ def test_what_the_fuzzer_likes_takes_few_bytes() -> None:
     """Minimising and mutating work best where common things are short."""
     assert encode(Program(())) == b"\0"
     prot = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
-    op = Op.of("map", ipa=0x20_0000, size=0x1000, phys=0x8020_0000, prot=prot, mc=3)
+    op = op_of("map", ipa=0x20_0000, size=0x1000, phys=0x8020_0000, prot=prot, mc=3)
     assert len(encode(Program((op,)))) <= 12
 
 

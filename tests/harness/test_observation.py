@@ -25,9 +25,9 @@ from harness.observation.layout import (
     decode,
     describe_return,
 )
-from harness.program.definition import U64_MAX
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from harness.program.text import parse
 from harness.verdict.compare import differences
 from pgtable.memory import PagePool

@@ -21,8 +21,10 @@ from harness.observation.tlbi import Target
 from harness.observation.tlbi import decode as decode_tlbi
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import decode, dialect_for, encode
-from harness.program.definition import FLAG_NAMES, OPS, PROT_BITS
+from harness.program.definition import FLAG_NAMES
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
+from harness.program.ops import OPS
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
 from harness.verdict.compare import Tier, differences, leaked, paired_entries

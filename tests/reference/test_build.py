@@ -16,8 +16,8 @@ from sample_programs import ONE_PAGE, SPECIAL
 from harness.errors import BadInput, ToolFailure
 from harness.model.executor import Model
 from harness.observation.events import WARNED, events_of
-from harness.program.definition import OPS
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
+from harness.program.ops import OPS
 from harness.program.program import Program
 from reference.build import image as build_module
 from reference.build.declared import SIGNATURES

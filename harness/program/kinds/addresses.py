@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from harness.program.kinds.kind import ONE_BYTE, SUFFIXES, Kind, Role, Searched
+from harness.program.kinds.kind import ONE_BYTE, SUFFIXES, Role, Searched
 from harness.program.source import LITERAL, Source
 from harness.program.space import MEMORY, ODD_PAGES, U64_MAX, Space
 
@@ -162,6 +161,7 @@ def _size_to_an_edge(address: int, space: Space, rest: int) -> int:
 class PagewiseSize(_Size):
     """The size of what is done page by page."""
 
+    is_pagewise = True
     forms = ONE_BYTE
 
     def __init__(self, name: str) -> None:

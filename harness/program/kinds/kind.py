@@ -52,6 +52,8 @@ class Kind:
     """
 
     role: Role = Role.OTHER
+    is_pagewise: bool = False
+    """Of a size, whether what is done with it is done page by page, so that much of it is dear."""
 
     def __init__(self, name: str, limit: int = U64_MAX) -> None:
         self.name = name
