@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from harness.program.capabilities import DEFAULT
-from harness.program.definition import FLAG_NAMES, LIMITS, Arg, Op, OpDef
+from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import GRANULES
 from harness.program.kinds import IPA, MEMCACHE, PAGEWISE_SIZE, PHYS, SIZE
 from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
@@ -48,11 +48,9 @@ machines = st.tuples(*map(_knob_values, KNOBS)).map(_machine_of)
 
 
 def _arg_values(arg: Arg) -> st.SearchStrategy[int]:
-    if arg.kind in FLAG_NAMES:
-        return st.sets(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(sum)
-    if arg.kind in LIMITS:
-        return st.integers(0, LIMITS[arg.kind])
-    return u64s
+    if arg.kind.bits:
+        return st.sets(st.sampled_from(sorted(arg.kind.bits.values()))).map(sum)
+    return st.integers(0, arg.kind.limit) if arg.kind.limit < U64_MAX else u64s
 
 
 def ops_of(definition: OpDef) -> st.SearchStrategy[Op]:

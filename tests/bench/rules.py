@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from harness.program.capabilities import DEFAULT
 from harness.program.codec import fitting
-from harness.program.definition import FLAG_NAMES, LIMITS, Arg, OpDef
+from harness.program.definition import Arg, OpDef
 from harness.program.kinds import IPA, MEMCACHE, OWNER, PAGEWISE_SIZE, PHYS, PROT, SIZE, Kind
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
@@ -61,9 +61,9 @@ _STRATEGIES: Final[dict[Kind, st.SearchStrategy[int]]] = {
 def _values(arg: Arg) -> st.SearchStrategy[int]:
     if arg.kind in _STRATEGIES:
         return _STRATEGIES[arg.kind]
-    if arg.kind in FLAG_NAMES:
-        return st.sets(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(sum)
-    return st.integers(0, LIMITS.get(arg.kind, U64_MAX))
+    if arg.kind.bits:
+        return st.sets(st.sampled_from(sorted(arg.kind.bits.values()))).map(sum)
+    return st.integers(0, arg.limit)
 
 
 def _knob(knob: Knob) -> st.SearchStrategy[Machine]:

@@ -16,11 +16,12 @@ from fuzz.generate.fresh import random_input
 from fuzz.generate.scenario import vm_scenario, whole_block_scenario
 from harness.model.executor import MODELLED, Model
 from harness.program import codec
-from harness.program.codec import BOUNDARY_CHOICES, decode, dialect_for, encode
+from harness.program.codec import decode, dialect_for, encode
 from harness.program.granule import GRANULES, Granule
 from harness.program.kinds import Kind
 from harness.program.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
-from harness.program.parts import Parts, read_argument, split
+from harness.program.ops import STANDARD
+from harness.program.parts import Parts, lengths, read_argument, split
 from harness.program.space import space_of
 from harness.program.text import parse
 
@@ -127,9 +128,9 @@ def test_changes_keep_the_stage(tail: bytes, seed: int) -> None:
     assert decode(mutation.crossover(data, tail, Random(seed))).machine["stage"] == 1
 
 
-def test_boundary_choices_are_whole_arguments() -> None:
-    for kind, choices in BOUNDARY_CHOICES.items():
-        assert {codec._LENGTHS[kind][byte] for byte in choices} == {1}
+def test_edges_are_whole_arguments() -> None:
+    for kind in STANDARD.kinds:
+        assert all(lengths(kind)[edge[0]] == len(edge) for edge in kind.edges)
 
 
 def test_what_is_bred_from_the_dear_is_mostly_not() -> None:

@@ -21,7 +21,6 @@ from harness.program.text import (
     MalformedProgram,
     format_op,
     format_program,
-    format_value,
     parse,
     read,
     reformat,
@@ -136,7 +135,7 @@ def test_sizes_in_canonical_form(value: int, text: str) -> None:
     ],
 )
 def test_values_in_canonical_form(kind: Kind, value: int, text: str) -> None:
-    assert format_value(kind, value) == text
+    assert kind.format(value) == text
 
 
 def test_defaults_are_left_out() -> None:

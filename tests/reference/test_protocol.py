@@ -15,7 +15,7 @@ from strategies import machines
 
 from harness.errors import ToolFailure
 from harness.observation.layout import Digest
-from harness.program.definition import FLAG_NAMES, LIMITS, Op, OpDef
+from harness.program.definition import Op, OpDef
 from harness.program.machine import KNOBS, Machine
 from harness.program.ops import OPS, OPS_BY_NUMBER, op_of
 from harness.program.program import Program
@@ -140,9 +140,9 @@ def test_a_cut_varint_is_refused(value: int) -> None:
 def values_of(definition: OpDef) -> st.SearchStrategy[Op]:
     arguments = []
     for arg in definition.args:
-        limit = LIMITS.get(arg.kind, U64_MAX)
-        if arg.kind in FLAG_NAMES:
-            arguments.append(st.lists(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(_union))
+        limit = arg.limit
+        if arg.kind.bits:
+            arguments.append(st.lists(st.sampled_from(sorted(arg.kind.bits.values()))).map(_union))
         else:
             shifted = st.builds(lambda value, shift, limit=limit: value << shift & limit, U64, st.integers(0, 63))
             arguments.append(st.integers(0, limit) | shifted.map(lambda value, limit=limit: min(value, limit)))
