@@ -33,7 +33,8 @@ MODULES: Final = (
         "harness.observation.events",
         "harness.program.granule",
         "harness.program.machine",
-        "harness.model.executor",
+        *(f"harness.model.{name}" for name in ("boundary", "executor", "machine_features", "run", "tlb_calls")),
+        *(f"harness.model.ops.{path.stem}" for path in sorted((_ROOT / "harness/model/ops").glob("[!_]*.py"))),
         "harness.observation.layout",
     ),
     *(
