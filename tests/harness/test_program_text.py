@@ -16,15 +16,7 @@ from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS, Machine
 from harness.program.ops import OPS, op_of
 from harness.program.program import MAX_OPS, Program
-from harness.program.text import (
-    MAX_TEXT,
-    MalformedProgram,
-    format_op,
-    format_program,
-    parse,
-    read,
-    reformat,
-)
+from harness.program.text import MAX_TEXT, MalformedProgram, format_op, format_program, parse, read, reformat
 
 OP_NAMES = ", ".join(op.name for op in OPS)
 OPS_OF_STAGE = {stage: ", ".join(op.name for op in OPS if stage in op.stages) for stage in (1, 2)}

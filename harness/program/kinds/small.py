@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from harness.program.kinds.kind import ONE_BYTE, Kind, Searched, Unreadable, parse_choice, parse_number
-from harness.program.kunit import CForm, c_number
+from harness.program.kunit import CForm
 from harness.program.source import CHOICES, LITERAL, Source
 from harness.program.space import Space
 
@@ -85,7 +85,7 @@ class SplitCache(Number):
         return parse_number(text)
 
     def c_form(self, value: int) -> CForm:
-        return CForm(c_number(value), {"pages": str(value)}, value)
+        return CForm(str(value), pages=value)
 
 
 class Owner(Few):

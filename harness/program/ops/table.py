@@ -160,7 +160,7 @@ OPS: Final = (
         "split the blocks of the range into pages, with tables from the split cache",
         weight=3,
         functions={"kvm_pgtable_stage2_split": (f"int ({C_RANGE}, struct kvm_mmu_memory_cache *)",)},
-        kunit=Returns("s2_split($ipa, $size, $mc_pages)"),
+        kunit=Returns("s2_split($ipa, $size, $mc)"),
         scenario="split",
     ),
     OpDef(
