@@ -24,7 +24,7 @@ from harness.program.capabilities import Capabilities, flag_word
 from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.machine import Machine
 from harness.program.program import Program
-from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WalkFlags, WildAccess
+from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WildAccess
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
