@@ -38,8 +38,8 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.observation.events import EVENTS
 from harness.observation.layout import Digest
-from harness.program.definition import OPS
 from harness.program.machine import KNOBS
+from harness.program.ops import OPS
 from harness.program.program import Program
 
 VERSION: Final = 5

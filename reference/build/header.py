@@ -6,7 +6,8 @@ Lists are macros that take another, X, and apply it to each entry: an enum, a st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from harness.observation.events import (
@@ -31,22 +32,13 @@ from harness.observation.layout import (
     WARN,
 )
 from harness.observation.tlbi import OPERATIONS
-from harness.program.definition import (
-    CACHE_CAPACITY,
-    FLAG_NAMES,
-    INIT,
-    LIMITS,
-    MAX_UNLINKED,
-    OPS,
-    SPLIT_CACHE_CAPACITY,
-    U64_MAX,
-    VISITOR_BITS,
-    VISITORS,
-    Arg,
-    Kind,
-    OpDef,
-)
+from harness.program.definition import Arg, OpDef
+from harness.program.kinds.entries import VISITOR_BITS, VISITORS
+from harness.program.kinds.handles import MAX_HANDLES, Handle
+from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, Knob
+from harness.program.ops import INIT, OPS
+from harness.program.space import U64_MAX
 from reference.memory_map import (
     EVENT_MEMORY,
     EVENT_MEMORY_SIZE,
@@ -87,13 +79,13 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
         f"#define S2FUZZ_MAX_COMPLAINTS {MAX_COMPLAINTS}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
-        f"#define S2FUZZ_MAX_HANDLES {MAX_UNLINKED}",
+        f"#define S2FUZZ_MAX_HANDLES {MAX_HANDLES}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         x_macro("KNOBS", map(_knob_range, KNOBS)),
         x_macro("CHOICES", ((knob.name, name, value) for knob in KNOBS for value, name in enumerate(knob.names))),
         x_macro("OPS", map(op_entry, OPS)),
-        x_macro("HANDLE_KINDS", (("UNLINKED_TABLE", 0),)),
+        x_macro("HANDLE_KINDS", ((_constant(kind.name), kind.number) for kind in handle_kinds())),
         x_macro("HANDLE_MAKERS", _makers()),
         x_macro("HANDLE_USERS", _users()),
         x_macro("EVENTS", ((one.name, one.number) for one in EVENTS)),
@@ -137,18 +129,22 @@ def x_macro(name: str, entries: Iterable[Sequence[int | str]]) -> str:
 
 
 def _constant(name: str) -> str:
-    return name.replace("-", "_").upper()
+    return re.sub(r"[- ]", "_", name).upper()
 
 
-def _makers() -> list[tuple[int, str]]:
+def handle_kinds() -> list[Handle]:
+    """The kinds of handles that some operation makes."""
+    return list(dict.fromkeys(op.makes for op in OPS if op.makes is not None))
+
+
+def _makers() -> Iterator[tuple[int, str]]:
     """The operations that make a handle, and of which kind."""
-    return [(op.number, "UNLINKED_TABLE") for op in OPS if op.name == "create_unlinked"]
+    return ((op.number, _constant(op.makes.name)) for op in OPS if op.makes is not None)
 
 
-def _users() -> list[tuple[int, int, str]]:
+def _users() -> Iterator[tuple[int, int, str]]:
     """The arguments that are handles: operation, place and kind."""
-    users = ((op, place, arg) for op in OPS for place, arg in enumerate(op.args))
-    return [(op.number, place, "UNLINKED_TABLE") for op, place, arg in users if arg.kind is Kind.UNLINKED]
+    return ((op.number, place, _constant(op.args[place].kind.name)) for op in OPS for place in op.handles)
 
 
 def stages_mask(op: OpDef) -> int:
@@ -174,7 +170,7 @@ def generated_include() -> str:
 def _op_description(op: OpDef) -> str:
     """An initialiser of `struct description` (kernel/shell.c)."""
     args = ", ".join(map(_arg_description, op.args))
-    outs = ", ".join(map(_c_string, op.outs))
+    outs = ", ".join(_c_string(result.name) for result in op.results)
     fields = (
         op.number,
         _c_string(op.name),
@@ -182,15 +178,14 @@ def _op_description(op: OpDef) -> str:
         stages_mask(op),
         len(op.args),
         f"{{ {args} }}",
-        len(op.outs),
+        len(op.results),
     )
     return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
 
 
 def _arg_description(arg: Arg) -> str:
-    limit = LIMITS.get(arg.kind, U64_MAX)
-    mask = limit if arg.kind in FLAG_NAMES else U64_MAX
-    return _setting(arg.name, arg.default or 0, 0, limit, mask, 1, arg.default is None)
+    mask = arg.kind.limit if arg.kind.bits else U64_MAX
+    return _setting(arg.name, arg.default or 0, 0, arg.kind.limit, mask, 1, arg.default is None)
 
 
 def _knob_range(knob: Knob) -> tuple[str, str, str, str]:

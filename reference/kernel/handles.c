@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "handles.h"
 
-#define KIND(name, number) +1
-#define KINDS (0 S2FUZZ_HANDLE_KINDS(KIND))
-
 /* `end` is NULL of one that does not live. */
 struct handle {
 	enum handle_kind kind;
@@ -11,9 +8,9 @@ struct handle {
 	void (*end)(u64 number);
 };
 
-static struct handle handles[KINDS][S2FUZZ_MAX_HANDLES];
-static u64 begun[KINDS];
-static struct handle *in_order[KINDS * S2FUZZ_MAX_HANDLES];
+static struct handle handles[HANDLE_KINDS][S2FUZZ_MAX_HANDLES];
+static u64 begun[HANDLE_KINDS];
+static struct handle *in_order[HANDLE_KINDS * S2FUZZ_MAX_HANDLES];
 static u64 made;
 
 void handles_reset(void)

@@ -5,8 +5,8 @@
 
 #include "kernel.h"
 
-#define KIND(name, number) HANDLE_##name = number,
-enum handle_kind { S2FUZZ_HANDLE_KINDS(KIND) };
+#define KIND(name, number) HANDLE_##name,
+enum handle_kind { S2FUZZ_HANDLE_KINDS(KIND) HANDLE_KINDS };
 #undef KIND
 
 /* There are none. */

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from harness.observation.layout import LOCKING_REPORTS, POOL_MISUSES, UBSAN_HANDLERS, UBSAN_REPORTS
-from harness.program.definition import OPS
 from harness.program.machine import KNOBS
+from harness.program.ops import OPS
 from reference.build.header import generated_header, generated_rules
 
 
@@ -39,7 +39,7 @@ def test_every_knob_with_its_range_and_the_names_of_its_values() -> None:
 
 
 def test_which_ops_make_handles_and_which_arguments_are_some() -> None:
-    assert entries(HEADER, "HANDLE_KINDS") == [("UNLINKED_TABLE", "0")]
+    assert entries(HEADER, "HANDLE_KINDS") == [("UNLINKED_TABLE", "2")]
     assert entries(HEADER, "HANDLE_MAKERS") == [("16", "UNLINKED_TABLE")]
     assert entries(HEADER, "HANDLE_USERS") == [("17", "0", "UNLINKED_TABLE"), ("20", "1", "UNLINKED_TABLE")]
 
