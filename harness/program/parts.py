@@ -53,8 +53,8 @@ class Parts:
 
 
 def split(data: bytes, dialect: Dialect | None = None) -> Parts:
-    """The parts of an input. Frames of no op and flags of no name are left out; what is missing of an op's arguments is filled up, with its
-    default or with zeros. Never raises."""
+    """The parts of an input. Frames of no op and flags of no name are left out; what is missing of an op's arguments is
+    filled up, with its default or with zeros. Never raises."""
     dialect = dialect or DEFAULT
     source = Source(data)
     machine = decode_machine(source, dialect)
