@@ -23,7 +23,7 @@ from fuzz.cli import cluster as cluster_commands
 from fuzz.cli import corpus as corpus_commands
 from fuzz.cli import display
 from fuzz.cli import report as report_commands
-from fuzz.cli.ci import Base, Result, results_of, write_junit, write_sarif
+from fuzz.report.ci import Base, Result, results_of, write_junit, write_sarif
 from fuzz.cli.debugging import debug as run_debug
 from fuzz.cli.doctor import examine
 from fuzz.cli.options import (
