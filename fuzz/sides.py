@@ -267,7 +267,7 @@ def ownership_sides(ways: str | None = None) -> list[Side]:
     return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{MODEL_VERSION}+{name}") for name in names)]
 
 
-def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:
+def side_to_json(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """A side as JSON. `file_names` says under which names its files were kept beside it."""
 
     def where(path: Path) -> str:
@@ -283,7 +283,7 @@ def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -
     }
 
 
-def from_configuration(data: Any, base: Path) -> Side:
+def side_from_json(data: Any, base: Path) -> Side:
     """A side from JSON; relative file names are below `base`. Raises BadInput when it is not a side."""
     try:
         kind, what, flavour = (str(data[key]) for key in ("kind", "what", "flavour"))

@@ -48,7 +48,7 @@ MODULES: Final = (
         "reference.link.executor",
         "reference.link.ram",
         "reference.probe.coverage",
-        "fuzz.engine.joint_coverage",
+        "fuzz.coverage.joint",
     ),
     *("harness.verdict.judge", "fuzz.generate.mutation", "fuzz.engine.stats", "fuzz.engine.worker"),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import select
 import tempfile
 from collections import Counter
@@ -10,14 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fuzz.coverage.model_lines import model_lines
 from fuzz.engine.assignment import Assignment
-from fuzz.engine.process import FuzzingProcess, Report
+from fuzz.engine.messages import ProcessState
+from fuzz.engine.process import FuzzingProcess, require_atheris
 from fuzz.engine.stats import Stats
 from fuzz.engine.stop_signals import StopSignals
 from fuzz.sides import model_of
+from fuzz.triage.filing import Filed
 from harness.errors import ToolFailure
 from harness.model.executor import Model
 from harness.program.program import Program
@@ -29,14 +30,13 @@ class Progress:
 
     seconds: float = 0.0
     """Since the first generated execution: of a worker's processes, added up; of the worker that has most."""
-    stats: dict[str, Any] = field(default_factory=dict)
-    """`Tally.summary`."""
-    findings: list[dict[str, Any]] = field(default_factory=list)
+    stats: Stats = field(default_factory=Stats)
+    findings: list[Filed] = field(default_factory=list)
     identities: list[dict[str, str]] = field(default_factory=list)
     boots: int = 0
     kernels: int = 0
     """Test kernels that would have been booted if none had been restarted."""
-    edges: list[dict[str, int]] = field(default_factory=list)
+    edges: list[tuple[int, int]] = field(default_factory=list)
     """Of every kernel image: edges of the hosted file reached, and how many there are."""
     features: int = 0
     """libFuzzer's, of the process that has most."""
@@ -48,26 +48,13 @@ class Progress:
 
     @property
     def executions(self) -> int:
-        count: int = self.stats.get("executions", 0)
-        return count
+        """Generated programs."""
+        return self.stats.executions
 
     @property
     def rate(self) -> float:
         """Generated executions per second."""
         return self.executions / self.seconds if self.seconds else 0.0
-
-
-def atheris_available() -> bool:
-    """Whether the `fuzz` extra is installed."""
-    return importlib.util.find_spec("atheris") is not None
-
-
-def require_atheris() -> None:
-    """Raise ToolFailure where the `fuzz` extra is not installed."""
-    if not atheris_available():
-        raise ToolFailure(
-            "fuzzing needs Atheris, which is not installed: pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
-        )
 
 
 class Interrupted(Exception):
@@ -173,7 +160,7 @@ def smoke(
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
         lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
         progress = _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
-    if not progress.executions + int(progress.stats.get("replayed", 0)):
+    if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
     return progress
 
@@ -255,7 +242,7 @@ class _Run:
             return
         folder = self.scratch / f"{len(self.processes)}"
         folder.mkdir()
-        filed = Counter(str(finding["bucket"]) for finding in self.progress.findings)
+        filed = Counter(finding.bucket for finding in self.progress.findings)
         lane.running = FuzzingProcess(replace(assignment, filed=filed), folder)
         lane.processes.append(lane.running)
 
@@ -265,27 +252,26 @@ class _Run:
         lane.running = None
 
     def _sum_up(self) -> None:
-        reports = [process.report for process in self.processes]
-        tallies = [Stats.from_json(report.stats) for report in reports if report.stats is not None]
+        states = [process.state for process in self.processes if process.state is not None]
         progress = self.progress
-        progress.seconds = max(sum(one.report.seconds for one in lane.processes) for lane in self.lanes)
-        progress.stats = sum(tallies, Stats()).summary()
-        progress.findings = [finding for report in reports for finding in report.findings]
-        progress.boots = sum(report.boots for report in reports)
-        progress.kernels = sum(len(report.edges) for report in reports)
-        progress.features = max(report.features for report in reports)
-        progress.corpus = sum(report.kept for report in reports)
-        self._sum_up_kernels(reports)
+        progress.seconds = max(sum(one.seconds for one in lane.processes) for lane in self.lanes)
+        progress.stats = sum([state.stats for state in states], Stats())
+        progress.findings = [finding for state in states for finding in state.findings]
+        progress.boots = sum(state.boots for state in states)
+        progress.kernels = sum(len(state.edges) for state in states)
+        progress.features = max(process.features for process in self.processes)
+        progress.corpus = sum(process.kept for process in self.processes)
+        self._sum_up_kernels(states)
 
-    def _sum_up_kernels(self, reports: list[Report]) -> None:
+    def _sum_up_kernels(self, states: list[ProcessState]) -> None:
         """Processes that run the same image reach its edges together."""
         reached: dict[tuple[str, int], tuple[int, int]] = {}
         identities: dict[str, dict[str, str]] = {}
-        for report in reports:
-            identities.update({repr(sorted(identity.items())): identity for identity in report.identities})
-            for side, edges in enumerate(report.edges):
-                key = (edges["image"], side)
+        for state in states:
+            identities.update({repr(sorted(identity.items())): identity for identity in state.identities})
+            for side, edges in enumerate(state.edges):
+                key = (edges.image, side)
                 before = reached.get(key, (0, 0))[0]
-                reached[key] = (before | int(edges["reached"], 16), edges["of"])
+                reached[key] = (before | edges.reached, edges.of)
         self.progress.identities = list(identities.values())
-        self.progress.edges = [{"of": of, "reached": bits.bit_count()} for bits, of in reached.values()]
+        self.progress.edges = [(bits.bit_count(), of) for bits, of in reached.values()]

@@ -1,118 +1,25 @@
-"""What continuous integration wants of a smoke: which findings a change introduced, and files that its pages show."""
+"""A smoke's findings in the files that continuous integration shows on its pages: JUnit XML, SARIF."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from fuzz import __version__
-from fuzz.triage.filing import recorded_sides_of, sides_of, with_kernel
-from fuzz.triage.replaying import Sides, look_again
+from fuzz.triage.baseline import Result
+from fuzz.triage.filing import sides_of
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import Finding, load, report_in
-from harness.outside import printable, read_plain, shown
-from harness.program.granule import Granule
+from harness.findings.finding import Finding
+from harness.outside import printable
 from reference.build.declared import SIGNATURES
 from reference.build.sources import PGTABLE, KernelChoice, prepare
 
-_MAX_FILE: Final = 16 << 20
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finding of the run; `known` is why it is not the change's doing, empty where it is."""
-
-    finding: Finding
-    known: str = ""
-
-    @property
-    def report(self) -> str:
-        """The report in its directory, fit for a page. Raises OSError."""
-        return "\n".join(map(printable, report_in(self.finding.directory).splitlines()))
-
-    @property
-    def headline(self) -> str:
-        return f"{self.finding.kind}: {self.finding.bucket}"
-
-
-class Base:
-    """What the change is a change of: a kernel, or its pgtable.c alone, on which a finding that is there as well is
-    known, or a file that lists known buckets."""
-
-    def __init__(self, text: str, linux: str | None) -> None:
-        """`text` as the user gave it, `linux` the kernel under test. Raises BadInput."""
-        self.text = text
-        self.buckets: frozenset[str] | None = None
-        self.kernel: str | None = None
-        self.pgtable: Path | None = None
-        if Path(text).is_file() and text.endswith(".c"):
-            self.kernel, self.pgtable = linux, Path(text)
-        elif Path(text).is_file():
-            self.buckets = _buckets_in(Path(text))
-        else:
-            self.kernel = _kernel_of(text, linux)
-
-    def build(self, pairs: Iterable[Sides], granules: Sequence[Granule], say: Callable[[str], None]) -> None:
-        """Find out before the run whether the kernel can be had. Raises BadInput or ToolFailure."""
-        if self.buckets is None:
-            for sides in pairs:
-                for side in self._of(sides):
-                    side.open(say, granules).close()
-
-    def _of(self, sides: Sides) -> Sides:
-        """The same comparison before the change."""
-        left, right = with_kernel(sides, self.kernel, (), self.pgtable)
-        return left, right
-
-    def why_known(self, finding: Finding) -> str:
-        """Why a finding is none of the change's; empty where it is new, or where the base cannot tell."""
-        if self.buckets is not None:
-            return f"{self.text} lists it" if finding.bucket in self.buckets else ""
-        try:
-            seen = look_again(finding, self._of(recorded_sides_of(finding)))
-        except BadInput:  # the base lacks what the program asks for
-            return ""
-        is_there = seen.verdict is not None and seen.verdict.bucket == finding.bucket
-        return f"it is on {self.text} as well" if is_there else ""
-
-
-def _kernel_of(text: str, linux: str | None) -> str:
-    """A kernel as for `--linux`, or a revision of the repository that the kernel under test is in."""
-    if Path(text).is_dir() or "@" in text or re.fullmatch(r"[0-9]+(\.[0-9]+)+", text):
-        return text
-    head = (linux or "").rpartition("@")[0]
-    for folder in (linux, head):
-        if folder and Path(folder).is_dir():
-            return f"{Path(folder).resolve()}@{text}"
-    raise BadInput(f"--base {shown(text)}: no file, no kernel, and no revision either, as --linux names no repository")
-
-
-def _buckets_in(path: Path) -> frozenset[str]:
-    """The buckets that a file lists: one a line, with comments, or the line that `smoke --json` prints."""
-    try:
-        text = read_plain(path, _MAX_FILE, "a list of buckets").decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--base {shown(path)}: {printable(str(error))}") from error
-    if not text.lstrip().startswith("{"):
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        return frozenset(line for line in lines if line)
-    try:
-        return frozenset(str(finding["bucket"]) for finding in json.loads(text)["findings"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadInput(f"--base {shown(path)}: not what `smoke --json` prints: {error!r}") from error
-
-
-def results_of(findings: Iterable[Mapping[str, Any]], base: Base | None) -> list[Result]:
-    """The run's findings, each with whether the base has it. Raises as `look_again` does."""
-    found = [load(Path(finding["directory"])) for finding in findings]
-    return [Result(finding, base.why_known(finding) if base else "") for finding in found]
 
 
 def write_junit(path: Path, name: str, results: Sequence[Result], about: Mapping[str, str], seconds: float) -> None:

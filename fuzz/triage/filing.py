@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.sides import Side, follow, from_configuration, to_configuration
+from fuzz.sides import Side, follow, side_from_json, side_to_json
 from fuzz.triage.reproducers import documents
 from harness.errors import BadInput
 from harness.findings.finding import Contents, Finding, save
@@ -25,6 +25,25 @@ FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""
 _MAX_KERNEL_FILE: Final = 16 << 20
 """Bytes of a file that came with a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A finding that a run has filed, and of which class it is, as whoever started the run is told."""
+
+    bucket: str
+    kind: str
+    directory: Path
+    ops: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As `smoke --json` prints it, too."""
+        return {"bucket": self.bucket, "class": self.kind, "directory": str(self.directory), "ops": self.ops}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Filed:
+        """What `to_json` made."""
+        return cls(data["bucket"], data["class"], Path(data["directory"]), data["ops"])
 
 
 class Filer:
@@ -44,8 +63,8 @@ class Filer:
         self.executors = executors
         self.origin = origin
         self.tiers = tiers
-        self.filed: list[dict[str, Any]] = []
-        """Of every finding filed: class, bucket, directory, ops. The shortest of a bucket comes first."""
+        self.filed: list[Filed] = []
+        """Every finding filed. The shortest of a bucket comes first."""
 
     def report(self, program: Program, verdict: Verdict) -> str:
         """The text that `file` puts into the directory."""
@@ -57,16 +76,11 @@ class Filer:
     def file(self, program: Program, verdict: Verdict) -> Path:
         """Write the finding's directory, and return it. Raises OSError when it cannot be written."""
         directory = save(self.out, self.contents(program, verdict))
-        entry = {
-            "bucket": verdict.bucket,
-            "class": verdict.kind,
-            "directory": str(directory),
-            "ops": len(program.ops),
-        }
+        entry = Filed(verdict.bucket, verdict.kind, directory, len(program.ops))
         if entry not in self.filed:
             self.filed.append(entry)
-            buckets = list(dict.fromkeys(one["bucket"] for one in self.filed))
-            self.filed.sort(key=lambda one: (buckets.index(one["bucket"]), one["ops"]))
+            buckets = list(dict.fromkeys(one.bucket for one in self.filed))
+            self.filed.sort(key=lambda one: (buckets.index(one.bucket), one.ops))
         return directory
 
     def file_flaky(self, program: Program, error: Unconfirmed) -> Path:
@@ -87,9 +101,9 @@ class Filer:
                 if path is not None:
                     names.setdefault(path, f"kernel/{len(names)}-{_plain_name(path)}")
         configuration = {
-            "left": to_configuration(self.sides[0], names),
+            "left": side_to_json(self.sides[0], names),
             "origin": dict(self.origin),
-            "right": to_configuration(self.sides[1], names),
+            "right": side_to_json(self.sides[1], names),
             "tiers": format_tiers(self.tiers),
         }
         contents = Contents(
@@ -115,7 +129,7 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
         left, right = finding.configuration["left"], finding.configuration["right"]
     except KeyError as error:
         raise BadInput(f"{shown(finding.directory)}: the configuration lacks {error}") from error
-    sides = from_configuration(left, finding.directory), from_configuration(right, finding.directory)
+    sides = side_from_json(left, finding.directory), side_from_json(right, finding.directory)
     kept = finding.directory / "kernel"
     for side in sides:
         for path in (*side.patches, side.pgtable):

@@ -129,6 +129,15 @@ class Shrunk:
     minimised: Minimised
     report: str
 
+    def summary(self, before: Finding) -> str:
+        """On one line, what became of the finding as it was before."""
+        found = self.minimised
+        how = "" if found.complete else ", which was not the end of it"
+        return (
+            f"{shown(before.directory)}: {len(before.program.ops)} ops to {len(found.program.ops)}, in {found.tries} "
+            f"tries{how}"
+        )
+
 
 def shrink(
     finding: Finding, say: Callable[[str], None], told: Callable[[Step], None] = lambda _: None, most: int | None = None

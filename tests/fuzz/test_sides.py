@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.sides import Side, choose_sides, from_configuration, parse_side, to_configuration
+from fuzz.sides import Side, choose_sides, parse_side, side_from_json, side_to_json
 from harness.errors import BadInput
 
 
@@ -39,12 +39,12 @@ def test_an_object_chosen_for_a_run_is_both_sides() -> None:
 
 def test_a_finding_keeps_the_object() -> None:
     for side in choose_sides(kernel_object="hyp"):
-        assert from_configuration(to_configuration(side), Path()) == side
-    older = to_configuration(Side("kernel", "6.12"))
+        assert side_from_json(side_to_json(side), Path()) == side
+    older = side_to_json(Side("kernel", "6.12"))
     del older["object"]
-    assert from_configuration(older, Path()) == Side("kernel", "6.12")
+    assert side_from_json(older, Path()) == Side("kernel", "6.12")
     with pytest.raises(BadInput, match="`kernel` is not an object"):
-        from_configuration({**older, "object": "kernel"}, Path())
+        side_from_json({**older, "object": "kernel"}, Path())
 
 
 def test_the_kernel_s_own_build_is_the_host_s_object() -> None:
