@@ -16,7 +16,7 @@ from fuzz.cli.options import say as say_to_stderr
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
 from harness.program.granule import granule_named
-from reference.build.sources import cache_dir
+from reference.build.cache import cache_dir
 from reference.link.shell import Shell
 
 _PROMPT: Final = "s2> "

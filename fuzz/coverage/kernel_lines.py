@@ -16,7 +16,9 @@ from random import Random
 from typing import Final
 
 from fuzz.coverage.unreached import conditions
-from fuzz.generate.mutation import life, mutate, random_input
+from fuzz.generate.fresh import random_input
+from fuzz.generate.mutation import mutate
+from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import Side
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
@@ -26,7 +28,7 @@ from harness.program.granule import GRANULES, Granule
 from harness.program.program import Program
 from harness.program.text import read
 from reference.link.executor import Reference
-from reference.probe.lines import FileLines, LineCounters, judge, sum_of
+from reference.probe.lines import FileLines, judge, sum_of
 
 _UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/coverage/unreached.py"
 
@@ -72,7 +74,7 @@ def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> 
         for program in programs:
             _run(kernel, program)
         image = kernel.image
-        return judge(image.elf, [LineCounters(kernel).profile()], image.tree.pgtable, image.compiler)
+        return judge(image.elf, [kernel.line_profile()], image.tree.pgtable, image.compiler)
 
 
 def _run(kernel: Reference, program: Program) -> None:
@@ -87,7 +89,7 @@ def _run(kernel: Reference, program: Program) -> None:
 
 def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Program]:
     while time.monotonic() < until:
-        data = life(choice, dialect) if choice.random() < 0.5 else random_input(choice)
+        data = vm_scenario(choice, dialect) if choice.random() < 0.5 else random_input(choice, dialect)
         yield decode(data, dialect)
         yield decode(mutate(data, choice, dialect), dialect)
 

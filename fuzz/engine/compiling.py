@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.sources import Progress, cached, digest
+from reference.build.cache import Progress, cached, digest
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
@@ -33,7 +33,8 @@ MODULES: Final = (
         "harness.observation.events",
         "harness.program.granule",
         "harness.program.machine",
-        "harness.model.executor",
+        *(f"harness.model.{name}" for name in ("boundary", "executor", "machine_features", "run", "tlb_calls")),
+        *(f"harness.model.ops.{path.stem}" for path in sorted((_ROOT / "harness/model/ops").glob("[!_]*.py"))),
         "harness.observation.layout",
     ),
     *(
@@ -50,7 +51,12 @@ MODULES: Final = (
         "reference.probe.coverage",
         "fuzz.coverage.joint",
     ),
-    *("harness.verdict.judge", "fuzz.generate.mutation", "fuzz.engine.stats", "fuzz.engine.worker"),
+    *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
+    *(
+        ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+        for path in sorted((_ROOT / "fuzz" / "generate").rglob("*.py"))
+        if path.stem != "__init__"
+    ),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
 

@@ -17,7 +17,8 @@ from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable
 from reference.build.declared import SIGNATURES
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 

@@ -16,7 +16,7 @@ from altered_tree import with_changes
 from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 from seeds import missing
 
-from fuzz.generate.mutation import fresh
+from fuzz.generate.fresh import fresh
 from fuzz.sides import choose_sides
 from harness.errors import BadInput
 from harness.model.executor import Model
@@ -27,10 +27,13 @@ from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.program import Program
 from harness.program.text import format_program, read
 from reference.build import image as build_module
-from reference.build.image import SHIM, build
+from reference.build.image import build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make, patches_of
-from reference.build.sources import SUPPORTED, KernelChoice, KernelTree, prepare
+from reference.build.own_files import SHIM
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 from reference.link.executor import ByGranule, Reference
 from reference.link.ram import RamLink
 from reference.memory_map import RAM_BASE

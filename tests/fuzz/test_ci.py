@@ -20,7 +20,8 @@ from fuzz.report.ci import write_junit, write_sarif
 from fuzz.triage.baseline import Base, Result, _buckets_in
 from harness.errors import BadInput
 from harness.findings.finding import load as load_finding
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 
 def with_bugs(path: Path, *names: str) -> Path:
