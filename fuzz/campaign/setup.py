@@ -129,8 +129,10 @@ class CampaignSetup:
                 "tiers": parse_tiers(data["tiers"]),
             }
             work = []
+            known: dict[Side, Side] = {}  # sides of several comparisons are one, and prepared once
             for one in data["comparisons"]:
-                left, right = (side_from_json(side, place.root) for side in one["sides"])
+                sides = (side_from_json(side, place.root) for side in one["sides"])
+                left, right = (known.setdefault(side, side) for side in sides)
                 for path in (*_files(left), *_files(right)):
                     check_inside(path, place.root)
                 granule = granule_named(one["granule"]).name

@@ -22,8 +22,8 @@ from fuzz.cli.options import (
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import recorded_sides_of, with_kernel
-from fuzz.triage.replaying import Sides, look_again, shrink
+from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
+from fuzz.triage.replaying import look_again, shrink
 from harness.findings.finding import Finding, load
 from harness.verdict.compare import Tier
 

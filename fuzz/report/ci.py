@@ -11,6 +11,7 @@ from typing import Any, Final
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from fuzz import __version__
+from fuzz.sides import Side
 from fuzz.triage.baseline import Result
 from fuzz.triage.filing import sides_of
 from harness.errors import BadInput, ToolFailure
@@ -18,7 +19,6 @@ from harness.findings.finding import Finding
 from harness.outside import printable
 from reference.build.declared import SIGNATURES
 from reference.build.hosted import PGTABLE
-from reference.build.sources import KernelChoice, prepare
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -51,6 +51,7 @@ def write_junit(path: Path, name: str, results: Sequence[Result], about: Mapping
 
 def write_sarif(path: Path, results: Sequence[Result]) -> None:
     """The findings as SARIF 2.1.0, each at the function of pgtable.c that the op calls. Raises OSError."""
+    kernels: dict[Side, Side] = {}
     rules = sorted({result.finding.bucket: result for result in results}.items())
     log = {
         "$schema": _SCHEMA,
@@ -66,16 +67,16 @@ def write_sarif(path: Path, results: Sequence[Result]) -> None:
                         ],
                     }
                 },
-                "results": [_sarif(result) for result in results],
+                "results": [_sarif(result, kernels) for result in results],
             }
         ],
     }
     path.write_text(json.dumps(log, indent=2, sort_keys=True) + "\n")
 
 
-def _sarif(result: Result) -> dict[str, Any]:
+def _sarif(result: Result, kernels: dict[Side, Side]) -> dict[str, Any]:
     finding = result.finding
-    region = {} if (line := _line_of(finding)) is None else {"region": {"startLine": line}}
+    region = {} if (line := _line_of(finding, kernels)) is None else {"region": {"startLine": line}}
     entry = {
         "ruleId": finding.bucket,
         "level": "note" if result.known else "error",
@@ -89,8 +90,9 @@ def _sarif(result: Result) -> dict[str, Any]:
     return dict(sorted(entry.items()))
 
 
-def _line_of(finding: Finding) -> int | None:
-    """Where pgtable.c defines what the finding's op calls; None where that is not to be found."""
+def _line_of(finding: Finding, kernels: dict[Side, Side]) -> int | None:
+    """Where pgtable.c defines what the finding's op calls; None where that is not to be found. `kernels` are those that
+    were looked at before, each prepared once."""
     record = finding.record
     ops = finding.program.ops
     name = ops[record - 1].name if 0 < record <= len(ops) else "init"
@@ -98,7 +100,7 @@ def _line_of(finding: Finding) -> int | None:
     if kernel is None or name not in SIGNATURES:
         return None
     try:
-        text = prepare(KernelChoice(kernel.what, kernel.patches, kernel.pgtable)).pgtable.read_text(errors="replace")
+        text = kernels.setdefault(kernel, kernel).prepared().tree.pgtable.read_text(errors="replace")
     except (BadInput, ToolFailure):
         return None
     for function in SIGNATURES[name]:

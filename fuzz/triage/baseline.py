@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fuzz.triage.filing import Filed, recorded_sides_of, with_kernel
-from fuzz.triage.replaying import Sides, look_again
+from fuzz.triage.filing import Filed, Sides, recorded_sides_of, with_kernel
+from fuzz.triage.replaying import look_again
 from harness.errors import BadInput
 from harness.findings.finding import Finding, load, report_in
 from harness.outside import printable, read_plain, shown
@@ -47,6 +47,7 @@ class Base:
         self.buckets: frozenset[str] | None = None
         self.kernel: str | None = None
         self.pgtable: Path | None = None
+        self._before: dict[Sides, Sides] = {}
         if Path(text).is_file() and text.endswith(".c"):
             self.kernel, self.pgtable = linux, Path(text)
         elif Path(text).is_file():
@@ -62,9 +63,10 @@ class Base:
                     side.open(say, granules).close()
 
     def _of(self, sides: Sides) -> Sides:
-        """The same comparison before the change."""
-        left, right = with_kernel(sides, self.kernel, (), self.pgtable)
-        return left, right
+        """The same comparison before the change, whose kernels are prepared once."""
+        if sides not in self._before:
+            self._before[sides] = with_kernel(sides, self.kernel, (), self.pgtable)
+        return self._before[sides]
 
     def why_known(self, finding: Finding) -> str:
         """Why a finding is none of the change's; empty where it is new, or where the base cannot tell."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.sides import Side, follow, side_from_json, side_to_json
-from fuzz.triage.reproducers import documents
+from fuzz.triage.reproducers import documents, kernel_under_test
 from harness.errors import BadInput
 from harness.findings.finding import Contents, Finding, save
 from harness.findings.report import verdict_report, verified_against
@@ -20,6 +20,8 @@ from harness.program.program import Program
 from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.verdict.judge import Unconfirmed, Verdict
 from reference.build.sources import repository_of
+
+Sides = tuple[Side, Side]
 
 FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""
@@ -48,18 +50,20 @@ class Filed:
 
 class Filer:
     """Files findings of one run below `out`. `origin` is how the run came by its programs, for the record; `tiers` is
-    what the run compares."""
+    what the run compares; `ran` are the sides that the executors are of, where they are not those for the record."""
 
     def __init__(
         self,
         out: Path,
-        sides: tuple[Side, Side],
+        sides: Sides,
         executors: tuple[Executor, Executor],
         origin: Mapping[str, Any],
         tiers: frozenset[Tier] = DEFAULT_TIERS,
+        ran: Sides | None = None,
     ) -> None:
         self.out = out
         self.sides = sides
+        self._kernel = kernel_under_test(ran or sides)
         self.executors = executors
         self.origin = origin
         self.tiers = tiers
@@ -90,7 +94,7 @@ class Filer:
         seen = ", ".join(outcome or "agreement" for outcome in error.outcomes)
         report = f"flaky: seen was {error}; on fresh targets {seen}\n\n{contents.report}"
         flaky = replace(contents, report=report, outcomes=error.outcomes)
-        return save(self.out / FLAKY, replace(flaky, documents=documents(self.sides, flaky)))
+        return save(self.out / FLAKY, replace(flaky, documents=documents(self._kernel, flaky)))
 
     def contents(self, program: Program, verdict: Verdict, **more: Any) -> Contents:
         """What the finding's directory is made of; `more` goes into its finding.json."""
@@ -111,11 +115,20 @@ class Filer:
             verdict,
             self.report(program, verdict),
             configuration,
-            {"left": dict(left.identity), "right": dict(right.identity)},
+            {"left": _within(left.identity, names), "right": _within(right.identity, names)},
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
             more=more,
         )
-        return replace(contents, documents=documents(self.sides, contents))
+        return replace(contents, documents=documents(self._kernel, contents))
+
+
+def _within(identity: Mapping[str, str], names: Mapping[Path, str]) -> dict[str, str]:
+    """What ran, with the finding's own copies in place of the files that it was built from. A tree of the user's stays
+    where it is, and is named by its path."""
+    source = identity.get("source", "")
+    for path, name in names.items():
+        source = source.replace(shown(path), name)
+    return {**identity, "source": source} if source else dict(identity)
 
 
 def _plain_name(path: Path) -> str:
@@ -123,7 +136,7 @@ def _plain_name(path: Path) -> str:
     return re.sub(r"^[0-9]+-", "", path.name)
 
 
-def sides_of(finding: Finding) -> tuple[Side, Side]:
+def sides_of(finding: Finding) -> Sides:
     """The sides a finding was found with; its kernel files are those kept beside it. Raises BadInput."""
     try:
         left, right = finding.configuration["left"], finding.configuration["right"]
@@ -142,10 +155,15 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
     return sides
 
 
-def recorded_sides_of(finding: Finding) -> tuple[Side, Side]:
+def recorded_sides_of(finding: Finding) -> Sides:
     """The same, with the commits that ran in place of a branch, which may have moved since, or of a working tree that
     was as in its commit. Raises BadInput."""
-    left, right = sides_of(finding)
+    return as_recorded(finding, sides_of(finding))
+
+
+def as_recorded(finding: Finding, stored: Sides) -> Sides:
+    """Of `sides_of` a finding, those of `recorded_sides_of`: the same ones where there is no other commit."""
+    left, right = stored
     return _at_commit(left, finding.identities.get("left", {})), _at_commit(right, finding.identities.get("right", {}))
 
 
@@ -160,7 +178,7 @@ def tiers_of(finding: Finding) -> frozenset[Tier]:
     return parse_tiers(str(finding.configuration.get("tiers", format_tiers(DEFAULT_TIERS))))
 
 
-def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:
+def with_kernel(sides: Sides, linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Sides:
     """The same sides with another kernel on the last kernel side, for `replay --linux fixed-tree`. A model among them
     becomes the one that follows another version's kernel."""
     chosen = list(sides)
@@ -168,7 +186,7 @@ def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path
     if index is None:
         raise BadInput("--linux, --patch and --pgtable need a kernel among the finding's sides")
     what = chosen[index].what if linux is None else linux
-    chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
+    kernel = chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
     if linux is not None:
-        chosen = [follow(side, linux) for side in chosen]
+        chosen = [follow(side, kernel) for side in chosen]
     return chosen[0], chosen[1]

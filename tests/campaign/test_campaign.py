@@ -97,7 +97,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     assert len(findings) == len(buckets)
     assert max(map(buckets.count, buckets)) <= 3, "of both workers together"
     record = json.loads((findings[0] / "finding.json").read_text())
-    assert record["replay"] == f"s2fuzz replay {findings[0]}"
+    assert record["replay"] == "s2fuzz replay ."
     first = {buckets[0]: findings[0]}
     assert any(load(path).minimised for path in findings), result.stderr
     assert first
