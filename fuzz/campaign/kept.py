@@ -58,6 +58,15 @@ class KeptFindings:
         """Those that are not flaky, and can be read."""
         yield from self._kept_in(self._place.findings)
 
+    def by_bucket(self) -> dict[str, list[Path]]:
+        """Where those are that are not flaky, nor known to the user; the shortest of a bucket, and of all, first."""
+        known = self._place.known_buckets()
+        found: dict[str, list[Path]] = {}
+        for finding in sorted(self.confirmed(), key=lambda one: len(one.program.ops)):
+            if finding.bucket not in known:
+                found.setdefault(finding.bucket, []).append(finding.directory)
+        return found
+
     def is_flaky(self, finding: Finding) -> bool:
         """Whether it is kept among those."""
         return finding.directory.parent == self._place.flaky

@@ -6,7 +6,7 @@ survives everything that may happen to the processes and to the supervisor; what
 looks there first.
 
 This is the loop. Which process runs when is decided in slots.py; what is recorded, in inputs.py, kept.py and
-incidents.py; how far it all has come, in counts.py; what an earlier run left, in recovery.py.
+incidents.py; how far it all has come, in counts.py and progress.py; what an earlier run left, in recovery.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fuzz.campaign.incidents import Incidents
 from fuzz.campaign.inputs import Inputs, new_in_spool
 from fuzz.campaign.kept import KeptFindings
 from fuzz.campaign.minimiser import Minimiser
+from fuzz.campaign.progress import Progress, slot_state
 from fuzz.campaign.recovery import open_ledger, rescue_spools
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.slots import BARREN, STRIKES, Slot, Slots
@@ -132,7 +133,7 @@ class Campaign:
                 self._go()
                 if self._ending == ON_TIME and not self._counts.has_run:
                     raise ToolFailure(f"no program was run{f': {self._why_lost}' if self._why_lost else ''}")
-                return self._result()
+                return RunResult(self._ending or ON_TIME, self.state(), self._findings.by_bucket())
             except (BadInput, ToolFailure) as error:
                 self._note_end(DISK if _FULL in str(error) else GAVE_UP)
                 raise
@@ -178,6 +179,7 @@ class Campaign:
         self._before = self.ledger.seconds()
         self._counts = Counts(self.ledger, len(self.setup.work))
         self._incidents = Incidents(self.place, self.ledger, self._now)
+        self._progress = Progress(self.place, self.setup, self._counts, self._inputs, self._findings, self._incidents)
         self._inputs.follow(self.ledger)
         known = set(self.ledger.rows("SELECT directory, flaky FROM findings"))
         for finding in self._findings.all():
@@ -299,7 +301,7 @@ class Campaign:
             corpora=self.corpora if self.slots.begin(slot) else (),
             seed=seed,
             seconds=self.slice_seconds if slot.takes_turns else None,
-            in_flight=folder / "underway",
+            in_flight=folder / "in_flight",
             suspects=tuple(slot.suspects),
         )
         process = FuzzingProcess(
@@ -329,7 +331,7 @@ class Campaign:
         slot.lost(process.seconds, time.monotonic())
         headline = details.partition(";")[0].partition("\n")[0]
         self._say(f"worker {slot.number}: the fuzzing process {headline}; another follows")
-        data = in_flight_in(running.folder / "underway")
+        data = in_flight_in(running.folder / "in_flight")
         dialect = self._inputs.store_of(slot.comparison).dialect
         incident = self._incidents.note(slot.number, f"the fuzzing process {headline}", details, data, dialect)
         if data is not None and not self.slots.suspect(slot, data, incident):
@@ -393,23 +395,10 @@ class Campaign:
 
     def _record(self, ended: str | None = None) -> None:
         """Have the ledger know how far everything has come."""
-        now, lines = self._now(), self._inputs.lines
-        self.ledger.note_run(self._run, round(now - self._before, 3), ended)
+        self.ledger.note_run(self._run, round(self._now() - self._before, 3), ended)
         for running in self._running.values():
             self._note_process(running, None)
-        for image, side, reached, of in self._counts.coverage():
-            self.ledger.note_coverage(image, side, reached, of)
-        for number in range(len(self.setup.work)):
-            self.ledger.sample(
-                now,
-                number,
-                self._counts.executions(number),
-                round(self._counts.rate, 2),
-                self._inputs.counts[self.setup.stores[number]],
-                self._counts.edges_of(number),
-                (lines.reached, lines.total),
-                sum(which == number for which, _ in self._findings.buckets),
-            )
+        self._progress.record(self.ledger, self._now())
 
     def _note_process(self, running: _Running, ended: str | None) -> None:
         state = running.process.state
@@ -419,43 +408,14 @@ class Campaign:
     def state(self) -> CampaignState:
         """As of now."""
         now = time.monotonic()
-        known = self.place.known_buckets()
-        return CampaignState(
-            at=self._now(),
-            seconds=now - self._started,
-            left=None if self.seconds is None else max(0.0, self._started + self.seconds - now),
-            executions=self._counts.executions(),
-            rate=self._counts.rate,
-            inputs=self._inputs.counts.total(),
-            edges=self._counts.edges,
-            model_lines=(self._inputs.lines.reached, self._inputs.lines.total),
-            buckets=len(self._findings.buckets),
-            known=sum(bucket in known for _, bucket in self._findings.buckets),
-            flaky=len(self._findings.flaky),
-            incidents=self._incidents.count,
-            minimising=self._minimiser.waiting,
-            slots=tuple(self._slot_state(slot, now) for slot in self.slots),
-        )
+        left = None if self.seconds is None else max(0.0, self._started + self.seconds - now)
+        slots = [self._slot_state(slot, now) for slot in self.slots]
+        return self._progress.state(self._now(), now - self._started, left, self._minimiser.waiting, slots)
 
     def _slot_state(self, slot: Slot, now: float) -> SlotState:
-        work = self.setup.work[slot.comparison]
-        what = f"{work.sides[0].name} {work.sides[1].name} {work.granule}"
         running = self._running.get(slot.number)
-        if running is None:
-            wait = max(0.0, slot.not_before - now)
-            return SlotState(slot.number, what, "ended" if self._ending else f"waits {wait:.0f} s", 0, 0.0)
-        process = running.process
-        silent = now - process.heard
-        health = f"silent {silent:.0f} s" if silent > 15 else "fuzzing" if process.seconds else "starting"
-        return SlotState(slot.number, what, "stopping" if self._ending else health, process.executions, process.seconds)
-
-    def _result(self) -> RunResult:
-        known = self.place.known_buckets()
-        findings: dict[str, list[Path]] = {}
-        for finding in sorted(self._findings.confirmed(), key=lambda one: len(one.program.ops)):
-            if finding.bucket not in known:
-                findings.setdefault(finding.bucket, []).append(finding.directory)
-        return RunResult(self._ending or ON_TIME, self.state(), findings)
+        process = None if running is None else running.process
+        return slot_state(self.setup, slot, process, now, self._ending is not None)
 
 
 def _is_full(error: OSError | sqlite3.Error) -> bool:
