@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.outside import shown, write_plain
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
 from harness.verdict.compare import DEFAULT_TIERS, Tier
-from harness.verdict.judge import Inconclusive, Judge, Unconfirmed
+from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
 from harness.verdict.known import mention
 from harness.verdict.weighing import outcome_table
 from harness.verdict.weighing import weigh as weigh_program
@@ -63,22 +64,27 @@ def run(
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
-        judge = Judge(left, right, filer.tiers)
+        judge, known = Judge(left, right, filer.tiers), Counter[str]()
         try:
             for path, program in loaded:
-                _run_one(path, program, judge, filer, verbose, events)
+                _run_one(path, program, judge, known, filer, verbose, events)
         finally:
             display.print_places(filer.filed)
-        for key, count in judge.known.items():
+        for key, count in known.items():
             click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
         return FINDING if filer.filed else OK
 
 
-def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
+def _run_one(
+    path: Path, program: Program, judge: Judge, known: Counter[str], filer: Filer, verbose: bool, events: bool
+) -> None:
+    look = judge.look(program)
+    known.update(look.known)
+    suspicion = look.suspicion
     try:
-        verdict = judge.check(program)
+        verdict = judge.confirm(program, suspicion) if isinstance(suspicion, Suspicion) else suspicion
     except Unconfirmed as error:
         kept = filer.file_flaky(program, error)
         raise ToolFailure(
