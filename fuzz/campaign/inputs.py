@@ -77,14 +77,14 @@ class Inputs:
             encoded = (data for program in programs if (data := store.encode(program)) is not None)
             self.keep(name, [*starting_inputs(self._setup.work[0].seed, store.dialect), *encoded], None)
 
-    def keep(self, name: str, inputs: Iterable[bytes], finder: int | None) -> list[bytes]:
-        """Record inputs that the slot `finder` found, or that came from outside; those that are new. Raises OSError."""
-        store = self.stores[name]
-        kept = store.add(inputs)
+    def keep(self, name: str, inputs: Iterable[bytes], finder: int | None) -> list[str]:
+        """Record inputs that the slot `finder` found, or that came from outside; the names of those that are new.
+        Raises OSError."""
+        kept = self.stores[name].add(inputs)
         self._ledger.note_inputs(name, kept, self._now(), finder)
         self._unmeasured.extend((name, one) for one in kept)
         self.counts[name] += len(kept)
-        return [store.read(one) for one in kept]
+        return kept
 
     def drop(self, comparison: int, data: bytes) -> None:
         """Take an input out of its store, to the incidents. Raises OSError."""

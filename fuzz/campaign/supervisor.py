@@ -374,8 +374,8 @@ class Campaign:
         kept = self._inputs.keep(name, fresh, slot.number)
         for other in self.slots:  # whoever else can run them gets them
             if other is not slot and self.setup.stores[other.comparison] == name and other.number in self._running:
-                for data in kept:
-                    self._running[other.number].process.give(data)
+                for one in kept:
+                    self._running[other.number].process.give(self._inputs.stores[name].read(one))
         self._collect_findings(slot)
 
     def _collect_findings(self, slot: Slot) -> None:
