@@ -17,7 +17,7 @@ from fuzz.triage.filing import sides_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable
-from reference.build.declared import SIGNATURES
+from harness.program.ops import INIT
 from reference.build.hosted import PGTABLE
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -95,15 +95,15 @@ def _line_of(finding: Finding, kernels: dict[Side, Side]) -> int | None:
     were looked at before, each prepared once."""
     record = finding.record
     ops = finding.program.ops
-    name = ops[record - 1].name if 0 < record <= len(ops) else "init"
+    functions = ops[record - 1].definition.functions if 0 < record <= len(ops) else INIT.functions
     kernel = next((side for side in reversed(sides_of(finding)) if side.is_kernel), None)
-    if kernel is None or name not in SIGNATURES:
+    if kernel is None or not functions:
         return None
     try:
         text = kernels.setdefault(kernel, kernel).prepared().tree.pgtable.read_text(errors="replace")
     except (BadInput, ToolFailure):
         return None
-    for function in SIGNATURES[name]:
+    for function in functions:
         if match := re.search(rf"^[\w \t*]+\b{function}\(", text, re.MULTILINE):
             return text.count("\n", 0, match.start()) + 1
     return None

@@ -157,15 +157,15 @@ def _result(index: int, mine: Record, theirs: Record, addresses: AddressField) -
     elif mine.definition.repeats:
         yield from _visits(index, mine, theirs, addresses)
     elif mine.outs != theirs.outs:
-        for out, a, b in zip_longest(mine.definition.outs, mine.outs, theirs.outs):
+        for out, a, b in zip_longest(mine.definition.results, mine.outs, theirs.outs):
             if a != b:
-                yield Difference(Tier.RESULTS, index, name, str(out), _hex(a), _hex(b))
+                yield Difference(Tier.RESULTS, index, name, out.name, _hex(a), _hex(b))
                 return
 
 
 def _visits(index: int, mine: Record, theirs: Record, addresses: AddressField) -> Iterator[Difference]:
     """Visits carry entries, and so the addresses of tables: equal up to a renaming within this op."""
-    width = len(mine.definition.outs)
+    width = len(mine.definition.results)
     renamed: dict[int, int] = {}
     pairs = zip_longest(_groups(mine.outs, width), _groups(theirs.outs, width))
     for number, (a, b) in enumerate(pairs):
@@ -176,7 +176,7 @@ def _visits(index: int, mine: Record, theirs: Record, addresses: AddressField) -
             return
         same_place = a[:3] == b[:3]
         if not same_place or not _same_entry(a[3], b[3], a[1], renamed, addresses):
-            left, right = describe_visit(mine.definition, a), describe_visit(theirs.definition, b)
+            left, right = describe_results(mine.definition, a), describe_results(theirs.definition, b)
             yield Difference(
                 Tier.RESULTS, index, mine.definition.name, "visit", f"#{number} {left}", f"#{number} {right}"
             )
@@ -191,16 +191,9 @@ def _count(record: Record, width: int) -> str:
     return f"{len(record.outs) // width} visits"
 
 
-def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
-    """One visit in words: `leaf level=3 ipa=0x1000 pte=0x…`."""
-    names = {1: "leaf", 2: "table_pre", 4: "table_post"}
-    rest = " ".join(map(describe_out, definition.outs[1:], values[1:]))
-    return f"{names.get(values[0], values[0])} {rest}"
-
-
-def describe_out(name: str, value: int) -> str:
-    """An out-value with its name; levels may be negative."""
-    return f"{name}={signed(value) if name in ('level', 'start_level') else value:#x}"
+def describe_results(definition: OpDef, values: Sequence[int]) -> str:
+    """Results in words, or one group of those that repeat: `leaf level=3 ipa=0x1000 pte=0x…`."""
+    return " ".join(result.describe(value) for result, value in zip(definition.results, values, strict=False))
 
 
 def _same_entry(a: int, b: int, level: int, renamed: dict[int, int], addresses: AddressField) -> bool:
