@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -71,11 +71,12 @@ class Filer:
         """Every finding filed. The shortest of a bucket comes first."""
 
     def report(self, program: Program, verdict: Verdict) -> str:
-        """The text that `file` puts into the directory."""
+        """What is wrong, for people, on the sides as they are named here."""
+        return self._report(program, verdict, [side.identity for side in self.executors])
+
+    def _report(self, program: Program, verdict: Verdict, identities: Sequence[Mapping[str, str]]) -> str:
         left, right = self.executors
-        return verdict_report(
-            program, verdict, (left.name, right.name), verified_against([left.identity, right.identity])
-        )
+        return verdict_report(program, verdict, (left.name, right.name), verified_against(identities))
 
     def file(self, program: Program, verdict: Verdict) -> Path:
         """Write the finding's directory, and return it. Raises OSError when it cannot be written."""
@@ -110,12 +111,13 @@ class Filer:
             "right": side_to_json(self.sides[1], names),
             "tiers": format_tiers(self.tiers),
         }
+        identities = {"left": _within(left.identity, names), "right": _within(right.identity, names)}
         contents = Contents(
             program,
             verdict,
-            self.report(program, verdict),
+            self._report(program, verdict, [*identities.values()]),
             configuration,
-            {"left": _within(left.identity, names), "right": _within(right.identity, names)},
+            identities,
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
             more=more,
         )
