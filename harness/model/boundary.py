@@ -134,6 +134,11 @@ class Boundary:
         self.levels = 0
         self._broken = _NONE
 
+    def renew(self) -> None:
+        """The budget is fresh, for what comes after the program. TLB functions do nothing then: nobody looks."""
+        self.left, self._uncounted_left = self._machine["budget"], MOST_UNCOUNTED
+        self._calls = None
+
     def load(self, root: int) -> None:
         """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it
         was destroyed."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from array import array
 from collections.abc import Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
 from harness.model.boundary import Boundary, BudgetSpent
+from harness.model.handles import Handles
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
+from harness.model.ops.unlinked import UnlinkedTable
 from harness.model.tlb_calls import CpuState, TlbCalls
 from harness.observation.layout import EVENT_WORDS, NO_PAGE, Note
 from harness.program.definition import Op
+from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import Machine
@@ -87,9 +92,7 @@ class ProgramRun:
             self.vtcr = fixed.vtcr
         self.cache = Memcache()
         self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
-        self.unlinked: dict[int, tuple[int, int]] = {}
-        """Address and level of the unlinked tables that were not freed, by number."""
-        self.unlinked_made = 0
+        self.handles = Handles()
         self.outs: list[int] = []
         """The values that the op under way yields."""
         self.returns: list[int | None] = []
@@ -107,7 +110,12 @@ class ProgramRun:
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self._words))
-        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.boundary.notes
+        pieces, notes = [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.boundary.notes
+        if self.handles:
+            # What ends them writes to pages that are observed in place, and may complain.
+            pieces, notes = [memoryview(b"".join(pieces)).cast("Q")], notes.copy()
+            self._end_handles()
+        return pieces, notes
 
     def end(self) -> None:
         """Let go of the table, which holds on to its boundary, so that both are freed now: the garbage collector would
@@ -152,7 +160,10 @@ class ProgramRun:
         boundary.begin_op()
         over_budget, ret = 0, 0
         try:
-            ret = RUNNERS[op.definition.name](self, *op.args)
+            if op.definition.makes is None and not op.definition.handles:
+                ret = RUNNERS[op.definition.name](self, *op.args)
+            else:
+                ret = self._run_with_handles(op)
         except BudgetSpent:
             over_budget = 1
         words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
@@ -163,6 +174,27 @@ class ProgramRun:
         self.levels.append(boundary.levels)
         boundary.record += 1
         return not over_budget and not (op.definition is INIT and ret)
+
+    def _run_with_handles(self, op: Op) -> int:
+        """The result of an op that makes or uses what has a handle: it gets the objects themselves. -EBADF where one of
+        them does not live."""
+        definition = op.definition
+        if definition.makes is not None:
+            self.handles.begin(definition.makes)
+        arguments: list[object] = list(op.args)
+        for place in definition.handles:
+            kind = definition.args[place].kind
+            assert isinstance(kind, Handle)
+            arguments[place] = made = self.handles.get(kind, op.args[place])
+            if made is None:
+                return -errno.EBADF
+        return RUNNERS[definition.name](self, *arguments)
+
+    def _end_handles(self) -> None:
+        """End what no op ended, as far as a fresh budget goes; nobody observes it."""
+        self.boundary.renew()
+        with contextlib.suppress(BudgetSpent):
+            self.handles.end_all()
 
     def _observe_complaints(self) -> None:
         complaints = self.boundary.complaints
@@ -193,9 +225,11 @@ class ProgramRun:
         words.append(NO_PAGE if root is None else root)
         words.append(0 if root is None else self.pgt.root_pages)
         words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
-        words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
-        for number, (table, level) in self.unlinked.items():
-            words.extend((number, table, level))
+        words.extend((len(self.split_cache.pages), *self.split_cache.pages))
+        unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
+        words.append(len(unlinked))
+        for table in unlinked:
+            words.extend((table.number, table.pa, table.level))
         words.append(pool.pages_in_use())
 
     def _observe_pages(self) -> Iterator[memoryview]:
