@@ -25,7 +25,8 @@ from harness.verdict.judge import Judge, Verdict
 from reference.build.declared import declared
 from reference.build.image import Builder
 from reference.build.own_files import OURS
-from reference.build.sources import KernelChoice, KernelTree, prepare
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 from reference.link.ram import RamLink
 from reference.protocol import OBSERVATIONS, Message, encode_program
 from reference.tools import find_toolchain
