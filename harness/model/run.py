@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -20,7 +20,7 @@ from harness.program.definition import Op
 from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
-from harness.program.machine import Machine
+from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.space import U64_MAX
@@ -40,12 +40,12 @@ from pgtable import (
 
 _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
-_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (
-    None,
-    lambda _addr, _end, _prot: True,
-    lambda _addr, _end, prot: prot != _RWX,
-)
-"""Values of the knob `force_pte`."""
+_FORCE_PAGES: Final[Mapping[str, ForcePages | None]] = {
+    "never": None,
+    "always": lambda _addr, _end, _prot: True,
+    "unless_rwx": lambda _addr, _end, prot: prot != _RWX,
+}
+_FORCE_PAGES_NAMES: Final = KNOBS_BY_NAME["force_pte"].names
 _NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 
 
@@ -150,7 +150,7 @@ class ProgramRun:
         return make(
             *(vtcr, self.boundary, self.boundary, features, version, geometry),
             flags=machine["nofwb"] * _NOFWB | machine["idmap"] * _IDMAP,
-            force_pages=_FORCE_PAGES[machine["force_pte"]],
+            force_pages=_FORCE_PAGES[_FORCE_PAGES_NAMES[machine["force_pte"]]],
             kernel_object=kernel_object,
         )
 
