@@ -129,7 +129,7 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
-        f"#define S2FUZZ_MAX_HANDLES {MAX_HANDLES}",
+        f"#define S2FUZZ_MAX_UNLINKED {MAX_HANDLES}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),

@@ -10,7 +10,6 @@ import errno
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NoReturn
 
@@ -40,6 +39,7 @@ from harness.observation.events import (
     TLBI_VMID_RANGE,
     WARNED,
 )
+from harness.observation.execution import Shape
 from harness.observation.layout import (
     EVENT_WORDS,
     MAX_COMPLAINTS,
@@ -72,17 +72,6 @@ class BudgetSpent(Exception):
 
 class Endless(Exception):
     """What the budget does not count has happened more often than any program makes it happen."""
-
-
-@dataclass(slots=True)
-class Shape:
-    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
-    block became a table (split) or a table a block (merge)."""
-
-    tables: list[int] = field(default_factory=lambda: [0] * 5)
-    blocks: int = 0
-    splits: int = 0
-    merges: int = 0
 
 
 class Boundary:
@@ -137,8 +126,10 @@ class Boundary:
         self._broken = _NONE
 
     def renew(self) -> None:
-        """The budget is fresh, for what comes after the program. TLB functions do nothing then: nobody looks."""
+        """The budget is fresh, for what comes after the program. Nobody looks: notes go elsewhere, TLB functions do
+        nothing."""
         self.left, self._uncounted_left = self._machine["budget"], MOST_UNCOUNTED
+        self.notes = []
         self._calls = None
 
     def load(self, root: int) -> None:

@@ -98,24 +98,27 @@ class ProgramRun:
         self.returns: list[int | None] = []
         self.levels: list[int] = []
         self.kinds: list[frozenset[int]] = []
+        self.notes: list[Note] = []
+        """Of the observation, when it is over."""
         self._words: list[int] = []
         self._pieces: list[array[int]] = []
         """The words before those in `_words`."""
 
-    def run(self) -> tuple[list[memoryview], list[Note]]:
-        """The observation's words in pieces, good until the pool is used again, and its notes."""
+    def run(self) -> list[memoryview]:
+        """The observation's words in pieces, good until the pool is used again."""
         for op in (_INIT, *self.program.ops):
             if not self._observe_op(op):
                 break
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self._words))
-        pieces, notes = [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.boundary.notes
+        pieces = [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()]
+        self.notes = self.boundary.notes
         if self.handles:
-            # What ends them writes to pages that are observed in place, and may complain.
-            pieces, notes = [memoryview(b"".join(pieces)).cast("Q")], notes.copy()
+            # What ends them writes to pages that are observed in place.
+            pieces = [memoryview(b"".join(pieces)).cast("Q")]
             self._end_handles()
-        return pieces, notes
+        return pieces
 
     def end(self) -> None:
         """Let go of the table, which holds on to its boundary, so that both are freed now: the garbage collector would

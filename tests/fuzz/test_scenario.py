@@ -31,11 +31,12 @@ def test_a_scenario_is_mostly_sensible(seed: int, granule: Granule, version: str
     choice = Random(seed)
     for _ in range(40):
         model.start(decode(vm_scenario(choice, dialect), dialect))
-        model.finish()
-        good += sum(ret == 0 for ret in model.returns[1:])
-        total += len(model.returns) - 1
-        splits += model.shape.splits
-        merges += model.shape.merges
+        feedback = model.finish().feedback
+        assert feedback is not None
+        good += sum(ret == 0 for ret in feedback.returns[1:])
+        total += len(feedback.returns) - 1
+        splits += feedback.shape.splits
+        merges += feedback.shape.merges
     assert good / total > 0.7
     assert splits > 10
     assert merges > 10

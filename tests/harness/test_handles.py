@@ -65,7 +65,7 @@ def test_what_no_op_ended_is_ended_unseen_in_reverse_order(monkeypatch: pytest.M
     assert pools[0].pages_in_use() == len(observation.pages) - 2
     assert model.observe(program).words == observation.words
     model.start(program)
-    assert model.finish() == observation.digest
+    assert model.finish().digest == observation.digest
 
 
 def test_ending_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ PROGRAM = Program((op_of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3)
 
 def digest(kernel: Reference) -> Digest:
     kernel.start(PROGRAM)
-    return kernel.finish()
+    return kernel.finish().digest
 
 
 @pytest.fixture
@@ -144,6 +144,6 @@ def test_a_large_budget_may_take_its_time(kernel: Reference) -> None:
     hasty = Reference(kernel.image, "kernel:hasty", timeout=0.01)
     try:
         hasty.start(program)
-        assert hasty.finish().words > 3 * 786432
+        assert hasty.finish().digest.words > 3 * 786432
     finally:
         hasty.close()

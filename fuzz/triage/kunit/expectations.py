@@ -10,11 +10,11 @@ from typing import Final
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
 from harness.observation.layout import Observation, Record, signed
+from harness.observation.tables import paired_entries, paired_tables
 from harness.program.definition import Op
 from harness.program.kunit import Returns, Unsayable, Value
 from harness.program.program import Program
 from harness.program.results import ResultType
-from harness.verdict.compare import paired_entries, paired_tables
 from harness.verdict.judge import Verdict
 
 _SEEN_BY_MM_OPS: Final = ("get_page", "put_page", "dcache_clean_inval_poc", "icache_inval_pou")
