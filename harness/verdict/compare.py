@@ -27,17 +27,21 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import (
+    CACHES,
     EVENT_WORDS,
+    HOLDERS,
     LOCKING,
     LOCKING_REPORTS,
     NO_PAGE,
     POOL_MISUSE,
     UBSAN,
     UBSAN_REPORTS,
+    UNDER_TEST,
     Complaint,
     Observation,
     Page,
     Record,
+    Root,
     describe_return,
     signed,
 )
@@ -208,10 +212,9 @@ def _same_entry(a: int, b: int, level: int, renamed: dict[int, int], addresses: 
 
 
 def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
-    if (left.root is None) != (right.root is None) or left.root_pages != right.root_pages:
-        yield Difference(
-            Tier.TABLES, None, _last_op(left), "root", f"{left.root_pages} pages", f"{right.root_pages} pages"
-        )
+    mine, theirs = _shape(left.root), _shape(right.root)
+    if mine != theirs:
+        yield Difference(Tier.TABLES, None, _last_op(left), "root", *_differing(mine, theirs))
         return
     addresses = address_field(left.machine).bits
     for where, level, a, b in paired_entries(left, right):
@@ -219,6 +222,18 @@ def _tables(left: Observation, right: Observation) -> Iterator[Difference]:
             yield Difference(
                 Tier.TABLES, None, _last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
             )
+
+
+def _shape(root: Root | None) -> tuple[str, ...]:
+    """What of a root must agree, in words."""
+    if root is None:
+        return "0 pages", "no level", "no bits of address"
+    return f"{root.pages} pages", f"level {root.level}", f"{root.ia_bits} bits of address"
+
+
+def _differing(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, str]:
+    """The first words that differ."""
+    return next((one, other) for one, other in zip(mine, theirs, strict=True) if one != other)
 
 
 def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
@@ -237,9 +252,15 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
     for what, a, b in (
         ("pages allocated", left.allocs, right.allocs),
         ("pages freed", left.frees, right.frees),
-        ("memcache level", len(left.cache), len(right.cache)),
-        ("split cache level", len(left.split_cache), len(right.split_cache)),
-        ("unlinked tables", len(left.unlinked), len(right.unlinked)),
+        *(
+            (f"{CACHES[one.kind]} level", len(one.pages), len(other.pages))
+            for one, other in zip(left.caches, right.caches, strict=True)
+        ),
+        *(
+            (f"{name}s", len(left.held(kind)), len(right.held(kind)))
+            for kind, name in HOLDERS.items()
+            if kind != UNDER_TEST
+        ),
     ):
         if a != b:
             yield Difference(Tier.ACCOUNTING, None, op, what, str(a), str(b))
@@ -254,16 +275,17 @@ def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
                 f"table at {ipa:#x}: {other.refcount}",
                 level,
             )
+        if one.table != other.table:
+            whose = (f"table at {ipa:#x}: of table {page.table}" for page in (one, other))
+            yield Difference(Tier.ACCOUNTING, None, op, "whose page", *whose, level)
     lost = [sorted(_held(side, page) for page in leaked(side)) for side in (left, right)]
     if lost[0] != lost[1]:
         yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
-    for what, mine, theirs in (
-        ("memcache", left.cache, right.cache),
-        ("split cache", left.split_cache, right.split_cache),
-    ):
-        kept = [_kept(left, mine), _kept(right, theirs)]
-        if len(mine) == len(theirs) and kept[0] != kept[1]:
-            yield Difference(Tier.ACCOUNTING, None, op, f"{what} contents", _describe(kept[0]), _describe(kept[1]))
+    for mine, theirs in zip(left.caches, right.caches, strict=True):
+        kept = [_kept(left, mine.pages), _kept(right, theirs.pages)]
+        if len(mine.pages) == len(theirs.pages) and kept[0] != kept[1]:
+            what = f"{CACHES[mine.kind]} contents"
+            yield Difference(Tier.ACCOUNTING, None, op, what, _describe(kept[0]), _describe(kept[1]))
     yield from _complaints(left, right, Tier.ACCOUNTING)
 
 
