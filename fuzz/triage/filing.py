@@ -17,7 +17,7 @@ from harness.findings.report import verdict_report, verified_against
 from harness.observation.executor import Executor
 from harness.outside import read_plain, shown
 from harness.program.program import Program
-from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
+from harness.verdict.compare.differences import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.verdict.judge import Unconfirmed, Verdict
 from reference.build.sources import repository_of
 

@@ -16,7 +16,7 @@ from harness.findings.finding import Finding, load, renew
 from harness.findings.report import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.verdict.compare import Tier
+from harness.verdict.compare.differences import Tier
 from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
 
 Sides = tuple[Side, Side]

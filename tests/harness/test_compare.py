@@ -17,7 +17,7 @@ from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Obse
 from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
 from harness.program.machine import Machine
 from harness.program.program import Program
-from harness.verdict.compare import (
+from harness.verdict.compare.differences import (
     ALL_TIERS,
     DEFAULT_TIERS,
     ORDER_EXPECTED,

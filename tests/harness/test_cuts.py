@@ -11,7 +11,7 @@ from harness.findings.report import verdict_report
 from harness.model.executor import Model
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.compare import ALL_TIERS, Tier, parse_tiers
+from harness.verdict.compare.differences import ALL_TIERS, Tier, parse_tiers
 from harness.verdict.cuts import FLOOD_FACTOR, FLOOD_LEAST, counted_in, unequal_cut
 from harness.verdict.judge import CONFIRMATIONS, Inconclusive, Judge, Verdict
 from pgtable import Memcache, Stage2

@@ -9,7 +9,7 @@ from planted import Mutant, kernel_options, load_all, run_against
 
 from fuzz.sides import choose_sides
 from harness.program.text import parse
-from harness.verdict.compare import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
+from harness.verdict.compare.differences import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
 from harness.verdict.judge import Judge
 
 MUTANTS = load_all()

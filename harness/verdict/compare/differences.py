@@ -44,7 +44,7 @@ from harness.observation.layout import (
 from harness.observation.tables import leaked, paired_entries, paired_tables
 from harness.program.definition import OpDef
 from harness.program.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
-from harness.verdict.effects import lacks
+from harness.verdict.effects.replay import lacks
 
 
 class Tier(enum.IntEnum):
