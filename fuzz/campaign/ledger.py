@@ -18,7 +18,7 @@ from typing import Any, Final
 from fuzz.engine.stats import Stats
 from harness.errors import BadInput
 from harness.outside import shown
-from harness.verdict.compare.differences import Tier
+from harness.verdict.tiers import Tier
 
 _VERSION: Final = 1
 """Of the tables below."""

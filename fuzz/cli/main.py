@@ -68,9 +68,9 @@ from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
 from harness.settings import refuse_empty_variables, refuse_empty_words
-from harness.verdict.compare.differences import DEFAULT_TIERS, Tier
 from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
 from harness.verdict.known import mention
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.weighing import outcome_table
 from harness.verdict.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS

@@ -26,7 +26,7 @@ from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import Sides, look_again, shrink
 from harness.findings.finding import Finding, load
 from harness.outside import shown
-from harness.verdict.compare.differences import Tier
+from harness.verdict.tiers import Tier
 
 CANNOT_TELL: Final = 125
 """What `git bisect run` takes for a commit to be skipped."""

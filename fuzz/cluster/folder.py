@@ -50,7 +50,7 @@ from harness.findings.finding import program_in
 from harness.outside import shown
 from harness.program.codec import Dialect, dialect_for, fitting, header_of, split
 from harness.program.granule import Granule
-from harness.verdict.compare.differences import Tier
+from harness.verdict.tiers import Tier
 from reference.build.image import Image
 from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
 from reference.link.executor import INPUT_TIMEOUT

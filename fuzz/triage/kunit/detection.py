@@ -9,8 +9,8 @@ from fuzz.triage.kunit.expectations import is_sayable, seen_of, state_expected
 from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS
 from harness.program.definition import INIT, Op
 from harness.program.program import Program
-from harness.verdict.compare.differences import Tier
 from harness.verdict.judge import Verdict
+from harness.verdict.tiers import Tier
 
 
 def shown_instead(program: Program, verdict: Verdict) -> list[str]:
