@@ -13,7 +13,7 @@ from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
 from harness.observation.layout import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
 from harness.observation.tables import paired_tables
-from harness.program.definition import U64_MAX
+from harness.program.space import U64_MAX
 from harness.program.text import parse
 
 

@@ -8,7 +8,7 @@ import errno
 from typing import Final
 
 from harness.observation.execution import Feedback
-from harness.program.definition import OPS_BY_NUMBER
+from harness.program.ops import OPS_BY_NUMBER
 from harness.program.program import Program
 from reference.probe.coverage import LOOP, Registration
 

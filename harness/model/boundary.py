@@ -49,8 +49,8 @@ from harness.observation.layout import (
     WARN,
     Note,
 )
-from harness.program.definition import U64_MAX
 from harness.program.machine import Machine
+from harness.program.space import U64_MAX
 from pgtable import LeafRun, Memcache, PagePool
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance, Entries

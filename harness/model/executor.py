@@ -21,10 +21,10 @@ from harness.observation.execution import Execution, Feedback
 from harness.observation.executor import CrashReport, TargetDied
 from harness.observation.layout import Digest, Observation, decode
 from harness.program.capabilities import Capabilities, flag_word
-from harness.program.definition import FLAG_NAMES, Kind
+from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.machine import Machine
 from harness.program.program import Program
-from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WalkFlags, WildAccess
+from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WildAccess
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -125,19 +125,13 @@ class Model:
 
 
 def _capabilities(version: LinuxVersion) -> Capabilities:
-    bits = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    bits = {PROT: version.prots, MAP_FLAGS: version.walk_flags, VISIT_FLAGS: version.walk_flags}
     flags = {
-        flag_word(kind, name)
-        for kind, known in bits.items()
-        for name, bit in FLAG_NAMES[kind].items()
-        if not bit & known
+        flag_word(kind, name) for kind, known in bits.items() for name, bit in kind.bits.items() if not bit & known
     }
-    # Two of our own ops need something to work on.
-    needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
-    ours = {name for name, met in needed.items() if not met}
     settings = {"lpa2": version.lpa2, "vcpu": version.tlb_asks_who_runs, "hvhe": version.hyp_modes}
     knobs = {name for name, met in settings.items() if not met}
-    return Capabilities(version.lacks | ours | flags | knobs)
+    return Capabilities(version.lacks | flags | knobs)
 
 
 def _death(error: Exception) -> CrashReport:

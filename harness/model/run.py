@@ -12,9 +12,13 @@ from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, TlbCalls
 from harness.observation.layout import EVENT_WORDS, NO_PAGE
-from harness.program.definition import INIT, PROT_BITS, SPLIT_CACHE_CAPACITY, U64_MAX, Op
+from harness.program.definition import Op
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import Machine
+from harness.program.ops import INIT
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from pgtable import (
     ForcePages,
     HypStage1,

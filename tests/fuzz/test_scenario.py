@@ -12,9 +12,10 @@ from fuzz.generate.scenario import hyp_scenario, vm_scenario
 from harness.model.executor import MODELLED, Model
 from harness.program.capabilities import Capabilities
 from harness.program.codec import decode, dialect_for, encode
-from harness.program.definition import OPS, Kind
 from harness.program.granule import GRANULES, Granule, foreign_units
+from harness.program.kinds import IPA, PHYS, SIZE, Kind
 from harness.program.machine import USUAL_BUDGET
+from harness.program.ops import OPS
 from harness.verdict.judge import Judge
 from reference.link.executor import Reference
 
@@ -121,11 +122,11 @@ def test_boundaries_are_those_of_all_granules(granule: Granule) -> None:
     for _ in range(1500):
         for op in decode(fresh(choice, dialect), dialect).ops:
             for arg, value in zip(op.definition.args, op.args, strict=True):
-                if arg.kind in (Kind.IPA, Kind.PHYS):
+                if arg.kind in (IPA, PHYS):
                     aligned[arg.kind, value & -value] += 1
-                elif arg.kind is Kind.SIZE:
+                elif arg.kind is SIZE:
                     sizes[value] += 1
-    for kind in (Kind.IPA, Kind.PHYS):
+    for kind in (IPA, PHYS):
         of_kind = sum(count for (one, _), count in aligned.items() if one is kind)
         theirs = {unit: aligned[kind, unit] for unit in foreign_units(granule)}
         assert sum(theirs.values()) > 0.01 * of_kind

@@ -23,8 +23,9 @@ from harness.observation.tlbi import Target
 from harness.observation.tlbi import decode as decode_tlbi
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import decode, dialect_for, encode
-from harness.program.definition import FLAG_NAMES, OPS, PROT_BITS
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
+from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
 from harness.verdict.compare.differences import differences
@@ -114,9 +115,9 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     prots = [op.args[3] for op in ops if op.name == "map"]
     assert all(any(prot & bit for prot in prots) for bit in PROT_BITS.values())
     assert {op.args[2] for op in ops if op.name == "walk"} >= set(range(8))
-    for kind, names in FLAG_NAMES.items():
+    for kind in STANDARD.kinds:
         used = [v for op in ops for arg, v in zip(op.definition.args, op.args, strict=True) if arg.kind is kind]
-        assert all(any(flags & bit for flags in used) for bit in names.values()), kind
+        assert all(any(flags & bit for flags in used) for bit in kind.bits.values()), kind.name
     changed = {name for program in programs for name in program.machine.changed()}
     assert changed >= set(KNOBS_BY_NAME) - {"pool_base"}
 

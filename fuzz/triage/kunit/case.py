@@ -14,10 +14,11 @@ from typing import Final
 
 from fuzz.triage.kunit.detection import shown_instead
 from fuzz.triage.kunit.expectations import call_of, is_sayable, op_expected, state_expected
-from fuzz.triage.kunit.said import c_form
 from fuzz.triage.kunit.templates import c_file
 from harness.outside import printable
-from harness.program.definition import CACHE_CAPACITY, INIT, Op
+from harness.program.definition import Op
+from harness.program.kinds.small import CACHE_CAPACITY
+from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
 from harness.verdict.judge import Verdict
@@ -88,7 +89,7 @@ def _cache_pages(program: Program) -> int:
         form.pages
         for op in program.ops
         for arg, value in zip(op.definition.args, op.args, strict=True)
-        if (form := c_form(arg.kind, value)) is not None
+        if (form := arg.kind.c_form(value)) is not None
     )
     return max([CACHE_CAPACITY, *asked])
 

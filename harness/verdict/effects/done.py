@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from harness.observation.tlbi import Invalidation, Target
-from harness.program.definition import INIT, OpDef
+from harness.program.definition import OpDef
 from harness.program.machine import Machine
+from harness.program.ops import INIT
 from harness.verdict.effects.maintained import EVERYTHING, NEVER, Maintained
 
 XN: Final = 0b11 << 53

@@ -36,9 +36,9 @@ from harness.observation.events import (
 )
 from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Record
 from harness.observation.tlbi import BY_NAME, Invalidation, decode
-from harness.program.definition import INIT
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
+from harness.program.ops import INIT
 from harness.verdict.effects.done import (
     NEVER_EXECUTED,
     NO_TABLE,
