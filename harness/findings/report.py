@@ -118,7 +118,7 @@ def describe_record(record: Record) -> str:
     if record.definition.repeats:
         words.append(f"{len(record.outs) // len(record.definition.results)} visits")
     else:
-        words.append(describe_results(record.definition, record.outs))
+        words += [result.describe(value) for result, value in zip(record.definition.results, record.outs, strict=False)]
     words += [f"[{complaint}]" for complaint in record.complaints]
     return " ".join(words)
 

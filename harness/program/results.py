@@ -24,9 +24,9 @@ class Result:
     type: ResultType = ResultType.NUMBER
 
     def describe(self, value: int) -> str:
-        """The result with its name: `level=3`, `pte=0x7d3`."""
+        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`."""
         if self.type is ResultType.LEVEL:
-            return f"{self.name}={value - (1 << 64) if value >> 63 else value}"
+            return f"{self.name}={value - (1 << 64) if value >> 63 else value:#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))
         return f"{self.name}={value:#x}"

@@ -219,7 +219,8 @@ class _Parser:
 
     def _is_making(self, tokens: list[_Token]) -> bool:
         """Whether this is `name = op …`, and not a setting."""
-        return len(tokens) > 2 and tokens[2].text in self.definitions.by_name and tokens[0].text not in KNOBS_BY_NAME
+        is_setting = tokens[0].text == "requires" or tokens[0].text in KNOBS_BY_NAME
+        return len(tokens) > 2 and tokens[2].text in self.definitions.by_name and not is_setting
 
     def _version(self, tokens: list[_Token]) -> str:
         if tokens[0].text != "s2" or len(tokens) != 2:

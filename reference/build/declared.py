@@ -35,7 +35,7 @@ _ENUMERATORS: Final[Mapping[str, str]] = {
     **{
         flag_word(kind, name): enumerator
         for kind in STANDARD.kinds
-        if isinstance(kind, Flags)
+        if isinstance(kind, Flags) and kind.may_lack
         for name, enumerator in kind.enumerators.items()
     },
 }

@@ -61,6 +61,10 @@ def test_a_program_reads_as_documented() -> None:
     )
 
 
+def test_what_is_required_may_be_ops() -> None:
+    assert parse("s2 1\nrequires = mkold is_young").requires == ("mkold", "is_young")
+
+
 def test_fmt_keeps_comments_and_blank_lines() -> None:
     text = (
         "#  head\n#\n\ns2   1 #version\n budget = 0x7# few\n\n\n  # indented\nunmap size=0x1000 ipa=4096#tail\n#end\n"

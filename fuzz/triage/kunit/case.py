@@ -9,6 +9,7 @@ its top, with what would show it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -34,7 +35,7 @@ def kunit_case(program: Program, verdict: Verdict, forms: Mapping[str, bool], ab
         "machine": program.machine,
         "forms": forms,
         "cache_pages": _cache_pages(program),
-        "unlinked": max(1, sum(op.name == "create_unlinked" for op in program.ops)),
+        "made": Counter(op.definition.makes.name for op in program.ops if op.definition.makes is not None),
         "vtcr": _vtcr(verdict),
     }
     name = re.sub(r"\W", "_", f"s2fuzz_{verdict.bucket}")[:80]

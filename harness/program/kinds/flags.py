@@ -67,6 +67,8 @@ class Flags(Kind):
         own = c_names or {}
         self.enumerators = {one: c_prefix + own.get(one, one.upper()) for one in bits}
         """The bits in C, by name."""
+        self.may_lack = True
+        """Whether a tree that lacks a bit's enumerator lacks the flag."""
         self._values = tuple(bits.values())
 
     def format(self, value: int) -> str:
@@ -155,5 +157,6 @@ HYP_PROT: Final = Prot(
     _C_PROT,
     _C_PROTS,
 )
+HYP_PROT.may_lack = False  # hyp takes any bits of its enumeration, and refuses those that it does not know
 MAP_FLAGS: Final = Flags("map flags", MAP_FLAG_BITS, (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED), _C_WALK)
 VISIT_FLAGS: Final = Flags("visit flags", VISIT_FLAG_BITS, (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED), _C_WALK)
