@@ -35,7 +35,7 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Record
-from harness.observation.tlbi import BY_NAME, Invalidation, decode
+from harness.observation.tlbi import BY_NAME, Invalidation, invalidation_of
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
@@ -64,7 +64,7 @@ _LOCAL_BARRIERS: Final = frozenset({"nsh", "nshst"})
 
 @lru_cache(maxsize=4096)
 def _decoded(number: int, operand: int, lpa2: bool) -> Invalidation | None:
-    return decode(number, operand, lpa2)
+    return invalidation_of(number, operand, lpa2)
 
 
 class Side:
