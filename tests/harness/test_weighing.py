@@ -63,9 +63,7 @@ def test_owners_are_parts_of_their_own() -> None:
 
 
 def test_events_are_counted_and_failures_named() -> None:
-    one = weight(
-        "map ipa=0x0 size=4K phys=0x80000000 prot=rwx mc=3\nunmap ipa=0x0 size=4K\nget_leaf ipa=0x10000000000"
-    )
+    one = weight("map ipa=0x0 size=4K phys=0x80000000 prot=rwx mc=3\nunmap ipa=0x0 size=4K\nget_leaf ipa=0x10000000000")
     # Two tables and a page, each locked and made, then a leaf and two tables cleared.
     assert (one.stores, one.tlbis, one.cache_maintenance, one.complaints) == (9, 3, 2, 0)
     assert one.failed == ((3, "-ERANGE"),)
