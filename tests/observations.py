@@ -76,6 +76,12 @@ def with_page(observation: Observation, pa: int, **parts: Any) -> Observation:
     return changed(observation, pages={**observation.pages, pa: replace(observation.pages[pa], **parts)})
 
 
+def with_cache(observation: Observation, kind: int, pages: Iterable[int]) -> Observation:
+    """The same observation with other pages in one cache."""
+    kept = (replace(cache, pages=tuple(pages)) if cache.kind == kind else cache for cache in observation.caches)
+    return changed(observation, caches=tuple(kept))
+
+
 def with_entry(observation: Observation, pa: int, index: int, entry: int) -> Observation:
     """The same observation with one entry of one page changed."""
     entries = list(observation.pages[pa].entries)

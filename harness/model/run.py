@@ -237,7 +237,9 @@ class ProgramRun:
         """The words of each root: that of the table under test, then those of unlinked tables."""
         table = self.pgt
         unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
-        roots = [(made.pa, 1, made.level + 1, 0, 1, UNLINKED.number, made.number) for made in unlinked]
+        roots: list[tuple[int, ...]] = []
+        for made in unlinked:
+            roots.append((made.pa, 1, made.level + 1, 0, 1, UNLINKED.number, made.number))
         if table.root is None:
             return roots
         shape = table.root_pages, table.start_level & U64_MAX, table.ia_bits

@@ -229,7 +229,7 @@ class Observation:
         return self._cached(SPLIT_CACHE)
 
     def _cached(self, kind: int) -> tuple[int, ...]:
-        return next(cache.pages for cache in self.caches if (cache.kind, cache.number) == (kind, 0))
+        return next((cache.pages for cache in self.caches if (cache.kind, cache.number) == (kind, 0)), ())
 
     @property
     def digest(self) -> Digest:

@@ -25,8 +25,9 @@ def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int,
 
 
 def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
-    """(ipa, level, left page, right page) of the tables that correspond: roots of the same holder, as if for ipa 0; then
-    what both sides' entries at the same place point to. A table is shown once, even if several entries point to it."""
+    """(ipa, level, left page, right page) of the tables that correspond: roots of the same holder, as if for ipa 0;
+    then what both sides' entries at the same place point to. A table is shown once, even if several entries point to
+    it."""
     granule, address = left.machine.granule, address_field(left.machine).address
     todo = []
     theirs = {holder: root for root in right.roots for holder in root.holders}

@@ -205,8 +205,6 @@ def decode_machine(source: Source, dialect: Dialect) -> Machine:
         changes = source.byte()
     knobs = dict(zip(_NAMES, dialect.bare.values, strict=True))
     for _ in range(changes):
-        if source.at >= len(source.data):
-            break
         knob = dialect.knob(source.byte())
         choice = source.byte()
         value = source.literal() if choice == LITERAL else choice
