@@ -11,8 +11,9 @@ from typing import Final
 
 from harness.program.codec import Dialect, fitting, knob_value, made_usual
 from harness.program.kinds import Kind
-from harness.program.machine import Knob, Machine
-from harness.program.parts import Part, lengths
+from harness.program.machine import DEFAULT_MACHINE, Knob, Machine
+from harness.program.parts import Part, lengths, normal
+from harness.program.space import space_of
 
 LONGEST_ARGUMENT: Final = 9
 """Bytes of an argument at most: of one that is spelt out."""
@@ -20,6 +21,8 @@ _KNOBS_CHANGED: Final = (0, 1, 2)
 _CHANGE_WEIGHTS: Final = (112, 80, 48)
 _MANY: Final = 16
 """The weight of any other number of knobs."""
+_SPACE: Final = space_of(DEFAULT_MACHINE)
+"""What flags mean depends on none."""
 _SPELT_OUT: Final = 1 / 64
 """How many values of knobs are none of those that a byte chooses."""
 
@@ -27,7 +30,7 @@ _SPELT_OUT: Final = 1 / 64
 def random_argument(kind: Kind, choice: Random) -> bytes:
     """The bytes of an argument."""
     data = choice.randbytes(LONGEST_ARGUMENT)
-    return data[: lengths(kind)[data[0]]]
+    return normal(kind, data[: lengths(kind)[data[0]]], _SPACE)
 
 
 def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
@@ -36,21 +39,21 @@ def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
     number, arguments = forms[bisect(sums, choice.random() * sums[-1])]
     data, at = choice.randbytes(LONGEST_ARGUMENT * len(arguments)), 0
     part = [number]
-    for sizes in arguments:
-        part.append(data[at : at + sizes[data[at]]])
+    for kind, sizes in arguments:
+        part.append(normal(kind, data[at : at + sizes[data[at]]], _SPACE))
         at += LONGEST_ARGUMENT
     return part
 
 
-_Form = tuple[bytes, list[tuple[int, ...]]]
-"""The byte of an operation, and of each of its arguments the length by its first byte."""
+_Form = tuple[bytes, list[tuple[Kind, tuple[int, ...]]]]
+"""The byte of an operation; and of each argument the kind, and its length by its first byte."""
 
 
 @cache
 def _weighted(dialect: Dialect, stage: int) -> tuple[list[_Form], list[int]]:
     """The operations to choose from, and the sums of their weights up to each."""
     ops = [op for op in dialect.capabilities.ops if stage in op.stages]
-    forms = [(bytes((op.number - 1,)), [lengths(arg.kind) for arg in op.args]) for op in ops]
+    forms = [(bytes((op.number - 1,)), [(arg.kind, lengths(arg.kind)) for arg in op.args]) for op in ops]
     return forms, [*accumulate(op.weight for op in ops)]
 
 

@@ -15,7 +15,7 @@ from fuzz.generate.at_random import LONGEST_ARGUMENT, bare_machine, random_argum
 from fuzz.generate.handles import Handles
 from harness.program.codec import DEFAULT, Dialect, decode_machine, header_of, is_dear, made_usual
 from harness.program.kinds import Kind, Role
-from harness.program.parts import Part, Parts, lengths, read_argument, split
+from harness.program.parts import Part, Parts, lengths, normal, read_argument, split
 from harness.program.source import Source
 from harness.program.space import U64_MAX, space_of
 
@@ -55,7 +55,7 @@ def mutate_bytes(
         op, index, kind = choice.choice(places)
         changed = change(op[index], LONGEST_ARGUMENT)
         size = lengths(kind)[changed[0] if changed else 0]
-        op[index] = changed[:size].ljust(size, b"\0")
+        op[index] = normal(kind, changed[:size].ljust(size, b"\0"), space_of(parts.machine))
         if kind.role is Role.HANDLE:
             handles.forget(op)
     handles.settle(parts, choice)

@@ -11,7 +11,7 @@ from harness.program.definition import OpDef
 from harness.program.kinds.kind import Kind
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.program import MAX_OPS
-from harness.program.source import Source
+from harness.program.source import CHOICES, Source
 from harness.program.space import Space, space_of
 
 Part = list[bytes]
@@ -53,8 +53,8 @@ class Parts:
 
 
 def split(data: bytes, dialect: Dialect | None = None) -> Parts:
-    """The parts of an input. Frames of no op are left out; what is missing of an op's arguments is filled up, with its
-    default or with zeros. Never raises."""
+    """The parts of an input. Frames of no op and flags of no name are left out; what is missing of an op's arguments is
+    filled up, with its default or with zeros. Never raises."""
     dialect = dialect or DEFAULT
     source = Source(data)
     machine = decode_machine(source, dialect)
@@ -82,9 +82,14 @@ def _arguments(plan: Plan, body: bytes, space: Space) -> list[bytes]:
             parts.append(kind.encode(default, space, 0))
             continue
         size = lengths(kind)[body[at] if at < len(body) else 0]
-        parts.append(body[at : at + size].ljust(size, b"\0"))
+        parts.append(normal(kind, body[at : at + size].ljust(size, b"\0"), space))
         at += size
     return parts
+
+
+def normal(kind: Kind, part: bytes, space: Space) -> bytes:
+    """An argument's bytes without bits that mean nothing yet: flags that are added must not change what is there."""
+    return kind.encode(kind.decode(Source(part), space, 0), space, 0) if kind.bits and part[0] >= CHOICES else part
 
 
 @functools.cache

@@ -20,7 +20,7 @@ def _map(at: Place, va: int, size: int, prot: int) -> Op:
     return op_of("hyp_map", va=va, size=size, phys=va + at.memory, prot=prot)
 
 
-@step(weight=12, uses=("hyp_map",), stages=(1,))
+@step(weight=60, uses=("hyp_map",), stages=(1,))
 def hyp_map(at: Place, choice: Random) -> list[Op]:
     """Memory is mapped."""
     if at.fits_large and choice.random() < 0.1:
@@ -33,7 +33,7 @@ def hyp_map(at: Place, choice: Random) -> list[Op]:
     return [_map(at, *place, choice.choice(_PROTS))]
 
 
-@step(weight=8, uses=("hyp_unmap",), stages=(1,))
+@step(weight=40, uses=("hyp_unmap",), stages=(1,))
 def hyp_unmap(at: Place, choice: Random) -> list[Op]:
     """What was mapped goes, or less or more of it."""
     if not at.mapped:
@@ -43,7 +43,7 @@ def hyp_unmap(at: Place, choice: Random) -> list[Op]:
     return [op_of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, at.page)), size=size)]
 
 
-@step(weight=8, uses=("hyp_map",), stages=(1,))
+@step(weight=40, uses=("hyp_map",), stages=(1,))
 def hyp_change_state(at: Place, choice: Random) -> list[Op]:
     """pKVM changes the state of a page: its software bits. Whatever else would change is refused."""
     if not at.mapped:
@@ -54,7 +54,7 @@ def hyp_change_state(at: Place, choice: Random) -> list[Op]:
     return [_map(at, va, choice.choice((size, size, at.page)), prot | state)]
 
 
-@step(weight=1, uses=("hyp_pte_prot",), stages=(1,))
+@step(weight=4, uses=("hyp_pte_prot",), stages=(1,))
 def hyp_read_permissions(at: Place, choice: Random) -> list[Op]:
     """pKVM looks at the state of a page of its own: at an entry, and what it permits."""
     return [op_of("get_leaf", ipa=some_page(at, choice)), op_of("hyp_pte_prot", pte=choice.choice(_LEAVES))]
