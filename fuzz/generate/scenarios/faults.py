@@ -52,7 +52,7 @@ def race(at: Place, choice: Random) -> list[Op]:
     return [armed, other if choice.random() < 0.2 else raced, map_op(at, ipa, at.page, RW, choice)]
 
 
-@step(weight=4, uses=("fail_alloc", "hyp_map"), stages=(1,))
+@step(weight=5, uses=("fail_alloc", "hyp_map"), stages=(1,))
 def hyp_run_out(at: Place, choice: Random) -> list[Op]:
     """Hyp has no memory for a table, and maps again once it has."""
     far = at.next(choice.choice((0, at.block, at.large)))
@@ -61,7 +61,7 @@ def hyp_run_out(at: Place, choice: Random) -> list[Op]:
     return [op_of("fail_alloc", nth=choice.choice((1, 1, 2))), mapped, mapped]
 
 
-@step(weight=4, uses=("plant", "hyp_unmap"), stages=(1,))
+@step(weight=5, uses=("plant", "hyp_unmap"), stages=(1,))
 def hyp_tamper(at: Place, choice: Random) -> list[Op]:
     """Somebody else writes an entry of hyp's, before that unmaps it."""
     level, va = choice.choice(((3, some_page(at, choice)), (2, at.ipa)))

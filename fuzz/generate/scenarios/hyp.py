@@ -54,7 +54,7 @@ def hyp_change_state(at: Place, choice: Random) -> list[Op]:
     return [_map(at, va, choice.choice((size, size, at.page)), prot | state)]
 
 
-@step(weight=4, uses=("hyp_pte_prot",), stages=(1,))
+@step(weight=5, uses=("hyp_pte_prot",), stages=(1,))
 def hyp_read_permissions(at: Place, choice: Random) -> list[Op]:
     """pKVM looks at the state of a page of its own: at an entry, and what it permits."""
     return [op_of("get_leaf", ipa=some_page(at, choice)), op_of("hyp_pte_prot", pte=choice.choice(_LEAVES))]

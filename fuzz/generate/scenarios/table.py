@@ -23,7 +23,7 @@ def boot(at: Place, choice: Random) -> list[Op]:
     return [map_op(at, at.ipa, size, RWX, choice)]
 
 
-@step(weight=2, uses=("destroy", "init"), stages=(1, 2))
+@step(weight=5, uses=("destroy", "init"), stages=(1, 2))
 def restart(at: Place, choice: Random) -> list[Op]:
     """The table goes, mostly, and there is a new one."""
     at.mapped.clear()
@@ -132,7 +132,7 @@ def clean(at: Place, choice: Random) -> list[Op]:
     return [op_of("flush", ipa=some_page(at, choice), size=choice.choice((at.page, 4 * at.page, at.block)))]
 
 
-@step(weight=4, uses=("pte_prot",))
+@step(weight=5, uses=("pte_prot",))
 def read_permissions(at: Place, choice: Random) -> list[Op]:
     """pKVM looks at a page's state: at an entry, and what it permits."""
     return [op_of("get_leaf", ipa=some_page(at, choice)), op_of("pte_prot", pte=choice.choice(_LEAVES))]
