@@ -9,11 +9,10 @@ from itertools import accumulate
 from random import Random
 from typing import Final
 
-from harness.program.codec import Dialect, fitting, knob_value, made_usual
+from harness.program.codec import Dialect, fitting, knob_value, lengths, made_usual
 from harness.program.kinds import Kind
-from harness.program.machine import DEFAULT_MACHINE, Knob, Machine
-from harness.program.parts import Part, lengths, normal
-from harness.program.space import space_of
+from harness.program.machine import Knob, Machine
+from harness.program.parts import Part
 
 LONGEST_ARGUMENT: Final = 9
 """Bytes of an argument at most: of one that is spelt out."""
@@ -21,8 +20,6 @@ _KNOBS_CHANGED: Final = (0, 1, 2)
 _CHANGE_WEIGHTS: Final = (112, 80, 48)
 _MANY: Final = 16
 """The weight of any other number of knobs."""
-_SPACE: Final = space_of(DEFAULT_MACHINE)
-"""What flags mean depends on none."""
 _SPELT_OUT: Final = 1 / 64
 """How many values of knobs are none of those that a byte chooses."""
 
@@ -30,7 +27,7 @@ _SPELT_OUT: Final = 1 / 64
 def random_argument(kind: Kind, choice: Random) -> bytes:
     """The bytes of an argument."""
     data = choice.randbytes(LONGEST_ARGUMENT)
-    return normal(kind, data[: lengths(kind)[data[0]]], _SPACE)
+    return kind.normal(data[: lengths(kind)[data[0]]])
 
 
 def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
@@ -40,7 +37,7 @@ def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
     data, at = choice.randbytes(LONGEST_ARGUMENT * len(arguments)), 0
     part = [number]
     for kind, sizes in arguments:
-        part.append(normal(kind, data[at : at + sizes[data[at]]], _SPACE))
+        part.append(kind.normal(data[at : at + sizes[data[at]]]))
         at += LONGEST_ARGUMENT
     return part
 

@@ -13,9 +13,9 @@ from typing import Final
 
 from fuzz.generate.at_random import LONGEST_ARGUMENT, bare_machine, random_argument, random_op, with_random_knob
 from fuzz.generate.handles import Handles
-from harness.program.codec import DEFAULT, Dialect, decode_machine, header_of, is_dear, made_usual
+from harness.program.codec import DEFAULT, Dialect, decode_machine, header_of, is_dear, lengths, made_usual
 from harness.program.kinds import Kind, Role
-from harness.program.parts import Part, Parts, lengths, normal, read_argument, split
+from harness.program.parts import Part, Parts, read_argument, split
 from harness.program.source import Source
 from harness.program.space import U64_MAX, space_of
 
@@ -55,7 +55,7 @@ def mutate_bytes(
         op, index, kind = choice.choice(places)
         changed = change(op[index], LONGEST_ARGUMENT)
         size = lengths(kind)[changed[0] if changed else 0]
-        op[index] = normal(kind, changed[:size].ljust(size, b"\0"), space_of(parts.machine))
+        op[index] = kind.normal(changed[:size].ljust(size, b"\0"))
         if kind.role is Role.HANDLE:
             handles.forget(op)
     handles.settle(parts, choice)
