@@ -27,6 +27,7 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build.declared import declared
+from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.sources import GENERATED, GENERATORS, PGTABLE, KernelTree, cache_dir, commit_of
 from reference.build.tools import Toolchain, find_toolchain
 from reference.protocol import generated_header, generated_include
@@ -37,31 +38,8 @@ FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
 source-based counters, which `reference/probe/lines.py` reads; or without the tree's TLB maintenance, so that its
 functions are known by their calls alone."""
 
-OURS: Final = Path(__file__).parents[1] / "kernel"
-SHIM: Final = Path(__file__).parents[1] / "shim"
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
 """One that is new may hide a header of the tree's from an object that is otherwise up to date."""
-
-_OWN_FILES: Final = (
-    "start.S",
-    "main.c",
-    "lib.c",
-    "console.c",
-    "mmu.c",
-    "exceptions.c",
-    "frame.c",
-    "pool.c",
-    "observe.c",
-    "coverage.c",
-    "hosted.c",
-    "services.c",
-    "shell.c",
-    "ubsan.c",
-)
-BRIDGE_FILES: Final = ("boundary.c", "context.c", "faults.c", "ops.c", "alternatives.c", "checks.c")
-"""Ours, but compiled against the tree's headers."""
-OUR_SOURCES: Final = frozenset((*_OWN_FILES, *BRIDGE_FILES))
-"""What is compiled from other files is hosted."""
 
 OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "host": (),
@@ -88,8 +66,8 @@ _TLB_FUNCTIONS: Final = (
 )
 """What both files define."""
 
-_TLB_SHIM: Final = ("tlb.c", "context.c")
-"""Files that only TLB maintenance needs."""
+TLB_SHIM: Final = (OURS / "context.c",)
+"""Those of ours that only TLB maintenance needs."""
 
 _MISSING: Final = re.compile(
     r"(?:undefined symbol: |undeclared (?:identifier|function) '|unknown type name '|no member named '"
@@ -152,9 +130,6 @@ _HOSTED_FLAGS: Final = (
     "-DKASAN_SHADOW_SCALE_SHIFT=0",
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
-_HOT_FILES: Final = ("boundary.c", "context.c", "observe.c", "ops.c", "pool.c")
-"""Optimised as one, so that calls between them are inlined: QEMU looks up the target of every return, and of every call
-to another page."""
 _COVERAGE_FLAGS: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
 _LINES_FLAGS: Final = (
     "-fprofile-instr-generate",
@@ -262,8 +237,7 @@ class Builder:
         self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
 
     def image(self) -> Image:
-        objects = [self._own(OURS / name) for name in _OWN_FILES]
-        objects += [self._bridge(name) for name in BRIDGE_FILES]
+        objects = [self._bridge(path) if meets_tree(path) else self._own(path) for path in own_files()]
         objects += self._hosted_objects()
         if self.flavour != CALLS:
             objects += [self._tlb(name) for name in _TLB_FILES]
@@ -302,20 +276,17 @@ class Builder:
         return (f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}", f"-I{OURS}", f"-I{self.generated}")
 
     def _own(self, source: Path) -> Path:
-        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *self._inlining(source.name), *self._ours)
+        flags = (*_COMMON_FLAGS, *_OWN_FLAGS, *_inlining(source), *self._ours)
         return self._object(source.stem, source, flags, _own_failure)
 
-    @staticmethod
-    def _inlining(name: str) -> tuple[str, ...]:
-        return ("-flto",) if name in _HOT_FILES else ()
-
-    def _bridge(self, name: str) -> Path:
+    def _bridge(self, source: Path) -> Path:
+        name = name_of(source)
         calls = ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
-        flags = (*self._bridge_flags(name), *self._ours, f"-I{self.generated_for_tree}", *calls)
-        return self._object(name.partition(".")[0], OURS / name, flags, self._misfit)
+        flags = (*self._bridge_flags(source), *self._ours, f"-I{self.generated_for_tree}", *calls)
+        return self._object(name.partition(".")[0].replace("/", "_"), source, flags, self._misfit, label=name)
 
-    def _bridge_flags(self, name: str) -> tuple[str, ...]:
-        return (*self._tree_flags(), *OBJECTS[self.kernel_object], *self._inlining(name))
+    def _bridge_flags(self, source: Path) -> tuple[str, ...]:
+        return (*self._tree_flags(), *OBJECTS[self.kernel_object], *_inlining(source))
 
     def _hosted(
         self,
@@ -484,12 +455,17 @@ class Builder:
         reasons = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("moved", moved)) if names]
         named = f" ({'; '.join(reasons)})" if reasons else ""
         hint = ""
-        is_tlb = source.name in _TLB_SHIM or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
+        tlb_files = (*TLB_SHIM, *(self.tree.root / path for path, _, _ in _TLB_FILES.values()))
+        is_tlb = source in tlb_files or any(f"hosted_{name}.o" in message for name in _TLB_FILES)
         if is_tlb and self.flavour != CALLS:
             hint = "\n--flavour calls does without the tree's TLB maintenance, and records the calls of it alone"
         lacks = self._shim_lacks(message)
         hint = f"\n{lacks}{hint}" if lacks else hint
         return BadInput(f"{self.tree.description} does not fit the test kernel{named}:\n{message.rstrip()}{hint}")
+
+
+def _inlining(source: Path) -> tuple[str, ...]:
+    return ("-flto",) if source in hot_files() else ()
 
 
 def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
-from reference.build.image import BRIDGE_FILES, CALLS, SHIM, Builder, Image, replace_file
+from reference.build.image import CALLS, TLB_SHIM, Builder, Image, replace_file
 from reference.build.kbuild import Configuration, kernel_build
+from reference.build.own_files import SHIM, bridge_files
 from reference.build.sources import KernelTree, digest
 from reference.build.tools import find_toolchain
-
-_WITH_SHIM: Final = ("context.c",)
-"""These meet the TLB maintenance, which is our own build's here too."""
 
 
 def build_by_make(
@@ -57,7 +54,7 @@ class _MakeBuilder(Builder):
 
     def _hosted_objects(self) -> list[Path]:
         # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
-        bridge = [self._bridge(name) for name in BRIDGE_FILES if name not in _WITH_SHIM]
+        bridge = [self._bridge(path) for path in bridge_files() if path not in TLB_SHIM]
         found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
         made, patches = self._made(), self.patches()
         hosted = self._kept("hosted_pgtable.o", with_sites(made, patches))
@@ -78,8 +75,9 @@ class _MakeBuilder(Builder):
             return self.kernel.object
         return self._object("pgtable", self.tree.pgtable, (*self.kernel.flags, "-x", "c"), self._bad_source)
 
-    def _bridge_flags(self, name: str) -> tuple[str, ...]:
-        if name in _WITH_SHIM:
-            return super()._bridge_flags(name)
+    def _bridge_flags(self, source: Path) -> tuple[str, ...]:
+        # The TLB maintenance is our own build's here too.
+        if source in TLB_SHIM:
+            return super()._bridge_flags(source)
         # Linux's own headers come first: of the shim's, only what no kernel has is found.
         return (*self.kernel.flags, f"-idirafter{SHIM}", "-DS2FUZZ_MADE")

@@ -28,7 +28,8 @@ from harness.program.granule import GRANULE_4K, Granule
 from harness.program.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
 from harness.program.program import Program
 from harness.verdict.invalidation import Call
-from reference.build.image import OUR_SOURCES, Image
+from reference.build.image import Image
+from reference.build.own_files import is_ours
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
@@ -247,7 +248,7 @@ class Reference:
         return CrashReport("crash", f"{panic.reason} ({describe_esr(panic.esr)}) in {place}", place, details)
 
     def _outermost(self, counters: Sequence[int]) -> str:
-        return self.symbols.outermost(counters, OUR_SOURCES) or self.symbols.innermost(counters) or "unknown"
+        return self.symbols.outermost(counters, is_ours) or self.symbols.innermost(counters) or "unknown"
 
     def _notes(self, raw: RawNote) -> list[Note]:
         """One note, or of a message one for each line."""

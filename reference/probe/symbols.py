@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -30,7 +30,7 @@ class Place:
 
 
 class _Scope(NamedTuple):
-    """The addresses of a function, which may be inlined into another; `unit` is the file that was compiled."""
+    """The addresses of a function, which may be inlined into another; `unit` is the path of what was compiled."""
 
     low: int
     high: int
@@ -75,11 +75,12 @@ class Symbols:
         """The function of the first of these addresses that lies in one: of a call of NULL, its caller."""
         return next((place.function for pc in _calls(pcs) if (place := self.place(pc)) is not None), None)
 
-    def outermost(self, pcs: Sequence[int], but: Collection[str]) -> str | None:
-        """The function of the last of these addresses that is compiled from a file of another name than those. One
-        that is inlined counts as the function that holds it, which is the same wherever in it the address is."""
+    def outermost(self, pcs: Sequence[int], is_left_out: Callable[[str], bool]) -> str | None:
+        """The function of the last of these addresses that is compiled from none of the files that are left out, told
+        by their path. One that is inlined counts as the function that holds it, which is the same wherever in it the
+        address is."""
         holders = [found[0] for pc in _calls(pcs) if (found := self._holders(pc))]
-        return next((scope.function for scope in reversed(holders) if scope.unit not in but), None)
+        return next((scope.function for scope in reversed(holders) if not is_left_out(scope.unit)), None)
 
     def _holders(self, pc: int) -> list[_Scope]:
         """The function at `pc`, then those inlined into it, from the outermost."""
@@ -111,7 +112,7 @@ def _calls(pcs: Sequence[int]) -> list[int]:
 
 
 def _functions_of(dwarf: Any, unit: Any) -> Iterator[_Scope]:
-    name = Path(unit.get_top_DIE().attributes["DW_AT_name"].value.decode()).name
+    name = unit.get_top_DIE().attributes["DW_AT_name"].value.decode()
     for die in unit.iter_DIEs():
         if die.tag in _FUNCTION_TAGS:
             for low, high in _ranges(dwarf, unit, die):

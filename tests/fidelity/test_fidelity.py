@@ -27,9 +27,10 @@ from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.program import Program
 from harness.program.text import format_program, read
 from reference.build import image as build_module
-from reference.build.image import SHIM, build
+from reference.build.image import build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make, patches_of
+from reference.build.own_files import SHIM
 from reference.build.sources import SUPPORTED, KernelChoice, KernelTree, prepare
 from reference.link.executor import ByGranule, Reference
 from reference.link.ram import RamLink

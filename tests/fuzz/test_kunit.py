@@ -21,7 +21,8 @@ from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.judge import Judge, Verdict
 from reference.build.declared import declared
-from reference.build.image import OURS, Builder
+from reference.build.image import Builder
+from reference.build.own_files import OURS
 from reference.build.sources import KernelChoice, KernelTree, prepare
 from reference.build.tools import find_toolchain
 from reference.link.ram import RamLink

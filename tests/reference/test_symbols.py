@@ -12,6 +12,7 @@ from sample_programs import ONE_PAGE, unmap_op
 
 from harness.program.program import Program
 from reference.build.image import Image, build
+from reference.build.own_files import is_ours, own_files
 from reference.probe.symbols import Symbols
 
 
@@ -105,3 +106,15 @@ def test_an_inlined_function_is_named(altered) -> None:
     assert {(note.record, note.text) for note in observation.notes} == {
         (2, f"WARN at kvm_clear_pte (pgtable.c:{line})")
     }
+
+
+def test_our_files_are_told_from_the_trees() -> None:
+    """Wherever they lay when they were compiled, and whatever the tree's are called."""
+    assert is_ours("/elsewhere/reference/kernel/main.c")
+    assert not any(is_ours(f"/linux/arch/arm64/kvm/hyp/nvhe/{path.name}") for path in own_files())
+
+
+def test_a_trace_ends_in_hosted_code(image: Image) -> None:
+    symbols, named = Symbols(image.elf), symbols_of(image.elf)
+    pcs = [named["kvm_pgtable_stage2_unmap"][0], named["kvm_pgtable_stage2_map"][0] + 4, named["kernel_main"][0] + 4]
+    assert symbols.outermost(pcs, is_ours) == "kvm_pgtable_stage2_map"
