@@ -50,6 +50,7 @@ from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
 from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.generate import mutation  # noqa: E402
+from fuzz.generate.fresh import fresh  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from harness.program.codec import Dialect  # noqa: E402
@@ -57,7 +58,7 @@ from reference.probe.coverage import Registration  # noqa: E402
 
 
 def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:
-    """Changes op by op; else libFuzzer's own or, half the time, a life of a machine or random choices, so that a run
+    """Changes op by op; else libFuzzer's own or, half the time, a scenario or random choices, so that a run
     does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
@@ -66,7 +67,7 @@ def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequ
     if kind < 0.5:
         mutated: bytes = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
         return mutated
-    return mutation.fresh(choice, dialect, stages)[:max_size]
+    return fresh(choice, dialect, stages)[:max_size]
 
 
 def register(at: Registration) -> None:
@@ -150,7 +151,7 @@ def main(arguments: list[str]) -> None:
             return worker.inbox.popleft()[:max_size]
         # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
         if hash(data) in worker.diverging:
-            return mutation.fresh(Random(seed), worker.dialect, work.stages)[:max_size]
+            return fresh(Random(seed), worker.dialect, work.stages)[:max_size]
         return mutate(data, max_size, seed, worker.dialect, work.stages)
 
     def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:

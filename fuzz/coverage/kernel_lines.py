@@ -16,7 +16,9 @@ from random import Random
 from typing import Final
 
 from fuzz.coverage.unreached import conditions
-from fuzz.generate.mutation import life, mutate, random_input
+from fuzz.generate.fresh import random_input
+from fuzz.generate.mutation import mutate
+from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import Side
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
@@ -87,7 +89,7 @@ def _run(kernel: Reference, program: Program) -> None:
 
 def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Program]:
     while time.monotonic() < until:
-        data = life(choice, dialect) if choice.random() < 0.5 else random_input(choice)
+        data = vm_scenario(choice, dialect) if choice.random() < 0.5 else random_input(choice, dialect)
         yield decode(data, dialect)
         yield decode(mutate(data, choice, dialect), dialect)
 

@@ -50,7 +50,12 @@ MODULES: Final = (
         "reference.probe.coverage",
         "fuzz.engine.joint_coverage",
     ),
-    *("harness.verdict.judge", "fuzz.generate.mutation", "fuzz.engine.stats", "fuzz.engine.worker"),
+    *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
+    *(
+        ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+        for path in sorted((_ROOT / "fuzz" / "generate").rglob("*.py"))
+        if path.stem != "__init__"
+    ),
 )
 """What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
 

@@ -8,7 +8,8 @@ from random import Random
 from typing import Final
 
 from fuzz.corpus.store import check_codec
-from fuzz.generate.mutation import life, random_input
+from fuzz.generate.fresh import random_input
+from fuzz.generate.scenario import vm_scenario
 from harness.program.codec import Dialect
 
 _FIRST_INPUTS: Final = 32
@@ -18,7 +19,7 @@ def starting_inputs(seed: int, dialect: Dialect) -> Iterator[bytes]:
     """The inputs that a run with `seed` starts from."""
     choice = Random(seed)
     for number in range(_FIRST_INPUTS):
-        yield life(choice, dialect) if number % 2 else random_input(choice)
+        yield vm_scenario(choice, dialect) if number % 2 else random_input(choice, dialect)
 
 
 def first_inputs(folder: Path, seed: int, dialect: Dialect) -> None:

@@ -15,7 +15,7 @@ from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assig
 from fuzz.corpus.minset import cmin, cover, measure
 from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
 from fuzz.engine.process import LAUNCHER
-from fuzz.generate.mutation import life
+from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import choose_sides
 from harness.errors import BadInput, ToolFailure
 from harness.program.codec import DEFAULT, decode, encode
@@ -29,7 +29,7 @@ def a_corpus(folder: Path, count: int = 24) -> Store:
     """Of generated programs and beginnings of them, for the default sides."""
     store = Store.open(folder / "corpus", folder / "corpus.tmp", DEFAULT)
     choice = Random(3)
-    inputs = [life(choice, DEFAULT) for _ in range(count // 2)]
+    inputs = [vm_scenario(choice, DEFAULT) for _ in range(count // 2)]
     programs = [decode(data) for data in inputs]
     store.add([*inputs, *(encode(program.prefix(len(program.ops) // 2)) for program in programs)])
     return store

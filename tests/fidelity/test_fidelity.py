@@ -16,7 +16,7 @@ from altered_tree import with_changes
 from sample_programs import SPECIAL, map_op, random_programs, unmap_op
 from seeds import missing
 
-from fuzz.generate.mutation import fresh
+from fuzz.generate.fresh import fresh
 from fuzz.sides import choose_sides
 from harness.errors import BadInput
 from harness.model.executor import Model

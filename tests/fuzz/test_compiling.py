@@ -24,6 +24,7 @@ from fuzz.engine import compiling
 if sys.argv[1:]:
     compiling.install(Path(sys.argv[1]))
 from fuzz.generate import mutation
+from fuzz.generate.fresh import fresh
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULES
 from harness.model.executor import Model
@@ -31,10 +32,10 @@ said = []
 for version, built in (("6.12", "host"), ("6.12", "hyp"), ("6.1", "host"), ("6.12+flag", "host")):
     model = Model(version, kernel_object=built)
     for granule in GRANULES:
-        dialect = dialect_for(model.offer, granule)
+        dialect = dialect_for(model.capabilities, granule)
         data = b""
         for seed in range(120):
-            data = mutation.fresh(Random(seed), dialect) if seed % 3 else mutation.mutate(data, Random(seed), dialect)
+            data = fresh(Random(seed), dialect) if seed % 3 else mutation.mutate(data, Random(seed), dialect)
             model.start(decode(data, dialect))
             said.append([data.hex(), repr(model.finish())])
 for module in compiling.MODULES:

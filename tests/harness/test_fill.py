@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from fuzz.generate.mutation import life, random_input
+from fuzz.generate.fresh import random_input
+from fuzz.generate.scenario import vm_scenario
 from harness.model import executor as model
 from harness.model.executor import MODELLED, Model
 from harness.observation.events import events_of
@@ -67,7 +68,8 @@ def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int, version: str) -> None:
     choice, dialect = Random(seed), dialect_for(Model(version).capabilities)
-    programs = [decode(data, dialect) for data in (life(choice, dialect), life(choice, dialect), random_input(choice))]
+    inputs = (vm_scenario(choice, dialect), vm_scenario(choice, dialect), random_input(choice, dialect))
+    programs = [decode(data, dialect) for data in inputs]
     programs += [
         dataclasses.replace(
             program, machine=Machine.of(**program.machine.changed() | {"budget": choice.randint(1, 4096)})

@@ -12,7 +12,7 @@ from executors import Patched
 from hypothesis import given
 from strategies import lively_programs, machines
 
-from fuzz.generate.mutation import fresh
+from fuzz.generate.fresh import fresh
 from harness.findings.report import verdict_report
 from harness.model.executor import Model
 from harness.observation.events import (

@@ -1,0 +1,37 @@
+"""Inputs from nothing: scenarios, and random choices. Deterministic by the generator passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from fuzz.generate.scenario import hyp_scenario, vm_scenario, whole_block_scenario
+from harness.program.codec import DEFAULT, Dialect, header_of
+from harness.program.machine import Machine
+
+FRESH_SIZES: Final = (40, 136)
+"""Bytes of an input made of random choices: about 5 to 18 ops."""
+_HYP_SHARE: Final = 0.15
+"""Of inputs from nothing, those for stage 1: it has less code than stage 2."""
+_WHOLE_BLOCKS: Final = 1 / 20_000
+"""Of inputs from nothing, those that split a whole block of level 1: each takes as long as some hundred others."""
+
+
+def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()) -> bytes:
+    """An input from nothing, for one of these stages or any."""
+    stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
+    if not dialect.capabilities.has("stage"):
+        stage = 2
+    draw = choice.random()
+    if draw < _WHOLE_BLOCKS and stage == 2 and dialect.granule.has_large_blocks and dialect.capabilities.has("split"):
+        return whole_block_scenario(choice, dialect)
+    if draw < 0.5:
+        return hyp_scenario(choice, dialect) if stage == 1 else vm_scenario(choice, dialect)
+    return random_input(choice, dialect, stage)
+
+
+def random_input(choice: Random, dialect: Dialect = DEFAULT, stage: int = 2) -> bytes:
+    """Random choices all the way, mostly for that stage."""
+    data = choice.randbytes(choice.randint(*FRESH_SIZES))
+    return data if stage == 2 else header_of(Machine.of(stage=1), dialect) + data

@@ -1,0 +1,181 @@
+"""Sensible programs from nothing: what happens to the table of a virtual machine, or to hyp's own, step by step. Depth
+then does not depend on luck. The steps are those of `fuzz/generate/scenarios`; the machines are chosen here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from random import Random
+from typing import Final
+
+from fuzz.generate.place import RW, RWX, Place, foreign_boundaries, map_op
+from fuzz.generate.scenarios import STEPS
+from fuzz.generate.step import Step
+from harness.program.capabilities import Capabilities
+from harness.program.codec import DEFAULT, Dialect, encode, space_of
+from harness.program.definition import PROT_BITS, SPLIT_CACHE_CAPACITY, Op
+from harness.program.granule import GRANULE_4K, GRANULES
+from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
+from harness.program.program import Program
+
+_MEMORY: Final = 0x8000_0000
+"""Physical minus intermediate address of the memory of most machines below."""
+_DEAR: Final = 0.05
+"""How many steps are dear ones, with 4K pages."""
+_WIDE: Final = 0.1
+"""How many scenarios are those of machines with 52 bits of address."""
+_ELSEWHERE: Final = 0.2
+"""How many have their memory where its addresses have more bits."""
+_DESTROYED: Final = 0.3
+"""How many end with the table's end."""
+_LPA_SHIFT: Final = 16
+"""log2 of the pages that 52 bits need no LPA2 for."""
+_HYP_BITS: Final = {12: (32, 39, 40, 47, 49, 52, 57), 14: (36, 37, 47, 48, 52, 58), 16: (29, 42, 43, 48, 52, 55)}
+"""Of virtual address, by log2 of the page: on either side of where a level is added."""
+
+
+def vm_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """A virtual machine's: memory is mapped, handed over and back, logged, split ahead of need, aged, merged again,
+    looked at, and torn down; as far as the dialect can say it."""
+    granule = dialect.granule
+    cheap, dear = _steps(dialect.capabilities, 2)
+    knobs = _vm_knobs(choice, dialect)
+    block, large = _sizes(knobs)
+    at = _place(choice, dialect, knobs, (0, block, 3 * block, large, 2 * large))
+    ops: list[Op] = STEPS["boot"].play(at, choice)
+    dear_share = _DEAR * GRANULE_4K.entries / granule.entries
+    for _ in range(choice.randint(4, 11)):
+        near = at.next(choice.choice((0, 0, 0, block, large)))
+        if choice.random() >= dear_share or not dear.steps:
+            ops += cheap.play(near, choice)
+            continue
+        ops += dear.play(near, choice)
+        knobs["budget"] = DEFAULTS["budget"] * granule.entries // GRANULE_4K.entries
+    if choice.random() < _DESTROYED:
+        ops.append(Op.of("destroy"))
+    if choice.random() < 0.05:
+        knobs["idmap"] = 1
+        ops = [_to_itself(op) for op in ops]
+    if choice.random() < 0.25:
+        knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
+    return _encoded(ops, knobs, dialect)
+
+
+def hyp_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """Hyp's: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
+    steps, _ = _steps(dialect.capabilities, 1)
+    knobs = _hyp_knobs(choice, dialect)
+    block, large = _sizes(knobs)
+    at = _place(choice, dialect, knobs, (0, block, large, 2 * large))
+    ops: list[Op] = []
+    for _ in range(choice.randint(5, 14)):
+        ops += steps.play(at.next(choice.choice((0, 0, 0, block, large))), choice)
+    if choice.random() < _DESTROYED:
+        ops.append(Op.of("destroy"))
+    return _encoded(ops, knobs, dialect)
+
+
+def whole_block_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+    """A block of level 1 is split page by page, with all its tables in the split cache at once, on a machine that has
+    room for them; then something happens at either end of it."""
+    cheap, _ = _steps(dialect.capabilities, 2)
+    knobs = _vm_knobs(choice, dialect) | {"budget": MAX_BUDGET, "pool_pages": MAX_POOL_PAGES, "force_pte": 0}
+    space = space_of(Machine.of(**knobs))
+    block, large = space.block, space.large
+    base = choice.choice((0, large, 3 * large))
+    at = Place(base, space.page, block, large, True, _MEMORY, foreign_boundaries(dialect.granule))
+    ops = [
+        map_op(at, base, large, choice.choice((RWX, RW, PROT_BITS["r"])), choice),
+        Op.of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
+    ]
+    for _ in range(choice.randint(1, 3)):
+        ops += cheap.play(at.next(choice.choice((0, large - block, large - block))), choice)
+    return _encoded(ops, knobs, dialect)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Steps to choose from, and the sums of their weights up to each."""
+
+    steps: tuple[Step, ...]
+    sums: tuple[int, ...]
+
+    def play(self, at: Place, choice: Random) -> list[Op]:
+        """The ops of one of them."""
+        return choice.choices(self.steps, cum_weights=self.sums)[0].play(at, choice)
+
+
+@cache
+def _steps(capabilities: Capabilities, stage: int) -> tuple[_Steps, _Steps]:
+    """The steps of that stage that can be played with what is on offer: the cheap ones and the dear ones."""
+    playable = [one for one in STEPS.values() if stage in one.stages and capabilities.has(*one.uses)]
+    cheap, dear = (tuple(one for one in playable if one.dear == is_dear) for is_dear in (False, True))
+    return (
+        _Steps(cheap, tuple(accumulate(one.weight for one in cheap))),
+        _Steps(dear, tuple(accumulate(one.weight for one in dear))),
+    )
+
+
+def _sizes(knobs: dict[str, int]) -> tuple[int, int]:
+    """Of a block, and of what an entry covers above, in a machine with these knobs."""
+    space = space_of(Machine.of(**knobs))
+    return space.block, space.steps[0][1]
+
+
+def _place(choice: Random, dialect: Dialect, knobs: dict[str, int], bases: tuple[int, ...]) -> Place:
+    """Where a scenario begins."""
+    granule, space = dialect.granule, space_of(Machine.of(**knobs))
+    base = choice.choice(bases)
+    memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
+    large = space.steps[0][1]
+    return Place(base, space.page, space.block, large, granule.has_large_blocks, memory, foreign_boundaries(granule))
+
+
+def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
+    """Those of a virtual machine's machine."""
+    knobs = {"granule": GRANULES.index(dialect.granule)}
+    if choice.random() < 0.4:
+        knobs |= {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")}
+    if choice.random() < 0.1:
+        knobs["nofwb"] = 1
+    if choice.random() < 0.04:
+        knobs["force_pte"] = choice.randint(1, 2)
+    if wide := _wide(choice, dialect):
+        knobs[wide] = 1
+        knobs["ia_bits"] = choice.choice((40, 48, 51, 52))
+    return knobs
+
+
+def _hyp_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
+    """Those of hyp's machine."""
+    granule, capabilities = dialect.granule, dialect.capabilities
+    knobs = {"granule": GRANULES.index(granule), "stage": 1}
+    if choice.random() < 0.4:
+        switches = {name: choice.getrandbits(1) for name in ("ttl", "bti", "hvhe", "repeat_tlbi")}
+        knobs |= {name: on for name, on in switches.items() if capabilities.has(name)}
+    if choice.random() < 0.2:
+        knobs["va_bits"] = choice.choice(_HYP_BITS[granule.shift])
+    if wide := _wide(choice, dialect):
+        knobs[wide] = 1
+    return knobs
+
+
+def _wide(choice: Random, dialect: Dialect) -> str | None:
+    """Now and then, the knob that gives 52 bits of address, where it is on offer."""
+    knob = "lpa2" if dialect.granule.shift < _LPA_SHIFT else "pa_bits_52"
+    return knob if choice.random() < _WIDE and dialect.capabilities.has(knob) else None
+
+
+def _to_itself(op: Op) -> Op:
+    """A map of the same addresses to themselves; any other op as it is."""
+    if op.name != "map":
+        return op
+    values = {arg.name: value for arg, value in zip(op.definition.args, op.args, strict=True)}
+    return Op.of("map", **{**values, "phys": values["ipa"]})
+
+
+def _encoded(ops: list[Op], knobs: dict[str, int], dialect: Dialect) -> bytes:
+    """The program of those ops that are on offer."""
+    known = tuple(op for op in ops if dialect.capabilities.has(op.name))
+    return encode(Program(known, Machine.of(**knobs)), dialect)
