@@ -25,7 +25,9 @@ from reference.build.declared import Declared, declared
 from reference.build.image import CALLS, FLAVOURS, OBJECTS, Image, build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make
-from reference.build.sources import SUPPORTED, KernelChoice, prepare, version_of
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
+from reference.build.versions import version_of
 from reference.link.executor import ByGranule, Reference, Several
 
 DEFAULT_LINUX: Final = "6.12"

@@ -10,7 +10,8 @@ from hypothesis import settings
 
 from harness.program.granule import Granule
 from reference.build.image import Image, build
-from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
 from reference.link.executor import ByGranule, Reference
 
 # A busy machine makes slow examples, not wrong ones.

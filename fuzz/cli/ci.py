@@ -19,7 +19,8 @@ from harness.findings.finding import Finding, load, report_in
 from harness.outside import printable, read_plain, shown
 from harness.program.granule import Granule
 from reference.build.declared import SIGNATURES
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 _MAX_FILE: Final = 16 << 20
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"

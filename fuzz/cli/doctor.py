@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
+from reference.build.cache import cache_dir
 from reference.build.kbuild import KERNEL_BUILD_TOOLS
-from reference.build.sources import SUPPORTED, TARBALLS, cache_dir
-from reference.build.tools import PREFERRED, find_toolchain, look_up
+from reference.build.packages import SUPPORTED, TARBALLS
 from reference.link.console import qemu_version
+from reference.tools import PREFERRED, find_toolchain, look_up
 
 
 @dataclass(frozen=True, slots=True)

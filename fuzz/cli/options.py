@@ -17,7 +17,7 @@ from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.machine import DEFAULTS, MAX_BUDGET
 from harness.verdict.compare import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 from reference.build.image import FLAVOURS, OBJECTS
-from reference.build.sources import SUPPORTED
+from reference.build.packages import SUPPORTED
 
 OK: Final = 0
 FINDING: Final = 1

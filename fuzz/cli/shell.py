@@ -10,7 +10,7 @@ from typing import Final
 
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
-from reference.build.sources import cache_dir
+from reference.build.cache import cache_dir
 from reference.link.shell import Shell
 
 _PROMPT: Final = "s2> "

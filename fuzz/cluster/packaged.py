@@ -22,7 +22,7 @@ from harness.program.capabilities import Capabilities
 from harness.program.granule import Granule, granule_named
 from harness.verdict.compare import Tier, format_tiers, parse_tiers
 from reference.build.image import Image
-from reference.build.sources import KernelTree
+from reference.build.tree import KernelTree
 from reference.link.console import QEMU, QEMU_SETTING
 from reference.link.executor import Reference
 

@@ -26,7 +26,6 @@ from harness.observation.executor import TargetDied
 from harness.outside import shown
 from harness.program.program import Program
 from reference.link.executor import Reference
-from reference.probe.coverage import HostedCoverage
 
 Feature = tuple[object, ...]
 Told = Callable[[int, int], None]
@@ -45,9 +44,7 @@ class Meter:
             for executor in self._executors:
                 stack.callback(executor.close)
             self._kernels = [
-                HostedCoverage(side)
-                for side in self._executors
-                if isinstance(side, Reference) and side.image.has_counters
+                side.coverage() for side in self._executors if isinstance(side, Reference) and side.image.has_counters
             ]
             self._joint = [JointCoverage(side) for side in self._executors if isinstance(side, Model)][:1]
             self._closing = stack.pop_all()

@@ -28,7 +28,7 @@ from harness.program.granule import GRANULES, Granule
 from harness.program.program import Program
 from harness.program.text import read
 from reference.link.executor import Reference
-from reference.probe.lines import FileLines, LineCounters, judge, sum_of
+from reference.probe.lines import FileLines, judge, sum_of
 
 _UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/coverage/unreached.py"
 
@@ -74,7 +74,7 @@ def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> 
         for program in programs:
             _run(kernel, program)
         image = kernel.image
-        return judge(image.elf, [LineCounters(kernel).profile()], image.tree.pgtable, image.compiler)
+        return judge(image.elf, [kernel.line_profile()], image.tree.pgtable, image.compiler)
 
 
 def _run(kernel: Reference, program: Program) -> None:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.sources import Progress, cached, digest
+from reference.build.cache import Progress, cached, digest
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
@@ -33,7 +33,8 @@ MODULES: Final = (
         "harness.observation.events",
         "harness.program.granule",
         "harness.program.machine",
-        "harness.model.executor",
+        *(f"harness.model.{name}" for name in ("boundary", "executor", "machine_features", "run", "tlb_calls")),
+        *(f"harness.model.ops.{path.stem}" for path in sorted((_ROOT / "harness/model/ops").glob("[!_]*.py"))),
         "harness.observation.layout",
     ),
     *(

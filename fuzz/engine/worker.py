@@ -31,7 +31,7 @@ from harness.program.program import Program
 from harness.program.text import format_program, read
 from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from reference.link.executor import Reference
-from reference.probe.coverage import HostedCoverage, Registration
+from reference.probe.coverage import Registration
 
 _MESSAGE_INTERVAL: Final = 0.25
 
@@ -64,7 +64,7 @@ class Worker:
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self._model = next((side for side in self.executors if isinstance(side, Model)), None)
         self.coverage = [
-            HostedCoverage(side) for side in self.executors if isinstance(side, Reference) and side.image.has_counters
+            side.coverage() for side in self.executors if isinstance(side, Reference) and side.image.has_counters
         ]
         """Of every kernel among the sides that counts."""
         self.joint = [] if self._model is None else [JointCoverage(self._model)]

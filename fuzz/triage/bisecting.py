@@ -19,7 +19,7 @@ from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable, shown
-from reference.build.sources import git_environment
+from reference.build.commands import git_environment
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ from typing import Final
 
 from fuzz import __version__
 from fuzz.sides import Side
-from fuzz.triage.kunit import kunit_case, shown_instead
+from fuzz.triage.kunit.case import kunit_case
+from fuzz.triage.kunit.detection import shown_instead
 from harness.errors import BadInput, ToolFailure
 from harness.files import brief
 from harness.findings.finding import ORIGINAL, PROGRAM, Contents, name_of

@@ -4,7 +4,7 @@ What the code under test does at its boundary, in the order in which it does it:
 barriers, TLB invalidations, cache maintenance, references and table pages, RCU's lock, WARNs. What the kernel's TLB
 functions do in turn, instruction by instruction, follows the event of their call. In the observation an event is three
 words: its kind's number and two arguments, 0 where the kind has fewer. `reference/protocol.py` hands the numbers to the
-test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model/executor.py`.
+test kernel, which records events in `reference/kernel/boundary.c`; the model does so in `harness/model/boundary.py`.
 
 What the program itself does to an entry (`plant`, `link`, `race`, the visitor of `walk`) is recorded as `planted`,
 after the allocation of a fresh table where it takes one.

@@ -26,11 +26,15 @@ from harness.files import HOSTED_FILES, file_lines
 from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
+from reference.build.cache import cache_dir
 from reference.build.declared import declared
+from reference.build.generated import GENERATED, GENERATORS
+from reference.build.git import commit_of
+from reference.build.hosted import PGTABLE
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
-from reference.build.sources import GENERATED, GENERATORS, PGTABLE, KernelTree, cache_dir, commit_of
-from reference.build.tools import Toolchain, find_toolchain
+from reference.build.tree import KernelTree
 from reference.protocol import generated_header, generated_include
+from reference.tools import Toolchain, find_toolchain
 
 CALLS: Final = "calls"
 FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from reference.build.alternatives import Patches, read, tables, with_sites
+from reference.build.cache import digest
 from reference.build.image import CALLS, TLB_SHIM, Builder, Image, replace_file
 from reference.build.kbuild import Configuration, kernel_build
 from reference.build.own_files import SHIM, bridge_files
-from reference.build.sources import KernelTree, digest
-from reference.build.tools import find_toolchain
+from reference.build.tree import KernelTree
+from reference.tools import find_toolchain
 
 
 def build_by_make(

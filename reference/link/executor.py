@@ -30,9 +30,12 @@ from harness.program.program import Program
 from harness.verdict.invalidation import Call
 from reference.build.image import Image
 from reference.build.own_files import is_ours
+from reference.guest_ram import GuestRam
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
+from reference.probe import lines
+from reference.probe.coverage import HostedCoverage
 from reference.probe.symbols import Symbols
 from reference.protocol import (
     ENDLESS,
@@ -110,6 +113,25 @@ class Reference:
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
         return self._decoded(self._complete(*OBSERVATIONS))
+
+    def coverage(self) -> HostedCoverage:
+        """The counters of its hosted files. Raises ToolFailure for a kernel that is not reached through memory."""
+        return HostedCoverage(self.symbols, self._ram(), self.image.sha256)
+
+    def line_profile(self) -> str:
+        """What llvm-profdata reads of the lines that ran since it booted (`reference.probe.lines`).
+
+        Raises ToolFailure for another flavour than `lines`, for a kernel that is not reached through memory, and for
+        one that was started anew and so lost counts.
+        """
+        if self.boots > 1:
+            raise ToolFailure(f"{self.name} was restarted: what it had counted is lost")
+        return lines.profile(self.image.elf, self._ram())
+
+    def _ram(self) -> GuestRam:
+        if not isinstance(self.link, RamLink):
+            raise ToolFailure(f"{self.name}: coverage needs the link through memory")
+        return self.link.ram
 
     def stop_at(self, program: Program, record: int) -> None:
         """Run `program` up to its record `record` (0 is the implicit init), and leave it there for a debugger."""

@@ -6,17 +6,15 @@ the payload takes another way, as `kernel/frame.c` describes it.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import os
 import struct
 import zlib
 from pathlib import Path
 from typing import Final
 
+from reference.guest_ram import GuestRam
 from reference.link.console import ConsoleLink
 from reference.link.link import LinkGarbage
-from reference.memory_map import RAM_BASE, RAM_SIZE, REPLY, REPLY_SIZE, REQUEST, REQUEST_SIZE
+from reference.memory_map import RAM_BASE, REPLY, REPLY_SIZE, REQUEST, REQUEST_SIZE
 from reference.protocol import Message
 
 _REQUEST: Final = REQUEST - RAM_BASE
@@ -24,28 +22,6 @@ _REPLY: Final = REPLY - RAM_BASE
 _HEADER: Final = struct.Struct("<QQQQ")  # sequence, type, size, CRC-32 of the payload
 _REQUEST_MAX: Final = REQUEST_SIZE - _HEADER.size
 _REPLY_MAX: Final = REPLY_SIZE - _HEADER.size
-
-
-class GuestRam:
-    """The RAM of a machine: an unlinked file, mapped here, that outlives every QEMU it is handed to, so that what
-    points into it stays valid across restarts."""
-
-    def __init__(self) -> None:
-        self._file = os.fdopen(os.memfd_create("s2fuzz-ram", os.MFD_CLOEXEC), "r+b")
-        self._file.truncate(RAM_SIZE)
-        self.memory = mmap.mmap(self._file.fileno(), RAM_SIZE)
-
-    @property
-    def qemu_args(self) -> tuple[str, ...]:
-        """What makes QEMU use it. The path leads to this process's descriptor: QEMU is started without it."""
-        backend = (
-            f"memory-backend-file,id=ram,size={RAM_SIZE},share=on,mem-path=/proc/{os.getpid()}/fd/{self._file.fileno()}"
-        )
-        return ("-object", backend, "-machine", "memory-backend=ram")
-
-    def host_address(self, physical: int) -> int:
-        """Where the guest's memory at `physical` lies in this process."""
-        return ctypes.addressof(ctypes.c_char.from_buffer(self.memory, physical - RAM_BASE))
 
 
 class RamLink:

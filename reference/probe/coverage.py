@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from harness.errors import ToolFailure
-from reference.link.executor import Reference
-from reference.link.ram import RamLink
+from reference.guest_ram import GuestRam
 from reference.memory_map import RAM_BASE
+from reference.probe.symbols import Symbols
 
 LOOP: Final = 8
 """Repetitions of an edge that still count as something new."""
@@ -26,21 +25,17 @@ class Registration:
 
 
 class HostedCoverage:
-    """The counters of one running kernel. They stay where they are when it restarts.
+    """The counters of the kernel with these symbols that runs in `ram`; `image` names it. They stay where they are when
+    it restarts."""
 
-    Raises ToolFailure for a kernel that is not reached through memory.
-    """
-
-    def __init__(self, reference: Reference) -> None:
-        if not isinstance(reference.link, RamLink):
-            raise ToolFailure(f"{reference.name}: coverage needs the link through memory")
-        self._ram = reference.link.ram
-        address = reference.symbols.address
+    def __init__(self, symbols: Symbols, ram: GuestRam, image: str) -> None:
+        self._ram = ram
+        address = symbols.address
         self._counters = (address("__start___sancov_cntrs"), address("__stop___sancov_cntrs"))
         self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
         self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
         self._seen = 0
-        self.image = reference.image.sha256
+        self.image = image
         """Which kernel's edges these are."""
 
     def registration(self) -> Registration:

@@ -21,10 +21,9 @@ from typing import Final
 from elftools.elf.elffile import ELFFile
 
 from harness.errors import ToolFailure
-from reference.build.tools import major_in, required
-from reference.link.executor import Reference
-from reference.link.ram import RamLink
+from reference.guest_ram import GuestRam
 from reference.memory_map import RAM_BASE
+from reference.tools import major_in, required
 
 _ABOUT: Final = struct.Struct("<QQQ")
 """What clang writes of a function begins like this: the MD5 of its name, a hash of its shape, and how far from here its
@@ -62,31 +61,21 @@ class FileLines:
         return sorted(line for line, count in self.lines.items() if not count)
 
 
-class LineCounters:
-    """The counters of a running kernel of flavour `lines`, since it booted.
+def profile(elf: Path, ram: GuestRam) -> str:
+    """What the kernel `elf`, of flavour `lines`, has counted in `ram` since it booted: text that llvm-profdata reads.
 
-    Raises ToolFailure for another flavour, or a kernel that is not reached through memory.
+    Raises ToolFailure for another flavour.
     """
+    functions = _functions(elf)
+    if not functions:
+        raise ToolFailure("the kernel has no line counters: build it with --flavour lines")
+    return "\n".join(_entry(function, ram) for function in functions)
 
-    def __init__(self, reference: Reference) -> None:
-        if not isinstance(reference.link, RamLink):
-            raise ToolFailure(f"{reference.name}: line coverage needs the link through memory")
-        self._reference = reference
-        self._memory = reference.link.ram.memory
-        self.functions = _functions(reference.image.elf)
-        if not self.functions:
-            raise ToolFailure(f"{reference.name} has no line counters: build it with --flavour lines")
 
-    def profile(self) -> str:
-        """As text that llvm-profdata reads. Raises ToolFailure if the kernel was started anew and so lost counts."""
-        if self._reference.boots > 1:
-            raise ToolFailure(f"{self._reference.name} was restarted: what it had counted is lost")
-        return "\n".join(self._entry(function) for function in self.functions)
-
-    def _entry(self, function: Function) -> str:
-        counts = struct.unpack_from(f"<{function.count}Q", self._memory, function.address - RAM_BASE)
-        values = "\n".join(map(str, counts))
-        return f"{function.name}\n# Hash:\n{function.hash}\n# Counters:\n{function.count}\n{values}\n"
+def _entry(function: Function, ram: GuestRam) -> str:
+    counts = struct.unpack_from(f"<{function.count}Q", ram.memory, function.address - RAM_BASE)
+    values = "\n".join(map(str, counts))
+    return f"{function.name}\n# Hash:\n{function.hash}\n# Counters:\n{function.count}\n{values}\n"
 
 
 def _functions(elf: Path) -> list[Function]:

@@ -28,7 +28,7 @@ from harness.model.executor import Model
 from harness.program.codec import encode
 from harness.program.text import format_program, parse
 from harness.verdict.judge import Judge, Unconfirmed
-from reference.build.tools import find_toolchain
+from reference.tools import find_toolchain
 
 
 @pytest.fixture

@@ -31,7 +31,9 @@ from reference.build.image import build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make, patches_of
 from reference.build.own_files import SHIM
-from reference.build.sources import SUPPORTED, KernelChoice, KernelTree, prepare
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 from reference.link.executor import ByGranule, Reference
 from reference.link.ram import RamLink
 from reference.memory_map import RAM_BASE

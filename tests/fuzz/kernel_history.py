@@ -11,7 +11,8 @@ from planted import HERE, load
 from processes import s2fuzz
 
 from harness.program.text import format_program, parse
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 PROGRAM = parse("""
 # Two pages, then a block over both.

@@ -15,7 +15,7 @@ from processes import s2fuzz
 from fuzz.triage.bisecting import Repository, _Bisection
 from harness.errors import BadInput
 from harness.findings.finding import Finding
-from reference.build.sources import PGTABLE
+from reference.build.hosted import PGTABLE
 
 ALIGN = "include/linux/align.h"
 UNALIGNED = "s2 1\nmap ipa=0x40201000 size=4M phys=0x80201000 prot=rwx mc=4\n"

@@ -19,7 +19,8 @@ from fuzz.cli import main as cli
 from fuzz.cli.ci import Base, Result, _buckets_in, write_junit, write_sarif
 from harness.errors import BadInput
 from harness.findings.finding import load as load_finding
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 
 def with_bugs(path: Path, *names: str) -> Path:

@@ -11,7 +11,8 @@ from processes import s2fuzz
 from fuzz.coverage.kernel_lines import report
 from fuzz.coverage.unreached import UNREACHED, Unreached, conditions
 from reference.build.image import OBJECTS
-from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
 from reference.probe.lines import FileLines
 
 SEEDS: Final = Path(__file__).parents[2] / "corpora" / "seeds"

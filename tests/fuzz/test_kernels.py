@@ -16,7 +16,8 @@ from harness.errors import BadInput
 from harness.model.executor import MODELLED
 from harness.program.codec import CODEC, dialect_for
 from pgtable import LINUX_6_1, OWNERSHIPS, OwnershipStage2, PagePool, get_vtcr
-from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
 DIFFER = SEEDS / "kernels_differ.s2"

@@ -23,7 +23,7 @@ from harness.findings.finding import load as load_finding
 from harness.model.executor import Model
 from harness.program.text import format_program, parse
 from pgtable import Stage2
-from reference.build.sources import PGTABLE
+from reference.build.hosted import PGTABLE
 
 BUG = load(HERE / "merge-leaks-table.toml")
 

@@ -17,7 +17,8 @@ from processes import COMMAND, s2fuzz
 
 from harness.findings.finding import load as load_finding
 from harness.program.text import format_program
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from processes import s2fuzz
 from fuzz.sides import capabilities_of, choose_sides, switched_off, why_unmodelled
 from fuzz.triage.filing import with_kernel
 from harness.program.codec import decode, dialect_for
-from reference.build.sources import PGTABLE, KernelChoice, prepare
+from reference.build.hosted import PGTABLE
+from reference.build.sources import KernelChoice, prepare
 
 HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
 QUICK: Final = ("smoke", "--executions", "400", "--seconds", "120", "--seed", "1", "--json")

@@ -150,7 +150,7 @@ def test_endless_work_without_events_is_a_hang(monkeypatch: pytest.MonkeyPatch) 
         while True:
             stage2._mm_ops.follow(stage2.root)
 
-    monkeypatch.setattr("harness.model.executor.MOST_UNCOUNTED", 1000)
+    monkeypatch.setattr("harness.model.boundary.MOST_UNCOUNTED", 1000)
     found = Judge(Model(), mapping(follow_forever)).check(program())
     assert isinstance(found, Verdict)
     assert (found.kind, found.record, found.bucket) == ("hang", 1, "hang-map-follow")

@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.generate.fresh import random_input
 from fuzz.generate.scenario import vm_scenario
-from harness.model import executor as model
+from harness.model.boundary import Boundary
 from harness.model.executor import MODELLED, Model
 from harness.observation.events import events_of
 from harness.program.codec import decode, dialect_for
@@ -35,7 +35,7 @@ def observe(program: Program, version: str = "6.12") -> list[int]:
 def test_a_whole_table(monkeypatch: pytest.MonkeyPatch, knobs: str, prot: str, flags: str) -> None:
     program = parse(FILLING.format(knobs=knobs, prot=prot, flags=flags))
     at_once = observe(program)
-    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
+    monkeypatch.setattr(Boundary, "fill", lambda self, run: 0)
     assert observe(program) == at_once
 
 
@@ -45,19 +45,19 @@ def test_a_whole_table_without_locks(monkeypatch: pytest.MonkeyPatch, knobs: str
     program = parse(FILLING.format(knobs=knobs, prot=prot, flags=""))
     at_once = observe(program, "6.1")
     assert at_once != observe(program)
-    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
+    monkeypatch.setattr(Boundary, "fill", lambda self, run: 0)
     assert observe(program, "6.1") == at_once
 
 
 def test_it_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[LeafRun, int]] = []
-    fill = model.ProgramRun.fill
+    fill = Boundary.fill
 
-    def watch(self: model.ProgramRun, run: LeafRun) -> int:
+    def watch(self: Boundary, run: LeafRun) -> int:
         seen.append((run, fill(self, run)))
         return seen[-1][1]
 
-    monkeypatch.setattr(model.ProgramRun, "fill", watch)
+    monkeypatch.setattr(Boundary, "fill", watch)
     observation = Model().observe(parse(FILLING.format(knobs="", prot="rw", flags="")))
     [(run, taken)] = seen
     assert (run.length, taken) == (512, 512)
@@ -77,5 +77,5 @@ def test_any_program_with_any_budget(monkeypatch: pytest.MonkeyPatch, seed: int,
         for program in programs
     ]
     at_once = [observe(program, version) for program in programs]
-    monkeypatch.setattr(model.ProgramRun, "fill", lambda self, run: 0)
+    monkeypatch.setattr(Boundary, "fill", lambda self, run: 0)
     assert [observe(program, version) for program in programs] == at_once

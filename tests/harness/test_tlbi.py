@@ -14,7 +14,7 @@ from harness.observation.tlbi import BY_NAME, OPERATIONS, Invalidation, Target, 
 from pgtable import GRANULE_4K, Features
 from pgtable.geometry import Geometry
 from pgtable.tlb import Context, Issue, Mmu, TlbMaintenance
-from reference.build.tools import find_toolchain
+from reference.tools import find_toolchain
 
 U64 = (1 << 64) - 1
 GRANULES = [Geometry(shift) for shift in (12, 14, 16)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from reference.build.sources import KernelTree
+from reference.build.tree import KernelTree
 
 # Lines of pgtable.c that changes are made at.
 MAP_SIGNATURE: Final = "int kvm_pgtable_stage2_map(struct kvm_pgtable *pgt, u64 addr, u64 size,"

@@ -19,7 +19,8 @@ from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import format_program
 from reference.build.image import CALLS, FLAVOURS, build
-from reference.build.sources import SUPPORTED, KernelChoice, prepare
+from reference.build.packages import SUPPORTED
+from reference.build.sources import KernelChoice, prepare
 from reference.link.executor import Reference
 
 MODELS = {linux: Model(linux) for linux in SUPPORTED}

@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 
 from harness.errors import ToolFailure
 from reference.build.alternatives import NOP, Alternative, class_of, moved, read, tables, with_sites
-from reference.build.tools import find_toolchain
+from reference.tools import find_toolchain
 
 # As asm/alternative-macros.h has them: the replacement in a subsection, its length checked elsewhere.
 ALTERNATIVE = """

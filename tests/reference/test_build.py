@@ -24,8 +24,8 @@ from reference.build.declared import SIGNATURES
 from reference.build.image import FLAVOURS, Image, build
 from reference.build.own_files import OURS, SHIM, bridge_files, name_of
 from reference.build.sources import KernelChoice, prepare
-from reference.build.tools import find_toolchain
 from reference.link.executor import Reference
+from reference.tools import find_toolchain
 
 HEADER = "arch/arm64/include/asm/kvm_pgtable.h"
 

@@ -12,8 +12,11 @@ from harness.files import HOSTED_FILES, file_lines, parse_files, same_code, unli
 from harness.findings.report import verified_against
 from harness.model.executor import Model
 from harness.program.granule import GRANULES, Granule
+from reference.build.generated import GENERATED, GENERATORS
+from reference.build.hosted import PGTABLE
 from reference.build.image import Image, build
-from reference.build.sources import GENERATED, GENERATORS, NEEDED, PGTABLE, KernelChoice, prepare
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import NEEDED
 
 
 @pytest.fixture

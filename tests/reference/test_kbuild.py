@@ -11,7 +11,7 @@ from harness.program.granule import GRANULE_4K, GRANULES
 from harness.program.machine import Machine
 from reference.build import kbuild
 from reference.build.kbuild import OBJECT, Configuration, kernel_build
-from reference.build.tools import Toolchain
+from reference.tools import Toolchain
 
 CLANG = Toolchain("clang", "ld.lld", "clang version 19.1.7", 19)
 

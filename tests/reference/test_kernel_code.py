@@ -23,7 +23,8 @@ from harness.program.text import parse
 from harness.verdict.compare import Tier, differences
 from harness.verdict.judge import Judge, Verdict
 from reference.build.image import Image, build
-from reference.build.sources import KernelChoice, KernelTree, prepare
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 from reference.link.executor import Reference
 
 GRANULE_16K, GRANULE_64K = granule_named("16k"), granule_named("64k")

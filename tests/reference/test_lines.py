@@ -14,7 +14,7 @@ from harness.program.text import parse
 from reference.build.image import Image, build
 from reference.link.executor import Reference
 from reference.link.ram import RamLink
-from reference.probe.lines import LineCounters, judge
+from reference.probe.lines import judge
 
 MAPPING = "s2 1\nmap ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4\n"
 UNMAPPING = MAPPING + "unmap ipa=0x1000 size=4K\n"
@@ -42,7 +42,7 @@ def body(image: Image, function: str) -> range:
 
 def counts(kernel: Reference, function: str) -> list[int]:
     image = kernel.image
-    found = judge(image.elf, [LineCounters(kernel).profile()], image.tree.pgtable, image.compiler)
+    found = judge(image.elf, [kernel.line_profile()], image.tree.pgtable, image.compiler)
     return [found.lines[line] for line in body(image, function) if line in found.lines]
 
 
@@ -63,7 +63,7 @@ def test_counts_add_up_over_programs(kernel: Reference) -> None:
 
 def test_profiles_are_summed(kernel: Reference) -> None:
     kernel.observe(parse(MAPPING))
-    image, profile = kernel.image, LineCounters(kernel).profile()
+    image, profile = kernel.image, kernel.line_profile()
     once, twice = (judge(image.elf, [profile] * n, image.tree.pgtable, image.compiler).lines for n in (1, 2))
     assert twice == {line: 2 * count for line, count in once.items()}
 
@@ -79,10 +79,10 @@ def test_lost_counts_are_not_reported(kernel: Reference) -> None:
         kernel.misbehave("n")
     kernel.observe(parse(MAPPING))
     with pytest.raises(ToolFailure, match="restarted"):
-        LineCounters(kernel).profile()
+        kernel.line_profile()
 
 
 def test_another_flavour_has_no_counters(image: Image) -> None:
     plain = Reference(image, "kernel:plain", RamLink(image.elf))
     with closing(plain), pytest.raises(ToolFailure, match="--flavour lines"):
-        LineCounters(plain)
+        plain.line_profile()

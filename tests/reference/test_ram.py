@@ -13,9 +13,10 @@ from harness.observation.layout import Digest
 from harness.program.definition import Op
 from harness.program.program import Program
 from harness.program.text import read
+from reference.guest_ram import GuestRam
 from reference.link import ram
 from reference.link.executor import Reference
-from reference.link.ram import GuestRam, RamLink
+from reference.link.ram import RamLink
 from reference.memory_map import RAM_BASE, REQUEST_SIZE
 from reference.protocol import Message
 

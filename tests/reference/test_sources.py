@@ -17,19 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from reference.build import sources
-from reference.build.sources import (
-    BadKernelChoice,
-    KernelChoice,
-    KernelTree,
-    MissingSource,
-    prepare,
-    version_of,
-    whole_tree,
-)
-from reference.build.tools import find_toolchain
+from reference.build.cache import cache_dir
+from reference.build.errors import BadKernelChoice, MissingSource
+from reference.build.hosted import PGTABLE
+from reference.build.packages import whole_tree
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
+from reference.build.versions import version_of
+from reference.tools import find_toolchain
 
-REAL_CACHE = sources.cache_dir()
+REAL_CACHE = cache_dir()
 HEADER = "include/linux/small.h"
 FILES = {
     "Makefile": "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION = -rc1\nNAME = x\n",
@@ -146,11 +143,11 @@ def unprivileged() -> Iterator[None]:
 def test_cache_dir_prefers_the_own_variable_then_xdg_then_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert sources.cache_dir() == tmp_path / "cache"
+    assert cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("S2FUZZ_CACHE")
-    assert sources.cache_dir() == tmp_path / "xdg/s2fuzz"
+    assert cache_dir() == tmp_path / "xdg/s2fuzz"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert sources.cache_dir() == tmp_path / "home/.cache/s2fuzz"
+    assert cache_dir() == tmp_path / "home/.cache/s2fuzz"
 
 
 def test_a_cache_that_cannot_be_written_is_missing(tree: Path, cache: Path) -> None:
@@ -323,7 +320,7 @@ def test_a_tree_is_used_in_place_and_not_written_to(tree: Path) -> None:
     before = snapshot(tree)
     found = prepare(KernelChoice(str(tree)))
     assert found.root == tree
-    assert found.pgtable == tree / sources.PGTABLE
+    assert found.pgtable == tree / PGTABLE
     assert found.pgtable_sha256 == hashlib.sha256(found.pgtable.read_bytes()).hexdigest()
     assert found.version == "6.12.7-rc1"
     assert found.description == str(tree)
@@ -354,7 +351,7 @@ def test_files_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.write_text(FIX)
         for target, choice in (
             (tree / "Makefile", KernelChoice(str(tree))),
-            (tree / sources.PGTABLE, KernelChoice(str(tree))),
+            (tree / PGTABLE, KernelChoice(str(tree))),
             (tree / HEADER, KernelChoice(str(tree), (patch,))),
             (tree / "include/linux", KernelChoice(str(tree), (patch,))),
             (patch, KernelChoice(str(tree), (patch,))),
@@ -555,7 +552,7 @@ def test_a_patch_that_is_no_file(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_patch_that_removes_pgtable(tree: Path, tmp_path: Path) -> None:
-    path = sources.PGTABLE
+    path = PGTABLE
     removal = (
         f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n--- a/{path}\n+++ /dev/null\n"
         "@@ -1,2 +0,0 @@\n-int walk;\n-int visit;\n"
@@ -573,7 +570,7 @@ def test_patching_inside_another_repository(tree: Path, tmp_path: Path, monkeypa
 def test_patching_never_writes_through_a_link(repository: Path, tmp_path: Path, cache: Path) -> None:
     base = prepare(KernelChoice(f"{repository}@HEAD"))
     before = snapshot(base.root)
-    mode = f"diff --git a/{sources.PGTABLE} b/{sources.PGTABLE}\nold mode 100644\nnew mode 100755\n"
+    mode = f"diff --git a/{PGTABLE} b/{PGTABLE}\nold mode 100644\nnew mode 100755\n"
     found = patched(tmp_path, f"{repository}@HEAD", FIX + mode)
     assert (found.root / HEADER).read_text().startswith("ONE")
     assert os.access(found.pgtable, os.X_OK)

@@ -10,10 +10,10 @@ import pytest
 
 from fuzz.cli.doctor import examine
 from harness.errors import ToolFailure
-from reference.build import tools
+from reference import tools
 from reference.build.kbuild import Configuration, kernel_build
-from reference.build.tools import find_toolchain, look_up, required, version_of
 from reference.probe.lines import judge
+from reference.tools import find_toolchain, look_up, required, version_of
 
 ROOT = Path(__file__).parents[2]
 OLD = "Debian LLVM version 14.0.6"

@@ -1,0 +1,397 @@
+"""The boundary around the page table in the model: what goes over it is counted, recorded and carried out.
+
+What the budget counts (`harness.observation.events.COUNTED`) is counted before it is carried out, as in
+reference/kernel/boundary.c: by `spend` or, where there are so many that the call would tell, in line.
+"""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final, NoReturn
+
+from harness.model.machine_features import MachineFeatures
+from harness.model.tlb_calls import NO_FLUSHES, CpuState, TlbCalls, event_of
+from harness.observation.events import (
+    ALLOC,
+    ALLOC_EXACT,
+    COUNTED,
+    DCACHE,
+    DSB,
+    DSB_DOMAINS,
+    FREE_EXACT,
+    FREE_UNLINKED,
+    GET,
+    ICACHE,
+    IN_CALL,
+    MOST_UNCOUNTED,
+    PLANTED,
+    PUT,
+    READ_LOCK,
+    READ_UNLOCK,
+    STORES,
+    TLBI_VMID,
+    TLBI_VMID_IPA,
+    TLBI_VMID_IPA_NSH,
+    TLBI_VMID_RANGE,
+    WARNED,
+)
+from harness.observation.layout import (
+    EVENT_WORDS,
+    MAX_COMPLAINTS,
+    NO_PAGE,
+    POOL_MISUSE,
+    POOL_MISUSES,
+    WARN,
+    Note,
+)
+from harness.program.definition import U64_MAX
+from harness.program.machine import Machine
+from pgtable import LeafRun, Memcache, PagePool
+from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
+from pgtable.memory import CacheMaintenance, Entries
+from pgtable.pte import LOCKED, address_format, is_counted, is_table, is_valid
+from pgtable.tlb import Instruction
+
+_NONE: Final = (NO_PAGE, 0)
+"""Nothing was broken yet: address and former value of the entry above level 3 that was last."""
+_WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
+"""Values of the knob `cmos`."""
+_MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
+
+
+class BudgetSpent(Exception):
+    """The program has caused as many boundary events as it may."""
+
+
+class Endless(Exception):
+    """What the budget does not count has happened more often than any program makes it happen."""
+
+
+@dataclass(slots=True)
+class Shape:
+    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
+    block became a table (split) or a table a block (merge)."""
+
+    tables: list[int] = field(default_factory=lambda: [0] * 5)
+    blocks: int = 0
+    splits: int = 0
+    merges: int = 0
+
+
+class Boundary:
+    """Around what one program runs: `MmOps` and `Hooks` to its page table.
+
+    It is one object for both, for the budget and the events are the same. `fixed` follows from the machine; `calls` is
+    None where TLB functions are known by their calls alone.
+    """
+
+    def __init__(
+        self, machine: Machine, fixed: MachineFeatures, cpu: CpuState, pool: PagePool, calls: TlbCalls | None
+    ) -> None:
+        pool.reset()
+        pool.complain = self._misuse
+        self.pool = pool
+        self.table: Callable[[int], Entries] = pool.table
+        self.address = address_format(fixed.geometry.page_shift, fixed.features.lpa2)
+        self.free_table: Callable[[int, int], None] | None = None
+        """Frees a table, by the address and the level of the entry that pointed to it: the page table's own."""
+        self.left, self._uncounted_left = machine["budget"], MOST_UNCOUNTED
+        self.record = 0
+        """The record that the op under way makes; of the state, one more than the last op's."""
+        self.events: list[int] = []
+        """This op's, after those in `event_pieces`: runs of many come as arrays."""
+        self.event_pieces: list[array[int]] = []
+        self.piece_kinds: set[int] = set()
+        """Of the events in them."""
+        self.complaints: list[int] = []
+        """This op's."""
+        self.levels = 0
+        """Those that this op wrote entries at: bit n + 1 for level n."""
+        self.notes: list[Note] = []
+        self.shape = Shape()
+        self.race = (0, 0)
+        """The compare-and-exchange before which an entry changes, counted as that, and what the entry becomes."""
+        self.allocs_to_failure = 0
+        """The allocation that fails, counted from the next one; 0 for none."""
+        self.fresh_calls: list[tuple[int, Sequence[int]]] = []
+        """Record and events of each call of which nothing like it was told in its context."""
+        self._machine, self._fixed, self._cpu = machine, fixed, cpu
+        self._cmos = machine["cmos"]
+        self._broken = _NONE
+        self._calls = calls
+        self._flushes = NO_FLUSHES
+
+    def begin_op(self) -> None:
+        """What was recorded of the op before is over."""
+        self.events.clear()
+        self.event_pieces.clear()
+        self.complaints.clear()
+        self.levels = 0
+        self._broken = _NONE
+
+    def load(self, root: int) -> None:
+        """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it
+        was destroyed."""
+        if self._calls is not None:
+            self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
+
+    def spend(self) -> None:
+        """Count one event, which is not recorded when the budget is spent."""
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+
+    # What others do to the table.
+
+    def plant(self, pa: int, level: int, new: int) -> int:
+        """Write the entry at `pa`. A table must have no address: it gets a fresh page's, for any other could make the
+        kernel read what is no table. -EFAULT, -ENOMEM."""
+        if is_table(new, level):
+            if self.address.to_phys(new):
+                return -errno.EFAULT
+            self.spend()
+            child = self.pool.zalloc_page(None)
+            self.events.extend((ALLOC, NO_PAGE if child is None else child, 0))
+            if child is None:
+                return -errno.ENOMEM
+            new |= self.address.to_pte(child)
+        self.write(pa, new)
+        return 0
+
+    def write(self, pa: int, new: int) -> None:
+        """Write the entry at `pa`, and keep the references of its page by the rule for counted entries."""
+        self.spend()
+        self.events.extend((PLANTED, pa, new))
+        entries = self.pool.table(pa)
+        index = pa // ENTRY_SIZE % len(entries)
+        counted = is_counted(entries[index])
+        if counted and not is_counted(new):
+            self.pool.put_page(pa)
+        elif not counted and is_counted(new):
+            self.pool.get_page(pa)
+        entries[index] = new
+
+    def _lose_race(self, pa: int, level: int) -> None:
+        """A compare-and-exchange of the entry is about to be: in the n-th, somebody else is faster."""
+        nth, pte = self.race
+        if nth > 1:
+            self.race = nth - 1, pte
+            return
+        self.race = 0, 0
+        self.plant(pa, level, pte)
+
+    # Complaints.
+
+    def warn(self, where: str) -> None:
+        self._complain(WARN, zlib.crc32(where.encode()), 0, f"WARN at {where}")
+
+    def _misuse(self, what: str, pa: int) -> None:
+        self._complain(POOL_MISUSE, _MISUSE_CODES[what], pa, f"pool {what}")
+
+    def _complain(self, kind: int, code: int, value: int, what: str) -> None:
+        if len(self.complaints) < 3 * MAX_COMPLAINTS:
+            self.complaints += (kind, code, value)
+            if kind == WARN:
+                self.events.extend((WARNED, code, 0))
+        self.notes.append(Note(self.record, what))
+
+    # Memory.
+
+    def zalloc_page(self, cache: Memcache | None) -> int | None:
+        self.spend()
+        pa = None if self._fails() else self.pool.zalloc_page(cache)
+        self.events.extend((ALLOC, NO_PAGE if pa is None else pa, 0))
+        return pa
+
+    def zalloc_pages_exact(self, size: int) -> int | None:
+        self.spend()
+        pa = None if self._fails() else self.pool.zalloc_pages_exact(size)
+        self.events.extend((ALLOC_EXACT, NO_PAGE if pa is None else pa, size))
+        return pa
+
+    def _fails(self) -> bool:
+        """Whether this allocation is the one that the program lets fail."""
+        if not self.allocs_to_failure:
+            return False
+        self.allocs_to_failure -= 1
+        return not self.allocs_to_failure
+
+    def free_pages_exact(self, pa: int | None, size: int) -> None:
+        self.spend()
+        self.events.extend((FREE_EXACT, NO_PAGE if pa is None else pa, size))
+        self.pool.free_pages_exact(pa, size)
+
+    def free_unlinked_table(self, pa: int, level: int) -> None:
+        self.spend()
+        self.events.extend((FREE_UNLINKED, pa, level & U64_MAX))
+        assert self.free_table is not None, "only a page table asks for it"
+        self.free_table(pa, level)
+
+    def get_page(self, pa: int) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((GET, pa, 0))
+        self.pool.get_page(pa)
+
+    def put_page(self, pa: int) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((PUT, pa, 0))
+        self.pool.put_page(pa)
+
+    def page_count(self, pa: int) -> int:
+        self.follow(pa)
+        return self.pool.page_count(pa)
+
+    def follow(self, pa: int) -> None:
+        if not self._uncounted_left:
+            raise Endless
+        self._uncounted_left -= 1
+
+    @property
+    def dcache_clean_inval_poc(self) -> CacheMaintenance | None:
+        return self._dcache if self._cmos in _WITH_DCACHE else None
+
+    @property
+    def icache_inval_pou(self) -> CacheMaintenance | None:
+        return self._icache if self._cmos in _WITH_ICACHE else None
+
+    def _dcache(self, pa: int, size: int) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((DCACHE, pa, size))
+
+    def _icache(self, pa: int, size: int) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((ICACHE, pa, size))
+
+    # Stores.
+
+    def pte_store(self, pa: int, level: int, old: int, new: int, kind: str) -> None:
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((STORES[kind], pa, new))
+        self.levels |= 1 << level + 1
+        if level < 3:
+            if kind == "release":
+                self._count_shape(pa, level, old, new)
+            else:
+                self._broken = pa, old
+        if self.race[0] and kind == "cmpxchg":
+            self._lose_race(pa, level)
+
+    def fill(self, run: LeafRun) -> int:
+        """As many of the run as the budget allows for, with the events of each. A fresh page may hold hundreds. None
+        while a race may come in between."""
+        lock = [] if run.lock is None else [STORES[run.lock], 0, LOCKED]
+        maintenance = [kind for kind, wanted in ((DCACHE, run.dcache), (ICACHE, run.icache)) if wanted]
+        spent_each = 2 + bool(lock) + len(maintenance)
+        count = min(run.length, self.left // spent_each)
+        if not count or (self.race[0] and run.lock == "cmpxchg") or not self.pool.page_count(run.pa):
+            return 0
+        self.left -= count * spent_each
+        self.pool.get_page(run.pa, count)
+        leaf = lock.copy()
+        for kind in maintenance:
+            leaf += (kind, 0, run.size)
+        leaf += (GET, 0, 0, STORES["release"], 0, 0) if run.counts_first else (STORES["release"], 0, 0, GET, 0, 0)
+        events = array("Q", leaf) * count
+        where = array("Q", range(run.pa, run.pa + count * ENTRY_SIZE, ENTRY_SIZE))
+        stride = len(leaf)
+        if lock:
+            events[1::stride] = where
+        events[stride - 5 :: stride] = events[stride - 2 :: stride] = where
+        events[stride - (1 if run.counts_first else 4) :: stride] = run.leaves(count)
+        for index in range(len(maintenance)):
+            at = len(lock) + EVENT_WORDS * index + 1
+            events[at::stride] = array("Q", range(run.phys, run.phys + count * run.size, run.size))
+        self.event_pieces += (array("Q", self.events), events)
+        self.piece_kinds.update(self.events[::EVENT_WORDS], leaf[::EVENT_WORDS])
+        self.events.clear()
+        self.levels |= 1 << run.level + 1
+        if run.level < LAST_LEVEL:
+            self.shape.blocks += count
+        return count
+
+    def _count_shape(self, pa: int, level: int, old: int, new: int) -> None:
+        broken_at, broken = self._broken
+        replaced = broken if broken_at == pa else old
+        if is_table(new, level):
+            self.shape.tables[level + 1] += 1
+            self.shape.splits += is_valid(replaced) and not is_table(replaced, level)
+        elif is_valid(new):
+            self.shape.blocks += 1
+            self.shape.merges += is_table(replaced, level)
+
+    # The TLB.
+
+    def tlbi_vmid(self) -> None:
+        self.call(TLBI_VMID, 0, 0)
+
+    def tlbi_vmid_ipa(self, ipa: int, level: int) -> None:
+        self.call(TLBI_VMID_IPA, ipa, level)
+
+    def tlbi_vmid_ipa_nsh(self, ipa: int, level: int) -> None:
+        self.call(TLBI_VMID_IPA_NSH, ipa, level)
+
+    def tlbi_vmid_range(self, ipa: int, pages: int) -> None:
+        self.call(TLBI_VMID_RANGE, ipa, pages)
+
+    def call(self, kind: int, a: int, b: int) -> None:
+        """The TLB function whose calls are events of `kind` is called, and does what it does."""
+        if not self.left:
+            raise BudgetSpent
+        self.left -= 1
+        self.events.extend((kind, a, b & U64_MAX))
+        if self._calls is None:
+            return
+        flushes = self._flushes
+        pieces = flushes.kept.get((kind, a, b))
+        if pieces is None:
+            pieces = flushes.keep(kind, a, b)
+            if (kind, b) not in flushes.told:
+                flushes.told.add((kind, b))
+                events = [kind, a, b & U64_MAX, *chain.from_iterable(piece.words for piece in pieces)]
+                self.fresh_calls.append((self.record, events))
+        for words, counted, where in pieces:
+            if counted > self.left:
+                self._cut(words)
+            self.left -= counted
+            self.events.extend(words)
+            if where is not None:
+                self.warn(where)
+
+    def _cut(self, words: Sequence[int]) -> NoReturn:
+        """What of these events there is when the budget is spent among them."""
+        for at in range(0, len(words), EVENT_WORDS):
+            if words[at] & ~IN_CALL in COUNTED:
+                self.spend()
+            self.events.extend(words[at : at + EVENT_WORDS])
+        raise AssertionError("the budget sufficed")
+
+    def dsb(self, domain: str) -> None:
+        self.spend()
+        self.events.extend((DSB, DSB_DOMAINS[domain], 0))
+
+    def rcu_read_lock(self) -> None:
+        self.events.extend((READ_LOCK, 0, 0))
+
+    def rcu_read_unlock(self) -> None:
+        self.events.extend((READ_UNLOCK, 0, 0))
+
+    def instruction(self, instruction: Instruction) -> None:
+        event = event_of(instruction)
+        assert event[0] in COUNTED, "hyp's own invalidations write no register"
+        self.spend()
+        self.events.extend(event)

@@ -1,0 +1,204 @@
+"""One program's run in the model: its table and caches, what its ops do in order, and what that shows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from harness.model.boundary import Boundary, BudgetSpent
+from harness.model.machine_features import MachineFeatures
+from harness.model.ops import RUNNERS
+from harness.model.tlb_calls import CpuState, TlbCalls
+from harness.observation.layout import EVENT_WORDS, NO_PAGE, Note
+from harness.program.definition import INIT, PROT_BITS, SPLIT_CACHE_CAPACITY, U64_MAX, Op
+from harness.program.machine import Machine
+from harness.program.program import Program
+from pgtable import (
+    ForcePages,
+    HypStage1,
+    KernelObject,
+    LinuxVersion,
+    Memcache,
+    Ownership,
+    OwnershipStage2,
+    PagePool,
+    PageTable,
+    Stage2,
+    Stage2Flags,
+)
+
+_INIT: Final = Op(INIT, ())
+_RWX: Final = sum(PROT_BITS[name] for name in "rwx")
+_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (
+    None,
+    lambda _addr, _end, _prot: True,
+    lambda _addr, _end, prot: prot != _RWX,
+)
+"""Values of the knob `force_pte`."""
+_NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
+
+
+class Variant(NamedTuple):
+    """Which code the model is: of a version, built as an object, with a way to record owners (None: Linux's own)."""
+
+    version: LinuxVersion
+    kernel_object: KernelObject
+    ownership: Ownership | None
+
+
+class ProgramRun:
+    """A program's run, for one call of `run`, and `end` after it.
+
+    Ops work on the tables, the caches and the boundary, and append the values that they yield to `outs`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        variant: Variant,
+        fixed: MachineFeatures,
+        pool: PagePool,
+        calls: TlbCalls | None,
+    ) -> None:
+        machine = program.machine
+        self.program = program
+        self.version = variant.version
+        self.fixed = fixed
+        self.cpu = CpuState(machine)
+        self.boundary = Boundary(machine, fixed, self.cpu, pool, calls)
+        self.pool = pool
+        self.vtcr = 0
+        """Of the table under test; 0 in stage 1."""
+        self.pgt: PageTable
+        """The table under test; with the operations of its stage, one of the next two, which is the only one."""
+        self.stage2: Stage2
+        self.hyp: HypStage1
+        if machine["stage"] == 1:
+            self.pgt = self.hyp = self._make_hyp(machine, variant)
+        else:
+            self.pgt = self.stage2 = self._make_stage2(machine, variant)
+            self.boundary.free_table = self.stage2.free_unlinked
+            self.vtcr = fixed.vtcr
+        self.cache = Memcache()
+        self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
+        self.unlinked: dict[int, tuple[int, int]] = {}
+        """Address and level of the unlinked tables that were not freed, by number."""
+        self.unlinked_made = 0
+        self.outs: list[int] = []
+        """The values that the op under way yields."""
+        self.returns: list[int | None] = []
+        self.levels: list[int] = []
+        self.kinds: list[frozenset[int]] = []
+        self._words: list[int] = []
+        self._pieces: list[array[int]] = []
+        """The words before those in `_words`."""
+
+    def run(self) -> tuple[list[memoryview], list[Note]]:
+        """The observation's words in pieces, good until the pool is used again, and its notes."""
+        for op in (_INIT, *self.program.ops):
+            if not self._observe_op(op):
+                break
+        self._observe_state()
+        # From a list, for what an array is extended by one by one costs several times as much.
+        self._pieces.append(array("Q", self._words))
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.boundary.notes
+
+    def end(self) -> None:
+        """Let go of the table, which holds on to its boundary, so that both are freed now: the garbage collector would
+        look through all that they did first."""
+        self.boundary.free_table = None
+
+    def memcache(self, mc: int) -> Memcache | None:
+        """The memcache, as an op's argument `mc` chooses."""
+        return self.cache if mc else None
+
+    def fill_memcache(self, mc: int) -> int:
+        """Top the memcache up to `mc` - 1 pages, outside the budget, as a fault handler does before it maps. 0 or
+        -ENOMEM."""
+        return self.cache.topup(self.pool, mc - 1) if mc else 0
+
+    def _make_hyp(self, machine: Machine, variant: Variant) -> HypStage1:
+        return HypStage1(
+            machine["va_bits"],
+            self.boundary,
+            self.boundary,
+            self.fixed.features,
+            self.fixed.geometry,
+            variant.version,
+            variant.kernel_object,
+            counts_pages=bool(machine["page_count"]),
+        )
+
+    def _make_stage2(self, machine: Machine, variant: Variant) -> Stage2:
+        version, kernel_object, ownership = variant
+        features, geometry, vtcr = self.fixed
+        make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
+        return make(
+            *(vtcr, self.boundary, self.boundary, features, version, geometry),
+            flags=machine["nofwb"] * _NOFWB | machine["idmap"] * _IDMAP,
+            force_pages=_FORCE_PAGES[machine["force_pte"]],
+            kernel_object=kernel_object,
+        )
+
+    def _observe_op(self, op: Op) -> bool:
+        boundary, outs, words = self.boundary, self.outs, self._words
+        outs.clear()
+        boundary.begin_op()
+        over_budget, ret = 0, 0
+        try:
+            ret = RUNNERS[op.definition.name](self, *op.args)
+        except BudgetSpent:
+            over_budget = 1
+        words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
+        words += outs
+        self._observe_complaints()
+        self._observe_events()
+        self.returns.append(None if over_budget else ret)
+        self.levels.append(boundary.levels)
+        boundary.record += 1
+        return not over_budget and not (op.definition is INIT and ret)
+
+    def _observe_complaints(self) -> None:
+        complaints = self.boundary.complaints
+        self._words.append(len(complaints) // 3)
+        self._words += complaints
+
+    def _observe_events(self) -> None:
+        boundary, words = self.boundary, self._words
+        many, events = boundary.event_pieces, boundary.events
+        words.append((sum(map(len, many)) + len(events)) // EVENT_WORDS)
+        if many:
+            self._pieces += (array("Q", words), *many)
+            words.clear()
+        words += events
+        kinds = frozenset(events[::EVENT_WORDS])
+        if many:
+            kinds |= boundary.piece_kinds
+            boundary.piece_kinds.clear()
+        self.kinds.append(kinds)
+
+    def _observe_state(self) -> None:
+        pool, words = self.pool, self._words
+        words.append(0)
+        self.boundary.complaints.clear()
+        pool.check_poison()
+        self._observe_complaints()
+        root = self.pgt.root
+        words.append(NO_PAGE if root is None else root)
+        words.append(0 if root is None else self.pgt.root_pages)
+        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
+        words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
+        for number, (table, level) in self.unlinked.items():
+            words.extend((number, table, level))
+        words.append(pool.pages_in_use())
+
+    def _observe_pages(self) -> Iterator[memoryview]:
+        # In place, for copies of all pages would cost more than a small program.
+        pool, page = self.pool, self.program.machine.granule.page
+        for index in range(pool.high_water):
+            if pool.refcounts[index]:
+                pa = pool.base + index * page
+                yield memoryview(array("Q", (pa, pool.refcounts[index])))
+                yield pool.table(pa)

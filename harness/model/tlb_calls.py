@@ -1,0 +1,171 @@
+"""What the kernel's TLB functions do, as events. The same calls come again and again, so what they do is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from harness.model.machine_features import FEATURE_KNOBS, MachineFeatures
+from harness.observation.events import (
+    COUNTED,
+    DSB,
+    DSB_DOMAINS,
+    FLUSH_CPU_CONTEXT,
+    FLUSH_VM_CONTEXT,
+    IC,
+    IC_OPERATIONS,
+    IN_CALL,
+    ISB,
+    MSR,
+    SYSREGS,
+    TLBI,
+    TLBI_VMID,
+    TLBI_VMID_IPA,
+    TLBI_VMID_IPA_NSH,
+    TLBI_VMID_RANGE,
+)
+from harness.observation.tlbi import BY_NAME as TLBI_OPERATIONS
+from harness.program.machine import KNOBS, Machine
+from pgtable import GRANULE_4K, Features, LinuxVersion
+from pgtable.tlb import NO_MMU, Context, HostTlbMaintenance, Instruction, Issue, Mmu, TlbMaintenance, vttbr
+
+_KEPT_CONTEXTS: Final = 256
+_KEPT_CALLS: Final = 4096
+"""Of TLB calls the instructions are kept: so many calls each of so many contexts."""
+_VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
+"""Values of the knob `kvm_mode`."""
+_VCPU_NONE, _VCPU_OWN = range(2)
+"""Values of the knob `vcpu`."""
+_HOST_ROOT: Final = 0x1000
+_FOREIGN_ROOT: Final = 0x2000
+"""Of the MMUs that are not under test, as in reference/kernel/context.c."""
+_FIXED_KNOB_NAMES: Final = frozenset([*FEATURE_KNOBS, "granule", "ia_bits", "parange", "vmid_bits"])
+_FIXED_KNOBS: Final = tuple(index for index, knob in enumerate(KNOBS) if knob.name in _FIXED_KNOB_NAMES)
+"""Places of the knobs that decide what a TLB function does, besides what `CpuState` begins with."""
+_WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
+    "dsb": (DSB, DSB_DOMAINS.__getitem__),
+    "isb": (ISB, lambda _: 0),
+    "tlbi": (TLBI, lambda name: TLBI_OPERATIONS[name].number),
+    "msr": (MSR, SYSREGS.__getitem__),
+    "ic": (IC, IC_OPERATIONS.__getitem__),
+}
+
+
+class CpuState:
+    """What a TLB function finds on its CPU: the mode that KVM runs in, whose vCPU runs, and the VMID under test.
+
+    Each is a value of the knob of that name, and begins as the machine's. `Boundary.load` takes changes in."""
+
+    __slots__ = ("kvm_mode", "vcpu", "vmid")
+
+    def __init__(self, machine: Machine) -> None:
+        self.kvm_mode = machine["kvm_mode"]
+        self.vcpu = machine["vcpu"]
+        self.vmid = machine["vmid"]
+
+
+class Piece(NamedTuple):
+    """A part of what a TLB function does: events' words, for how many the budget counts, and the function in which a
+    WARN fires after them, if one does."""
+
+    words: tuple[int, ...]
+    counted: int
+    warns: str | None
+
+
+Pieces = tuple[Piece, ...]
+"""What a TLB function does."""
+
+
+def event_of(instruction: Instruction) -> tuple[int, int, int]:
+    """An instruction as an event."""
+    name, what, operand = instruction
+    kind, number = _WHATS[name]
+    return kind, number(what), operand
+
+
+class Flushes:
+    """What TLB functions do in one context, kept by call (its event)."""
+
+    __slots__ = ("_frames", "_functions", "kept", "told")
+
+    def __init__(self, tlb: TlbMaintenance) -> None:
+        self.kept: dict[tuple[int, int, int], Pieces] = {}
+        self.told: set[tuple[int, int]] = set()
+        """Kind and second argument of the calls that were told as fresh."""
+        self._frames: dict[int, tuple[Pieces, Piece, Piece]] = {}
+        """By kind, what every call of it does: before the first piece that is the call's own, and around that."""
+        self._functions: dict[int, Callable[[int, int], Issue]] = {
+            TLBI_VMID: lambda _a, _b: tlb.flush_vmid(),
+            TLBI_VMID_IPA: tlb.flush_vmid_ipa,
+            TLBI_VMID_IPA_NSH: tlb.flush_vmid_ipa_nsh,
+            TLBI_VMID_RANGE: tlb.flush_vmid_range,
+            FLUSH_CPU_CONTEXT: lambda _a, _b: tlb.flush_cpu_context(),
+            FLUSH_VM_CONTEXT: lambda _a, _b: tlb.flush_vm_context(),
+        }
+
+    def keep(self, kind: int, a: int, b: int) -> Pieces:
+        """What a call does that is not among `kept` yet."""
+        issue = self._functions[kind](a, b)
+        frame = self._frames.get(kind)
+        if frame is None:
+            *warned, before = _pieces(issue.before)
+            (after,) = _pieces(issue.after)
+            frame = self._frames[kind] = tuple(warned), before, after
+        warned_before, head, tail = frame
+        (own,) = _pieces(issue.own)
+        words, counted = head.words + own.words + tail.words, head.counted + own.counted + tail.counted
+        pieces = self.kept[kind, a, b] = (*warned_before, Piece(words, counted, None))
+        return pieces
+
+
+def _pieces(instructions: Sequence[Instruction]) -> Pieces:
+    pieces: list[Piece] = []
+    words: list[int] = []
+    counted = 0
+    for instruction in instructions:
+        if instruction.name == "warn":
+            pieces.append(Piece(tuple(words), counted, instruction.what))
+            words, counted = [], 0
+            continue
+        kind, number, operand = event_of(instruction)
+        words += (kind | IN_CALL, number, operand)
+        counted += kind in COUNTED
+    return (*pieces, Piece(tuple(words), counted, None))
+
+
+NO_FLUSHES: Final = Flushes(TlbMaintenance(Features(), GRANULE_4K, Context(NO_MMU)))
+"""Until there is a table."""
+
+
+class TlbCalls:
+    """What a version's TLB functions do in each context that programs came to."""
+
+    __slots__ = ("_contexts", "_maintenance")
+
+    def __init__(self, version: LinuxVersion) -> None:
+        self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
+        self._contexts: dict[tuple[int, ...], Flushes] = {}
+
+    def trim(self) -> None:
+        """Forget all, where many are kept; between two programs."""
+        if len(self._contexts) > _KEPT_CONTEXTS:
+            self._contexts.clear()
+
+    def of(self, machine: Machine, fixed: MachineFeatures, cpu: CpuState, root: int) -> Flushes:
+        """What they do for the stage 2 with this root. `fixed` follows from the machine."""
+        values = machine.values
+        key = (root, cpu.kvm_mode, cpu.vcpu, cpu.vmid, *[values[index] for index in _FIXED_KNOBS])
+        flushes = self._contexts.get(key)
+        if flushes is None or len(flushes.kept) > _KEPT_CALLS:
+            context = _context(fixed, cpu, root)
+            flushes = self._contexts[key] = Flushes(self._maintenance(fixed.features, fixed.geometry, context))
+        return flushes
+
+
+def _context(fixed: MachineFeatures, cpu: CpuState, root: int) -> Context:
+    features, vmid = fixed.features, cpu.vmid
+    mmu = Mmu(fixed.vtcr, vttbr(root, vmid, features))
+    foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
+    host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(cpu.kvm_mode)
+    return Context(mmu, cpu.kvm_mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(cpu.vcpu, foreign), host)

@@ -1,0 +1,128 @@
+"""The files of Linux that run in the test kernel: a row each, and what the build must know of it.
+
+One more is a row here, what it needs of the kernel (`needs`, and headers in reference/shim), and its name and those of
+its headers among the files that the model was verified against (pgtable/verified.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from reference.build.own_files import OURS
+
+OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": (),
+    "hyp": ("-D__KVM_NVHE_HYPERVISOR__", "-D__DISABLE_EXPORTS", "-D__DISABLE_TRACE_MMIO__"),
+}
+"""What a file that Linux builds twice is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's
+own flags for that, arch/arm64/kvm/hyp/nvhe/Makefile)."""
+
+CALLS: Final = "calls"
+"""The flavour in which files are left out of which only the calls are to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostedFile:
+    """One file of the tree that is compiled to one object, `hosted_<name>.o`. A file that is compiled in several ways
+    has a row for each."""
+
+    path: Path
+    """In the tree."""
+    name: str
+    flags: tuple[str, ...] = ()
+    """The compiler's, besides those of every hosted file."""
+    prefix: str = ""
+    """What the names of `functions` are given in front, where several files define the same."""
+    functions: tuple[str, ...] = ()
+    needs: tuple[Path, ...] = ()
+    """Files of ours that stand for what it needs of the rest of the kernel, and that are there for it alone."""
+    declares: tuple[Path, ...] = ()
+    """Where the tree declares it and what it takes from its callers: what is not there, no program can ask for."""
+    shapes: tuple[Path, ...] = ()
+    """Where else its forms are looked for."""
+    forms: Mapping[str, str] = field(default_factory=dict)
+    """What the test kernel asks as S2FUZZ_HAS_…, for the same is called or answered otherwise in some trees; and how
+    that is to be seen in these headers."""
+    both_objects: bool = False
+    """Whether it is built as the side's object, of `OBJECTS`."""
+    has_counters: bool = False
+    """Whether what it reaches is counted: edges, and lines in the flavour `lines`."""
+    records_stores: bool = False
+    """Whether its WRITE_ONCE() is a store to a PTE, and so an event."""
+    is_in_calls: bool = False
+    """Whether it is there in the flavour `calls`."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people, who know one pgtable.c."""
+        return self.path.name if self.has_counters else f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """The compiler's flags that it has for itself."""
+        stores = () if self.records_stores else ("-DS2FUZZ_UNRECORDED_STORES",)
+        return (*self.flags, *(f"-D{name}={self.prefix}{name}" for name in self.functions), *stores)
+
+
+_ASM: Final = Path("arch/arm64/include/asm")
+_KVM: Final = Path("arch/arm64/kvm")
+PGTABLE: Final = _KVM / "hyp/pgtable.c"
+_TLB_FUNCTIONS: Final = (
+    "__kvm_tlb_flush_vmid",
+    "__kvm_tlb_flush_vmid_ipa",
+    "__kvm_tlb_flush_vmid_ipa_nsh",
+    "__kvm_tlb_flush_vmid_range",
+    "__kvm_flush_cpu_context",
+    "__kvm_flush_vm_context",
+)
+"""What both files of TLB maintenance define."""
+
+HOSTED: Final = (
+    HostedFile(
+        PGTABLE,
+        "pgtable",
+        declares=(_ASM / "kvm_pgtable.h",),
+        shapes=(_ASM / "kvm_host.h",),
+        forms={
+            "VISIT_CTX": r"struct kvm_pgtable_visit_ctx\b",
+            "MAP_FLAGS": r"\bkvm_pgtable_stage2_map\([^)]*\bkvm_pgtable_walk_flags\b",
+            "SIGNED_LEVELS": r"\bkvm_pgtable_get_leaf\([^)]*\bs8 \*",
+            "FREE_UNLINKED_TABLE": r"\(\*free_unlinked_table\)",
+            "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
+            "MMU_VTCR": r"\bstruct kvm_s2_mmu \{[^}]*\bvtcr;",
+            "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
+        },
+        both_objects=True,
+        has_counters=True,
+        records_stores=True,
+        is_in_calls=True,
+    ),
+    HostedFile(
+        _KVM / "hyp/nvhe/tlb.c",
+        "nvhe_tlb",
+        ("-D__KVM_NVHE_HYPERVISOR__",),
+        "__kvm_nvhe_",
+        _TLB_FUNCTIONS,
+        needs=(OURS / "context.c",),
+        declares=(_ASM / "kvm_asm.h", _KVM / "hyp/include/nvhe/mem_protect.h", _KVM / "hyp/nvhe/tlb.c"),
+        forms={
+            "TLB_NSH": r"\b__kvm_tlb_flush_vmid_ipa_nsh\(",
+            "TLB_RANGE": r"\b__kvm_tlb_flush_vmid_range\(",
+            "HOST_MMU": r"\bstruct host_mmu\b",
+        },
+    ),
+    HostedFile(
+        _KVM / "hyp/vhe/tlb.c",
+        "vhe_tlb",
+        ("-D__KVM_VHE_HYPERVISOR__",),
+        "__kvm_vhe_",
+        _TLB_FUNCTIONS,
+        needs=(OURS / "context.c",),
+    ),
+)
+
+FOLDERS: Final = tuple(sorted({str(Path(*row.path.parts[:3])) for row in HOSTED}))
+"""Of the tree, those that hold them; what they include beside themselves is there too."""
