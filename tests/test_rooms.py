@@ -34,7 +34,7 @@ ROOMS: Mapping[str, str] = {
     "fuzz/engine": "harness harness/program harness/observation harness/model harness/verdict"
     " reference/probe reference/build reference/link fuzz fuzz/generate",
     "fuzz/corpus": "harness harness/program harness/observation harness/findings harness/model"
-    " reference/probe reference/link fuzz fuzz/engine",
+    " reference/link fuzz fuzz/engine",
     "fuzz/coverage": "harness harness/program harness/observation harness/model pgtable"
     " reference/probe reference/link fuzz fuzz/generate",
     "fuzz/triage": "harness harness/program harness/observation harness/verdict harness/findings reference/build fuzz",
@@ -43,8 +43,8 @@ ROOMS: Mapping[str, str] = {
     "fuzz/report": "harness harness/program harness/findings pgtable reference/probe fuzz fuzz/coverage fuzz/campaign",
     "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings"
     " reference/build reference/link fuzz fuzz/engine fuzz/corpus",
-    "fuzz/cli": "harness harness/program harness/observation harness/verdict harness/findings pgtable reference/build"
-    " reference/link fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage fuzz/campaign fuzz/report fuzz/cluster",
+    "fuzz/cli": "harness harness/program harness/observation harness/verdict harness/findings pgtable reference"
+    " reference/build reference/link fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage fuzz/campaign fuzz/report fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "harness harness/program pgtable reference/probe fuzz fuzz/generate fuzz/engine"
     " fuzz/corpus fuzz/cluster",
@@ -56,7 +56,7 @@ OTHERS: Mapping[str, str] = {
     "atheris": "fuzz/stage2_fuzzer.py",
     "click": "fuzz/cli",
     "elftools": "reference/probe reference/build",
-    "jinja2": "fuzz/report",
+    "jinja2": "fuzz/report fuzz/triage",
     "junitparser": "fuzz/cli",
     "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
