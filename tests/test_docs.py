@@ -1,10 +1,11 @@
-"""The pages for people name what is there: files, folders, links."""
+"""The pages for people name what is there: files, folders, links, operations and settings."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import docs_tables
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -53,3 +54,10 @@ def test_the_files_to_open_first_are_in_their_folders() -> None:
         for name in re.findall(r"`([\w./]+)`", names):
             places = [ROOT, *(ROOT / folder for folder in re.findall(r"`([\w./]+)`", folders))]
             assert any((place / name).exists() for place in places), f"{name} is not in {folders}"
+
+
+def test_tables_of_operations_and_settings_are_those_of_the_definitions() -> None:
+    """`make docs` writes them anew."""
+    text = docs_tables.PAGE.read_text()
+    assert docs_tables.filled(text) == text
+    assert all(table in text for table in docs_tables.MADE.values())

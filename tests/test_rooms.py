@@ -22,7 +22,7 @@ ROOMS: Mapping[str, str] = {
     "harness/verdict": "harness harness/program harness/observation",
     "harness/model": "harness harness/program harness/observation pgtable",
     "harness/findings": "harness harness/program harness/observation harness/verdict harness/findings/trees.py",
-    "harness/findings/trees.py": "harness/program harness/observation harness/verdict pgtable",
+    "harness/findings/trees.py": "harness/program harness/observation pgtable",
     # The test kernel.
     "reference": "harness harness/program harness/observation",
     "reference/probe": "harness reference",
@@ -33,8 +33,7 @@ ROOMS: Mapping[str, str] = {
     "fuzz/generate": "harness/program",
     "fuzz/engine": "harness harness/program harness/observation harness/model harness/verdict"
     " reference/probe reference/build reference/link fuzz fuzz/generate",
-    "fuzz/corpus": "harness harness/program harness/observation harness/findings harness/model"
-    " reference/link fuzz fuzz/engine",
+    "fuzz/corpus": "harness harness/program harness/observation harness/findings reference/link fuzz fuzz/engine",
     "fuzz/coverage": "harness harness/program harness/observation harness/model pgtable"
     " reference/probe reference/link fuzz fuzz/generate",
     "fuzz/triage": "harness harness/program harness/observation harness/verdict harness/findings reference/build fuzz",
@@ -44,7 +43,8 @@ ROOMS: Mapping[str, str] = {
     "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings"
     " reference/build reference/link fuzz fuzz/engine fuzz/corpus",
     "fuzz/cli": "harness harness/program harness/observation harness/verdict harness/findings pgtable reference"
-    " reference/build reference/link fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage fuzz/campaign fuzz/report fuzz/cluster",
+    " reference/build reference/link fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage fuzz/campaign fuzz/report"
+    " fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "harness harness/program pgtable reference/probe fuzz fuzz/generate fuzz/engine"
     " fuzz/corpus fuzz/cluster",
