@@ -197,7 +197,9 @@ def sides_from(
     )
     if sides is None and chosen[0].is_kernel:
         base, change = (side.full_name for side in chosen)
-        say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")
+        # Without a change, the first is another kernel: the default one.
+        kernel = chosen[0] if chosen[0].what == chosen[1].what else chosen[1]
+        say(f"{why_unmodelled(kernel)}: comparing {base} with {change} instead")
     for line in switched_off(chosen):
         say(line)
     return chosen

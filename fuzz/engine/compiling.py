@@ -51,7 +51,7 @@ MODULES: Final = (
         "reference.link.executor",
         "reference.link.ram",
         "reference.probe.coverage",
-        "fuzz.engine.joint_coverage",
+        "fuzz.coverage.joint",
     ),
     *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
     *(
