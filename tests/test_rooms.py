@@ -20,34 +20,35 @@ ROOMS: Mapping[str, str] = {
     "harness/program": "harness",
     "harness/observation": "harness harness/program",
     "harness/verdict": "harness harness/program harness/observation",
-    "harness/model": "harness harness/program harness/observation pgtable",
+    "harness/model": "pgtable harness harness/program harness/observation",
+    "harness/findings/trees.py": "pgtable harness/program harness/observation",
     "harness/findings": "harness harness/program harness/observation harness/verdict harness/findings/trees.py",
-    "harness/findings/trees.py": "harness/program harness/observation pgtable",
     # The test kernel.
     "reference": "harness harness/program harness/observation",
     "reference/probe": "harness reference",
     "reference/build": "harness harness/program reference reference/probe",
     "reference/link": "harness harness/program harness/observation reference reference/probe reference/build",
     # What generates and steers.
-    "fuzz": "harness harness/program harness/observation harness/model pgtable reference/build reference/link",
+    "fuzz": "pgtable harness harness/program harness/observation harness/model reference/build reference/link",
     "fuzz/generate": "harness/program",
-    "fuzz/engine": "harness harness/program harness/observation harness/model harness/verdict"
-    " reference/probe reference/build reference/link fuzz fuzz/generate",
-    "fuzz/corpus": "harness harness/program harness/observation harness/findings reference/link fuzz fuzz/engine",
-    "fuzz/coverage": "harness harness/program harness/observation harness/model pgtable"
-    " reference/probe reference/link fuzz fuzz/generate",
+    "fuzz/coverage": "pgtable harness harness/program harness/observation harness/model reference/probe reference/link"
+    " fuzz fuzz/generate",
+    "fuzz/corpus": "harness harness/program harness/observation harness/findings reference/link fuzz fuzz/coverage",
     "fuzz/triage": "harness harness/program harness/observation harness/verdict harness/findings reference/build fuzz",
-    "fuzz/campaign": "harness harness/program harness/verdict harness/findings harness/model reference/link"
-    " fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage",
-    "fuzz/report": "harness harness/program harness/findings pgtable reference/probe fuzz fuzz/coverage fuzz/campaign",
-    "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings"
-    " reference/build reference/link fuzz fuzz/engine fuzz/corpus",
-    "fuzz/cli": "harness harness/program harness/observation harness/verdict harness/findings pgtable reference"
-    " reference/build reference/link fuzz fuzz/engine fuzz/corpus fuzz/coverage fuzz/triage fuzz/campaign fuzz/report"
+    "fuzz/engine": "harness harness/program harness/observation harness/verdict harness/model reference/probe"
+    " reference/build reference/link fuzz fuzz/generate fuzz/coverage fuzz/corpus fuzz/triage",
+    "fuzz/campaign": "harness harness/program harness/verdict harness/model harness/findings reference/link fuzz"
+    " fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine",
+    "fuzz/report": "pgtable harness harness/program harness/findings reference/probe reference/build fuzz"
+    " fuzz/coverage fuzz/triage fuzz/engine fuzz/campaign",
+    "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings reference/build"
+    " reference/link fuzz fuzz/corpus fuzz/engine",
+    "fuzz/cli": "pgtable harness harness/program harness/observation harness/verdict harness/findings reference"
+    " reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine fuzz/campaign fuzz/report"
     " fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
-    "fuzz/stage2_fuzzer.py": "harness harness/program pgtable reference/probe fuzz fuzz/generate fuzz/engine"
-    " fuzz/corpus fuzz/cluster",
+    "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
+    " fuzz/engine fuzz/cluster",
     "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings fuzz",
 }
 """Which other rooms each room may import. A folder below a room is part of it; a file in the table is a room."""
@@ -57,7 +58,7 @@ OTHERS: Mapping[str, str] = {
     "click": "fuzz/cli",
     "elftools": "reference/probe reference/build",
     "jinja2": "fuzz/report fuzz/triage",
-    "junitparser": "fuzz/cli",
+    "junitparser": "fuzz/report",
     "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
