@@ -1,4 +1,4 @@
-"""The pages for people name what is there: files, folders, links, operations and settings."""
+"""The pages for people name what is there: files, folders, links, commands, operations, settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import docs_tables
 import pytest
 
+from fuzz.cli.main import cli
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "corpora").glob("*.md")])
 HISTORY = ROOT / "CHANGELOG.md"
@@ -15,6 +17,7 @@ HISTORY = ROOT / "CHANGELOG.md"
 
 PATH = re.compile(r"`((?:pgtable|harness|reference|fuzz|tests|corpora|docs|\.ci)/[\w./-]*)`")
 LINK = re.compile(r"\]\(([\w./-]+)(?:#[\w-]*)?\)")
+CODE = re.compile(r"`[^`\n]+`|^    .+$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"\b[A-Z]{4,}\b")
 """`FAMILY.py`, where a recipe means any."""
 
@@ -50,10 +53,12 @@ def test_the_files_to_open_first_are_in_their_folders() -> None:
     text = (ROOT / "docs" / "internals.md").read_text()
     rows = [line.split("|")[2:4] for line in text.splitlines() if re.match(r"\| \*\*", line)]
     assert len(rows) > 10
+    missing = []
     for folders, names in rows:
-        for name in re.findall(r"`([\w./]+)`", names):
-            places = [ROOT, *(ROOT / folder for folder in re.findall(r"`([\w./]+)`", folders))]
-            assert any((place / name).exists() for place in places), f"{name} is not in {folders}"
+        places = [ROOT, *(ROOT / folder for folder in PATH.findall(folders))]
+        named = re.findall(r"`([\w./]+)`", names)
+        missing += [name for name in named if not any((at / name).exists() for at in places)]
+    assert not missing
 
 
 def test_tables_of_operations_and_settings_are_those_of_the_definitions() -> None:
@@ -61,3 +66,11 @@ def test_tables_of_operations_and_settings_are_those_of_the_definitions() -> Non
     text = docs_tables.PAGE.read_text()
     assert docs_tables.filled(text) == text
     assert all(table in text for table in docs_tables.MADE.values())
+
+
+@each_page
+def test_commands_that_a_page_names_are_there(page: Path) -> None:
+    if page == HISTORY:
+        return
+    named = set(re.findall(r"(?<![/\w])s2fuzz ([a-z]+)(?= |`|\n|$)", " ".join(CODE.findall(page.read_text()))))
+    assert not sorted(named - cli.commands.keys())
