@@ -20,7 +20,7 @@ _SILENT: Final = 15.0
 """Seconds without a word from a process, from which on that is said."""
 
 
-class Progress:
+class CampaignProgress:
     """Told by those that know of its parts."""
 
     def __init__(

@@ -28,7 +28,7 @@ from fuzz.campaign.incidents import Incidents
 from fuzz.campaign.inputs import Inputs, new_in_spool
 from fuzz.campaign.kept import KeptFindings
 from fuzz.campaign.minimiser import Minimiser
-from fuzz.campaign.progress import Progress, slot_state
+from fuzz.campaign.progress import CampaignProgress, slot_state
 from fuzz.campaign.recovery import open_ledger, rescue_spools
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.slots import BARREN, STRIKES, Slot, Slots
@@ -179,7 +179,9 @@ class Campaign:
         self._before = self.ledger.seconds()
         self._counts = Counts(self.ledger, len(self.setup.work))
         self._incidents = Incidents(self.place, self.ledger, self._now)
-        self._progress = Progress(self.place, self.setup, self._counts, self._inputs, self._findings, self._incidents)
+        self._progress = CampaignProgress(
+            self.place, self.setup, self._counts, self._inputs, self._findings, self._incidents
+        )
         self._inputs.follow(self.ledger)
         known = set(self.ledger.rows("SELECT directory, flaky FROM findings"))
         for finding in self._findings.all():

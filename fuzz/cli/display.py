@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
 from fuzz.engine.cautions import caution_lines
-from fuzz.engine.smoke import Progress
+from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
 from harness.outside import shown
@@ -25,7 +25,7 @@ _LINE_INTERVAL: Final = 10.0
 
 
 @contextmanager
-def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
+def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
     """Yields what to call with news of the run. Writes to stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -34,7 +34,7 @@ def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
 
-        def show(progress: Progress) -> None:
+        def show(progress: SmokeProgress) -> None:
             bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
 
         yield show
@@ -93,10 +93,10 @@ def _spinner(first: str) -> Iterator[Callable[[str], None]]:
         yield say
 
 
-def _plain_lines() -> Callable[[Progress], None]:
+def _plain_lines() -> Callable[[SmokeProgress], None]:
     last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: SmokeProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
@@ -105,7 +105,7 @@ def _plain_lines() -> Callable[[Progress], None]:
     return show
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: SmokeProgress) -> str:
     """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
     parts = [
         f"{progress.executions} executions",
@@ -122,7 +122,7 @@ def describe(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def summary(progress: Progress) -> list[str]:
+def summary(progress: SmokeProgress) -> list[str]:
     """The run's result, a few lines."""
     stats = progress.stats.summary()
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]

@@ -30,7 +30,7 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.engine.assignment import GUIDANCE, Assignment
-from fuzz.engine.smoke import Interrupted, Progress
+from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.report.ci import write_junit, write_sarif
 from fuzz.triage.baseline import Base, Result, results_of
@@ -194,7 +194,7 @@ def smoke(
     return FINDING if new else OK
 
 
-def _say_outcome(progress: Progress, results: Sequence[Result], to_stderr: bool) -> None:
+def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: bool) -> None:
     for line in display.summary(progress):
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
@@ -223,7 +223,7 @@ def _check_places(out: Path, *files: Path | None) -> None:
             file.touch()
 
 
-def _smoke_json(progress: Progress, results: Sequence[Result], seed: int) -> dict[str, Any]:
+def _smoke_json(progress: SmokeProgress, results: Sequence[Result], seed: int) -> dict[str, Any]:
     return {
         **progress.stats.summary(),
         "boots": progress.boots,

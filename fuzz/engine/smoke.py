@@ -25,7 +25,7 @@ from harness.program.program import Program
 
 
 @dataclass(slots=True)
-class Progress:
+class SmokeProgress:
     """What is known of a run under way, or at its end; of all its processes together."""
 
     seconds: float = 0.0
@@ -60,7 +60,7 @@ class Progress:
 class Interrupted(Exception):
     """The run was stopped by a signal; `progress` holds what it came to until then."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: SmokeProgress) -> None:
         super().__init__("interrupted")
         self.progress = progress
 
@@ -68,9 +68,9 @@ class Interrupted(Exception):
 def smoke(
     assignments: Sequence[Assignment],
     workers: int,
-    show: Callable[[Progress], None],
+    show: Callable[[SmokeProgress], None],
     shares: Sequence[float] = (),
-) -> Progress:
+) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
     unless they are to keep going. `show` is called whenever there is something new to show.
 
@@ -102,11 +102,11 @@ class _Lane:
 
 
 class _Run:
-    def __init__(self, scratch: Path, show: Callable[[Progress], None], keep_going: bool) -> None:
+    def __init__(self, scratch: Path, show: Callable[[SmokeProgress], None], keep_going: bool) -> None:
         self.scratch = scratch
         self.show = show
         self.keep_going = keep_going
-        self.progress = Progress()
+        self.progress = SmokeProgress()
         self.signals = StopSignals()
         self.lanes: list[_Lane] = []
 
@@ -115,7 +115,7 @@ class _Run:
         """All so far, worker by worker."""
         return [process for lane in self.lanes for process in lane.processes]
 
-    def run(self, lanes: list[_Lane]) -> Progress:
+    def run(self, lanes: list[_Lane]) -> SmokeProgress:
         self.lanes = lanes
         with StopSignals() as self.signals:
             try:

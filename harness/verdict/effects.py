@@ -62,7 +62,7 @@ from harness.observation.layout import (
     Observation,
     Record,
 )
-from harness.observation.tlbi import BY_NAME, Invalidation, Target, decode
+from harness.observation.tlbi import BY_NAME, Invalidation, Target, invalidation_of
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
@@ -607,7 +607,7 @@ def _keep(marks: _Marks, key: _Key, mark: _Mark) -> None:
 
 @lru_cache(maxsize=4096)
 def _decoded(number: int, operand: int, lpa2: bool) -> Invalidation | None:
-    return decode(number, operand, lpa2)
+    return invalidation_of(number, operand, lpa2)
 
 
 class _Side:

@@ -34,7 +34,7 @@ from harness.observation.events import (
     TLBI_VMID_RANGE,
     Event,
 )
-from harness.observation.tlbi import Invalidation, Target, decode
+from harness.observation.tlbi import Invalidation, Target, invalidation_of
 from harness.program.machine import Machine
 
 _HCR_TGE: Final = 1 << 27
@@ -134,7 +134,7 @@ class _Reading:
         self.synchronised = False
 
     def _invalidate(self, event: Event) -> Iterator[tuple[str, str]]:
-        one = decode(event.a, event.b, self.lpa2)
+        one = invalidation_of(event.a, event.b, self.lpa2)
         if one is None:
             yield "unknown-operation", f"{event.a:#x} is no TLBI"
             return
