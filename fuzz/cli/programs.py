@@ -23,9 +23,9 @@ from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown, write_plain
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
-from harness.verdict.compare import DEFAULT_TIERS, Tier
 from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
 from harness.verdict.known import mention
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.weighing import outcome_table
 from harness.verdict.weighing import weigh as weigh_program
 from pgtable import OWNERSHIPS

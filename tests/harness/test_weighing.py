@@ -17,8 +17,8 @@ from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.program import Program
 from harness.program.text import parse, read
-from harness.verdict.compare import Tier
 from harness.verdict.judge import Judge
+from harness.verdict.tiers import Tier
 from harness.verdict.weighing import Part, outcome_table, weigh
 from pgtable import OWNERSHIPS
 from reference.link.executor import ByGranule, Reference
