@@ -37,7 +37,7 @@ from harness.observation.tlbi import BY_NAME
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.compare.differences import differences
-from harness.verdict.effects.lacking import _FOR_TLB, _compared, _flushed, compared, lacks
+from harness.verdict.effects.lacking import _compared, _flushed, compared, invalidates, lacks
 from harness.verdict.effects.relations import relations
 from harness.verdict.effects.replay import Side
 from harness.verdict.judge import Judge, Suspicion
@@ -264,7 +264,7 @@ def test_functions_of_which_only_the_calls_are_told_do_what_they_are_for() -> No
         whole = units(events_of(seen.records[index].events))
         calls = with_events(seen, index, (unit[0] for unit in whole))
         assert buckets(calls, calls) == []
-        if seen.records[index].definition.name not in _FOR_TLB:
+        if not invalidates(seen.records[index].definition):
             assert buckets(seen, calls) == buckets(calls, seen) == [], case.name
     by_ipa = units(events_of(observe(SPLIT).records[2].events))
     assert any(unit[0].kind == TLBI_VMID_IPA for unit in by_ipa)

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.observation.layout import POOL_MISUSE, UBSAN, UBSAN_REPORTS, WARN, Observation, Record
+from harness.program.definition import OpDef
+from harness.program.ops.tlb import OPS as TLB_MAINTENANCE
 from harness.verdict.effects.done import Effects, Place, Region
 from harness.verdict.effects.relations import NOTHING_DUE, OF_BREAKS, RANKS, Key, Marks, relations
 from harness.verdict.effects.replay import Side
 
-_FOR_TLB: Final = frozenset({"relax_perms", "tlb_flush_vmid_range", "flush_cpu_context", "flush_vm_context"})
-"""Ops that are there to invalidate, whether or not an entry changes."""
+_RELAXES: Final = "kvm_pgtable_stage2_relax_perms"
+"""A function that invalidates whether or not an entry changes: a CPU may have faulted on what it held."""
 _WRONG_CALLER: Final = (WARN, zlib.crc32(b"enter_vmid_context"))
 """The WARN of a TLB function that is called while another stage 2's vCPU runs: where that is so, each call has one."""
 
@@ -121,9 +123,14 @@ def _complained(record: Record) -> set[str]:
     }
 
 
+def invalidates(definition: OpDef) -> bool:
+    """Whether the op is there to invalidate, whether or not an entry changes: TLB maintenance, and `_RELAXES`."""
+    return definition in TLB_MAINTENANCE or _RELAXES in definition.functions
+
+
 def _flushed(index: int, record: Record, mine: Effects, theirs: Effects) -> Iterator[Lack]:
     """Of ops that are there for maintenance alone: what they reach."""
-    if record.definition.name in _FOR_TLB:
+    if invalidates(record.definition):
         ours = theirs.regions()
         missing = next((one for one in mine.regions() if one not in ours and not _reached(one, ours)), None)
         if missing is not None:

@@ -39,8 +39,8 @@ _RELATIONS: Final = (
     *("cleaned after", "tlb", "flushed", "barrier", "isb", "pages", "references"),
 )
 """What weighs most comes first."""
-_LEFT_TO_CALLERS: Final = frozenset({"set_owner"})
-"""Ops whose stores are waited for only where an invalidation happens to."""
+_LEAVES_TO_CALLERS: Final = "kvm_pgtable_stage2_set_owner"
+"""A function whose stores are waited for only where an invalidation happens to."""
 OF_BREAKS: Final = frozenset(("broken", "make", "free", "end", "everywhere"))
 _MEMATTR_CACHEABLE: Final = 1 << 5
 """Of MemAttr without FEAT_S2FWB: write-through or write-back (Arm ARM, stage 2 MemAttr[3:2])."""
@@ -67,7 +67,7 @@ def relations(effects: Effects) -> Marks:
     for place, is_visible, number in effects.links:
         told = (Told("linked", number), Told("its contents visible" if is_visible else "its contents perhaps not"))
         _keep(marks, ("visible", place), Mark(is_visible, "table not visible before make", True, told))
-    if effects.last_made != NEVER and effects.definition.name not in _LEFT_TO_CALLERS:
+    if effects.last_made != NEVER and _LEAVES_TO_CALLERS not in effects.definition.functions:
         made_told = Told("last store", effects.last_made_number)
         holds = effects.last_barrier > effects.last_made
         told = (made_told, Told("a barrier behind it" if holds else "no barrier behind it"))
