@@ -19,7 +19,7 @@ from fuzz.engine.messages import ProcessState
 from fuzz.engine.stats import Stats
 from harness.errors import BadInput
 from harness.outside import shown
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 
 _VERSION: Final = 1
 """Of the tables below."""

@@ -20,7 +20,7 @@ from harness.errors import BadInput
 from harness.outside import check_inside, read_plain, shown
 from harness.program.codec import CODEC, dialect_for
 from harness.program.granule import granule_named
-from harness.verdict.compare import format_tiers, parse_tiers
+from harness.verdict.tiers import format_tiers, parse_tiers
 
 _FORMAT: Final = 1
 """Of campaign.json."""

@@ -41,7 +41,7 @@ from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
-from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 _DIR: Final = click.Path(file_okay=False, path_type=Path)
 

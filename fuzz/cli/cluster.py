@@ -26,7 +26,7 @@ from fuzz.cluster.packaged import NAME
 from fuzz.engine.process import require_atheris
 from harness.errors import BadInput
 from harness.program.granule import granule_named
-from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 _SEEDS: Final = CORPORA / "seeds"
 

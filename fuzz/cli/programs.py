@@ -23,11 +23,11 @@ from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown, write_plain
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
-from harness.verdict.compare import DEFAULT_TIERS, Tier
 from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
 from harness.verdict.known import mention
-from harness.verdict.weighing import outcome_table
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.weighing import weigh as weigh_program
+from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS
 
 
@@ -159,11 +159,11 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
             if len(loaded) > 1:
                 show_line(f"{os.linesep if number else ''}{shown(path)}:")
             try:
-                outcomes = [weigh_program(side, program) for side in opened]
+                weights = [weigh_program(side, program) for side in opened]
             except TargetDied as error:
                 click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
                 return FINDING
-            for line in outcome_table([side.name for side in chosen], outcomes):
+            for line in weight_table([side.name for side in chosen], weights):
                 click.echo(line)
     return OK
 

@@ -39,7 +39,7 @@ from harness.files import brief
 from harness.findings.finding import report_in
 from harness.findings.report import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
-from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 

@@ -25,7 +25,7 @@ from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again, shrink
 from harness.findings.finding import Finding, load
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 
 CANNOT_TELL: Final = 125
 """What `git bisect run` takes for a commit to be skipped."""

@@ -51,7 +51,7 @@ from harness.outside import shown
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
 from harness.program.space import space_of
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 from reference.build.image import Image
 from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
 from reference.link.executor import INPUT_TIMEOUT

@@ -20,7 +20,7 @@ from harness.errors import BadInput
 from harness.observation.executor import Executor
 from harness.program.capabilities import Capabilities
 from harness.program.granule import Granule, granule_named
-from harness.verdict.compare import Tier, format_tiers, parse_tiers
+from harness.verdict.tiers import Tier, format_tiers, parse_tiers
 from reference.build.image import Image
 from reference.build.tree import KernelTree
 from reference.link.console import QEMU, QEMU_SETTING

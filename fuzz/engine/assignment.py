@@ -10,7 +10,7 @@ from typing import Final
 
 from fuzz.sides import Side, side_from_json, side_to_json
 from harness.program.granule import GRANULE_4K
-from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
+from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 
 KEPT_PER_BUCKET: Final = 3
 """Findings; later ones are only counted."""

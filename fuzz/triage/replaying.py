@@ -15,8 +15,8 @@ from harness.findings.finding import Finding, load, renew
 from harness.findings.report import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.verdict.compare import Tier
 from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
+from harness.verdict.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)

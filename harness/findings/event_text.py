@@ -25,7 +25,7 @@ from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Obs
 from harness.observation.tlbi import invalidation_of
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import INIT
-from harness.verdict.compare import Renaming
+from harness.verdict.compare.renaming import Renaming
 
 CONTEXT = 3
 """Equal events shown around those that differ."""

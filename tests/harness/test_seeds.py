@@ -27,8 +27,9 @@ from harness.program.machine import KNOBS_BY_NAME
 from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
-from harness.verdict.compare import Tier, differences
+from harness.verdict.compare.differences import differences
 from harness.verdict.judge import Judge, Verdict
+from harness.verdict.tiers import Tier
 from pgtable.pte import LOCKED
 from reference.link.executor import ByGranule, Reference
 
