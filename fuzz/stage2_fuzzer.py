@@ -45,7 +45,7 @@ elif _PACKAGE is not None and Path(_PACKAGE, "compiled").is_dir():
 elif _ORDERS.get("compiled"):  # before anything else imports these modules as they are
     compiling.install(Path(_ORDERS["compiled"]))
 
-from fuzz.cluster.packaged import Finding, Package, raise_finding  # noqa: E402
+from fuzz.cluster.packaged import FindingRaised, Package, raise_finding  # noqa: E402
 from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
 from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
@@ -54,6 +54,7 @@ from fuzz.generate.fresh import fresh  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from harness.program.codec import Dialect  # noqa: E402
+from harness.program.parts import split  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
 
@@ -65,8 +66,8 @@ def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequ
     if kind < 0.45:
         return mutation.mutate(data, choice, dialect)[:max_size]
     if kind < 0.5:
-        mutated: bytes = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
-        return mutated
+        mutated = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
+        return split(mutated, dialect).join()[:max_size]
     return fresh(choice, dialect, stages)[:max_size]
 
 
@@ -141,7 +142,7 @@ def main(arguments: list[str]) -> None:
         """Raises findings only."""
         try:
             target(data)
-        except Finding:
+        except FindingRaised:
             raise
         except Exception:
             worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")

@@ -9,11 +9,11 @@ from random import Random
 from typing import Final
 
 from fuzz.generate.scenario import hyp_scenario, vm_scenario, whole_block_scenario
-from harness.program.codec import DEFAULT, Dialect, fitting, header_of, knob_value
+from harness.program.codec import DEFAULT, Dialect, fitting, header_of, knob_value, lengths
 from harness.program.definition import OpDef
 from harness.program.kinds.kind import Kind
 from harness.program.machine import Machine
-from harness.program.parts import Part, Parts, lengths
+from harness.program.parts import Part, Parts
 
 FRESH_OPS: Final = (5, 18)
 """Ops of an input made of random choices."""
@@ -58,7 +58,7 @@ def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
 def random_argument(kind: Kind, choice: Random) -> bytes:
     """The bytes of an argument, chosen anew."""
     data = choice.randbytes(_LONGEST)
-    return data[: lengths(kind)[data[0]]]
+    return kind.normal(data[: lengths(kind)[data[0]]])
 
 
 @cache

@@ -30,10 +30,10 @@ from reference.build.cache import cache_dir
 from reference.build.declared import declared
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
+from reference.build.header import generated_header, generated_include, generated_rules
 from reference.build.hosted import PGTABLE
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.tree import KernelTree
-from reference.protocol import generated_header, generated_include
 from reference.tools import Toolchain, find_toolchain
 
 CALLS: Final = "calls"
@@ -234,7 +234,12 @@ class Builder:
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
         self.generated = self._generated_dir(
-            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+            "generated",
+            {
+                "generated.h": generated_header(),
+                "generated.inc": generated_include(),
+                "generated_rules.h": generated_rules(),
+            },
         )
         self._hosted_files: dict[str, str] = {str(PGTABLE): tree.pgtable_sha256}
         self._read: set[str] = {*GENERATORS, str(PGTABLE)}
@@ -328,6 +333,7 @@ class Builder:
             *_COMMON_FLAGS,
             *_HOSTED_FLAGS,
             f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
+            f"-I{self.generated}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),
