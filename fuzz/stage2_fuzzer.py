@@ -54,6 +54,7 @@ from fuzz.generate.fresh import fresh  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from harness.program.codec import Dialect  # noqa: E402
+from harness.program.parts import split  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
 
@@ -65,8 +66,8 @@ def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequ
     if kind < 0.45:
         return mutation.mutate(data, choice, dialect)[:max_size]
     if kind < 0.5:
-        mutated: bytes = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
-        return mutated
+        mutated = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
+        return split(mutated, dialect).join()[:max_size]
     return fresh(choice, dialect, stages)[:max_size]
 
 

@@ -49,22 +49,14 @@ from harness.observation.events import (
 )
 from harness.observation.layout import MAX_OUTS, Digest
 from harness.observation.tlbi import OPERATIONS
-from harness.program.definition import (
-    CACHE_CAPACITY,
-    FLAG_NAMES,
-    INIT,
-    LIMITS,
-    MAX_UNLINKED,
-    OPS,
-    SPLIT_CACHE_CAPACITY,
-    U64_MAX,
-    VISITOR_BITS,
-    VISITORS,
-    Arg,
-    OpDef,
-)
+from harness.program.definition import Arg, OpDef
+from harness.program.kinds.entries import VISITOR_BITS, VISITORS
+from harness.program.kinds.handles import MAX_HANDLES
+from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, MAX_BUDGET, Knob
+from harness.program.ops import INIT, OPS
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from reference.memory_map import (
     EVENT_MEMORY,
     EVENT_MEMORY_SIZE,
@@ -137,7 +129,7 @@ def generated_header() -> str:
         f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
         f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
-        f"#define S2FUZZ_MAX_UNLINKED {MAX_UNLINKED}",
+        f"#define S2FUZZ_MAX_UNLINKED {MAX_HANDLES}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
@@ -187,7 +179,7 @@ def generated_include() -> str:
 def _op_description(op: OpDef) -> str:
     """An initialiser of `struct description` (kernel/shell.c)."""
     args = ", ".join(map(_arg_description, op.args))
-    outs = ", ".join(map(_c_string, op.outs))
+    outs = ", ".join(_c_string(result.name) for result in op.results)
     fields = (
         op.number,
         _c_string(op.name),
@@ -195,15 +187,14 @@ def _op_description(op: OpDef) -> str:
         stages_mask(op),
         len(op.args),
         f"{{ {args} }}",
-        len(op.outs),
+        len(op.results),
     )
     return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
 
 
 def _arg_description(arg: Arg) -> str:
-    limit = LIMITS.get(arg.kind, U64_MAX)
-    mask = limit if arg.kind in FLAG_NAMES else U64_MAX
-    return _setting(arg.name, arg.default or 0, 0, limit, mask, 1, arg.default is None)
+    mask = arg.kind.limit if arg.kind.bits else U64_MAX
+    return _setting(arg.name, arg.default or 0, 0, arg.kind.limit, mask, 1, arg.default is None)
 
 
 def _knob_description(knob: Knob) -> str:

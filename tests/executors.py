@@ -10,8 +10,9 @@ import pytest
 
 from harness.errors import BadInput
 from harness.model.executor import Model
+from harness.observation.execution import Execution
 from harness.observation.executor import CrashReport, TargetDied
-from harness.observation.layout import Digest, Observation
+from harness.observation.layout import Observation
 from harness.program.program import Program
 
 
@@ -30,7 +31,7 @@ class Patched(Model):
         super().__init__(version)
         self._patch = (target, name, value)
 
-    def finish(self) -> Digest:
+    def finish(self) -> Execution:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*self._patch)
             return super().finish()
@@ -63,7 +64,7 @@ class Dying(Model):
     def name(self) -> str:
         return "kernel:dying"
 
-    def finish(self) -> Digest:
+    def finish(self) -> Execution:
         assert self._program is not None
         self._die_in(self._program)
         return super().finish()
@@ -97,7 +98,7 @@ class DyingIf(Model):
             raise BadInput("refused")
         super().start(program)
 
-    def finish(self) -> Digest:
+    def finish(self) -> Execution:
         assert self._program is not None
         self._die_in(self._program)
         return super().finish()

@@ -12,9 +12,9 @@ from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
 from harness.observation.layout import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
-from harness.program.definition import U64_MAX
+from harness.observation.tables import paired_tables
+from harness.program.space import U64_MAX
 from harness.program.text import parse
-from harness.verdict.compare import paired_tables
 
 
 def observe(text: str, **knobs: int | str) -> Observation:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from harness.program.capabilities import DEFAULT
-from harness.program.definition import FLAG_NAMES, LIMITS, OPS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import GRANULES
+from harness.program.kinds import IPA, MEMCACHE, PAGEWISE_SIZE, PHYS, SIZE
 from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.program.ops import OPS
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 
 _SHIFTS = (12, 21, 30, 39)
 _WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=8)
@@ -45,11 +48,9 @@ machines = st.tuples(*map(_knob_values, KNOBS)).map(_machine_of)
 
 
 def _arg_values(arg: Arg) -> st.SearchStrategy[int]:
-    if arg.kind in FLAG_NAMES:
-        return st.sets(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(sum)
-    if arg.kind in LIMITS:
-        return st.integers(0, LIMITS[arg.kind])
-    return u64s
+    if arg.kind.bits:
+        return st.sets(st.sampled_from(sorted(arg.kind.bits.values()))).map(sum)
+    return st.integers(0, arg.kind.limit) if arg.kind.limit < U64_MAX else u64s
 
 
 def ops_of(definition: OpDef) -> st.SearchStrategy[Op]:
@@ -77,13 +78,13 @@ _SIZES = st.sampled_from([0x1000, 0x2000, 0x4000, 1 << 21, 1 << 30])
 
 
 def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
-    if arg.kind is Kind.IPA:
+    if arg.kind is IPA:
         return _NEAR
-    if arg.kind in (Kind.SIZE, Kind.PAGEWISE_SIZE):
-        return _SIZES if arg.kind is Kind.SIZE else st.sampled_from([0x1000, 0x3000])
-    if arg.kind is Kind.PHYS:
+    if arg.kind in (SIZE, PAGEWISE_SIZE):
+        return _SIZES if arg.kind is SIZE else st.sampled_from([0x1000, 0x3000])
+    if arg.kind is PHYS:
         return _NEAR.map(lambda address: address + (1 << 31))
-    return st.integers(3, 6) if arg.kind is Kind.CACHE else _arg_values(arg)
+    return st.integers(3, 6) if arg.kind is MEMCACHE else _arg_values(arg)
 
 
 lively_ops = st.one_of(

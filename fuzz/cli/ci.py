@@ -18,7 +18,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding, load, report_in
 from harness.outside import printable, read_plain, shown
 from harness.program.granule import Granule
-from reference.build.declared import SIGNATURES
+from harness.program.ops import INIT
 from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare
 
@@ -186,15 +186,15 @@ def _line_of(finding: Finding) -> int | None:
     """Where pgtable.c defines what the finding's op calls; None where that is not to be found."""
     record = finding.record
     ops = finding.program.ops
-    name = ops[record - 1].name if 0 < record <= len(ops) else "init"
+    functions = ops[record - 1].definition.functions if 0 < record <= len(ops) else INIT.functions
     kernel = next((side for side in reversed(sides_of(finding)) if side.is_kernel), None)
-    if kernel is None or name not in SIGNATURES:
+    if kernel is None or not functions:
         return None
     try:
         text = prepare(KernelChoice(kernel.what, kernel.patches, kernel.pgtable)).pgtable.read_text(errors="replace")
     except (BadInput, ToolFailure):
         return None
-    for function in SIGNATURES[name]:
+    for function in functions:
         if match := re.search(rf"^[\w \t*]+\b{function}\(", text, re.MULTILINE):
             return text.count("\n", 0, match.start()) + 1
     return None

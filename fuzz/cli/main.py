@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -68,7 +69,7 @@ from harness.program.program import Program
 from harness.program.text import read_text, reformat
 from harness.settings import refuse_empty_variables, refuse_empty_words
 from harness.verdict.compare import DEFAULT_TIERS, Tier
-from harness.verdict.judge import Inconclusive, Judge, Unconfirmed
+from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
 from harness.verdict.known import mention
 from harness.verdict.weighing import outcome_table
 from harness.verdict.weighing import weigh as weigh_program
@@ -350,22 +351,27 @@ def run(
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
-        judge = Judge(left, right, filer.tiers)
+        judge, known = Judge(left, right, filer.tiers), Counter[str]()
         try:
             for path, program in loaded:
-                _run_one(path, program, judge, filer, verbose, events)
+                _run_one(path, program, judge, known, filer, verbose, events)
         finally:
             _print_places(filer.filed, to_stderr=False)
-        for key, count in judge.known.items():
+        for key, count in known.items():
             click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
         return FINDING if filer.filed else OK
 
 
-def _run_one(path: Path, program: Program, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
+def _run_one(
+    path: Path, program: Program, judge: Judge, known: Counter[str], filer: Filer, verbose: bool, events: bool
+) -> None:
+    look = judge.look(program)
+    known.update(look.known)
+    suspicion = look.suspicion
     try:
-        verdict = judge.check(program)
+        verdict = judge.confirm(program, suspicion) if isinstance(suspicion, Suspicion) else suspicion
     except Unconfirmed as error:
         kept = filer.file_flaky(program, error)
         raise ToolFailure(

@@ -48,8 +48,9 @@ from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import program_in
 from harness.outside import shown
-from harness.program.codec import Dialect, dialect_for, fitting, header_of, split
+from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
+from harness.program.space import space_of
 from harness.verdict.compare import Tier
 from reference.build.image import Image
 from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
@@ -177,11 +178,12 @@ def dictionary(dialect: Dialect) -> Iterator[str]:
         for what, value in (("low", knob.low), ("high", knob.high)):
             if value != knob.default:
                 yield _entry(f"{knob.name}_{what}", header_of(fitting(dialect.bare, knob, value), dialect))
-    for stage, first in dialect.first_selectors.items():
-        for number, selector in sorted(first.items()):
-            parts = split(header_of(dialect.bare.replace("stage", stage), dialect) + bytes((selector,)), dialect)
-            name = next(op.name for op in dialect.capabilities.ops if op.number == number)
-            yield _entry(f"stage{stage}_{name}", b"".join(parts.ops[0]))
+    for stage in (1, 2):
+        space = space_of(dialect.bare.replace("stage", stage))
+        for op in dialect.capabilities.ops:
+            if stage in op.stages:
+                parts = [arg.kind.encode(0, space, 0) for arg in op.args]
+                yield _entry(f"stage{stage}_{op.name}", frame([bytes((op.number - 1,)), *parts]))
 
 
 def _entry(name: str, data: bytes) -> str:

@@ -21,7 +21,6 @@ from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.sides import Side
 from harness.durable import exchange, sync_folder
 from harness.errors import BadInput, ToolFailure
-from harness.model.executor import Model
 from harness.observation.executor import TargetDied
 from harness.outside import shown
 from harness.program.program import Program
@@ -46,7 +45,7 @@ class Meter:
             self._kernels = [
                 side.coverage() for side in self._executors if isinstance(side, Reference) and side.image.has_counters
             ]
-            self._joint = [JointCoverage(side) for side in self._executors if isinstance(side, Model)][:1]
+            self._joint = JointCoverage()
             self._closing = stack.pop_all()
 
     def close(self) -> None:
@@ -58,11 +57,11 @@ class Meter:
         self._take()  # what is there of a program that did not come to its end
         for side in self._executors:
             side.start(program)
-        for side in self._executors:
-            side.finish()
+        told = [side.finish().feedback for side in self._executors]
         found: set[Feature] = set(self._lines(program))
-        for joint in self._joint:
-            joint.note(program)
+        feedback = next((one for one in told if one is not None), None)
+        if feedback is not None:
+            self._joint.note(program, feedback)
         for number, counts in enumerate(self._take()):
             found.update((number, at, _LEVELS[count]) for at, count in enumerate(counts) if count)
         return frozenset(found)
@@ -79,7 +78,7 @@ class Meter:
         return lines
 
     def _take(self) -> list[bytes]:
-        return [kernel.take() for kernel in self._kernels] + [joint.take() for joint in self._joint]
+        return [*(kernel.take() for kernel in self._kernels), self._joint.take()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,9 @@ MODULES: Final = (
     *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
     *(
         "harness.program.codec",
+        "harness.observation.calls",
         "harness.observation.events",
+        "harness.observation.execution",
         "harness.program.granule",
         "harness.program.machine",
         *(f"harness.model.{name}" for name in ("boundary", "executor", "machine_features", "run", "tlb_calls")),

@@ -7,8 +7,8 @@ import ctypes
 import errno
 from typing import Final
 
-from harness.model.executor import Model
-from harness.program.definition import OPS_BY_NUMBER
+from harness.observation.execution import Feedback
+from harness.program.ops import OPS_BY_NUMBER
 from harness.program.program import Program
 from reference.probe.coverage import LOOP, Registration
 
@@ -30,11 +30,11 @@ class JointCoverage:
     """A counter for every combination of op, return code and the set of levels at which entries were written, and for
     every combination of op and the set of kinds of its events.
 
-    Taken from the model, and only when the sides agree: then it stands for both. libFuzzer clears the counters.
+    Taken from the side that tells (the model), and only when the sides agree: then it stands for both. libFuzzer clears
+    the counters.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self._counters = (ctypes.c_uint8 * _SIZE)()
         self._places = (ctypes.c_uint64 * (2 * _SIZE))()  # libFuzzer wants an address and flags for each
         for index in range(_SIZE):
@@ -46,11 +46,10 @@ class JointCoverage:
         counters, places = ctypes.addressof(self._counters), ctypes.addressof(self._places)
         return Registration(counters, counters + _SIZE, places, places + ctypes.sizeof(self._places))
 
-    def note(self, program: Program) -> None:
-        """Count what the model has just done with `program`."""
-        model = self._model
+    def note(self, program: Program, feedback: Feedback) -> None:
+        """Count what `program` did."""
         for op, ret, levels, kinds in zip(
-            program.ops, model.returns[1:], model.levels[1:], model.kinds[1:], strict=False
+            program.ops, feedback.returns[1:], feedback.levels[1:], feedback.kinds[1:], strict=False
         ):
             number, outcome = op.definition.number, _RETURNS.get(ret, len(_RETURNS))
             self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)

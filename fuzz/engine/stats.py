@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from harness.model.executor import Model
+from harness.observation.execution import Feedback
 from harness.program.program import Program
 
 _MASKING_SHARE: Final = 0.03
@@ -39,7 +39,7 @@ class Stats:
     buckets: Counter[str] = field(default_factory=Counter)
     """Of the programs on which the sides differed, those replayed among them."""
     known: Counter[str] = field(default_factory=Counter)
-    """`Judge.known`."""
+    """What is known to be wrong, by `KnownProblem.key`: different calls."""
 
     def masking(self) -> list[str]:
         """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
@@ -50,20 +50,20 @@ class Stats:
             if count >= _MASKING_LEAST and count >= _MASKING_SHARE * executions
         )
 
-    def count(self, program: Program, model: Model | None) -> None:
-        """Add one generated program and, where the model ran it, what it did."""
+    def count(self, program: Program, feedback: Feedback | None) -> None:
+        """Add one generated program and, where a side told, what it did."""
         self.executions += 1
         self.granules[program.machine.granule.name] += 1
         self.sizes[min(len(program.ops), _MAX_COUNTED_OPS)] += 1
-        if model is None:
+        if feedback is None:
             return
         names = [op.name for op in program.ops]
-        self.ops.update(names[: len(model.returns) - 1])
-        good = [name for name, ret in zip(names, model.returns[1:], strict=False) if ret == 0]
+        self.ops.update(names[: len(feedback.returns) - 1])
+        good = [name for name, ret in zip(names, feedback.returns[1:], strict=False) if ret == 0]
         self.succeeded.update(good)
         self.programs_succeeded.update(set(good))
-        self.over_budget += model.returns[-1] is None
-        shape = model.shape
+        self.over_budget += feedback.returns[-1] is None
+        shape = feedback.shape
         for level, tables in enumerate(shape.tables):
             self.tables[level] += tables
         self.blocks += shape.blocks

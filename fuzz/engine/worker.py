@@ -22,14 +22,14 @@ from fuzz.engine.stats import Stats
 from fuzz.triage.filing import Filer
 from fuzz.triage.telling import telling_variant
 from harness.errors import BadInput, ToolFailure
-from harness.model.executor import Model
+from harness.observation.execution import Feedback
 from harness.observation.executor import Executor
 from harness.outside import program_files
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import granule_named
 from harness.program.program import Program
 from harness.program.text import format_program, read
-from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
+from harness.verdict.judge import FirstLook, Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
 from reference.link.executor import Reference
 from reference.probe.coverage import Registration
 
@@ -57,17 +57,15 @@ class Worker:
             executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
         left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers)
-        self.stats.known = self.judge.known
         self.dialect = dialect_for(left.capabilities & right.capabilities, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
-        self._model = next((side for side in self.executors if isinstance(side, Model)), None)
         self.coverage = [
             side.coverage() for side in self.executors if isinstance(side, Reference) and side.image.has_counters
         ]
         """Of every kernel among the sides that counts."""
-        self.joint = [] if self._model is None else [JointCoverage(self._model)]
+        self.joint = [JointCoverage()] if any(side.gives_feedback for side in self.executors) else []
         self.diverging: set[int] = set()
         """Hashes of the generated inputs on which the sides differed: nothing is bred from them."""
         self._confirmed: dict[str, str] = {}
@@ -98,7 +96,8 @@ class Worker:
         for data in self.assignment.suspects:
             if self._underway is not None:
                 self._underway.note(data)
-            found = self._judge(self._with_budget(decode(data, self.dialect)))
+            program = self._with_budget(decode(data, self.dialect))
+            found = self._judge(program, self.judge.look(program))
             self._say({"event": "retried", "found": found, "input": data.hex()})
 
     def replay_corpora(self) -> None:
@@ -112,7 +111,7 @@ class Worker:
                     self.stats.other_granules[name] += 1
                     continue
                 try:
-                    found = self._judge(program)
+                    found = self._judge(program, self.judge.look(program))
                 except BadInput:
                     self.stats.skipped += 1
                     continue
@@ -135,11 +134,12 @@ class Worker:
         if self._underway is not None:
             self._underway.note(data)
         try:
-            found = self._judge(program)
+            look = self.judge.look(program)
+            found = self._judge(program, look)
             if (lost := sum([kernel.lost for kernel in self._kernels])) != self._lost:
                 self._report_lost(lost, data)
-            self.stats.count(program, self._model)
-            self._steer(program, data, found)
+            self.stats.count(program, look.feedback)
+            self._steer(program, data, found, look.feedback)
             if self._inputs is not None:
                 self._inputs.write(f"{data.hex()}\n")
             self._report_progress()
@@ -169,10 +169,12 @@ class Worker:
             return program
         return replace(program, machine=program.machine.replace("budget", least))
 
-    def _judge(self, program: Program) -> bool:
+    def _judge(self, program: Program, look: FirstLook) -> bool:
         """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
         one shallow bug does not take the run's time."""
-        seen = self.judge.suspect(program)
+        seen = look.suspicion
+        if look.known:
+            self.stats.known.update(look.known)
         if seen is None:
             return False
         if isinstance(seen, Inconclusive):
@@ -221,7 +223,7 @@ class Worker:
         self._lost = lost
         self._say({"event": "incident", "input": data.hex(), "what": "QEMU ended by itself; another one took over"})
 
-    def _steer(self, program: Program, data: bytes, diverged: bool) -> None:
+    def _steer(self, program: Program, data: bytes, diverged: bool, feedback: Feedback | None) -> None:
         """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""
         for hosted in self.coverage:
             hosted.note()
@@ -229,9 +231,9 @@ class Worker:
             self.diverging.add(hash(data))
             for hosted in self.coverage:
                 hosted.forget()
-        else:
+        elif feedback is not None:
             for joint in self.joint:
-                joint.note(program)
+                joint.note(program, feedback)
 
     def _is_done(self) -> bool:
         work = self.assignment

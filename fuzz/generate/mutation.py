@@ -1,7 +1,7 @@
 """New inputs from old ones, op by op. Deterministic by the generator passed in.
 
-`harness.program.codec.split` cuts an input into its ops and their arguments, which are changed and joined anew. The
-tables in `harness.program.definition` drive everything, so an op that is added comes along.
+`harness.program.parts.split` cuts an input into its ops and their arguments, which are changed and joined anew. The
+definitions and the kinds of their arguments drive everything, so an op that is added comes along.
 """
 
 from __future__ import annotations
@@ -10,28 +10,13 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from harness.program.codec import (
-    BOUNDARY_CHOICES,
-    DEFAULT,
-    Dialect,
-    Parts,
-    fitting,
-    header_of,
-    is_dear,
-    knob_value,
-    made_usual,
-    read_argument,
-    space_of,
-    split,
-    write_argument,
-)
-from harness.program.definition import (
-    FLAG_NAMES,
-    U64_MAX,
-    Kind,
-)
+from fuzz.generate.fresh import random_argument, random_op
+from harness.program.codec import DEFAULT, Dialect, fitting, header_of, is_dear, knob_value, made_usual
 from harness.program.granule import GRANULES
+from harness.program.kinds.kind import Kind, Role
 from harness.program.machine import Machine
+from harness.program.parts import Part, Parts, read_argument, split
+from harness.program.space import U64_MAX, space_of
 
 _STAY_DEAR: Final = 1 / 500
 """Of what is bred from one of these, what stays as dear."""
@@ -49,7 +34,7 @@ def moderate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
 
 
 def _moderate(parts: Parts, choice: Random) -> None:
-    if is_dear(parts) and choice.random() >= _STAY_DEAR:
+    if is_dear(parts.header, parts.dialect) and choice.random() >= _STAY_DEAR:
         parts.header = header_of(made_usual(parts.machine), parts.dialect)
 
 
@@ -90,7 +75,7 @@ def _run(parts: Parts, choice: Random) -> slice:
 
 def _insert(parts: Parts, choice: Random) -> None:
     at = _place(parts, choice)
-    parts.ops[at:at] = split(parts.header + choice.randbytes(16), parts.dialect).ops[:1]
+    parts.ops[at:at] = [random_op(choice, parts.dialect, parts.stage)]
 
 
 def _drop(parts: Parts, choice: Random) -> None:
@@ -110,22 +95,22 @@ def _move(parts: Parts, choice: Random) -> None:
     parts.ops[at:at] = moved
 
 
-def _arguments(parts: Parts, *kinds: Kind) -> Iterator[tuple[list[bytes], int, Kind]]:
-    """Every argument of these kinds (of any, where none is named): the op, its part's number there, the kind."""
+def _arguments(parts: Parts, *roles: Role) -> Iterator[tuple[Part, int, Kind]]:
+    """Every argument of these roles (of any, where none is named): the op, its part's number there, the kind."""
     for op in parts.ops:
         for index, arg in enumerate(parts.definition(op).args, start=1):
-            if not kinds or arg.kind in kinds:
+            if not roles or arg.kind.role in roles:
                 yield op, index, arg.kind
 
 
-def _pick(parts: Parts, choice: Random, *kinds: Kind) -> tuple[list[bytes], int, Kind] | None:
-    places = list(_arguments(parts, *kinds))
+def _pick(parts: Parts, choice: Random, *roles: Role) -> tuple[Part, int, Kind] | None:
+    places = list(_arguments(parts, *roles))
     return choice.choice(places) if places else None
 
 
 def _retarget(parts: Parts, choice: Random) -> None:
     """Give one op another's address, or its neighbour's, so that they meet."""
-    places = list(_arguments(parts, Kind.IPA))
+    places = list(_arguments(parts, Role.ADDRESS))
     if len(places) < 2:
         return
     (op, index, kind), (other, other_index, _) = choice.sample(places, 2)
@@ -134,43 +119,42 @@ def _retarget(parts: Parts, choice: Random) -> None:
         space = space_of(parts.machine)
         step = choice.choice((space.page, space.block, 1 << space.units[2])) * choice.choice((1, -1))
         value = read_argument(kind, op[index], space, 0) + step
-        op[index] = write_argument(kind, value & U64_MAX, space, 0)
+        op[index] = kind.encode(value & U64_MAX, space, 0)
 
 
 def _rechoose(parts: Parts, choice: Random) -> None:
     """Choose one argument anew: an address, a size, a protection, a flag."""
     place = _pick(parts, choice)
     if place is not None:
-        op, index, _ = place
-        fresh = split(parts.header + op[0] + choice.randbytes(64), parts.dialect).ops[0]
-        op[index] = fresh[index]
+        op, index, kind = place
+        op[index] = random_argument(kind, choice)
 
 
 def _resize(parts: Parts, choice: Random) -> None:
     """Let one op work on a level's size more or less, or on one page more or less."""
-    place = _pick(parts, choice, Kind.SIZE, Kind.PAGEWISE_SIZE)
+    place = _pick(parts, choice, Role.SIZE)
     if place is None:
         return
     op, index, kind = place
     space = space_of(parts.machine)
-    ipa = read_argument(Kind.IPA, op[1], space, 0)
+    ipa = parts.address(op, space)
     size = read_argument(kind, op[index], space, ipa)
     sizes = [size // space.granule.entries, size + space.page, size - space.page, size * 2]
-    if kind is Kind.SIZE and ipa % space.block == 0:  # else a level more, page by page, would only spend the budget
+    if not kind.is_pagewise and ipa % space.block == 0:  # else a level more, page by page, would only spend the budget
         sizes.append(size * space.granule.entries)
-    op[index] = write_argument(kind, choice.choice(sizes) & U64_MAX, space, ipa)
+    op[index] = kind.encode(choice.choice(sizes) & U64_MAX, space, ipa)
 
 
 def _flip_flag(parts: Parts, choice: Random) -> None:
     """Set or clear one flag or protection."""
-    place = _pick(parts, choice, *FLAG_NAMES)
+    place = _pick(parts, choice, Role.FLAGS)
     if place is not None:
         op, index, kind = place
         space = space_of(parts.machine)
-        bits = [bit for bit in FLAG_NAMES[kind].values() if bit & parts.dialect.capabilities.bits(kind)]
+        bits = [bit for bit in kind.bits.values() if bit & parts.dialect.capabilities.bits(kind)]
         if bits:
             value = read_argument(kind, op[index], space, 0) ^ choice.choice(bits)
-            op[index] = write_argument(kind, value, space, 0)
+            op[index] = kind.encode(value, space, 0)
 
 
 def _to_an_edge(parts: Parts, choice: Random) -> None:
@@ -179,9 +163,8 @@ def _to_an_edge(parts: Parts, choice: Random) -> None:
         return
     op = choice.choice(parts.ops)
     for index, arg in enumerate(parts.definition(op).args, start=1):
-        edges = BOUNDARY_CHOICES.get(arg.kind)
-        if edges and choice.random() < 0.5:
-            op[index] = bytes((choice.choice(edges),))
+        if arg.kind.edges and choice.random() < 0.5:
+            op[index] = choice.choice(arg.kind.edges)
 
 
 def _change_machine(parts: Parts, choice: Random) -> None:

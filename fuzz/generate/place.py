@@ -7,8 +7,10 @@ from functools import cache
 from random import Random
 from typing import Final
 
-from harness.program.definition import MAP_FLAG_BITS, PROT_BITS, Op
+from harness.program.definition import Op
 from harness.program.granule import Granule, foreign_units
+from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
+from harness.program.ops import op_of
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -61,6 +63,6 @@ def some_page(at: Place, choice: Random) -> int:
 def map_op(at: Place, ipa: int, size: int, prot: int, choice: Random) -> Op:
     """Map [ipa, ipa + size) to the machine's memory, with a memcache that mostly lasts."""
     flags = choice.choice(_FAULT_FLAGS)
-    return Op.of(
+    return op_of(
         "map", ipa=ipa, size=size, phys=ipa + at.memory, prot=prot, mc=choice.choice((5, 5, 4, 3)), flags=flags
     )

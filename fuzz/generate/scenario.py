@@ -13,11 +13,15 @@ from fuzz.generate.place import RW, RWX, Place, foreign_boundaries, map_op
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import Capabilities
-from harness.program.codec import DEFAULT, Dialect, encode, space_of
-from harness.program.definition import PROT_BITS, SPLIT_CACHE_CAPACITY, Op
+from harness.program.codec import DEFAULT, Dialect, encode
+from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K, GRANULES
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
+from harness.program.space import space_of
 
 _MEMORY: Final = 0x8000_0000
 """Physical minus intermediate address of the memory of most machines below."""
@@ -53,7 +57,7 @@ def vm_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
         ops += dear.play(near, choice)
         knobs["budget"] = DEFAULTS["budget"] * granule.entries // GRANULE_4K.entries
     if choice.random() < _DESTROYED:
-        ops.append(Op.of("destroy"))
+        ops.append(op_of("destroy"))
     if choice.random() < 0.05:
         knobs["idmap"] = 1
         ops = [_to_itself(op) for op in ops]
@@ -72,7 +76,7 @@ def hyp_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     for _ in range(choice.randint(5, 14)):
         ops += steps.play(at.next(choice.choice((0, 0, 0, block, large))), choice)
     if choice.random() < _DESTROYED:
-        ops.append(Op.of("destroy"))
+        ops.append(op_of("destroy"))
     return _encoded(ops, knobs, dialect)
 
 
@@ -87,7 +91,7 @@ def whole_block_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     at = Place(base, space.page, block, large, True, _MEMORY, foreign_boundaries(dialect.granule))
     ops = [
         map_op(at, base, large, choice.choice((RWX, RW, PROT_BITS["r"])), choice),
-        Op.of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
+        op_of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
     ]
     for _ in range(choice.randint(1, 3)):
         ops += cheap.play(at.next(choice.choice((0, large - block, large - block))), choice)
@@ -172,7 +176,7 @@ def _to_itself(op: Op) -> Op:
     if op.name != "map":
         return op
     values = {arg.name: value for arg, value in zip(op.definition.args, op.args, strict=True)}
-    return Op.of("map", **{**values, "phys": values["ipa"]})
+    return op_of("map", **{**values, "phys": values["ipa"]})
 
 
 def _encoded(ops: list[Op], knobs: dict[str, int], dialect: Dialect) -> bytes:

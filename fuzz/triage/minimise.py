@@ -7,14 +7,15 @@ passes know kinds of argument and knobs, not operations: one that is added is mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from fuzz.triage.telling import is_telling, telling_variant
 from harness.errors import BadInput
-from harness.program.definition import FLAG_NAMES, PROT_BITS, Arg, Kind, Op
+from harness.program.definition import Arg, Op
+from harness.program.kinds.kind import Role, level_shifts
 from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob
 from harness.program.program import Program
 from harness.verdict.judge import Judge, Verdict
@@ -152,11 +153,7 @@ def cost(program: Program) -> tuple[int, int, int]:
     that are easy to read."""
     page = program.machine.granule.page
     knobs = sum(_knob_cost(index, value) for index, value in enumerate(program.machine.values))
-    args = (
-        value_cost(arg, value, page)
-        for op in program.ops
-        for arg, value in zip(op.definition.args, op.args, strict=True)
-    )
+    args = (arg.cost(value, page) for op in program.ops for arg, value in zip(op.definition.args, op.args, strict=True))
     return len(program.ops), knobs + len(program.requires), sum(args)
 
 
@@ -171,67 +168,6 @@ def _knob_cost(index: int, value: int) -> int:
     if knob.names:
         return _CHANGED + value
     return _CHANGED + abs(value - knob.default)
-
-
-_ODD: Final = 1 << 16
-_WIDEST: Final = 64
-
-
-def value_cost(arg: Arg, value: int, page: int) -> int:
-    """How far from simple a value is for that argument: its default is not even written, round numbers are short, and
-    what is not a multiple of `page` is odd, as are an empty range and permission to do nothing."""
-    if value == arg.default:
-        return 0
-    if arg.kind in FLAG_NAMES:
-        return _flags_cost(arg.kind, value)
-    number = value.bit_count() * _WIDEST + value.bit_length() + 1
-    if arg.kind in (Kind.SIZE, Kind.PAGEWISE_SIZE):
-        return number + (_ODD if value % page or not value else 0)
-    if arg.kind in (Kind.IPA, Kind.PHYS):
-        return number + (_ODD if value % page else 0)
-    if arg.kind in (Kind.CACHE, Kind.SPLIT_CACHE, Kind.OWNER, Kind.NTH, Kind.LEVEL, Kind.UNLINKED):
-        return value + 1
-    return number
-
-
-_RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
-
-
-def _flags_cost(kind: Kind, value: int) -> int:
-    if kind in (Kind.PROT, Kind.HYP_PROT):
-        readable = (value & _RWX).bit_count() + (0 if value & PROT_BITS["r"] else 4)
-        return 1 + readable + 8 * (value & ~_RWX).bit_count()
-    return 1 + value.bit_count()
-
-
-def simpler(arg: Arg, value: int, page: int) -> list[int]:
-    """Values to try in place of `value`, the simplest first."""
-    now = value_cost(arg, value, page)
-    found = {one for one in _proposed(arg, value, page) if arg.allows(one) and value_cost(arg, one, page) < now}
-    return sorted(found, key=lambda one: (value_cost(arg, one, page), one))
-
-
-def _proposed(arg: Arg, value: int, page: int) -> Iterator[int]:
-    if arg.default is not None:
-        yield arg.default
-    yield from (0, 1)
-    if arg.kind in (Kind.PROT, Kind.HYP_PROT):
-        yield from (PROT_BITS["r"], PROT_BITS["r"] | PROT_BITS["w"], _RWX)
-    if arg.limit <= 1 << 12 and arg.kind not in FLAG_NAMES:
-        yield from range(min(value, 8))
-    if arg.limit > 1 << 16 and arg.kind not in FLAG_NAMES:
-        for shift in _shifts(page):
-            yield from (1 << shift, value >> shift << shift, value & (1 << shift) - 1)
-        yield value // 2 & -page
-        top = value.bit_length()
-        yield from (1 << top, 1 << top - 1 if top else 0)
-    yield from (value & ~(1 << bit) for bit in range(value.bit_length()) if value >> bit & 1)
-
-
-def _shifts(page: int) -> list[int]:
-    """What an entry of each level covers, as shifts, from the largest."""
-    first = page.bit_length() - 1
-    return [first + level * (first - 3) for level in (3, 2, 1, 0)]
 
 
 # Passes
@@ -268,21 +204,19 @@ def _merge(program: Program) -> Steps:
         first += 1
 
 
-_RANGE: Final = (Kind.IPA, Kind.SIZE), (Kind.IPA, Kind.PAGEWISE_SIZE)
-
-
 def _merged(program: Program, first: int, second: int) -> Iterator[Program]:
     one, other = program.ops[first], program.ops[second]
-    kinds = tuple(arg.kind for arg in one.definition.args[:2])
-    if one.definition is not other.definition or kinds not in _RANGE:
+    address, size = one.definition.address, one.definition.size
+    if one.definition is not other.definition or address is None or size is None:
         return
-    low = min(one.args[0], other.args[0])
-    size = max(one.args[0] + one.args[1], other.args[0] + other.args[1]) - low
+    low = min(one.args[address], other.args[address])
+    length = max(one.args[address] + one.args[size], other.args[address] + other.args[size]) - low
     for keep, drop, like in ((first, second, one), (second, first, other)):
-        args = (low, size, *like.args[2:])
+        args = [*like.args]
+        args[address], args[size] = low, length
         if all(arg.allows(value) for arg, value in zip(like.definition.args, args, strict=True)):
             ops = [*program.ops]
-            ops[keep] = Op(like.definition, args)
+            ops[keep] = Op(like.definition, tuple(args), like.made)
             del ops[drop]
             yield replace(program, ops=tuple(ops))
 
@@ -317,17 +251,17 @@ def _nearer(program: Program, knob: Knob) -> list[Program]:
     return found
 
 
-def _values_of(*kinds: Kind) -> Callable[[Program], Steps]:
+def _values_of(*roles: Role) -> Callable[[Program], Steps]:
     def each(program: Program) -> Steps:
-        for value, arg in _distinct(program, kinds):
-            for one in simpler(arg, value, program.machine.granule.page):
-                proposed = _with(program, _instead(value, one), kinds)
+        for value, arg in _distinct(program, roles):
+            for one in arg.simpler(value, program.machine.granule.page):
+                proposed = _with(program, _instead(value, one), roles)
                 if proposed is not None and (yield proposed):
                     program = proposed
                     break
         for index in range(len(program.ops)):
             for place, arg in enumerate(program.ops[index].definition.args):
-                if arg.kind in kinds:
+                if arg.kind.role in roles:
                     program = yield from _one_value(program, index, place)
 
     return each
@@ -336,30 +270,31 @@ def _values_of(*kinds: Kind) -> Callable[[Program], Steps]:
 def _one_value(program: Program, index: int, place: int) -> Generator[Program, bool, Program]:
     """Simplify one argument as far as that goes."""
     op = program.ops[index]
-    proposals = simpler(op.definition.args[place], op.args[place], program.machine.granule.page)
+    proposals = op.definition.args[place].simpler(op.args[place], program.machine.granule.page)
     while proposals:
         args = (*op.args[:place], proposals.pop(0), *op.args[place + 1 :])
-        proposed = replace(program, ops=(*program.ops[:index], Op(op.definition, args), *program.ops[index + 1 :]))
+        changed = Op(op.definition, args, op.made)
+        proposed = replace(program, ops=(*program.ops[:index], changed, *program.ops[index + 1 :]))
         if (yield proposed):
             program, op = proposed, proposed.ops[index]
-            proposals = simpler(op.definition.args[place], op.args[place], program.machine.granule.page)
+            proposals = op.definition.args[place].simpler(op.args[place], program.machine.granule.page)
     return program
 
 
 def _move(program: Program) -> Steps:
     """Move what lies in the same region of addresses together, towards 0 or a round number."""
-    for kinds in ((Kind.IPA, Kind.PHYS), (Kind.IPA,), (Kind.PHYS,)):
-        for shift in _shifts(program.machine.granule.page):
-            bases = {value >> shift for value, _ in _distinct(program, kinds)}
+    for roles in ((Role.ADDRESS, Role.PHYS), (Role.ADDRESS,), (Role.PHYS,)):
+        for shift in level_shifts(program.machine.granule.page):
+            bases = {value >> shift for value, _ in _distinct(program, roles)}
             for base in sorted(bases, reverse=True):
                 for target in _bases(base):
                     change = (target - base) << shift
-                    proposed = _with(program, _moved(base, shift, change), kinds)
+                    proposed = _with(program, _moved(base, shift, change), roles)
                     if proposed is not None and (yield proposed):
                         program = proposed
                         break
-            low = min((value >> shift for value, _ in _distinct(program, kinds)), default=0) << shift
-            proposed = _with(program, _lowered(low), kinds)
+            low = min((value >> shift for value, _ in _distinct(program, roles)), default=0) << shift
+            proposed = _with(program, _lowered(low), roles)
             if proposed is not None and (yield proposed):
                 program = proposed
 
@@ -386,50 +321,38 @@ def _roundness(value: int) -> tuple[int, int]:
     return value.bit_count(), value
 
 
-def _distinct(program: Program, kinds: Sequence[Kind]) -> list[tuple[int, Arg]]:
-    """The values of these kinds in the program, in order, each with an argument that has it."""
+def _distinct(program: Program, roles: Sequence[Role]) -> list[tuple[int, Arg]]:
+    """The values of these roles in the program, in order, each with an argument that has it."""
     found: dict[int, Arg] = {}
     for op in program.ops:
         for arg, value in zip(op.definition.args, op.args, strict=True):
-            if arg.kind in kinds:
+            if arg.kind.role in roles:
                 found.setdefault(value, arg)
     return list(found.items())
 
 
-def _with(program: Program, change: Callable[[int], int], kinds: Sequence[Kind]) -> Program | None:
-    """The program with arguments of these kinds changed; None where one cannot be."""
+def _with(program: Program, change: Callable[[int], int], roles: Sequence[Role]) -> Program | None:
+    """The program with arguments of these roles changed; None where one cannot be."""
     ops = []
     for op in program.ops:
         args = [
-            change(value) if arg.kind in kinds else value
+            change(value) if arg.kind.role in roles else value
             for arg, value in zip(op.definition.args, op.args, strict=True)
         ]
         if not all(arg.allows(value) for arg, value in zip(op.definition.args, args, strict=True)):
             return None
-        ops.append(Op(op.definition, tuple(args)))
+        ops.append(Op(op.definition, tuple(args), op.made))
     return replace(program, ops=tuple(ops))
-
-
-_NAMED: Final = {
-    "flags": tuple(FLAG_NAMES),
-    "sizes": (Kind.SIZE, Kind.PAGEWISE_SIZE),
-    "addresses": (Kind.IPA, Kind.PHYS),
-}
-
-
-def _other_kinds() -> Iterable[Kind]:
-    named = {kind for kinds in _NAMED.values() for kind in kinds}
-    return (kind for kind in Kind if kind not in named)
 
 
 PASSES: Final[dict[str, Callable[[Program], Steps]]] = {
     "drop ops": _drop,
     "merge ops": _merge,
     "simplify the machine": _knobs,
-    "clear flags": _values_of(*_NAMED["flags"]),
-    "shrink sizes": _values_of(*_NAMED["sizes"]),
+    "clear flags": _values_of(Role.FLAGS),
+    "shrink sizes": _values_of(Role.SIZE),
     "move addresses": _move,
-    "simplify addresses": _values_of(*_NAMED["addresses"]),
-    "simplify the rest": _values_of(*_other_kinds()),
+    "simplify addresses": _values_of(Role.ADDRESS, Role.PHYS),
+    "simplify the rest": _values_of(Role.HANDLE, Role.OTHER),
 }
 """In the order they run; what takes most away comes first."""

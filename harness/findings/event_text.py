@@ -23,8 +23,8 @@ from harness.observation.events import (
 )
 from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.observation.tlbi import decode
-from harness.program.definition import INIT
 from harness.program.machine import DEFAULT_MACHINE, Machine
+from harness.program.ops import INIT
 from harness.verdict.compare import Renaming
 
 CONTEXT = 3

@@ -10,10 +10,10 @@ from harness.findings.event_text import aligned_events, event_lines, instruction
 from harness.findings.trees import side_by_side, tree
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
-from harness.program.definition import INIT
+from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.text import format_op, format_program
-from harness.verdict.compare import ORDERED_TIERS, Tier, describe_out, describe_visit
+from harness.verdict.compare import ORDERED_TIERS, Tier, describe_results
 from harness.verdict.effects import compared
 from harness.verdict.judge import Verdict
 
@@ -115,9 +115,9 @@ def describe_record(record: Record) -> str:
     """One op's result on one line: return code, out-values, complaints."""
     words = [describe_return(record.ret)]
     if record.definition.repeats:
-        words.append(f"{len(record.outs) // len(record.definition.outs)} visits")
+        words.append(f"{len(record.outs) // len(record.definition.results)} visits")
     else:
-        words += map(describe_out, record.definition.outs, record.outs)
+        words += [result.describe(value) for result, value in zip(record.definition.results, record.outs, strict=False)]
     words += [f"[{complaint}]" for complaint in record.complaints]
     return " ".join(words)
 
@@ -133,9 +133,9 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
         lines.append(f"{index:>3} {_op_text(program, index)}  => {describe_record(record)}")
         lines += _cut([f"      {note.text}" for note in observation.notes if note.is_printed and note.record == index])
         if visits and record.definition.repeats:
-            width = len(record.definition.outs)
+            width = len(record.definition.results)
             groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]
-            lines += _cut([f"      {describe_visit(record.definition, group)}" for group in groups])
+            lines += _cut([f"      {describe_results(record.definition, group)}" for group in groups])
     unrun = len(program.ops) + 1 - len(observation.records)
     if unrun:
         why = "the budget is spent" if observation.records[-1].ret is None else "there is no table"

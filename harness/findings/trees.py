@@ -6,9 +6,9 @@ from functools import partial
 
 from harness.observation.descriptors import is_table_entry
 from harness.observation.layout import Observation
+from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
-from harness.verdict.compare import leaked, paired_entries, paired_tables, start_level
 from pgtable import Geometry
 from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
 from pgtable.tree import ReadTable, TablePage, table_lines

@@ -10,7 +10,6 @@ import errno
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NoReturn
 
@@ -40,6 +39,7 @@ from harness.observation.events import (
     TLBI_VMID_RANGE,
     WARNED,
 )
+from harness.observation.execution import Shape
 from harness.observation.layout import (
     EVENT_WORDS,
     MAX_COMPLAINTS,
@@ -49,8 +49,8 @@ from harness.observation.layout import (
     WARN,
     Note,
 )
-from harness.program.definition import U64_MAX
 from harness.program.machine import Machine
+from harness.program.space import U64_MAX
 from pgtable import LeafRun, Memcache, PagePool
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
 from pgtable.memory import CacheMaintenance, Entries
@@ -70,17 +70,6 @@ class BudgetSpent(Exception):
 
 class Endless(Exception):
     """What the budget does not count has happened more often than any program makes it happen."""
-
-
-@dataclass(slots=True)
-class Shape:
-    """What a program did to the tree, counted while it ran: tables by level (0 to 3, then -1), blocks, and how often a
-    block became a table (split) or a table a block (merge)."""
-
-    tables: list[int] = field(default_factory=lambda: [0] * 5)
-    blocks: int = 0
-    splits: int = 0
-    merges: int = 0
 
 
 class Boundary:

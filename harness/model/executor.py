@@ -5,25 +5,26 @@ from __future__ import annotations
 import traceback
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 from harness.errors import BadInput
 from harness.files import VERIFIED_FILES
-from harness.model.boundary import Endless, Shape
+from harness.model.boundary import Endless
 from harness.model.machine_features import machine_features
 from harness.model.run import ProgramRun, Variant
 from harness.model.tlb_calls import TlbCalls
+from harness.observation.calls import group
 from harness.observation.events import events_of
+from harness.observation.execution import Execution, Feedback
 from harness.observation.executor import CrashReport, TargetDied
-from harness.observation.layout import Digest, Note, Observation, decode
+from harness.observation.layout import Digest, Observation, decode
 from harness.program.capabilities import Capabilities, flag_word
-from harness.program.definition import FLAG_NAMES, Kind
+from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.machine import Machine
 from harness.program.program import Program
-from harness.verdict.invalidation import Call, group
-from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WalkFlags, WildAccess
+from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WildAccess
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -51,19 +52,10 @@ class Model:
         self.ownership = OWNERSHIPS[ownership] if plus else None
         """None for Linux's own, at full speed."""
         self.kernel_object: KernelObject = OBJECTS[kernel_object]
-        self.shape = Shape()
-        """Of the last program, as are the next two."""
-        self.returns: list[int | None] = []
-        """Each record's result, None for one that ran over budget."""
-        self.levels: list[int] = []
-        """The levels at which each record's op wrote entries: bit n + 1 for level n."""
-        self.kinds: list[frozenset[int]] = []
-        """The kinds of each record's events."""
         self._program: Program | None = None
         self._features = lru_cache(maxsize=1024)(machine_features)
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls = None if calls_only else TlbCalls(self.version)
-        self._fresh: list[tuple[int, Sequence[int]]] = []
 
     @property
     def name(self) -> str:
@@ -79,24 +71,27 @@ class Model:
             "version": self.version.name,
         }
 
+    @property
+    def gives_feedback(self) -> bool:
+        return True
+
     def start(self, program: Program) -> None:
         self.capabilities.check(program, self.name)
         self._program = program
 
-    def finish(self) -> Digest:
-        pieces, _ = self._run()
+    def finish(self) -> Execution:
+        run, pieces = self._run()
         crc = 0
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
-        return Digest(sum(map(len, pieces)), crc)
+        digest, boundary = Digest(sum(map(len, pieces)), crc), run.boundary
+        fresh = [call for record, events in boundary.fresh_calls for call in group(record, events_of(events))]
+        return Execution(digest, Feedback(run.returns, run.levels, run.kinds, boundary.shape), fresh)
 
     def observe(self, program: Program) -> Observation:
         self.start(program)
-        pieces, notes = self._run()
-        return decode(array("Q", b"".join(pieces)), notes, program.machine)
-
-    def new_calls(self) -> Sequence[Call] | None:
-        return [call for record, events in self._fresh for call in group(record, events_of(events))]
+        run, pieces = self._run()
+        return decode(array("Q", b"".join(pieces)), run.boundary.notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
@@ -113,18 +108,16 @@ class Model:
             self._pools[key] = PagePool(*key[:2], page_size=machine.granule.page)
         return self._pools[key]
 
-    def _run(self) -> tuple[list[memoryview], list[Note]]:
+    def _run(self) -> tuple[ProgramRun, list[memoryview]]:
+        """The started program's run, when it is over, and its observation's words in pieces, good until the next."""
         assert self._program is not None, "start a program first"
         if self._calls is not None:
             self._calls.trim()
         machine = self._program.machine
         variant = Variant(self.version, self.kernel_object, self.ownership)
         run = ProgramRun(self._program, variant, self._features(machine), self._pool(machine), self._calls)
-        boundary = run.boundary
-        self._fresh = boundary.fresh_calls
-        self.shape, self.returns, self.levels, self.kinds = boundary.shape, run.returns, run.levels, run.kinds
         try:
-            return run.run()
+            return run, run.run()
         except (WildAccess, RecursionError, Endless) as error:
             raise TargetDied(_death(error), self) from error
         finally:
@@ -132,19 +125,13 @@ class Model:
 
 
 def _capabilities(version: LinuxVersion) -> Capabilities:
-    bits = {Kind.PROT: version.prots, Kind.MAP_FLAGS: version.walk_flags, Kind.VISIT_FLAGS: version.walk_flags}
+    bits = {PROT: version.prots, MAP_FLAGS: version.walk_flags, VISIT_FLAGS: version.walk_flags}
     flags = {
-        flag_word(kind, name)
-        for kind, known in bits.items()
-        for name, bit in FLAG_NAMES[kind].items()
-        if not bit & known
+        flag_word(kind, name) for kind, known in bits.items() for name, bit in kind.bits.items() if not bit & known
     }
-    # Two of our own ops need something to work on.
-    needed = {"link": "create_unlinked" not in version.lacks, "race": bool(version.walk_flags & WalkFlags.SHARED)}
-    ours = {name for name, met in needed.items() if not met}
     settings = {"lpa2": version.lpa2, "vcpu": version.tlb_asks_who_runs, "hvhe": version.hyp_modes}
     knobs = {name for name, met in settings.items() if not met}
-    return Capabilities(version.lacks | ours | flags | knobs)
+    return Capabilities(version.lacks | flags | knobs)
 
 
 def _death(error: Exception) -> CrashReport:

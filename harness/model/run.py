@@ -11,10 +11,14 @@ from harness.model.boundary import Boundary, BudgetSpent
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, TlbCalls
-from harness.observation.layout import EVENT_WORDS, NO_PAGE, Note
-from harness.program.definition import INIT, PROT_BITS, SPLIT_CACHE_CAPACITY, U64_MAX, Op
+from harness.observation.layout import EVENT_WORDS, NO_PAGE
+from harness.program.definition import Op
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import Machine
+from harness.program.ops import INIT
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from pgtable import (
     ForcePages,
     HypStage1,
@@ -95,15 +99,15 @@ class ProgramRun:
         self._pieces: list[array[int]] = []
         """The words before those in `_words`."""
 
-    def run(self) -> tuple[list[memoryview], list[Note]]:
-        """The observation's words in pieces, good until the pool is used again, and its notes."""
+    def run(self) -> list[memoryview]:
+        """The observation's words in pieces, good until the pool is used again."""
         for op in (_INIT, *self.program.ops):
             if not self._observe_op(op):
                 break
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self._words))
-        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()], self.boundary.notes
+        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()]
 
     def end(self) -> None:
         """Let go of the table, which holds on to its boundary, so that both are freed now: the garbage collector would

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.observation.layout import signed
-from harness.program.definition import INIT
 from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.program.machine import DEFAULT_MACHINE, Machine
+from harness.program.ops import INIT
 
 TABLE: Final = 0b11
 """The type bits of an entry that points to a table; at the last level, of a page."""
@@ -90,4 +90,4 @@ def level_of(outs: Sequence[int]) -> int | None:
     return level if FIRST_LEVEL <= level <= LAST_LEVEL else None
 
 
-_START_LEVEL: Final = INIT.outs.index("start_level")
+_START_LEVEL: Final = [result.name for result in INIT.results].index("start_level")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.observation.layout import Digest, Observation
+from harness.observation.execution import Execution
+from harness.observation.layout import Observation
 from harness.program.capabilities import Capabilities
 from harness.program.program import Program
-from harness.verdict.invalidation import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,18 @@ class Executor(Protocol):
     def capabilities(self) -> Capabilities:
         """What programs may ask of it."""
 
+    @property
+    def gives_feedback(self) -> bool:
+        """Whether its executions come with feedback."""
+
     def start(self, program: Program) -> None:
         """Begin to run `program`."""
 
-    def finish(self) -> Digest:
-        """The digest of what the started program's observation is."""
+    def finish(self) -> Execution:
+        """What is told of the started program, once it has run."""
 
     def observe(self, program: Program) -> Observation:
         """Run `program` and return its whole observation."""
-
-    def new_calls(self) -> Sequence[Call] | None:
-        """Calls of TLB functions in what ran last that were not told before for a machine and a root like these; None
-        from an executor that cannot tell without an observation."""
 
     def refresh(self) -> None:
         """Go on with a fresh target, as after a crash."""

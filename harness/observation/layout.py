@@ -25,20 +25,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.program.definition import OPS, OPS_BY_NUMBER, OpDef
+from harness.program.definition import OpDef
 from harness.program.machine import DEFAULT_MACHINE, Machine
+from harness.program.ops import OPS, OPS_BY_NUMBER
 
 NO_PAGE: Final = (1 << 64) - 1
 """Stands for the address of a page that is not there."""
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
-_MAX_UNLINKED_LEVEL: Final = 2
+_MAX_HANDLES_LEVEL: Final = 2
 """Below an entry of level 3 there is no table."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3
 """Of a boundary event: its kind and two arguments."""
-MAX_OUTS: Final = max(len(op.outs) for op in OPS)
+MAX_OUTS: Final = max(len(op.results) for op in OPS)
 """Out-values of an op, or of each visit of one that repeats."""
 
 WARN: Final = 1
@@ -253,7 +254,7 @@ def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEF
 
 def _unlinked(reader: _Reader) -> Unlinked:
     table = Unlinked(reader.word(), reader.word(), reader.word())
-    if table.level > _MAX_UNLINKED_LEVEL:
+    if table.level > _MAX_HANDLES_LEVEL:
         raise ToolFailure(f"the observation has an unlinked table for level {table.level}")
     return table
 
@@ -264,7 +265,7 @@ def _record(reader: _Reader, number: int) -> Record:
         raise ToolFailure(f"the observation has a record of an unknown op {number}")
     over_budget, ret = reader.word(), reader.word()
     outs = tuple(reader.several(reader.word()))
-    width = len(definition.outs)
+    width = len(definition.results)
     if outs and (not width or len(outs) % width or (len(outs) != width and not definition.repeats)):
         raise ToolFailure(f"the observation has {len(outs)} out-values of {definition.name}")
     complaints = reader.complaints()

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.errors import BadInput
-from harness.program.definition import FLAG_NAMES, LIMITS, OPS, Kind, OpDef
+from harness.program.definition import Definitions, OpDef
+from harness.program.kinds.kind import Kind
 from harness.program.machine import KNOBS
+from harness.program.ops import STANDARD
 from harness.program.program import Program
 
 _FEATURES: Final = frozenset({"stage1", "stage2"})
@@ -19,41 +21,46 @@ _FEATURES: Final = frozenset({"stage1", "stage2"})
 
 def flag_word(kind: Kind, name: str) -> str:
     """How one bit of a flags argument is called in `Capabilities.lacks`: `prot nc`, `map flags shared`."""
-    return f"{kind.value} {name}"
+    return f"{kind.name} {name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """Everything that a program can say, but for `lacks`: names of operations, of settings (which then have to keep
-    their defaults), and flags as `flag_word` calls them. ValueError for what no program can say anyway."""
+    their defaults), and flags as `flag_word` calls them. An operation that needs any of these is lacking too.
+    `definitions` are the operations that there are at all. ValueError for what no program can say anyway."""
 
     lacks: frozenset[str] = frozenset()
-    ops: tuple[OpDef, ...] = field(init=False, compare=False)
+    definitions: Definitions = field(default=STANDARD, repr=False)
+    ops: tuple[OpDef, ...] = field(init=False, compare=False, repr=False)
     """Those that it has, in their order."""
-    _numbers: frozenset[int] = field(init=False, compare=False)
-    _bits: dict[Kind, int] = field(init=False, compare=False)
-    _knobs: tuple[int, ...] = field(init=False, compare=False)
+    _numbers: frozenset[int] = field(init=False, compare=False, repr=False)
+    _bits: dict[Kind, int] = field(init=False, compare=False, repr=False)
+    _knobs: tuple[int, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        flags = {flag_word(kind, name): (kind, bit) for kind, bits in FLAG_NAMES.items() for name, bit in bits.items()}
-        unknown = self.lacks - {*flags, *(op.name for op in OPS), *(knob.name for knob in KNOBS)}
+        known = self.definitions
+        flags = {flag_word(kind, name): (kind, bit) for kind in known.kinds for name, bit in kind.bits.items()}
+        unknown = self.lacks - {*flags, *known.by_name, *(knob.name for knob in KNOBS)}
         if unknown:
             raise ValueError(f"no program can say {', '.join(sorted(unknown))}")
+        lacks = self.lacks | {op.name for op in known.ops if not self.lacks.isdisjoint(op.needs)}
         bits: dict[Kind, int] = {}
-        for kind, bit in (flags[word] for word in self.lacks.intersection(flags)):
+        for kind, bit in (flags[word] for word in lacks.intersection(flags)):
             bits[kind] = bits.get(kind, 0) | bit
-        object.__setattr__(self, "ops", tuple(op for op in OPS if op.name not in self.lacks))
-        object.__setattr__(self, "_numbers", frozenset(op.number for op in OPS if op.name in self.lacks))
+        object.__setattr__(self, "lacks", lacks)
+        object.__setattr__(self, "ops", tuple(op for op in known.ops if op.name not in lacks))
+        object.__setattr__(self, "_numbers", frozenset(op.number for op in known.ops if op.name in lacks))
         object.__setattr__(self, "_bits", bits)
-        object.__setattr__(self, "_knobs", tuple(i for i, knob in enumerate(KNOBS) if knob.name in self.lacks))
+        object.__setattr__(self, "_knobs", tuple(i for i, knob in enumerate(KNOBS) if knob.name in lacks))
 
     def __and__(self, other: Capabilities) -> Capabilities:
         """What both offer."""
-        return Capabilities(self.lacks | other.lacks)
+        return Capabilities(self.lacks | other.lacks, self.definitions)
 
     def bits(self, kind: Kind) -> int:
         """Of a flags kind, the bits on offer."""
-        return LIMITS[kind] & ~self._bits.get(kind, 0)
+        return kind.limit & ~self._bits.get(kind, 0)
 
     def has(self, *names: str) -> bool:
         """Whether all operations of these names are there."""
@@ -83,10 +90,9 @@ class Capabilities:
             if op.definition.number in self._numbers:
                 yield op.name
             for arg, value in zip(op.definition.args, op.args, strict=True):
-                if value & self._bits.get(arg.kind, 0):
-                    names = FLAG_NAMES[arg.kind].items()
-                    lacking = self._bits[arg.kind]
-                    yield from (flag_word(arg.kind, flag) for flag, bit in names if value & bit & lacking)
+                lacking = value & self._bits.get(arg.kind, 0)
+                if lacking:
+                    yield from (flag_word(arg.kind, flag) for flag, bit in arg.kind.bits.items() if bit & lacking)
 
 
 EVERYTHING: Final = Capabilities()

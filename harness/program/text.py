@@ -7,36 +7,31 @@
 
     map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=2      one op per line
     walk ipa=0x0 size=1G flags=leaf+table_pre                   # comments end a line
+    t1 = create_unlinked phys=0x80000000 level=2 prot=rw        what an op makes has a name
+    free_unlinked table=t1
 
 Numbers are hexadecimal (0x…) or decimal, with an optional suffix K, M, G or T (powers of 1024). `prot` and `flags`
 join names with `+` (`rwx` may be written together, `-` is none of them); `mc` is the number of pages the memcache is
-topped up to first, or `none` for no memcache at all.
+topped up to first, or `none` for no memcache at all. How the arguments of each kind are written, the kind knows
+(`harness.program.kinds`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput
 from harness.outside import read_plain, shown
-from harness.program.definition import (
-    FLAG_NAMES,
-    OPS,
-    OPS_BY_NAME,
-    PLANTED_NAMES,
-    U64_MAX,
-    VISITOR_BITS,
-    VISITORS,
-    Arg,
-    Kind,
-    Op,
-)
-from harness.program.machine import DEFAULTS, KNOBS_BY_NAME, Machine
+from harness.program.definition import Arg, Definitions, Op, OpDef
+from harness.program.kinds.handles import NAME, Handle
+from harness.program.kinds.kind import Role, Unreadable, one_of, parse_choice, parse_number
+from harness.program.machine import DEFAULTS, KNOBS_BY_NAME, Knob, Machine
+from harness.program.ops import STANDARD
 from harness.program.program import MAX_OPS, Program
 
 FORMAT_VERSION: Final = 1
@@ -45,14 +40,7 @@ MAX_TEXT: Final = 1 << 20
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Categories of characters that change how others are shown; of them, tabs and line ends are welcome."""
-_SUFFIXES: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
-_NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|[0-9]+)([KMGT]?)")
 _TOKEN: Final = re.compile(r"[^\s#]+")
-_SHORT_PROT: Final = "rwx"
-_PLAIN_NUMBERS: Final = frozenset({Kind.OWNER, Kind.SPLIT_CACHE, Kind.LEVEL, Kind.UNLINKED, Kind.NTH, Kind.PHYS_SHIFT})
-_PROTS: Final = frozenset({Kind.PROT, Kind.HYP_PROT})
-_SWITCH: Final = ("off", "on")
-_PLANTED_BY_VALUE: Final = {value: name for name, value in PLANTED_NAMES.items()}
 
 
 class MalformedProgram(BadInput):
@@ -66,9 +54,10 @@ class MalformedProgram(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line: what it says in canonical form (empty for a comment or blank line), and its comment."""
+    """One line: what it says in canonical form (empty for a comment or blank line; None for an op, which is known when
+    the program is), and its comment."""
 
-    content: str
+    content: str | None
     comment: str
 
 
@@ -78,9 +67,17 @@ class _Token:
     column: int
 
 
-def parse(text: str, source: str = "<program>") -> Program:
+@dataclass(frozen=True, slots=True)
+class _ParsedOp:
+    """An op whose handles are not bound yet."""
+
+    definition: OpDef
+    args: list[int]
+
+
+def parse(text: str, source: str = "<program>", definitions: Definitions = STANDARD) -> Program:
     """The program that `text` describes. Raises MalformedProgram; `source` names the text in its message."""
-    return _Parser(text, source).program
+    return _Parser(text, source, definitions).program
 
 
 def read(path: Path) -> Program:
@@ -107,8 +104,9 @@ def read_text(path: Path) -> str:
 
 def reformat(text: str, source: str = "<program>") -> str:
     """The same program in canonical form, comments and blank lines kept. Raises MalformedProgram."""
-    lines = _Parser(text, source).lines
-    return "".join(f"{line}\n" for line in map(_join, lines))
+    parser = _Parser(text, source, STANDARD)
+    ops = iter(parser.program.ops)
+    return "".join(f"{_join(line, ops)}\n" for line in parser.lines)
 
 
 def format_program(program: Program) -> str:
@@ -125,11 +123,14 @@ def format_program(program: Program) -> str:
 
 
 def format_op(op: Op) -> str:
-    """One op as a line; arguments that have their defaults are left out."""
-    words = [op.name]
+    """One op as a line; arguments that have their defaults are left out, and what it makes has a name where a program
+    gave it a number."""
+    makes = op.definition.makes
+    words = [] if makes is None or op.made is None else [makes.format(op.made), "="]
+    words.append(op.name)
     for arg, value in zip(op.definition.args, op.args, strict=True):
         if value != arg.default:
-            words.append(f"{arg.name}={format_value(arg.kind, value)}")
+            words.append(f"{arg.name}={arg.kind.format(value)}")
     return " ".join(words)
 
 
@@ -141,63 +142,37 @@ def format_knob(name: str, value: int) -> str:
     return f"{value:#x}" if knob.align > 1 else str(value)
 
 
-def format_value(kind: Kind, value: int) -> str:
-    """An argument's value as text."""
-    if kind in FLAG_NAMES:
-        return _format_flags(kind, value)
-    if kind is Kind.CACHE:
-        return str(value - 1) if value else "none"
-    if kind in _PLAIN_NUMBERS:
-        return str(value)
-    if kind is Kind.SWITCH:
-        return _SWITCH[value]
-    if kind is Kind.VISITOR:
-        nth = value >> VISITOR_BITS
-        return VISITORS[value & (1 << VISITOR_BITS) - 1] + (f"@{nth}" if nth else "")
-    if kind is Kind.PLANTED and value in _PLANTED_BY_VALUE:
-        return _PLANTED_BY_VALUE[value]
-    return format_size(value) if kind in (Kind.SIZE, Kind.PAGEWISE_SIZE) else f"{value:#x}"
-
-
-def format_size(value: int) -> str:
-    """A size with the largest suffix that divides it, or in hexadecimal where that would be longer than helpful."""
-    for suffix, shift in reversed(_SUFFIXES.items()):
-        if value and value % (1 << shift) == 0 and value >> shift < 4096:
-            return f"{value >> shift}{suffix}"
-    return f"{value:#x}" if value else "0"
-
-
-def _format_flags(kind: Kind, value: int) -> str:
-    names = [name for name, bit in FLAG_NAMES[kind].items() if value & bit]
-    if kind in _PROTS:
-        letters = "".join(name for name in names if name in _SHORT_PROT)
-        names = [letters, *(name for name in names if name not in _SHORT_PROT)] if letters else names
-    return "+".join(names) or "-"
-
-
 def _comment(text: str) -> str:
     """A comment as it is written: a space after the mark, and further ones where they were."""
     text = text.rstrip()
     return f"#{text}" if not text or text[0].isspace() else f"# {text}"
 
 
-def _join(line: _Line) -> str:
-    if not line.content:
+def _join(line: _Line, ops: Iterator[Op]) -> str:
+    content = format_op(next(ops)) if line.content is None else line.content
+    if not content:
         return line.comment
-    return f"{line.content}  {line.comment}" if line.comment else line.content
+    return f"{content}  {line.comment}" if line.comment else content
 
 
 class _Parser:
     """Reads a program line by line. `lines` keeps what is needed to write it out again."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, definitions: Definitions) -> None:
         self.source = source
+        self.definitions = definitions
         self.lines: list[_Line] = []
         self.knobs: dict[str, int] = {}
         self.knobs_at: dict[str, tuple[int, int]] = {}
         """Line and column of their values."""
         self.requires: tuple[str, ...] = ()
-        self.ops: list[Op] = []
+        self.ops: list[_ParsedOp] = []
+        self.made: dict[Handle, int] = {}
+        """How many of a kind there are so far."""
+        self.named: dict[str, tuple[Handle, int]] = {}
+        """What has a name, with its number."""
+        self.unnamed: list[tuple[_ParsedOp, int, int, _Token]] = []
+        """Uses of names that nothing had yet: op, place of the argument, line, token."""
         self.seen_version = False
         self.comment: list[str] = []
         for number, line in enumerate(_lines(text), start=1):
@@ -206,7 +181,7 @@ class _Parser:
         if not self.seen_version:
             self.number += 1
             raise self._error(1, f"expected the first line `s2 {FORMAT_VERSION}`, got the end of the file")
-
+        self._bind()
         try:
             self.machine = Machine.of(**self.knobs)
         except ValueError as error:  # each knob is in its range, so it is about how they go together
@@ -217,7 +192,8 @@ class _Parser:
 
     @property
     def program(self) -> Program:
-        return Program(tuple(self.ops), self.machine, self.requires, "\n".join(self.comment))
+        ops = tuple(Op(op.definition, tuple(op.args)) for op in self.ops)
+        return Program(ops, self.machine, self.requires, "\n".join(self.comment))
 
     def _error(self, column: int, problem: str) -> MalformedProgram:
         return MalformedProgram(self.source, self.number, column, problem)
@@ -233,12 +209,18 @@ class _Parser:
         content = self._content(tokens)
         self.lines.append(_Line(content, _comment(comment) if mark else ""))
 
-    def _content(self, tokens: list[_Token]) -> str:
+    def _content(self, tokens: list[_Token]) -> str | None:
         if not self.seen_version:
             return self._version(tokens)
-        if len(tokens) > 1 and tokens[1].text == "=":
+        if len(tokens) > 1 and tokens[1].text == "=" and not self._is_making(tokens):
             return self._setting(tokens)
-        return self._op(tokens)
+        self._op(tokens)
+        return None
+
+    def _is_making(self, tokens: list[_Token]) -> bool:
+        """Whether this is `name = op …`, and not a setting."""
+        is_setting = tokens[0].text == "requires" or tokens[0].text in KNOBS_BY_NAME
+        return len(tokens) > 2 and tokens[2].text in self.definitions.by_name and not is_setting
 
     def _version(self, tokens: list[_Token]) -> str:
         if tokens[0].text != "s2" or len(tokens) != 2:
@@ -260,7 +242,7 @@ class _Parser:
             self.requires = tuple(token.text for token in tokens[2:])
             return f"requires = {' '.join(self.requires)}"
         if name.text not in KNOBS_BY_NAME:
-            raise self._error(name.column, f"expected {_one_of([*KNOBS_BY_NAME, 'requires'])}, got `{name.text}`")
+            raise self._error(name.column, f"expected {one_of([*KNOBS_BY_NAME, 'requires'])}, got `{name.text}`")
         if name.text in self.knobs:
             raise self._error(name.column, f"{name.text} is set twice")
         if len(tokens) > 3:
@@ -271,111 +253,107 @@ class _Parser:
 
     def _knob(self, name: str, token: _Token) -> int:
         knob = KNOBS_BY_NAME[name]
-        if knob.names:
-            return self._named(name, knob.names, token)
-        value = self._number(token)
+        value = self._read(token, lambda: _knob_value(knob, token.text))
         problem = knob.problem(value)
         if problem:
             raise self._error(token.column, f"{problem} for {name}, got `{token.text}`")
         return value
 
-    def _named(self, name: str, names: tuple[str, ...], token: _Token) -> int:
-        if token.text not in names:
-            raise self._error(token.column, f"expected {' or '.join(reversed(names))} for {name}, got `{token.text}`")
-        return names.index(token.text)
+    def _read(self, token: _Token, parse_it: Callable[[], int]) -> int:
+        try:
+            return parse_it()
+        except Unreadable as error:
+            raise self._error(token.column + error.offset, error.problem) from error
 
-    def _op(self, tokens: list[_Token]) -> str:
-        head = tokens[0]
-        definition = OPS_BY_NAME.get(head.text)
-        name = head.text.partition("=")[0]
-        if definition is None and name in (*KNOBS_BY_NAME, "requires"):
-            raise self._error(head.column, f"expected spaces around `=`: `{name} = …`, got `{head.text}`")
-        if definition is None:
-            raise self._error(head.column, f"expected an op ({_one_of(OPS_BY_NAME)}), got `{head.text}`")
-        stage = self.knobs.get("stage", DEFAULTS["stage"])
-        if stage not in definition.stages:
-            names = _one_of(op.name for op in OPS if stage in op.stages)
-            raise self._error(head.column, f"expected an op of stage {stage} ({names}), got `{head.text}`")
+    def _op(self, tokens: list[_Token]) -> None:
+        name = tokens[0] if self._is_making(tokens) else None
+        head, *rest = tokens if name is None else tokens[2:]
+        definition = self._definition(head)
         if len(self.ops) == MAX_OPS:
             raise self._error(head.column, f"expected the end of the file: a program has at most {MAX_OPS} ops")
-        values = self._args({arg.name: arg for arg in definition.args}, head.text, tokens[1:])
-        missing = [arg.name for arg in definition.args if arg.name not in values and arg.default is None]
+        op = self._args(definition, rest)
+        missing = [arg.name for arg, value in zip(definition.args, op.args, strict=True) if value < 0]
         if missing:
             last = tokens[-1]
             raise self._error(last.column + len(last.text), f"expected {missing[0]}=… for {head.text}")
-        op = Op.of(head.text, **values)
         self.ops.append(op)
-        return format_op(op)
+        self._make(definition, name)
 
-    def _args(self, known: Mapping[str, Arg], op: str, tokens: list[_Token]) -> dict[str, int]:
-        values: dict[str, int] = {}
+    def _definition(self, head: _Token) -> OpDef:
+        """The op that a line begins with, which the machine's stage must have."""
+        known = self.definitions.by_name
+        definition, name = known.get(head.text), head.text.partition("=")[0]
+        if definition is None and name in (*KNOBS_BY_NAME, "requires"):
+            raise self._error(head.column, f"expected spaces around `=`: `{name} = …`, got `{head.text}`")
+        if definition is None:
+            raise self._error(head.column, f"expected an op ({one_of(known)}), got `{head.text}`")
+        stage = self.knobs.get("stage", DEFAULTS["stage"])
+        if stage not in definition.stages:
+            names = one_of(op.name for op in self.definitions.ops if stage in op.stages)
+            raise self._error(head.column, f"expected an op of stage {stage} ({names}), got `{head.text}`")
+        return definition
+
+    def _make(self, definition: OpDef, name: _Token | None) -> None:
+        """Number what an op makes, and remember what it is called."""
+        kind = definition.makes
+        if kind is None:
+            if name is not None:
+                raise self._error(name.column, f"{definition.name} makes nothing that could be called `{name.text}`")
+            return
+        number = self.made[kind] = self.made.get(kind, -1) + 1
+        if name is None:
+            return
+        if not NAME.fullmatch(name.text):
+            raise self._error(name.column, f"expected a name of a-z, 0-9 and _, got `{name.text}`")
+        if name.text in self.named:
+            raise self._error(name.column, f"`{name.text}` is made twice")
+        self.named[name.text] = kind, number
+
+    def _args(self, definition: OpDef, tokens: list[_Token]) -> _ParsedOp:
+        """An op with its arguments; those that are missing and have no default are -1."""
+        known = {arg.name: place for place, arg in enumerate(definition.args)}
+        op = _ParsedOp(definition, [-1 if arg.default is None else arg.default for arg in definition.args])
+        given = set()
         for token in tokens:
             name, equals, text = token.text.partition("=")
             if not equals or name not in known:
-                expected = _one_of([f"{arg}=" for arg in known]) if known else "the end of the line"
-                raise self._error(token.column, f"expected {expected} for {op}, got `{token.text}`")
-            if name in values:
+                expected = one_of([f"{arg}=" for arg in known]) if known else "the end of the line"
+                raise self._error(token.column, f"expected {expected} for {definition.name}, got `{token.text}`")
+            if name in given:
                 raise self._error(token.column, f"{name} is given twice")
-            values[name] = self._value(known[name], _Token(text, token.column + len(name) + 1))
-        return values
+            given.add(name)
+            value = _Token(text, token.column + len(name) + 1)
+            place = known[name]
+            if definition.args[place].kind.role is Role.HANDLE and NAME.fullmatch(text):
+                self.unnamed.append((op, place, self.number, value))
+                op.args[place] = 0
+            else:
+                op.args[place] = self._value(definition.args[place], value)
+        return op
 
     def _value(self, arg: Arg, token: _Token) -> int:
-        if arg.kind in FLAG_NAMES:
-            return self._flags(arg.kind, token)
-        if arg.kind is Kind.SWITCH:
-            return self._named(arg.name, _SWITCH, token)
-        if arg.kind is Kind.VISITOR:
-            return self._visitor(arg, token)
-        if arg.kind is Kind.SPLIT_CACHE and token.text == "none":
-            raise self._error(token.column, "expected pages: without a cache, Linux would read NULL")
-        if arg.kind is Kind.CACHE:
-            value = 0 if token.text == "none" else self._number(token) + 1
-        elif arg.kind is Kind.PLANTED and token.text in PLANTED_NAMES:
-            value = PLANTED_NAMES[token.text]
-        else:
-            value = self._number(token)
+        value = self._read(token, lambda: arg.kind.parse(token.text, arg.name))
         if not arg.allows(value):
             raise self._error(token.column, f"`{token.text}` is out of range for {arg.name}")
         return value
 
-    def _visitor(self, arg: Arg, token: _Token) -> int:
-        name, at, nth = token.text.partition("@")
-        if name not in VISITORS:
-            raise self._error(
-                token.column, f"expected {_one_of(VISITORS)}, and at which visit (@1), got `{token.text}`"
-            )
-        number = self._number(_Token(nth, token.column + len(name) + 1)) if at else 0
-        value = number << VISITOR_BITS | VISITORS.index(name)
-        if not arg.allows(value) or (at and not number):
-            raise self._error(token.column, f"`{token.text}` is out of range for {arg.name}")
-        return value
+    def _bind(self) -> None:
+        """Give uses of names their numbers, now that all names are known."""
+        for op, place, line, token in self.unnamed:
+            self.number = line
+            arg = op.definition.args[place]
+            kind, number = self.named.get(token.text, (None, 0))
+            if kind is None:
+                number = self._value(arg, token)
+                if any(one == (arg.kind, number) for one in self.named.values()):
+                    raise self._error(token.column, f"nothing in the program is called `{token.text}`")
+            elif kind is not arg.kind:
+                raise self._error(token.column, f"`{token.text}` is no {arg.kind.name}")
+            op.args[place] = number
 
-    def _flags(self, kind: Kind, token: _Token) -> int:
-        names = FLAG_NAMES[kind]
-        value, column = 0, token.column
-        for part in [] if token.text == "-" else token.text.split("+"):
-            if kind in _PROTS and part and set(part) <= set(_SHORT_PROT):
-                bits = [names[letter] for letter in part]
-            elif part in names:
-                bits = [names[part]]
-            else:
-                raise self._error(column, f"expected {_one_of([*names, '-'])}, got `{part}`")
-            for bit in bits:
-                value |= bit
-            column += len(part) + 1
-        return value
 
-    def _number(self, token: _Token) -> int:
-        match = _NUMBER.fullmatch(token.text)
-        digits = match.group(1).replace("_", "") if match else ""
-        if match is None or digits == "0x":
-            raise self._error(
-                token.column, f"expected a number (0x…, or decimal, with K, M, G or T), got `{token.text}`"
-            )
-        value = int(digits, 16 if digits.startswith("0x") else 10) << _SUFFIXES.get(match.group(2), 0)
-        if value > U64_MAX:
-            raise self._error(token.column, f"`{token.text}` does not fit 64 bits")
-        return value
+def _knob_value(knob: Knob, text: str) -> int:
+    return parse_choice(text, knob.name, knob.names) if knob.names else parse_number(text)
 
 
 def _lines(text: str) -> list[str]:
@@ -386,7 +364,3 @@ def _lines(text: str) -> list[str]:
 
 def _quote(tokens: list[_Token]) -> str:
     return "`" + " ".join(token.text for token in tokens)[:60] + "`"
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return ", ".join(names)

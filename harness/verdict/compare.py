@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Final
 
 from harness.errors import BadInput
-from harness.observation.descriptors import TABLE, AddressField, address_field, is_table_entry, level_of, root_field
+from harness.observation.descriptors import TABLE, AddressField, address_field, is_table_entry, root_field
 from harness.observation.events import (
     ALLOC,
     ALLOC_EXACT,
@@ -41,8 +41,8 @@ from harness.observation.layout import (
     describe_return,
     signed,
 )
+from harness.observation.tables import leaked, paired_entries, paired_tables
 from harness.program.definition import OpDef
-from harness.program.granule import LAST_LEVEL
 from harness.program.machine import DEFAULT_MACHINE, MAX_POOL_PAGES, Machine
 from harness.verdict.effects import lacks
 
@@ -157,15 +157,15 @@ def _result(index: int, mine: Record, theirs: Record, addresses: AddressField) -
     elif mine.definition.repeats:
         yield from _visits(index, mine, theirs, addresses)
     elif mine.outs != theirs.outs:
-        for out, a, b in zip_longest(mine.definition.outs, mine.outs, theirs.outs):
+        for out, a, b in zip_longest(mine.definition.results, mine.outs, theirs.outs):
             if a != b:
-                yield Difference(Tier.RESULTS, index, name, str(out), _hex(a), _hex(b))
+                yield Difference(Tier.RESULTS, index, name, out.name, _hex(a), _hex(b))
                 return
 
 
 def _visits(index: int, mine: Record, theirs: Record, addresses: AddressField) -> Iterator[Difference]:
     """Visits carry entries, and so the addresses of tables: equal up to a renaming within this op."""
-    width = len(mine.definition.outs)
+    width = len(mine.definition.results)
     renamed: dict[int, int] = {}
     pairs = zip_longest(_groups(mine.outs, width), _groups(theirs.outs, width))
     for number, (a, b) in enumerate(pairs):
@@ -176,7 +176,7 @@ def _visits(index: int, mine: Record, theirs: Record, addresses: AddressField) -
             return
         same_place = a[:3] == b[:3]
         if not same_place or not _same_entry(a[3], b[3], a[1], renamed, addresses):
-            left, right = describe_visit(mine.definition, a), describe_visit(theirs.definition, b)
+            left, right = describe_results(mine.definition, a), describe_results(theirs.definition, b)
             yield Difference(
                 Tier.RESULTS, index, mine.definition.name, "visit", f"#{number} {left}", f"#{number} {right}"
             )
@@ -191,16 +191,9 @@ def _count(record: Record, width: int) -> str:
     return f"{len(record.outs) // width} visits"
 
 
-def describe_visit(definition: OpDef, values: Sequence[int]) -> str:
-    """One visit in words: `leaf level=3 ipa=0x1000 pte=0x…`."""
-    names = {1: "leaf", 2: "table_pre", 4: "table_post"}
-    rest = " ".join(map(describe_out, definition.outs[1:], values[1:]))
-    return f"{names.get(values[0], values[0])} {rest}"
-
-
-def describe_out(name: str, value: int) -> str:
-    """An out-value with its name; levels may be negative."""
-    return f"{name}={signed(value) if name in ('level', 'start_level') else value:#x}"
+def describe_results(definition: OpDef, values: Sequence[int]) -> str:
+    """Results in words, or one group of those that repeat: `leaf level=3 ipa=0x1000 pte=0x…`."""
+    return " ".join(result.describe(value) for result, value in zip(definition.results, values, strict=False))
 
 
 def _same_entry(a: int, b: int, level: int, renamed: dict[int, int], addresses: AddressField) -> bool:
@@ -237,54 +230,6 @@ def _dangling(left: Observation, right: Observation) -> Iterator[Difference]:
             if in_use[0] != in_use[1]:
                 mine, theirs = (f"{where:#x}: table {'in use' if used else 'freed'}" for used in in_use)
                 yield Difference(Tier.TABLES, None, _last_op(left), "dangling table", mine, theirs, level)
-
-
-def start_level(observation: Observation) -> int:
-    """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
-    return level_of(observation.records[0].outs) or 0
-
-
-def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
-    """(ipa, level, left entry, right entry) of the tables that correspond, from the root down, where not both are 0."""
-    level_shift = left.machine.granule.level_shift
-    for ipa, level, mine, theirs in paired_tables(left, right):
-        size = 1 << level_shift(level)
-        for index, (a, b) in enumerate(zip(mine.entries, theirs.entries, strict=True)):
-            if a or b:
-                yield ipa + index * size, level, a, b
-
-
-def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
-    """(ipa, level, left page, right page) of the tables that correspond: both roots, and unlinked tables of the same
-    number, as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
-    several entries point to it."""
-    granule, address = left.machine.granule, address_field(left.machine).address
-    todo = []
-    if left.root is not None and right.root is not None:
-        level = start_level(left)
-        size = granule.entries << granule.level_shift(level)
-        todo = [
-            (page * size, level, left.root + page * granule.page, right.root + page * granule.page)
-            for page in range(left.root_pages)
-        ]
-    theirs = {table.number: table for table in right.unlinked}
-    todo += [
-        (0, table.level + 1, table.pa, theirs[table.number].pa) for table in left.unlinked if table.number in theirs
-    ]
-    seen = set()
-    while todo:
-        ipa, level, a, b = todo.pop(0)
-        one, other = left.pages.get(a), right.pages.get(b)
-        if one is None or other is None or (a, b) in seen:
-            continue
-        seen.add((a, b))
-        yield ipa, level, one, other
-        if level == LAST_LEVEL:
-            continue
-        shift = granule.level_shift(level)
-        for index, (x, y) in enumerate(zip(one.entries, other.entries, strict=True)):
-            if is_table_entry(x, level) and is_table_entry(y, level):
-                todo.append((ipa + (index << shift), level + 1, address(x), address(y)))
 
 
 def _accounting(left: Observation, right: Observation) -> Iterator[Difference]:
@@ -336,13 +281,6 @@ def _held(side: Observation, page: Page) -> tuple[int, tuple[int, ...]]:
 def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
     """References and used entries of each page."""
     return ", ".join(f"{refcount} refs with {sum(map(bool, held))} used" for refcount, held in pages) or "none"
-
-
-def leaked(observation: Observation) -> list[Page]:
-    """Pages in use that no tree, linked or not, and no cache holds, in ascending order of address."""
-    held = {page.pa for _, _, page, _ in paired_tables(observation, observation)}
-    held.update(observation.cache, observation.split_cache)
-    return [page for pa, page in observation.pages.items() if pa not in held]
 
 
 def _events(left: Observation, right: Observation) -> Iterator[Difference]:

@@ -76,7 +76,7 @@ def unequal_cut(left: Observation, right: Observation) -> Cut | None:
 
 def counted_in(record: Record) -> int:
     """How many events of an op the budget counted, the visits of a walk among them."""
-    visits = len(record.outs) // len(record.definition.outs) if record.definition.repeats else 0
+    visits = len(record.outs) // len(record.definition.results) if record.definition.repeats else 0
     return visits + sum(kind & ~IN_CALL in COUNTED for kind in record.events[::EVENT_WORDS])
 
 

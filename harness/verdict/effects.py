@@ -63,9 +63,9 @@ from harness.observation.layout import (
     Record,
 )
 from harness.observation.tlbi import BY_NAME, Invalidation, Target, decode
-from harness.program.definition import INIT
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
+from harness.program.ops import INIT
 
 _VALID: Final = 1
 _MEMATTR_CACHEABLE: Final = 1 << 5

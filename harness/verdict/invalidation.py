@@ -12,10 +12,11 @@ loads alone will not do. A VHE host has left the guest through the DSB of its co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from harness.observation.calls import Call
 from harness.observation.events import (
     DOMAIN_NAMES,
     DSB,
@@ -25,18 +26,14 @@ from harness.observation.events import (
     ISB,
     MSR,
     SYSREGS,
-    TLB_CALLS,
     TLBI,
     TLBI_TTL_UNKNOWN,
     TLBI_VMID,
     TLBI_VMID_IPA,
     TLBI_VMID_IPA_NSH,
     TLBI_VMID_RANGE,
-    WARNED,
     Event,
-    each_event,
 )
-from harness.observation.layout import Observation
 from harness.observation.tlbi import Invalidation, Target, decode
 from harness.program.machine import Machine
 
@@ -53,43 +50,12 @@ _WIDTHS: Final = {"nsh": 1, "ish": 2, "osh": 3, "": 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a TLB function, with its instructions. `record` is the op's, 0 for the implicit init."""
-
-    record: int
-    event: Event
-    instructions: tuple[Event, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong with a call. `what` is short and stable, for a bucket."""
 
     call: Call
     what: str
     text: str
-
-
-def calls_of(observation: Observation) -> Iterator[Call]:
-    """Every call that ran to its end. The last one of an op that was cut by its budget may not have."""
-    for index, record in enumerate(observation.records):
-        calls = list(group(index, each_event(record.events)))
-        yield from calls if record.ret is not None else calls[:-1]
-
-
-def group(record: int, events: Iterable[Event]) -> Iterator[Call]:
-    """The calls among an op's events."""
-    call: Event | None = None
-    inside: list[Event] = []
-    for event in events:
-        if event.is_in_call:
-            inside.append(event)
-        elif event.kind != WARNED:
-            if call is not None:
-                yield Call(record, call, tuple(inside))
-            call, inside = (event, []) if event.kind in TLB_CALLS else (None, [])
-    if call is not None:
-        yield Call(record, call, tuple(inside))
 
 
 def problems(call: Call, machine: Machine) -> Iterator[Problem]:

@@ -7,19 +7,19 @@ and the rest is inconclusive (`harness/verdict/cuts.py`).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from harness.observation.calls import Call, calls_of
+from harness.observation.execution import Execution, Feedback
 from harness.observation.executor import CrashReport, Executor, TargetDied
-from harness.observation.layout import Digest, Observation
+from harness.observation.layout import Observation
 from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
 from harness.verdict.compare import DEFAULT_TIERS, ORDERED_TIERS, Difference, Tier, differences
 from harness.verdict.cuts import Cut, unequal_cut
-from harness.verdict.invalidation import Call, Problem, calls_of, problems
+from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
 
 
@@ -54,8 +54,8 @@ _UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
 """Seen by their digests alone."""
 _OF_CALLS: Final = frozenset({Tier.INSTRUCTIONS, Tier.EFFECTS})
 """Tiers with which the TLB functions are judged by themselves."""
-_UNSEEN: Final = 64
-"""Programs between two of which the TLB functions are looked at, where no side tells them."""
+_UNTOLD_CALLS: Final = 64
+"""Of so many programs the TLB functions are looked at in one, where no side tells them."""
 
 
 def _invalidation_bucket(program: Program, found: Problem) -> str:
@@ -79,6 +79,21 @@ class Inconclusive:
     cut: Cut
 
 
+class FirstLook:
+    """What a program showed on the targets as they were."""
+
+    __slots__ = ("feedback", "known", "suspicion")
+
+    def __init__(self) -> None:
+        self.suspicion: Suspicion | Inconclusive | None = None
+        """None when the sides agree."""
+        self.feedback: Feedback | None = None
+        """Of the side that told; None where none does, or one died."""
+        self.known: tuple[str, ...] = ()
+        """`KnownProblem.key` of each call that was not met before and goes wrong in a way that is known of its side's
+        Linux."""
+
+
 class Unconfirmed(Exception):
     """The sides differed or one died, but not every time: flaky, or the environment's fault. The message says what was
     seen, `sighting` has the state that differed; `outcomes` are the buckets on fresh targets, None for agreement."""
@@ -89,6 +104,29 @@ class Unconfirmed(Exception):
         self.outcomes = tuple(outcomes)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides of a program: what they observed and in what that differs, up to where the budget `cut` them apart; or
+    the `death` of one of them, where nothing was observed."""
+
+    program: Program
+    sides: tuple[Observation, Observation] | None = None
+    found: Sequence[Difference] = ()
+    cut: Cut | None = None
+    death: TargetDied | None = None
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether nothing that is compared differs."""
+        return self.death is None and self.cut is None and not self.found
+
+    @property
+    def first_record(self) -> int:
+        """The first record in which something differs, as far as records tell it: else the last."""
+        told = [one.record for one in self.found if one.record is not None]
+        return min(told, default=len(self.program.ops))
+
+
 class Judge:
     """Compares `left` with `right` in `tiers`."""
 
@@ -96,10 +134,6 @@ class Judge:
         self.left = left
         self.right = right
         self.tiers = tiers
-        self.known: Counter[str] = Counter()
-        """Different calls that go wrong in a way that is known of their side's Linux, by `KnownProblem.key`."""
-        self._versions: list[str | None] = []
-        self._unseen = 0
 
     def check(self, program: Program) -> Verdict | Inconclusive | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
@@ -108,116 +142,108 @@ class Judge:
 
     def suspect(self, program: Program) -> Suspicion | Inconclusive | None:
         """What seems to be wrong, from a few runs on the targets as they are. None when the sides agree."""
-        try:
-            if self.agree(program):
-                return self._suspect_invalidation(program)
-            left, right = self.left.observe(program), self.right.observe(program)
-            if left.words == right.words:
-                return Suspicion("the digests differed once, the observations did not", _UNTOLD)
-            cut = unequal_cut(left, right)
-            if cut is not None:
-                return self._suspect_before(program, cut)
-            if not (found := differences(left, right, self.tiers)):
-                return self._suspect_calls(program, left, right)
-            sighting = _sighting(found[0], program, left, right)
-            beginning = program.prefix(self._parting(program))
-            left, right = self.left.observe(beginning), self.right.observe(beginning)
-            if again := differences(left, right, self.tiers):
-                sighting = _sighting(again[0], beginning, left, right)
-            return Suspicion(sighting.bucket, sighting)
-        except TargetDied as error:
-            return _suspected_death(program, error)
+        return self.look(program).suspicion
 
-    def _suspect_before(self, program: Program, cut: Cut) -> Suspicion | Inconclusive:
+    def look(self, program: Program) -> FirstLook:
+        """The same, with what the execution told besides."""
+        seen = FirstLook()
+        try:
+            seen.suspicion = self._suspect(program, seen)
+        except TargetDied as error:
+            seen.suspicion = _suspected_death(program, error)
+        return seen
+
+    def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
+        left, right = self.run(program)
+        seen.feedback = right.feedback if left.feedback is None else left.feedback
+        if left.digest == right.digest:
+            return self._suspect_invalidation(program, left, right, seen)
+        whole = self._compare(program)
+        assert whole.sides is not None
+        if whole.sides[0].words == whole.sides[1].words:
+            return Suspicion("the digests differed once, the observations did not", _UNTOLD)
+        if whole.cut is not None:
+            return self._suspect_before(program, whole.cut, seen)
+        if whole.is_alike:
+            return self._suspect_calls(program, whole.sides, left.new_calls, seen)
+        sighting = _sighting(self._parting(whole))
+        return Suspicion(sighting.bucket, sighting)
+
+    def _parting(self, whole: Comparison) -> Comparison:
+        """The shortest beginning in which the sides differ; the whole where they do not do so again. Raises
+        TargetDied."""
+        beginning = whole.program.prefix(whole.first_record)
+        parted = whole if whole.first_record == len(whole.program.ops) else self._compare(beginning)
+        shortest = next(self.locate(beginning, None if parted.is_alike else parted), whole)
+        if shortest.death is not None:
+            raise shortest.death
+        return shortest if shortest.found else whole
+
+    def _suspect_before(self, program: Program, cut: Cut, seen: FirstLook) -> Suspicion | Inconclusive:
         """What seems to be wrong before the budget cuts the sides at different events; if nothing, what of the cut."""
         if cut.record:
-            before = self.suspect(program.prefix(cut.record - 1))
-            if before is not None:
-                return before
+            before = self.look(program.prefix(cut.record - 1))
+            seen.known += before.known
+            if before.suspicion is not None:
+                return before.suspicion
         beginning = program.prefix(cut.record)
         left, right = self.left.observe(beginning), self.right.observe(beginning)
         if cut.flooded is not None:
             sighting = _flood(cut, left, right)
         elif found := differences(left, right, self.tiers, cut.record):
-            sighting = _sighting(found[0], beginning, left, right)
+            sighting = _divergence(found[0], len(beginning.ops), left, right)
         else:
             return Inconclusive(cut)
         return Suspicion(sighting.bucket, sighting)
 
-    def _suspect_invalidation(self, program: Program) -> Suspicion | None:
+    def _suspect_invalidation(
+        self, program: Program, left: Execution, right: Execution, seen: FirstLook
+    ) -> Suspicion | None:
         """What is wrong with a TLB function that both sides agree on. A side may tell its calls; two that cannot are
         asked now and then."""
         if not self.tiers & _OF_CALLS:
             return None
-        told = [(number, calls) for number, side in enumerate(self._sides) if (calls := side.new_calls()) is not None]
-        if not told:
-            self._unseen += 1
-            if self._unseen < _UNSEEN:
-                return None
-            self._unseen = 0
-            told = [(0, list(calls_of(self.left.observe(program))))]
-        return self._suspected_call(program, told)
+        mine, theirs = left.new_calls, right.new_calls
+        if mine is None and theirs is None and left.digest.crc % _UNTOLD_CALLS == 0:
+            mine = list(calls_of(self.left.observe(program)))
+        suspicion = None
+        if mine:
+            suspicion = self._suspected_call(program, self.left, mine, seen)
+        if theirs and suspicion is None:
+            suspicion = self._suspected_call(program, self.right, theirs, seen)
+        return suspicion
 
-    def _suspect_calls(self, program: Program, left: Observation, right: Observation) -> Suspicion | None:
-        """What is wrong with a TLB function, where the sides may differ in when they call it."""
+    def _suspect_calls(
+        self,
+        program: Program,
+        sides: tuple[Observation, Observation],
+        new_calls: Sequence[Call] | None,
+        seen: FirstLook,
+    ) -> Suspicion | None:
+        """What is wrong with a TLB function, where the sides may differ in when they call it. `new_calls` are those
+        that the left one told."""
         if not self.tiers & _OF_CALLS:
             return None
-        seen = {(call.event, call.instructions) for call in calls_of(left)}
-        others = [call for call in calls_of(right) if (call.event, call.instructions) not in seen]
-        calls = self.left.new_calls()
-        first = self._suspected_call(program, [(0, list(calls_of(left)) if calls is None else calls)])
-        return first or self._suspected_call(program, [(1, others)], counts_known=False)
+        mine = list(calls_of(sides[0]))
+        suspicion = self._suspected_call(program, self.left, mine if new_calls is None else new_calls, seen)
+        if suspicion is not None:
+            return suspicion
+        done = {(call.event, call.instructions) for call in mine}
+        others = [call for call in calls_of(sides[1]) if (call.event, call.instructions) not in done]
+        return self._suspected_call(program, self.right, others, None)
 
     def _suspected_call(
-        self, program: Program, told: Iterable[tuple[int, Sequence[Call]]], counts_known: bool = True
+        self, program: Program, side: Executor, calls: Iterable[Call], seen: FirstLook | None
     ) -> Suspicion | None:
-        """What is wrong with calls of either side (0: left). What is known is counted, for those not met before."""
-        seen = self.known if counts_known else None
-        for number, calls in told:
-            if (found := self._problem(number, calls, program.machine, seen)) is not None:
-                bucket = _invalidation_bucket(program, found)
-                verdict = Verdict("invalidation", bucket, found.call.record, None, None, None, problem=found)
-                return Suspicion(bucket, verdict)
-        return None
-
-    def _alike(self, program: Program) -> bool:
-        """Whether the sides differ in nothing that is compared, on the targets as they are. Raises TargetDied."""
-        if self.agree(program):
-            return True
-        if self.tiers & ORDERED_TIERS:
-            return False  # most that differs shows in the events
-        return not differences(self.left.observe(program), self.right.observe(program), self.tiers)
-
-    @property
-    def _sides(self) -> tuple[Executor, Executor]:
-        return self.left, self.right
-
-    def _problem(
-        self, number: int, calls: Iterable[Call], machine: Machine, seen: Counter[str] | None = None
-    ) -> Problem | None:
-        """The first thing that is wrong with calls of one side (0: left), but for what is known of its Linux, which is
-        counted in `seen`."""
-        for call in calls:
-            for one in problems(call, machine):
-                if not self._versions:  # asked late, for a kernel may have to be built to tell
-                    self._versions = [version_of(side.identity) for side in self._sides]
-                listed = known(one, self._versions[number])
-                if listed is None:
-                    return one
-                if seen is not None:
-                    seen[listed.key] += 1
-        return None
-
-    def _parting(self, program: Program) -> int:
-        """How many ops it takes for the sides to part, taking them to stay apart from there on."""
-        low, high = 0, len(program.ops)
-        while low < high:
-            middle = (low + high) // 2
-            if self._alike(program.prefix(middle)):
-                low = middle + 1
-            else:
-                high = middle
-        return high
+        """What is wrong with calls of a side. What is known of them is noted in `seen`."""
+        found, listed = _problem(side, calls, program.machine)
+        if seen is not None:
+            seen.known += listed
+        if found is None:
+            return None
+        bucket = _invalidation_bucket(program, found)
+        verdict = Verdict("invalidation", bucket, found.call.record, None, None, None, problem=found)
+        return Suspicion(bucket, verdict)
 
     def confirm(self, program: Program, seen: Suspicion) -> Verdict:
         """The verdict on a program that `suspect` saw go wrong, the same on CONFIRMATIONS fresh pairs of targets.
@@ -238,28 +264,35 @@ class Judge:
         self._refresh()
         if verdict.kind == "invalidation":
             return self._misdirected(beginning)
-        again = self._judge(beginning, verdict.record)
+        again = self._judge(self._compare_all(beginning))
         if not isinstance(again, Verdict):
             return None
         # Where a hang is found is chance, and on a busy machine it may not be found at all: it is the same by its op.
         return replace(again, bucket=verdict.bucket) if again.kind == verdict.kind == "hang" else again
 
-    def agree(self, program: Program) -> bool:
-        """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
-        left, right = self.digests(program)
-        return left == right
-
-    def digests(self, program: Program) -> tuple[Digest, Digest]:
-        """Both sides' digests; they run at the same time where an executor can."""
+    def run(self, program: Program) -> tuple[Execution, Execution]:
+        """Both sides' executions; they run at the same time where an executor can. Raises TargetDied."""
         self.left.start(program)
         self.right.start(program)
         return self.left.finish(), self.right.finish()
+
+    def agree(self, program: Program) -> bool:
+        """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
+        left, right = self.run(program)
+        return left.digest == right.digest
 
     def verdict(self, program: Program) -> Verdict | None:
         """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget tells
         (`doubt`)."""
         self._refresh()
-        return self._first(program, self._refresh) or self._misdirected(program)
+        for parted in self.locate(program):
+            self._refresh()
+            judged = self._judge(self._compare_all(parted.program))
+            if isinstance(judged, Verdict):
+                return judged
+            if judged is not None:
+                break
+        return self._misdirected(program)
 
     def doubt(self, program: Program) -> Inconclusive | None:
         """Why it cannot be told whether the sides agree on the whole of a program that has no verdict; None where they
@@ -276,46 +309,72 @@ class Judge:
     def quick(self, program: Program, kind: str) -> Verdict | None:
         """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
         thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
-        length, death = len(program.ops), None
-        try:
-            if kind == "invalidation" and not self.tiers & ORDERED_TIERS:  # rarer than sides that agree
-                found = self._misdirected(program)
-                return found if found is not None and self._alike(program) else None
-            if self._alike(program):
-                return self._misdirected(program) if kind == "invalidation" else None
-        except TargetDied as error:
-            death = error
-        with suppress(TargetDied):
-            if length and self._alike(program.prefix(length - 1)):
-                judged = self._judge(program, length) if death is None else self._death(program, length, death)
-                return judged if isinstance(judged, Verdict) else None
-        return self._first(program, lambda: None)
+        if kind != "invalidation":
+            return self._quick(self._differing(program))
+        if self.tiers & ORDERED_TIERS:
+            return self._misdirected(program) if self._differing(program) is None else None
+        found = self._misdirected(program)  # rarer than sides that agree
+        return found if found is not None and self._quick(self._differing(program)) is None else None
 
-    def _first(self, program: Program, before: Callable[[], None]) -> Verdict | None:
-        """The verdict on the first beginning of the program that has one; `before` is called before it is judged."""
-        for length in range(len(program.ops) + 1):
-            beginning = program.prefix(length)
-            agreed = False
-            with suppress(TargetDied):  # judged below, where it is told from a death that does not happen again
-                agreed = self._alike(beginning)
-            if agreed:
-                continue
-            before()
-            judged = self._judge(beginning, length)
-            if isinstance(judged, Inconclusive):
-                return None
+    def _quick(self, whole: Comparison | None) -> Verdict | None:
+        """The verdict on a program whose sides part, or not."""
+        if whole is None:
+            return None
+        for parted in self.locate(whole.program, whole):
+            judged = self._judge(parted)
             if judged is not None:
-                return judged
+                return judged if isinstance(judged, Verdict) else None
         return None
+
+    def locate(self, program: Program, whole: Comparison | None = None) -> Iterator[Comparison]:
+        """Where the sides part, on the targets as they are: beginnings of the program on which they are not alike, or
+        one dies, the shortest first.
+
+        `whole` is how they part in all of it, where that is known. Then one op fewer is tried first: if they are alike
+        there, they have not parted before."""
+        length = len(program.ops)
+        if whole is not None and length and self._differing(program.prefix(length - 1)) is None:
+            yield whole
+            return
+        for ops in range(length + (whole is None)):
+            parted = self._differing(program.prefix(ops))
+            if parted is not None:
+                yield parted
+        if whole is not None:
+            yield whole
+
+    def _differing(self, program: Program) -> Comparison | None:
+        """How the sides differ on the targets as they are, or which of them dies; None where they are alike."""
+        try:
+            if self.agree(program):
+                return None
+        except TargetDied as error:
+            return Comparison(program, death=error)
+        compared = self._compare_all(program)
+        return None if compared.is_alike else compared
+
+    def _compare_all(self, program: Program) -> Comparison:
+        """Both sides' observations, compared, or the death of one."""
+        try:
+            return self._compare(program)
+        except TargetDied as error:
+            return Comparison(program, death=error)
+
+    def _compare(self, program: Program) -> Comparison:
+        """Both sides' observations, compared. Raises TargetDied."""
+        left, right = self.left.observe(program), self.right.observe(program)
+        cut = unequal_cut(left, right)
+        found = differences(left, right, self.tiers, None if cut is None else cut.record)
+        return Comparison(program, (left, right), found, cut)
 
     def _misdirected(self, program: Program) -> Verdict | None:
         """The verdict on a program on which nothing differs, but for what its TLB functions are to do."""
         if not self.tiers & _OF_CALLS:
             return None
         left, right = self.left.observe(program), self.right.observe(program)
-        found = None
-        for number, side in enumerate((left, right)):
-            found = found or self._problem(number, calls_of(side), program.machine)
+        found, _ = _problem(self.left, calls_of(left), program.machine)
+        if found is None:
+            found, _ = _problem(self.right, calls_of(right), program.machine)
         if found is None:
             return None
         record, bucket = found.call.record, _invalidation_bucket(program, found)
@@ -323,16 +382,17 @@ class Judge:
         left, right = self.left.observe(beginning), self.right.observe(beginning)
         return Verdict("invalidation", bucket, record, None, left, right, problem=found)
 
-    def _judge(self, program: Program, record: int) -> Verdict | Inconclusive | None:
-        try:
-            left, right = self.left.observe(program), self.right.observe(program)
-        except TargetDied as error:
-            return self._death(program, record, error)
-        cut = unequal_cut(left, right)
-        if cut is not None and self._floods(program, cut):
-            return _flood(cut, left, right)
-        if found := differences(left, right, self.tiers, None if cut is None else cut.record):
-            return _divergence(found[0], record, left, right)
+    def _judge(self, compared: Comparison) -> Verdict | Inconclusive | None:
+        """What is wrong with a program at its last op."""
+        if compared.death is not None:
+            return self._death(compared.program, compared.death)
+        assert compared.sides is not None
+        cut, found = compared.cut, compared.found
+        if cut is not None and self._floods(compared.program, cut):
+            return _flood(cut, *compared.sides)
+        if found:
+            record = len(compared.program.ops) if found[0].record is None else found[0].record
+            return _divergence(found[0], record, *compared.sides)
         return None if cut is None else Inconclusive(cut)
 
     def _floods(self, program: Program, cut: Cut) -> bool:
@@ -347,7 +407,8 @@ class Judge:
             return False
         return again is not None and (again.record, again.flooded) == (cut.record, cut.flooded)
 
-    def _death(self, program: Program, record: int, death: TargetDied) -> Verdict:
+    def _death(self, program: Program, death: TargetDied) -> Verdict:
+        record = len(program.ops)
         op = program.ops[record - 1].name if record else "init"
         report, is_left = death.report, death.executor is self.left
         other = self.right if is_left else self.left
@@ -362,14 +423,27 @@ class Judge:
         return Verdict(report.kind, bucket, record, None, left, right, report, death.executor.name)
 
 
+def _problem(side: Executor, calls: Iterable[Call], machine: Machine) -> tuple[Problem | None, tuple[str, ...]]:
+    """The first thing that is wrong with calls of a side, but for what is known of its Linux; and what is known that
+    came before that."""
+    listed: list[str] = []
+    for call in calls:
+        for one in problems(call, machine):
+            entry = known(one, version_of(side.identity))  # asked late: a kernel may have to be built to tell
+            if entry is None:
+                return one, tuple(listed)
+            listed.append(entry.key)
+    return None, tuple(listed)
+
+
 def _divergence(first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
-    where = record if first.record is None else first.record
-    return Verdict("divergence", first.bucket, where, first, left, right)
+    return Verdict("divergence", first.bucket, record, first, left, right)
 
 
-def _sighting(first: Difference, program: Program, left: Observation, right: Observation) -> Verdict:
+def _sighting(parted: Comparison) -> Verdict:
     """What is not judged yet: the sides part in this program, if not at its last op."""
-    return Verdict("divergence", first.bucket, len(program.ops), first, left, right)
+    assert parted.sides is not None
+    return _divergence(parted.found[0], len(parted.program.ops), *parted.sides)
 
 
 def _flood(cut: Cut, left: Observation, right: Observation) -> Verdict:

@@ -15,8 +15,8 @@ from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import DCACHE, ICACHE, STORES, TLBI_KINDS, events_of
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation, describe_return
+from harness.observation.tables import paired_entries, paired_tables
 from harness.program.program import Program
-from harness.verdict.compare import paired_entries, paired_tables
 
 _VALID: Final = 1
 _TYPE: Final = 1 << 1

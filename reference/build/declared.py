@@ -12,82 +12,21 @@ from typing import Final
 from harness.errors import BadInput
 from harness.outside import shown
 from harness.program.capabilities import Capabilities, flag_word
-from harness.program.definition import FLAG_NAMES, OPS, Kind
+from harness.program.kinds import MAP_FLAGS
+from harness.program.kinds.flags import Flags
+from harness.program.ops import OPS, STANDARD
 from reference.build.hosted import HOSTED
 from reference.protocol import stages_mask
 
-_PGT: Final = "struct kvm_pgtable *"
-_PROT: Final = "enum kvm_pgtable_prot"
-_RANGE: Final = f"{_PGT}, u64, u64"
-
-SIGNATURES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "map": {
-        "kvm_pgtable_stage2_map": (
-            f"int ({_RANGE}, u64, {_PROT}, void *, enum kvm_pgtable_walk_flags)",
-            f"int ({_RANGE}, u64, {_PROT}, void *)",
-        )
-    },
-    "unmap": {"kvm_pgtable_stage2_unmap": (f"int ({_RANGE})",)},
-    "set_owner": {"kvm_pgtable_stage2_set_owner": (f"int ({_RANGE}, void *, u8)",)},
-    "get_leaf": {
-        "kvm_pgtable_get_leaf": (
-            f"int ({_PGT}, u64, kvm_pte_t *, s8 *)",
-            f"int ({_PGT}, u64, kvm_pte_t *, u32 *)",
-        )
-    },
-    "walk": {"kvm_pgtable_walk": (f"int ({_RANGE}, struct kvm_pgtable_walker *)",)},
-    "destroy": {
-        "kvm_pgtable_stage2_destroy": (f"void ({_PGT})",),
-        "kvm_pgtable_hyp_destroy": (f"void ({_PGT})",),
-    },
-    "wrprotect": {"kvm_pgtable_stage2_wrprotect": (f"int ({_RANGE})",)},
-    "mkyoung": {"kvm_pgtable_stage2_mkyoung": (f"kvm_pte_t ({_PGT}, u64)",)},
-    "test_clear_young": {"kvm_pgtable_stage2_test_clear_young": (f"bool ({_RANGE}, bool)",)},
-    "mkold": {"kvm_pgtable_stage2_mkold": (f"kvm_pte_t ({_PGT}, u64)",)},
-    "is_young": {"kvm_pgtable_stage2_is_young": (f"bool ({_PGT}, u64)",)},
-    "relax_perms": {"kvm_pgtable_stage2_relax_perms": (f"int ({_PGT}, u64, {_PROT})",)},
-    "flush": {"kvm_pgtable_stage2_flush": (f"int ({_RANGE})",)},
-    "tlb_flush_vmid_range": {"kvm_tlb_flush_vmid_range": ("void (struct kvm_s2_mmu *, phys_addr_t, size_t)",)},
-    "flush_cpu_context": {"__kvm_flush_cpu_context": ("void (struct kvm_s2_mmu *)",)},
-    "flush_vm_context": {"__kvm_flush_vm_context": ("void (void)",)},
-    "pte_prot": {"kvm_pgtable_stage2_pte_prot": (f"{_PROT} (kvm_pte_t)",)},
-    "split": {"kvm_pgtable_stage2_split": (f"int ({_RANGE}, struct kvm_mmu_memory_cache *)",)},
-    "create_unlinked": {
-        "kvm_pgtable_stage2_create_unlinked": (
-            f"kvm_pte_t * ({_PGT}, u64, s8, {_PROT}, void *, bool)",
-            f"kvm_pte_t * ({_PGT}, u64, u32, {_PROT}, void *, bool)",
-        )
-    },
-    "free_unlinked": {
-        "kvm_pgtable_stage2_free_unlinked": (
-            "void (struct kvm_pgtable_mm_ops *, void *, s8)",
-            "void (struct kvm_pgtable_mm_ops *, void *, u32)",
-        )
-    },
-    "get_vtcr": {"kvm_get_vtcr": ("u64 (u64, u64, u32)",)},
-    "pgd_size": {"kvm_pgtable_stage2_pgd_size": ("size_t (u64)",)},
-    "hyp_map": {"kvm_pgtable_hyp_map": (f"int ({_RANGE}, u64, {_PROT})",)},
-    "hyp_unmap": {"kvm_pgtable_hyp_unmap": (f"u64 ({_RANGE})",)},
-    "hyp_pte_prot": {"kvm_pgtable_hyp_pte_prot": (f"{_PROT} (kvm_pte_t)",)},
-    "race": {"KVM_PGTABLE_WALK_SHARED": ()},
-    "link": {"kvm_pgtable_stage2_create_unlinked": ()},
-}
-"""What carries out an operation, and the forms in which reference/kernel/ops.c can call it (none: it only has to be
-declared). `init` is not here: a tree without it cannot be hosted."""
-
-_FLAG_PREFIXES: Final[Mapping[Kind, str]] = {
-    Kind.MAP_FLAGS: "KVM_PGTABLE_WALK_",
-    Kind.VISIT_FLAGS: "KVM_PGTABLE_WALK_",
-}
 _ENUMERATORS: Final[Mapping[str, str]] = {
     "lpa2": "kvm_lpa2_is_enabled",
     "hvhe": "ARM64_KVM_HVHE",
     "vcpu": "__hyp_running_vcpu",
-    flag_word(Kind.PROT, "nc"): "KVM_PGTABLE_PROT_NORMAL_NC",
     **{
-        flag_word(kind, name): prefix + name.upper()
-        for kind, prefix in _FLAG_PREFIXES.items()
-        for name in FLAG_NAMES[kind]
+        flag_word(kind, name): enumerator
+        for kind in STANDARD.kinds
+        if isinstance(kind, Flags) and kind.may_lack
+        for name, enumerator in kind.enumerators.items()
     },
 }
 """What a setting or flag needs."""
@@ -117,14 +56,15 @@ def declared(root: Path) -> Declared:
     shapes = text + "".join(_code(root / path) for row in HOSTED for path in row.shapes)
     forms = {name: bool(re.search(form, shapes)) for row in HOSTED for name, form in row.forms.items()}
     why = {name: f"there is no {needed}" for name, needed in _ENUMERATORS.items() if needed not in words}
-    for op, functions in SIGNATURES.items():
-        for name, accepted in functions.items():
+    for op in OPS:
+        for name, accepted in op.functions.items():
             if problem := _misfit(code, words, name, accepted):
-                why[op] = problem
+                why[op.name] = problem
     if "map" not in why and not forms["MAP_FLAGS"]:
-        flags = [flag_word(Kind.MAP_FLAGS, name) for name in FLAG_NAMES[Kind.MAP_FLAGS]]
+        flags = [flag_word(MAP_FLAGS, name) for name in MAP_FLAGS.bits]
         why |= dict.fromkeys(flags, "kvm_pgtable_stage2_map takes no flags")
     capabilities = Capabilities(frozenset(why))
+    why |= {op.name: why[need] for op in OPS if op.name not in why for need in op.needs if need in why}
     return Declared(capabilities, why, _c_header(capabilities, forms), forms)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
+from harness.observation.execution import Execution
 from harness.observation.executor import CrashReport, TargetDied
 from harness.observation.layout import (
     LOCKING,
@@ -17,7 +18,6 @@ from harness.observation.layout import (
     POOL_MISUSES,
     UBSAN,
     UBSAN_REPORTS,
-    Digest,
     Note,
     Observation,
     decode,
@@ -27,7 +27,6 @@ from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from harness.program.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
 from harness.program.program import Program
-from harness.verdict.invalidation import Call
 from reference.build.image import Image
 from reference.build.own_files import is_ours
 from reference.guest_ram import GuestRam
@@ -100,6 +99,10 @@ class Reference:
     def capabilities(self) -> Capabilities:
         return self.image.capabilities
 
+    @property
+    def gives_feedback(self) -> bool:
+        return False
+
     @functools.cached_property
     def identity(self) -> Mapping[str, str]:
         return {**self.image.identity, "qemu": qemu_version()}
@@ -107,8 +110,8 @@ class Reference:
     def start(self, program: Program) -> None:
         self._begin("D", self._payload(program))
 
-    def finish(self) -> Digest:
-        return decode_digest(self._complete("D").payload)
+    def finish(self) -> Execution:
+        return Execution(decode_digest(self._complete("D").payload))
 
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
@@ -161,9 +164,6 @@ class Reference:
         `h`ang, `b`abble. Always raises what follows from it."""
         self._begin("M", how.encode())
         self._complete("M")
-
-    def new_calls(self) -> Sequence[Call] | None:
-        return None
 
     def refresh(self) -> None:
         self.link.close()
@@ -326,13 +326,17 @@ class Several(Generic[_Key]):
         return (self._current or self.of(self._first)).identity
 
     @property
+    def gives_feedback(self) -> bool:
+        return False
+
+    @property
     def capabilities(self) -> Capabilities:
         return (self._current or self.of(self._first)).capabilities
 
     def start(self, program: Program) -> None:
         self.of(self._choose(program.machine)).start(program)
 
-    def finish(self) -> Digest:
+    def finish(self) -> Execution:
         assert self._current is not None, "start a program first"
         with self._in_our_name():
             return self._current.finish()
@@ -348,9 +352,6 @@ class Several(Generic[_Key]):
             yield
         except TargetDied as error:
             raise TargetDied(error.report, self) from error
-
-    def new_calls(self) -> Sequence[Call] | None:
-        return None
 
     def refresh(self) -> None:
         for kernel in self._made.values():

@@ -16,8 +16,8 @@ from harness.errors import BadInput, ToolFailure
 from harness.observation.executor import TargetDied
 from harness.observation.layout import describe_return
 from harness.program.capabilities import EVERYTHING, Capabilities
-from harness.program.definition import OPS_BY_NAME
 from harness.program.granule import GRANULE_4K, Granule
+from harness.program.ops import OPS_BY_NAME
 from harness.program.program import Program
 from harness.program.text import FORMAT_VERSION, MalformedProgram, parse
 from reference.build.image import Image

@@ -45,8 +45,8 @@ class TextDriver:
     def agree(self, program: Program) -> bool:
         """Whether every op's result is the model's."""
         self.model.start(program)
-        self.model.finish()
-        return self.results(program) == self.model.returns
+        feedback = self.model.finish().feedback
+        return feedback is not None and self.results(program) == feedback.returns
 
     def results(self, program: Program) -> list[int | None]:
         """Each op's result, up to where the program ends."""
@@ -112,8 +112,8 @@ def _stays_within_budget(program: Program) -> bool:
     """Whether it is the same in the shell, where every line has a budget of its own."""
     model = Model()
     model.start(program)
-    model.finish()
-    return model.returns[-1] is not None
+    feedback = model.finish().feedback
+    return feedback is not None and feedback.returns[-1] is not None
 
 
 def _check(agrees: bool, program: Program, text: TextDriver) -> None:

@@ -17,9 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from harness.program.capabilities import DEFAULT
 from harness.program.codec import fitting
-from harness.program.definition import FLAG_NAMES, LIMITS, PROT_BITS, U64_MAX, Arg, Kind, Op, OpDef
+from harness.program.definition import Arg, OpDef
+from harness.program.kinds import IPA, MEMCACHE, OWNER, PAGEWISE_SIZE, PHYS, PROT, SIZE, Kind
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob, Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 
 _R, _W, _X = (PROT_BITS[name] for name in "rwx")
 _PAGE: Final = 1 << 12
@@ -40,26 +44,26 @@ _edges = st.sampled_from(
 _ipas = st.one_of(_near, _near, _near, _edges)
 _sizes = st.one_of(st.sampled_from([_PAGE, 2 * _PAGE, 4 * _PAGE, 16 * _PAGE, _BLOCK, 2 * _BLOCK, 1 << 30]), _edges)
 _STRATEGIES: Final[dict[Kind, st.SearchStrategy[int]]] = {
-    Kind.IPA: _ipas,
-    Kind.PHYS: st.one_of(_near.map(lambda address: address + (1 << 31)), _ipas),
-    Kind.SIZE: _sizes,
-    Kind.PAGEWISE_SIZE: st.sampled_from([_PAGE, _PAGE, 2 * _PAGE, 4 * _PAGE, 8 * _PAGE, 0, 1]),
-    Kind.PROT: st.sampled_from(
+    IPA: _ipas,
+    PHYS: st.one_of(_near.map(lambda address: address + (1 << 31)), _ipas),
+    SIZE: _sizes,
+    PAGEWISE_SIZE: st.sampled_from([_PAGE, _PAGE, 2 * _PAGE, 4 * _PAGE, 8 * _PAGE, 0, 1]),
+    PROT: st.sampled_from(
         [_R | _W | _X, _R | _W, _R, _R | _X]
         + [_R | _W | PROT_BITS[name] for name in ("device", "nc", "sw0", "sw1")]
         + [PROT_BITS["device"] | PROT_BITS["nc"], 0]
     ),
-    Kind.CACHE: st.integers(0, 8),
-    Kind.OWNER: st.sampled_from([0, 1, 2, 31, 32, 255]),
+    MEMCACHE: st.integers(0, 8),
+    OWNER: st.sampled_from([0, 1, 2, 31, 32, 255]),
 }
 
 
 def _values(arg: Arg) -> st.SearchStrategy[int]:
     if arg.kind in _STRATEGIES:
         return _STRATEGIES[arg.kind]
-    if arg.kind in FLAG_NAMES:
-        return st.sets(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(sum)
-    return st.integers(0, LIMITS.get(arg.kind, U64_MAX))
+    if arg.kind.bits:
+        return st.sets(st.sampled_from(sorted(arg.kind.bits.values()))).map(sum)
+    return st.integers(0, arg.limit)
 
 
 def _knob(knob: Knob) -> st.SearchStrategy[Machine]:
@@ -97,7 +101,7 @@ def _state_machine(on_program: Callable[[Program], None]) -> type[RuleBasedState
 
 def _step(op: OpDef) -> Callable[..., None]:
     def step(self: Any, **values: int) -> None:
-        self.chosen.append(Op.of(op.name, **values))
+        self.chosen.append(op_of(op.name, **values))
 
     step.__name__ = op.name
     return step

@@ -71,7 +71,7 @@ def programs_for(linux: str) -> list[Program]:
 
 def digest(executor: Executor, program: Program) -> Digest:
     executor.start(program)
-    return executor.finish()
+    return executor.finish().digest
 
 
 def first_difference(

@@ -165,10 +165,10 @@ def test_the_dictionary_has_every_operation_and_knob(dialect: Dialect) -> None:
     matches = [re.fullmatch(r'(\w+)="((?:\\x[0-9a-f]{2}){1,64})"', line) for line in dictionary(dialect)]
     words = {match[1]: bytes.fromhex(match[2].replace("\\x", "")) for match in matches if match}
     assert len(words) == len(matches)
-    for stage, selectors in dialect.first_selectors.items():
+    for stage in (1, 2):
         header = header_of(dialect.bare.replace("stage", stage), dialect)
         for op in dialect.capabilities.ops:
-            if op.number in selectors:
+            if stage in op.stages:
                 assert decode(header + words[f"stage{stage}_{op.name}"], dialect).ops[0].name == op.name
     for knob in dialect.knobs:
         changed = [decode(words[name], dialect).machine for name in words if name.startswith(f"{knob.name}_")]

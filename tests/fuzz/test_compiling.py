@@ -37,7 +37,7 @@ for version, built in (("6.12", "host"), ("6.12", "hyp"), ("6.1", "host"), ("6.1
         for seed in range(120):
             data = fresh(Random(seed), dialect) if seed % 3 else mutation.mutate(data, Random(seed), dialect)
             model.start(decode(data, dialect))
-            said.append([data.hex(), repr(model.finish())])
+            said.append([data.hex(), repr(model.finish().digest)])
 for module in compiling.MODULES:
     importlib.import_module(module)
 files = sorted(name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).endswith(".so"))

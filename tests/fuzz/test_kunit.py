@@ -15,11 +15,10 @@ from planted import HERE, load
 from fuzz.sides import choose_sides
 from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
-from fuzz.triage.kunit.said import kunit_of
 from harness.model.executor import Model
-from harness.program.definition import OPS, Op
 from harness.program.granule import Granule
 from harness.program.kunit import Unsayable
+from harness.program.ops import OPS, op_of
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.judge import Judge, Verdict
@@ -245,7 +244,7 @@ def test_every_operation_is_expected_to_do_what_the_kernel_does(text: str, versi
 
 def test_every_operation_is_said_or_known_to_be_unsayable() -> None:
     ran = {op.name for text in (EVERY_OP, HYP, OLDER) for op in parse(text.lstrip()).ops}
-    assert ran == {op.name for op in OPS if not isinstance(kunit_of(op), Unsayable)}
+    assert ran == {op.name for op in OPS if not isinstance(op.kunit, Unsayable)}
     assert {op.name for op in OPS} - ran == {"plant", "link", "race"}
 
 
@@ -259,7 +258,7 @@ def test_what_cannot_be_said_is_named() -> None:
 
 
 def test_the_shape_of_the_table_is_known_from_either_side() -> None:
-    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    program = Program((op_of("unmap", ipa=0, size=4096),))
     right = Model("6.12").observe(program)
     forms = declared(prepare(KernelChoice()).root).forms
     source = kunit_case(program, Verdict("crash", "x", 1, None, None, right), forms, {})
@@ -267,7 +266,7 @@ def test_the_shape_of_the_table_is_known_from_either_side() -> None:
 
 
 def test_a_death_and_no_left_side_leave_no_expectations() -> None:
-    program = Program((Op.of("unmap", ipa=0, size=4096),))
+    program = Program((op_of("unmap", ipa=0, size=4096),))
     source = kunit_case(
         program, Verdict("divergence", "x", 1, None, None, None), declared(prepare(KernelChoice()).root).forms, {}
     )

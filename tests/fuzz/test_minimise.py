@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from planted import HERE, load, run_against
 
 from fuzz.triage.filing import sides_of
-from fuzz.triage.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise, simpler, value_cost
+from fuzz.triage.minimise import PASSES, Minimised, NotReproduced, Step, cost, minimise
 from harness.findings.finding import load as load_finding
 from harness.model.executor import Model
-from harness.program.definition import OPS, Op, OpDef
+from harness.program.definition import Op, OpDef
+from harness.program.ops import OPS
 from harness.program.program import Program
 from harness.program.text import format_program, parse
 from harness.verdict.judge import Judge
@@ -140,9 +141,9 @@ def test_every_argument_of_every_op_has_simpler_values(definition: OpDef, data: 
     """The passes know kinds: an op that is added later needs no line there."""
     for arg in definition.args:
         value = data.draw(st.integers(0, arg.limit)) & ~arg.forbidden
-        found = simpler(arg, value, 4096)
-        assert all(arg.allows(one) and value_cost(arg, one, 4096) < value_cost(arg, value, 4096) for one in found)
-        assert found or value_cost(arg, value, 4096) <= 130, f"{arg.name}={value:#x} would stay"
+        found = arg.simpler(value, 4096)
+        assert all(arg.allows(one) and arg.cost(one, 4096) < arg.cost(value, 4096) for one in found)
+        assert found or arg.cost(value, 4096) <= 130, f"{arg.name}={value:#x} would stay"
 
 
 @pytest.mark.parametrize("definition", OPS, ids=lambda definition: definition.name)

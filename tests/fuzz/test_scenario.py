@@ -12,9 +12,10 @@ from fuzz.generate.scenario import hyp_scenario, vm_scenario
 from harness.model.executor import MODELLED, Model
 from harness.program.capabilities import Capabilities
 from harness.program.codec import decode, dialect_for, encode
-from harness.program.definition import OPS, Kind
 from harness.program.granule import GRANULES, Granule, foreign_units
+from harness.program.kinds import IPA, PHYS, SIZE, Kind
 from harness.program.machine import USUAL_BUDGET
+from harness.program.ops import OPS
 from harness.verdict.judge import Judge
 from reference.link.executor import Reference
 
@@ -30,11 +31,12 @@ def test_a_scenario_is_mostly_sensible(seed: int, granule: Granule, version: str
     choice = Random(seed)
     for _ in range(40):
         model.start(decode(vm_scenario(choice, dialect), dialect))
-        model.finish()
-        good += sum(ret == 0 for ret in model.returns[1:])
-        total += len(model.returns) - 1
-        splits += model.shape.splits
-        merges += model.shape.merges
+        feedback = model.finish().feedback
+        assert feedback is not None
+        good += sum(ret == 0 for ret in feedback.returns[1:])
+        total += len(feedback.returns) - 1
+        splits += feedback.shape.splits
+        merges += feedback.shape.merges
     assert good / total > 0.7
     assert splits > 10
     assert merges > 10
@@ -120,11 +122,11 @@ def test_boundaries_are_those_of_all_granules(granule: Granule) -> None:
     for _ in range(1500):
         for op in decode(fresh(choice, dialect), dialect).ops:
             for arg, value in zip(op.definition.args, op.args, strict=True):
-                if arg.kind in (Kind.IPA, Kind.PHYS):
+                if arg.kind in (IPA, PHYS):
                     aligned[arg.kind, value & -value] += 1
-                elif arg.kind is Kind.SIZE:
+                elif arg.kind is SIZE:
                     sizes[value] += 1
-    for kind in (Kind.IPA, Kind.PHYS):
+    for kind in (IPA, PHYS):
         of_kind = sum(count for (one, _), count in aligned.items() if one is kind)
         theirs = {unit: aligned[kind, unit] for unit in foreign_units(granule)}
         assert sum(theirs.values()) > 0.01 * of_kind

@@ -12,8 +12,8 @@ from fuzz.generate.scenario import _steps
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import EVERYTHING, Capabilities
-from harness.program.definition import OPS
 from harness.program.granule import GRANULE_4K
+from harness.program.ops import OPS
 
 
 def played(one: Step) -> Iterator[list[str]]:

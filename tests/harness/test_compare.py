@@ -14,6 +14,7 @@ from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import DSB, IN_CALL, Event, events_of
 from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
+from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
 from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.verdict.compare import (
@@ -24,11 +25,7 @@ from harness.verdict.compare import (
     Tier,
     differences,
     format_tiers,
-    leaked,
-    paired_entries,
-    paired_tables,
     parse_tiers,
-    start_level,
 )
 
 TEXT = """

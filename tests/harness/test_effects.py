@@ -32,10 +32,11 @@ from harness.observation.events import (
     events_of,
 )
 from harness.observation.layout import UBSAN, WARN, Complaint, Observation
+from harness.observation.tables import paired_tables
 from harness.observation.tlbi import BY_NAME
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.compare import ORDER_EXPECTED, Tier, differences, paired_tables
+from harness.verdict.compare import ORDER_EXPECTED, Tier, differences
 from harness.verdict.effects import _FOR_TLB, _compared, _flushed, _Side, compared, lacks
 from harness.verdict.judge import Judge, Suspicion
 from pgtable import pte

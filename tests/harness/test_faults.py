@@ -10,8 +10,8 @@ from observations import observe
 from harness.model.executor import Model
 from harness.observation.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, STORE_KINDS, Event, events_of
 from harness.observation.layout import Observation
+from harness.observation.tables import leaked
 from harness.program.text import parse
-from harness.verdict.compare import leaked
 from harness.verdict.judge import Judge
 from pgtable.pte import LOCKED
 from reference.link.executor import Reference

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from harness.errors import BadInput
 from harness.observation.descriptors import address_field
 from harness.observation.layout import NO_PAGE
-from harness.program.codec import decode, dialect_for, space_of
+from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULES, Granule, granule_named
 from harness.program.machine import KNOBS_BY_NAME, Machine, highest_pool
+from harness.program.space import space_of
 from pgtable import AddressFormat, Features, Geometry, get_vtcr, start_level_of
 from pgtable.vtcr import phys_bits
 

@@ -15,6 +15,7 @@ from strategies import lively_programs, machines
 from fuzz.generate.fresh import fresh
 from harness.findings.report import verdict_report
 from harness.model.executor import Model
+from harness.observation.calls import Call, calls_of
 from harness.observation.events import (
     DSB,
     DSB_DOMAINS,
@@ -38,7 +39,7 @@ from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.compare import DEFAULT_TIERS, Tier
-from harness.verdict.invalidation import Call, Problem, calls_of, problems
+from harness.verdict.invalidation import Problem, problems
 from harness.verdict.judge import Judge, Suspicion
 from harness.verdict.known import known, mention, version_of
 from pgtable.tlb import HostTlbMaintenance, Instruction, TlbMaintenance
@@ -238,9 +239,11 @@ SWITCHES = parse("s2 1\nmap ipa=0x1000 size=4K phys=0x1000 prot=r mc=3\nunmap ip
 
 def test_what_is_known_is_counted_and_no_finding() -> None:
     judge = Judge(Model("6.1"), Model("6.1"))
-    assert judge.check(SWITCHES) is judge.verdict(SWITCHES) is None
-    assert judge.known == {"6.1 walks-under-way": 6}, "three different calls a side"
-    (line,) = (mention(key, count) for key, count in judge.known.items())
+    seen = judge.look(SWITCHES)
+    assert seen.suspicion is judge.check(SWITCHES) is judge.verdict(SWITCHES) is None
+    assert seen.known == ("6.1 walks-under-way",) * 6, "three different calls a side"
+    assert judge.look(SWITCHES).known == (), "they were met before"
+    line = mention(seen.known[0], len(seen.known))
     assert line.startswith("known of Linux 6.1, no finding: walks-under-way in 6 different calls: nVHE hyp changes")
 
 
@@ -250,10 +253,10 @@ def stores_only(self: TlbMaintenance, domain: str) -> Instruction:
 
 def test_the_same_in_another_version_is_a_finding() -> None:
     judge = Judge(*(Patched(TlbMaintenance, "_stores_waited_for", stores_only) for _ in range(2)))
-    verdict = judge.check(SWITCHES)
-    assert verdict is not None
-    assert verdict.bucket == "invalidation-unmap-tlbi_vmid_ipa-walks-under-way"
-    assert judge.known == {}
+    seen = judge.look(SWITCHES)
+    assert isinstance(seen.suspicion, Suspicion)
+    assert (seen.suspicion.what, seen.known) == ("invalidation-unmap-tlbi_vmid_ipa-walks-under-way", ())
+    assert judge.confirm(SWITCHES, seen.suspicion).bucket == seen.suspicion.what
 
 
 def test_anything_else_in_the_same_version_is_a_finding() -> None:
@@ -326,13 +329,15 @@ def test_two_kernels_with_the_same_bug(tmp_path: Path) -> None:
     hunk = [" " + before[at - 1], "-" + line, "+\t\t\\\n", " " + before[at + 1]]
     patch.write_text("".join([f"--- a/{path}\n+++ b/{path}\n@@ -{at},3 +{at},3 @@\n", *hunk]))
     image = build(prepare(KernelChoice(patches=(patch,))))
-    program = parse("s2 1\ntlb_flush_vmid_range ipa=0x1000 size=8K")
+    programs = [parse(f"s2 1\ntlb_flush_vmid_range ipa={page:#x}000 size=8K") for page in range(1, 513)]
     with ExitStack() as stack:
         left, right = (stack.enter_context(closing(Reference(image, f"kernel:{name}"))) for name in "ab")
         judge = Judge(left, right)
-        seen = [judge.suspect(program) for _ in range(64)]
-        verdict = judge.verdict(program)
-    assert seen[:63] == [None] * 63
+        seen = [judge.suspect(program) for program in programs]
+        verdict = judge.verdict(programs[0])
+    told = [one for one in seen if isinstance(one, Suspicion)]
+    assert seen.count(None) + len(told) == len(programs)
+    assert 0 < len(told) < 32
     assert verdict is not None
-    assert isinstance(seen[63], Suspicion)
-    assert seen[63].what == verdict.bucket == "invalidation-tlb_flush_vmid_range-tlbi_vmid_range-not-covered"
+    assert {one.what for one in told} == {verdict.bucket}
+    assert verdict.bucket == "invalidation-tlb_flush_vmid_range-tlbi_vmid_range-not-covered"

@@ -7,6 +7,7 @@ from executors import AnyOwner, Dying, OneOff, Patched
 
 import pgtable.pte
 from harness.model.executor import Model
+from harness.observation.execution import Execution
 from harness.observation.layout import Digest
 from harness.program.program import Program
 from harness.program.text import parse
@@ -40,8 +41,8 @@ def test_agreement() -> None:
     assert judge.check(OWNERS) is None
     assert judge.verdict(OWNERS) is None
     assert judge.agree(OWNERS)
-    left, right = judge.digests(OWNERS)
-    assert left == right == Model().observe(OWNERS).digest
+    left, right = judge.run(OWNERS)
+    assert left.digest == right.digest == Model().observe(OWNERS).digest
 
 
 def test_the_first_differing_op_is_found() -> None:
@@ -149,8 +150,8 @@ def test_a_death_while_it_is_observed_is_that_side_s() -> None:
     """It has told its digest, and dies when it is to tell the rest."""
 
     class Shy(Dying):
-        def finish(self) -> Digest:
-            return Digest(1, 2)
+        def finish(self) -> Execution:
+            return Execution(Digest(1, 2))
 
     with pytest.raises(Unconfirmed) as caught:
         Judge(Model(), Shy("unmap", once=True)).check(OWNERS)
@@ -192,8 +193,8 @@ def test_digests_that_differ_once_are_not_forgotten() -> None:
     """What heals itself before anybody looks again is unconfirmed, not agreement."""
 
     class Forgetful(Model):
-        def finish(self) -> Digest:
-            return Digest(1, 2)
+        def finish(self) -> Execution:
+            return Execution(Digest(1, 2))
 
     with pytest.raises(Unconfirmed, match="differed once"):
         Judge(Model(), Forgetful()).check(OWNERS)

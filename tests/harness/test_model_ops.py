@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from harness.model.ops import RUNNERS
-from harness.program.definition import OPS, OpDef
+from harness.program.definition import OpDef
+from harness.program.ops import OPS
 
 
 def test_each_definition_has_its_half_in_the_model() -> None:

@@ -25,9 +25,9 @@ from harness.observation.layout import (
     decode,
     describe_return,
 )
-from harness.program.definition import U64_MAX
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from harness.program.text import parse
 from harness.verdict.compare import differences
 from pgtable.memory import PagePool
@@ -40,7 +40,7 @@ def test_the_parts_of_a_small_observation() -> None:
     seen = observe(SPLIT)
     assert [record.definition.name for record in seen.records] == ["init", "map", "walk"]
     assert [record.ret for record in seen.records] == [0, 0, 0]
-    assert dict(zip(seen.records[0].definition.outs, seen.records[0].outs, strict=True)) == {
+    assert dict(zip((one.name for one in seen.records[0].definition.results), seen.records[0].outs, strict=True)) == {
         "vtcr": 0x802D_3558,
         "ia_bits": 40,
         "start_level": 1,

@@ -10,20 +10,13 @@ from hypothesis import given
 from strategies import programs
 
 from harness.errors import BadInput
-from harness.program.definition import OPS, PROT_BITS, Kind, Op
+from harness.program.kinds import IPA, MEMCACHE, NTH, OWNER, PLANTED, PROT, PTE, VISIT_FLAGS, VISITOR, Kind
+from harness.program.kinds.addresses import format_size
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS, Machine
+from harness.program.ops import OPS, op_of
 from harness.program.program import MAX_OPS, Program
-from harness.program.text import (
-    MAX_TEXT,
-    MalformedProgram,
-    format_op,
-    format_program,
-    format_size,
-    format_value,
-    parse,
-    read,
-    reformat,
-)
+from harness.program.text import MAX_TEXT, MalformedProgram, format_op, format_program, parse, read, reformat
 
 OP_NAMES = ", ".join(op.name for op in OPS)
 OPS_OF_STAGE = {stage: ", ".join(op.name for op in OPS if stage in op.stages) for stage in (1, 2)}
@@ -61,11 +54,15 @@ def test_a_program_reads_as_documented() -> None:
     assert program.machine.changed() == {"ia_bits": 44, "pool_base": 1 << 30, "fwb": 0}
     prot = sum(PROT_BITS[name] for name in ("r", "w", "x", "sw1"))
     assert program.ops == (
-        Op.of("map", ipa=1 << 21, size=1 << 21, phys=0x8020_0000, prot=prot, mc=3, flags=16),
-        Op.of("set_owner", ipa=0, size=3 << 12, mc=0, owner=1),
-        Op.of("walk", ipa=0, size=1 << 30, flags=3),
-        Op.of("destroy"),
+        op_of("map", ipa=1 << 21, size=1 << 21, phys=0x8020_0000, prot=prot, mc=3, flags=16),
+        op_of("set_owner", ipa=0, size=3 << 12, mc=0, owner=1),
+        op_of("walk", ipa=0, size=1 << 30, flags=3),
+        op_of("destroy"),
     )
+
+
+def test_what_is_required_may_be_ops() -> None:
+    assert parse("s2 1\nrequires = mkold is_young").requires == ("mkold", "is_young")
 
 
 def test_fmt_keeps_comments_and_blank_lines() -> None:
@@ -115,30 +112,30 @@ def test_sizes_in_canonical_form(value: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "text"),
     [
-        (Kind.CACHE, 0, "none"),
-        (Kind.CACHE, 1, "0"),
-        (Kind.CACHE, 41, "40"),
-        (Kind.OWNER, 255, "255"),
-        (Kind.PROT, 0, "-"),
-        (Kind.PROT, PROT_BITS["x"] | PROT_BITS["r"], "rx"),
-        (Kind.PROT, PROT_BITS["sw3"] | PROT_BITS["device"], "device+sw3"),
-        (Kind.VISIT_FLAGS, 7, "leaf+table_pre+table_post"),
-        (Kind.IPA, 0, "0x0"),
-        (Kind.NTH, 12, "12"),
-        (Kind.PLANTED, 0x400, "locked"),
-        (Kind.PLANTED, 3, "table"),
-        (Kind.PLANTED, 0x404, "0x404"),
-        (Kind.PTE, 0x400, "0x400"),
-        (Kind.VISITOR, 0, "look"),
-        (Kind.VISITOR, 3 | 12 << 3, "table@12"),
+        (MEMCACHE, 0, "none"),
+        (MEMCACHE, 1, "0"),
+        (MEMCACHE, 41, "40"),
+        (OWNER, 255, "255"),
+        (PROT, 0, "-"),
+        (PROT, PROT_BITS["x"] | PROT_BITS["r"], "rx"),
+        (PROT, PROT_BITS["sw3"] | PROT_BITS["device"], "device+sw3"),
+        (VISIT_FLAGS, 7, "leaf+table_pre+table_post"),
+        (IPA, 0, "0x0"),
+        (NTH, 12, "12"),
+        (PLANTED, 0x400, "locked"),
+        (PLANTED, 3, "table"),
+        (PLANTED, 0x404, "0x404"),
+        (PTE, 0x400, "0x400"),
+        (VISITOR, 0, "look"),
+        (VISITOR, 3 | 12 << 3, "table@12"),
     ],
 )
 def test_values_in_canonical_form(kind: Kind, value: int, text: str) -> None:
-    assert format_value(kind, value) == text
+    assert kind.format(value) == text
 
 
 def test_defaults_are_left_out() -> None:
-    op = Op.of("map", ipa=0, size=1, phys=2, prot=0)
+    op = op_of("map", ipa=0, size=1, phys=2, prot=0)
     assert format_op(op) == "map ipa=0x0 size=0x1 phys=0x2 prot=-"
     assert parse("s2 1\nfwb = on\nbudget = 4096\n") == Program(())
 
@@ -279,11 +276,11 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 
 def test_a_program_has_ops_of_its_stage_only() -> None:
     with pytest.raises(ValueError, match="stage 2 has no hyp_pte_prot"):
-        Program((Op.of("hyp_pte_prot", pte=0),))
+        Program((op_of("hyp_pte_prot", pte=0),))
     with pytest.raises(ValueError, match="stage 1 has no flush"):
-        Program((Op.of("flush", ipa=0, size=0),), Machine.of(stage=1))
+        Program((op_of("flush", ipa=0, size=0),), Machine.of(stage=1))
     for stage in (1, 2):
-        Program(tuple(Op.of(name) for name in ("init", "destroy")), Machine.of(stage=stage))
+        Program(tuple(op_of(name) for name in ("init", "destroy")), Machine.of(stage=stage))
 
 
 @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\u202e", "\u2028", "\x00", "\U000e0041"])

@@ -15,17 +15,20 @@ from harness.findings.report import observation_text, verdict_report
 from harness.model.executor import MODELLED, Model
 from harness.observation.descriptors import entry_address
 from harness.observation.events import DCACHE, ICACHE, TLBI, each_event, events_of
+from harness.observation.execution import Shape
 from harness.observation.layout import EVENT_WORDS, Observation
 from harness.observation.layout import decode as decode_observation
+from harness.observation.tables import leaked, paired_entries
 from harness.observation.tlbi import Target
 from harness.observation.tlbi import decode as decode_tlbi
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import decode, dialect_for, encode
-from harness.program.definition import FLAG_NAMES, OPS, PROT_BITS
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
+from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
-from harness.verdict.compare import Tier, differences, leaked, paired_entries
+from harness.verdict.compare import Tier, differences
 from harness.verdict.judge import Judge, Verdict
 from pgtable.pte import LOCKED
 from reference.link.executor import ByGranule, Reference
@@ -34,10 +37,13 @@ CORPORA = Path(__file__).parents[2] / "corpora"
 every_seed = pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 
 
-def run(name: str, version: str = "6.12") -> tuple[Model, Observation]:
-    """A seed on the model."""
-    model = Model(version)
-    return model, model.observe(read(CORPORA / "seeds" / f"{name}.s2"))
+def run(name: str, version: str = "6.12") -> tuple[Shape, Observation]:
+    """What a seed does to the tree, and what is observed, on the model."""
+    model, program = Model(version), read(CORPORA / "seeds" / f"{name}.s2")
+    model.start(program)
+    feedback = model.finish().feedback
+    assert feedback is not None
+    return feedback.shape, model.observe(program)
 
 
 def returns(name: str, version: str = "6.12") -> list[int | None]:
@@ -108,9 +114,9 @@ def test_together_they_use_everything_a_program_can_say() -> None:
     prots = [op.args[3] for op in ops if op.name == "map"]
     assert all(any(prot & bit for prot in prots) for bit in PROT_BITS.values())
     assert {op.args[2] for op in ops if op.name == "walk"} >= set(range(8))
-    for kind, names in FLAG_NAMES.items():
+    for kind in STANDARD.kinds:
         used = [v for op in ops for arg, v in zip(op.definition.args, op.args, strict=True) if arg.kind is kind]
-        assert all(any(flags & bit for flags in used) for bit in names.values()), kind
+        assert all(any(flags & bit for flags in used) for bit in kind.bits.values()), kind.name
     changed = {name for program in programs for name in program.machine.changed()}
     assert changed >= set(KNOBS_BY_NAME) - {"pool_base"}
 
@@ -124,22 +130,22 @@ def outs(name: str, op: str, version: str = "6.12") -> list[tuple[int, ...]]:
 
 
 def test_vm_life_leaves_only_the_memcache() -> None:
-    model, seen = run("vm_life")
+    shape, seen = run("vm_life")
     assert set(returns("vm_life")) == {0}
     assert (seen.root, leaked(seen)) == (None, [])
     assert set(seen.pages) == set(seen.cache)
-    assert (model.shape.splits, model.shape.merges) == (2, 1)
+    assert (shape.splits, shape.merges) == (2, 1)
 
 
 def test_block_split_loses_the_rest_of_the_block() -> None:
     assert leaves("block_split") == [(0, 3), (0x9000_07DB, 3), (0, 2)]
-    assert run("block_split")[0].shape.splits == 2
+    assert run("block_split")[0].splits == 2
 
 
 @pytest.mark.parametrize(("name", "freed"), [("merge_2m", 1), ("merge_1g", 4)])
 def test_a_merge_frees_the_tables_it_says(name: str, freed: int) -> None:
-    model, seen = run(name)
-    assert (seen.frees, model.shape.merges, leaked(seen), seen.cache) == (freed, 1, [], ())
+    shape, seen = run(name)
+    assert (seen.frees, shape.merges, leaked(seen), seen.cache) == (freed, 1, [], ())
     walked = read(CORPORA / "seeds" / f"{name}.s2").ops
     merge = next(op for op in reversed(walked) if op.name == "map")
     assert merge.args[4] == 0, "it is said to need no memcache"
@@ -289,7 +295,7 @@ def test_map_flags() -> None:
 
 def test_eager_split() -> None:
     assert returns("eager_split") == [0, -12, 0, 0, 0, 0, 0, -12, 0, 0, 0, -34, 0, -22]
-    assert run("eager_split")[0].shape.splits == 4
+    assert run("eager_split")[0].splits == 4
     (pages, level_1) = visits("eager_split")
     assert [(visit, level) for visit, level, _, _ in pages] == [(2, 1), (2, 2), (1, 3), (1, 2)]
     assert pages[2][3] == 1 << 55 | 0x803F_F75B
@@ -326,7 +332,7 @@ def test_identity_only() -> None:
 
 def test_force_pte() -> None:
     assert [level for _, level in leaves("force_pte")] == [2, 3, 3, 2]
-    assert run("force_pte")[0].shape.merges == 1
+    assert run("force_pte")[0].merges == 1
     assert [level for _, level in leaves("force_pte_always")] == [3, 3]
     assert returns("force_pte_always") == [-12, 0, 0, 0, -22, -34]
 
@@ -389,11 +395,11 @@ def test_hyp_maps_again() -> None:
 
 
 def test_hyp_maps_over_a_block() -> None:
-    model, seen = run("hyp_map_over_block")
+    shape, seen = run("hyp_map_over_block")
     assert set(returns("hyp_map_over_block")) == {0}
     assert leaves("hyp_map_over_block") == [(0, 3)]
     assert [len(record.complaints) for record in seen.records[1:]] == [0, 0, 0, 0, 0, 1, 0]
-    assert model.shape.splits == 2
+    assert shape.splits == 2
     kept = [page for page in seen.pages.values() if page.refcount == 2 and not any(page.entries)]
     assert len(kept) == 1, "an empty table that counts as used"
 
@@ -441,7 +447,7 @@ def test_no_seed_diverges_in_any_tier(kernel: Reference) -> None:
 @pytest.mark.parametrize(("name", "block"), [("1g", 1 << 30), ("16k", 32 << 20), ("64k", 512 << 20)])
 def test_a_whole_block_is_split_to_its_last_page(name: str, block: int) -> None:
     seed = f"split_whole_block_{name}"
-    model, seen = run(seed)
+    shape, seen = run(seed)
     assert returns(seed) == [0] * 4, "no budget ends it"
     granule = seen.machine.granule
     map_op = read(CORPORA / "seeds" / f"{seed}.s2").ops[0]
@@ -452,7 +458,7 @@ def test_a_whole_block_is_split_to_its_last_page(name: str, block: int) -> None:
     assert [entry_address(entry, seen.machine) - phys for entry, _ in leaves_of] == list(range(0, block, granule.page))
     (last,) = leaves(seed)
     assert last == (leaves_of[-1][0], 3)
-    assert model.shape.splits == 1
+    assert shape.splits == 1
 
 
 def test_a_whole_block_is_split_without_fwb() -> None:

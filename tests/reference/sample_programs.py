@@ -9,10 +9,13 @@ from seeds import missing
 
 from harness.program.capabilities import Capabilities
 from harness.program.codec import DEFAULT, Dialect, decode
-from harness.program.definition import MAP_FLAG_BITS, PROT_BITS, U64_MAX, Op
+from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
+from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
 from harness.program.machine import MAX_POOL_PAGES, Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -22,41 +25,41 @@ PHYS: Final = 0x8000_0000
 
 
 def map_op(ipa: int, size: int = PAGE_SIZE, phys: int | None = None, prot: int = RWX, mc: int = 5) -> Op:
-    return Op.of("map", ipa=ipa, size=size, phys=PHYS + ipa if phys is None else phys, prot=prot, mc=mc)
+    return op_of("map", ipa=ipa, size=size, phys=PHYS + ipa if phys is None else phys, prot=prot, mc=mc)
 
 
 def unmap_op(ipa: int, size: int = PAGE_SIZE) -> Op:
-    return Op.of("unmap", ipa=ipa, size=size)
+    return op_of("unmap", ipa=ipa, size=size)
 
 
 def owner_op(ipa: int, size: int = PAGE_SIZE, owner: int = 1) -> Op:
-    return Op.of("set_owner", ipa=ipa, size=size, mc=5, owner=owner)
+    return op_of("set_owner", ipa=ipa, size=size, mc=5, owner=owner)
 
 
 def walk_op(ipa: int, size: int, flags: int = 7, visitor: int = 0) -> Op:
-    return Op.of("walk", ipa=ipa, size=size, flags=flags, visitor=visitor)
+    return op_of("walk", ipa=ipa, size=size, flags=flags, visitor=visitor)
 
 
 def shared_op(ipa: int) -> Op:
     """A map that others may race with."""
     flags = MAP_FLAG_BITS["shared"]
-    return Op.of("map", ipa=ipa, size=PAGE_SIZE, phys=PHYS + ipa, prot=RW, mc=5, flags=flags)
+    return op_of("map", ipa=ipa, size=PAGE_SIZE, phys=PHYS + ipa, prot=RW, mc=5, flags=flags)
 
 
 def hyp_map_op(va: int, size: int = PAGE_SIZE, phys: int | None = None, prot: int = RW) -> Op:
-    return Op.of("hyp_map", va=va, size=size, phys=PHYS + va if phys is None else phys, prot=prot)
+    return op_of("hyp_map", va=va, size=size, phys=PHYS + va if phys is None else phys, prot=prot)
 
 
 def hyp_unmap_op(va: int, size: int = PAGE_SIZE) -> Op:
-    return Op.of("hyp_unmap", va=va, size=size)
+    return op_of("hyp_unmap", va=va, size=size)
 
 
 def leaf_op(ipa: int) -> Op:
-    return Op.of("get_leaf", ipa=ipa)
+    return op_of("get_leaf", ipa=ipa)
 
 
-INIT: Final = Op.of("init")
-DESTROY: Final = Op.of("destroy")
+INIT: Final = op_of("init")
+DESTROY: Final = op_of("destroy")
 
 ONE_PAGE: Final = Program((map_op(0x1000),))
 BUSY: Final = Program(
@@ -75,7 +78,7 @@ BUSY: Final = Program(
     )
 )
 
-FAULTS: Final = Program((map_op(0, prot=RW), Op.of("relax_perms", ipa=0, prot=RWX), Op.of("mkyoung", ipa=0)))
+FAULTS: Final = Program((map_op(0, prot=RW), op_of("relax_perms", ipa=0, prot=RWX), op_of("mkyoung", ipa=0)))
 """What a fault handler does once the page is there."""
 HYP_BUSY: Final = (
     hyp_map_op(0, BLOCK + 3 * PAGE_SIZE),
@@ -94,11 +97,11 @@ _TABLES: Final = (map_op(0, BLOCK), map_op(0x3000, prot=RW), map_op(1 << 30, 4 *
 _TLB: Final = (
     *_TABLES,
     map_op(0x3000, prot=RWX),
-    Op.of("relax_perms", ipa=0x3000, prot=PROT_BITS["x"]),
+    op_of("relax_perms", ipa=0x3000, prot=PROT_BITS["x"]),
     unmap_op(0, BLOCK),
-    Op.of("tlb_flush_vmid_range", ipa=0x5000, size=67 * PAGE_SIZE),
-    Op.of("flush_cpu_context"),
-    Op.of("flush_vm_context"),
+    op_of("tlb_flush_vmid_range", ipa=0x5000, size=67 * PAGE_SIZE),
+    op_of("flush_cpu_context"),
+    op_of("flush_vm_context"),
 )
 """Every way to invalidate."""
 
@@ -132,10 +135,10 @@ SPECIAL: Final = {
     "cut in a TLB function": Program(_TLB, Machine.of(budget=46)),
     "nothing offered": Program((*_TABLES, unmap_op(0, BLOCK)), Machine.of(fwb=0, tlb_range=0, hw_af=0)),
     "huge unmap": Program((*_TABLES, unmap_op(0, U64_MAX), unmap_op(U64_MAX, U64_MAX))),
-    "allocation fails": Program((Op.of("fail_alloc", nth=2), map_op(0), map_op(0), Op.of("fail_alloc", nth=1), INIT)),
-    "tampered with": Program((map_op(0), Op.of("plant", ipa=0, level=3, pte=1 << 10), map_op(0), unmap_op(0, BLOCK))),
+    "allocation fails": Program((op_of("fail_alloc", nth=2), map_op(0), map_op(0), op_of("fail_alloc", nth=1), INIT)),
+    "tampered with": Program((map_op(0), op_of("plant", ipa=0, level=3, pte=1 << 10), map_op(0), unmap_op(0, BLOCK))),
     "raced": Program(
-        (Op.of("race", nth=1, pte=3), shared_op(0), Op.of("race", nth=2, pte=1 << 10), shared_op(1 << 30))
+        (op_of("race", nth=1, pte=3), shared_op(0), op_of("race", nth=2, pte=1 << 10), shared_op(1 << 30))
     ),
     "visited": Program((walk_op(0, BLOCK, visitor=3), walk_op(0, BLOCK, 17, visitor=4 | 2 << 3))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),

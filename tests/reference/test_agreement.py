@@ -34,7 +34,7 @@ RANDOM = {
 
 def digest(executor: Executor, program: Program) -> Digest:
     executor.start(program)
-    return executor.finish()
+    return executor.finish().digest
 
 
 def disagreements(kernel: Reference, programs: list[Program], model: Model) -> list[str]:

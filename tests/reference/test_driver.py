@@ -27,7 +27,7 @@ SHORT = 1.0
 
 def digest(kernel: Reference, program: Program = BUSY) -> Digest:
     kernel.start(program)
-    return kernel.finish()
+    return kernel.finish().digest
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_qemu_killed_during_a_program(own_kernel: Reference, expected: Digest) -
         os.kill(pid, signal.SIGSTOP)  # so that it cannot have answered
         own_kernel.start(BUSY)
         os.kill(pid, signal.SIGKILL)
-        assert own_kernel.finish() == expected
+        assert own_kernel.finish().digest == expected
         assert own_kernel.boots == boots
 
 
@@ -156,7 +156,7 @@ def test_qemu_killed_at_any_moment(own_kernel: Reference) -> None:
         own_kernel.start(program)
         if index % 3 == 0:
             os.kill(own_kernel.link.pid, signal.SIGKILL)
-        after.append(own_kernel.finish())
+        after.append(own_kernel.finish().digest)
     assert after == before
     assert 1 < own_kernel.boots <= 11  # an answer may have been there already; then the next program restarts it
 

@@ -9,9 +9,9 @@ from seeds import refusal
 from harness.errors import BadInput, ToolFailure
 from harness.model.executor import Model
 from harness.program.codec import dialect_for
-from harness.program.definition import Op
 from harness.program.granule import GRANULES, Granule
 from harness.program.machine import MAX_POOL_PAGES, Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.text import format_program
 from harness.verdict.judge import Judge
@@ -49,11 +49,11 @@ def test_every_size_of_guest(every_kernel: ByGranule, granule: Granule) -> None:
     for bits in range(32, 53):
         last = (1 << bits) - granule.page
         ops = [
-            Op.of("map", ipa=last, size=granule.page, phys=(1 << 52) - granule.page, prot=RW, mc=6),
-            Op.of("map", ipa=0, size=granule.block, phys=granule.block, prot=RW, mc=6),
-            Op.of("walk", ipa=last, size=granule.page, flags=7),
-            Op.of("get_leaf", ipa=1 << bits),
-            Op.of("unmap", ipa=last, size=granule.page),
+            op_of("map", ipa=last, size=granule.page, phys=(1 << 52) - granule.page, prot=RW, mc=6),
+            op_of("map", ipa=0, size=granule.block, phys=granule.block, prot=RW, mc=6),
+            op_of("walk", ipa=last, size=granule.page, flags=7),
+            op_of("get_leaf", ipa=1 << bits),
+            op_of("unmap", ipa=last, size=granule.page),
         ]
         for knobs in ({}, {"lpa2": 1}, {"pa_bits_52": 1}, {"lpa2": 1, "parange": 3, "vmid_bits": 0}):
             number = GRANULES.index(granule)
@@ -69,10 +69,10 @@ def test_every_bit_of_an_address(kernels: ByGranule, granule: Granule) -> None:
     for knobs in ({"lpa2": 1}, {"pa_bits_52": 1}, {}):
         wide = Machine.of(granule=number, **knobs)
         ops = tuple(
-            Op.of("map", ipa=bit * granule.page, size=granule.page, phys=1 << bit, prot=RW, mc=4)
+            op_of("map", ipa=bit * granule.page, size=granule.page, phys=1 << bit, prot=RW, mc=4)
             for bit in range(granule.shift, 52)
         )
-        programs.append(Program((*ops, Op.of("walk", ipa=0, size=64 * granule.page, flags=7)), wide))
+        programs.append(Program((*ops, op_of("walk", ipa=0, size=64 * granule.page, flags=7)), wide))
         programs += [Program(ops[:3], wide.replace("pool_base", 1 << bit)) for bit in range(26, wide.phys_bits)]
     assert disagreements(kernels, programs) == []
 
@@ -116,5 +116,5 @@ def test_the_guest_s_own_tables_keep_to_the_pool(kernels: ByGranule) -> None:
     for number, granule in enumerate(GRANULES):
         for pages in (256, 3, MAX_POOL_PAGES, 40, 1, MAX_POOL_PAGES, 256):
             machine = Machine.of(granule=number, pool_pages=pages)
-            ops = tuple(Op.of("map", ipa=at << 40, size=1, phys=0, prot=RW, mc=40) for at in range(4))
+            ops = tuple(op_of("map", ipa=at << 40, size=1, phys=0, prot=RW, mc=40) for at in range(4))
             assert disagreements(kernels, [Program(ops, machine)]) == [], granule

@@ -11,8 +11,10 @@ from sample_programs import BUSY, HYP_BUSY, random_programs, special_programs
 from seeds import missing
 
 from harness.model.executor import Model
-from harness.program.definition import MAP_FLAG_BITS, VISIT_FLAG_BITS, Op
+from harness.program.definition import Op
+from harness.program.kinds.flags import MAP_FLAG_BITS, VISIT_FLAG_BITS
 from harness.program.machine import Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.text import format_program, read
 from harness.verdict.judge import Judge
@@ -69,8 +71,8 @@ def one(executor: Reference | Model, op: Op) -> tuple[int | None, tuple[int, ...
     """Result, values and number of events of an op on a stage 2 with a page and an old page."""
     rw = 6
     made = (
-        Op.of("map", ipa=0, size=2 * PAGE, phys=BLOCK, prot=rw, mc=5),
-        Op.of("test_clear_young", ipa=PAGE, size=PAGE, mkold=1),
+        op_of("map", ipa=0, size=2 * PAGE, phys=BLOCK, prot=rw, mc=5),
+        op_of("test_clear_young", ipa=PAGE, size=PAGE, mkold=1),
     )
     record = executor.observe(Program((*made, op))).records[-1]
     return record.ret, record.outs, len(record.events) // 3
@@ -81,16 +83,16 @@ def test_shared_walks_are_refused_before_anything_else(hyp: Reference, kernel: R
     far = 1 << 60
     shared_map = {"size": PAGE, "phys": BLOCK, "prot": 6, "mc": 5, "flags": SHARED}
     cases = {
-        Op.of("map", ipa=4 * PAGE, **shared_map): ((EPERM, (), 1), 0),
-        Op.of("map", ipa=far, **shared_map): ((EPERM, (), 1), ERANGE),
-        Op.of("walk", ipa=0, size=PAGE, flags=1 | VISIT_FLAG_BITS["shared"]): ((EPERM, (), 0), 0),
-        Op.of("relax_perms", ipa=0, prot=1): ((EPERM, (), 0), 0),
-        Op.of("mkyoung", ipa=PAGE): ((0, (0,), 0), 0),
+        op_of("map", ipa=4 * PAGE, **shared_map): ((EPERM, (), 1), 0),
+        op_of("map", ipa=far, **shared_map): ((EPERM, (), 1), ERANGE),
+        op_of("walk", ipa=0, size=PAGE, flags=1 | VISIT_FLAG_BITS["shared"]): ((EPERM, (), 0), 0),
+        op_of("relax_perms", ipa=0, prot=1): ((EPERM, (), 0), 0),
+        op_of("mkyoung", ipa=PAGE): ((0, (0,), 0), 0),
     }
     for op, (expected, host) in cases.items():
         assert one(hyp, op) == one(Model(kernel_object="hyp"), op) == expected, op
         assert one(kernel, op)[0] == one(Model(), op)[0] == host, op
-    assert one(kernel, Op.of("mkyoung", ipa=PAGE))[1] != (0,)
+    assert one(kernel, op_of("mkyoung", ipa=PAGE))[1] != (0,)
 
 
 def test_nothing_else_differs(hyp: Reference, kernel: Reference) -> None:
@@ -113,7 +115,7 @@ def test_nothing_else_differs(hyp: Reference, kernel: Reference) -> None:
 
 def test_only_the_strategy_decides(hyp: Reference) -> None:
     """With HYP's walks shared, the model is the host's again: found at once."""
-    op = Op.of("walk", ipa=0, size=PAGE, flags=1 | VISIT_FLAG_BITS["shared"])
+    op = op_of("walk", ipa=0, size=PAGE, flags=1 | VISIT_FLAG_BITS["shared"])
     assert not HYP.shared_walks
     verdict = Judge(Model(), hyp).check(Program((op,)))
     assert verdict is not None

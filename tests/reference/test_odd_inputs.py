@@ -15,7 +15,7 @@ from seeds import refusal
 
 from harness.errors import BadInput
 from harness.model.executor import Model
-from harness.program.definition import PROT_BITS
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.text import parse
 from harness.verdict.judge import Judge
 from reference.link.executor import Reference

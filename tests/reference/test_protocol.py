@@ -15,9 +15,11 @@ from strategies import machines
 
 from harness.errors import ToolFailure
 from harness.observation.layout import Digest
-from harness.program.definition import FLAG_NAMES, LIMITS, OPS, OPS_BY_NUMBER, U64_MAX, Op, OpDef
+from harness.program.definition import Op, OpDef
 from harness.program.machine import KNOBS, Machine
+from harness.program.ops import OPS, OPS_BY_NUMBER, op_of
 from harness.program.program import Program
+from harness.program.space import U64_MAX
 from reference.protocol import (
     GarbledFrame,
     Message,
@@ -138,9 +140,9 @@ def test_a_cut_varint_is_refused(value: int) -> None:
 def values_of(definition: OpDef) -> st.SearchStrategy[Op]:
     arguments = []
     for arg in definition.args:
-        limit = LIMITS.get(arg.kind, U64_MAX)
-        if arg.kind in FLAG_NAMES:
-            arguments.append(st.lists(st.sampled_from(sorted(FLAG_NAMES[arg.kind].values()))).map(_union))
+        limit = arg.limit
+        if arg.kind.bits:
+            arguments.append(st.lists(st.sampled_from(sorted(arg.kind.bits.values()))).map(_union))
         else:
             shifted = st.builds(lambda value, shift, limit=limit: value << shift & limit, U64, st.integers(0, 63))
             arguments.append(st.integers(0, limit) | shifted.map(lambda value, limit=limit: min(value, limit)))
@@ -199,7 +201,7 @@ class Decoder:
 
 @settings(max_examples=300)
 @given(PROGRAMS)
-@example(Program((Op.of("unmap", ipa=1 << 63, size=U64_MAX), Op.of("unmap", ipa=0, size=1))))
+@example(Program((op_of("unmap", ipa=1 << 63, size=U64_MAX), op_of("unmap", ipa=0, size=1))))
 def test_a_program_arrives_as_it_is(program: Program) -> None:
     payload = encode_program(program)
     assert Decoder(payload).program() == program
@@ -207,7 +209,7 @@ def test_a_program_arrives_as_it_is(program: Program) -> None:
 
 
 def test_aligned_values_are_short() -> None:
-    program = Program((Op.of("unmap", ipa=1 << 40, size=1 << 30),))
+    program = Program((op_of("unmap", ipa=1 << 40, size=1 << 30),))
     assert len(encode_program(program)) == 4
 
 

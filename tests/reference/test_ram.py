@@ -10,7 +10,7 @@ import pytest
 
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Digest
-from harness.program.definition import Op
+from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.text import read
 from reference.guest_ram import GuestRam
@@ -21,12 +21,12 @@ from reference.memory_map import RAM_BASE, REQUEST_SIZE
 from reference.protocol import Message
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = Program((Op.of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), Op.of("unmap", ipa=0, size=4096)))
+PROGRAM = Program((op_of("map", ipa=0, size=1 << 21, phys=1 << 31, prot=7, mc=3), op_of("unmap", ipa=0, size=4096)))
 
 
 def digest(kernel: Reference) -> Digest:
     kernel.start(PROGRAM)
-    return kernel.finish()
+    return kernel.finish().digest
 
 
 @pytest.fixture
@@ -144,6 +144,6 @@ def test_a_large_budget_may_take_its_time(kernel: Reference) -> None:
     hasty = Reference(kernel.image, "kernel:hasty", timeout=0.01)
     try:
         hasty.start(program)
-        assert hasty.finish().words > 3 * 786432
+        assert hasty.finish().digest.words > 3 * 786432
     finally:
         hasty.close()

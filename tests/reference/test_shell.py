@@ -92,10 +92,11 @@ def reset_line(program: Program) -> str:
 
 def expected_line(record: Record) -> str:
     """A record, as the shell has it. Not for those with complaints, which name places."""
-    width = len(record.definition.outs) or 1
+    width = len(record.definition.results) or 1
+    names = [result.name for result in record.definition.results]
     values = [f"{value:#x}" for value in record.outs]
     groups = [
-        "".join(f" {name}={value}" for name, value in zip(record.definition.outs, values[at : at + width], strict=True))
+        "".join(f" {name}={value}" for name, value in zip(names, values[at : at + width], strict=True))
         for at in range(0, len(values), width)
     ]
     return f"{record.definition.name} {describe_return(record.ret)}{';'.join(groups)}"

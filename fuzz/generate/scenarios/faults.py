@@ -6,7 +6,10 @@ from random import Random
 
 from fuzz.generate.place import FAULT, RW, RWX, Place, map_op, some_page
 from fuzz.generate.step import step
-from harness.program.definition import MAP_FLAG_BITS, PLANTED_NAMES, Op
+from harness.program.definition import Op
+from harness.program.kinds.entries import PLANTED_NAMES
+from harness.program.kinds.flags import MAP_FLAG_BITS
+from harness.program.ops import op_of
 
 
 @step(weight=2, uses=("fail_alloc", "map"))
@@ -16,10 +19,10 @@ def run_out(at: Place, choice: Random) -> list[Op]:
     size = choice.choice((at.page, 2 * at.block))
     failed = [
         map_op(far, some_page(far, choice), size, RW, choice),
-        Op.of("set_owner", ipa=far.ipa, size=at.page, mc=4, owner=1),
+        op_of("set_owner", ipa=far.ipa, size=at.page, mc=4, owner=1),
     ]
     return [
-        Op.of("fail_alloc", nth=choice.choice((1, 1, 2))),
+        op_of("fail_alloc", nth=choice.choice((1, 1, 2))),
         choice.choice(failed),
         map_op(far, far.ipa, at.page, RWX, choice),
     ]
@@ -31,8 +34,8 @@ def tamper(at: Place, choice: Random) -> list[Op]:
     level, ipa = choice.choice(((3, some_page(at, choice)), (3, some_page(at, choice)), (2, at.ipa), (1, at.ipa)))
     value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["locked"], PLANTED_NAMES["table"], 0, 4))
     table = map_op(at, some_page(at, choice), at.page, RW, choice)
-    after = choice.choice((map_op(at, ipa, at.page, RWX, choice), Op.of("unmap", ipa=ipa, size=at.page)))
-    return [table, Op.of("plant", ipa=ipa, level=level, pte=value), after]
+    after = choice.choice((map_op(at, ipa, at.page, RWX, choice), op_of("unmap", ipa=ipa, size=at.page)))
+    return [table, op_of("plant", ipa=ipa, level=level, pte=value), after]
 
 
 @step(weight=2, uses=("race", "map"))
@@ -43,9 +46,9 @@ def race(at: Place, choice: Random) -> list[Op]:
     value = choice.choice((PLANTED_NAMES["locked"], PLANTED_NAMES["table"], PLANTED_NAMES["table"], 0, 4))
     flags = choice.choice((FAULT, MAP_FLAG_BITS["shared"], MAP_FLAG_BITS["shared"]))
     phys = ipa + at.memory + choice.choice((0, at.large))
-    raced = Op.of("map", ipa=ipa, size=size, phys=phys, prot=RW, mc=5, flags=flags)
-    other = Op.of("relax_perms", ipa=ipa, prot=RWX)
-    armed = Op.of("race", nth=choice.choice((1, 1, 1, 2, 3)), pte=value)
+    raced = op_of("map", ipa=ipa, size=size, phys=phys, prot=RW, mc=5, flags=flags)
+    other = op_of("relax_perms", ipa=ipa, prot=RWX)
+    armed = op_of("race", nth=choice.choice((1, 1, 1, 2, 3)), pte=value)
     return [armed, other if choice.random() < 0.2 else raced, map_op(at, ipa, at.page, RW, choice)]
 
 
@@ -54,8 +57,8 @@ def hyp_run_out(at: Place, choice: Random) -> list[Op]:
     """Hyp has no memory for a table, and maps again once it has."""
     far = at.next(choice.choice((0, at.block, at.large)))
     va = some_page(far, choice)
-    mapped = Op.of("hyp_map", va=va, size=at.page, phys=va + at.memory, prot=RW)
-    return [Op.of("fail_alloc", nth=choice.choice((1, 1, 2))), mapped, mapped]
+    mapped = op_of("hyp_map", va=va, size=at.page, phys=va + at.memory, prot=RW)
+    return [op_of("fail_alloc", nth=choice.choice((1, 1, 2))), mapped, mapped]
 
 
 @step(weight=1, uses=("plant", "hyp_unmap"), stages=(1,))
@@ -63,4 +66,4 @@ def hyp_tamper(at: Place, choice: Random) -> list[Op]:
     """Somebody else writes an entry of hyp's, before that unmaps it."""
     level, va = choice.choice(((3, some_page(at, choice)), (2, at.ipa)))
     value = choice.choice((PLANTED_NAMES["table"], 0, 4))
-    return [Op.of("plant", ipa=va, level=level, pte=value), Op.of("hyp_unmap", va=va, size=at.page)]
+    return [op_of("plant", ipa=va, level=level, pte=value), op_of("hyp_unmap", va=va, size=at.page)]

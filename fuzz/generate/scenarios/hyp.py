@@ -7,7 +7,9 @@ from typing import Final
 
 from fuzz.generate.place import RW, Place, some_page
 from fuzz.generate.step import step
-from harness.program.definition import PROT_BITS, Op
+from harness.program.definition import Op
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.ops import op_of
 
 _PROTS: Final = (RW, RW, PROT_BITS["r"] | PROT_BITS["x"], PROT_BITS["r"], RW | PROT_BITS["device"])
 _LEAVES: Final = (0, 0x703, 0x783, 1 << 54 | 0x703, 1 << 55 | 0x703)
@@ -15,7 +17,7 @@ _LEAVES: Final = (0, 0x703, 0x783, 1 << 54 | 0x703, 1 << 55 | 0x703)
 
 
 def _hyp_map(at: Place, va: int, size: int, prot: int) -> Op:
-    return Op.of("hyp_map", va=va, size=size, phys=va + at.memory, prot=prot)
+    return op_of("hyp_map", va=va, size=size, phys=va + at.memory, prot=prot)
 
 
 @step(weight=12, uses=("hyp_map",), stages=(1,))
@@ -38,7 +40,7 @@ def hyp_remove(at: Place, choice: Random) -> list[Op]:
         return []
     va, size = at.mapped.pop(choice.randrange(len(at.mapped)))
     size = choice.choice((size, size, size, size, at.page, size + at.page, 2 * size))
-    return [Op.of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, at.page)), size=size)]
+    return [op_of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, at.page)), size=size)]
 
 
 @step(weight=8, uses=("hyp_map",), stages=(1,))
@@ -55,4 +57,4 @@ def hyp_change_state(at: Place, choice: Random) -> list[Op]:
 @step(weight=1, uses=("hyp_pte_prot",), stages=(1,))
 def hyp_read_permissions(at: Place, choice: Random) -> list[Op]:
     """pKVM looks at the state of a page of its own: at an entry, and what it permits."""
-    return [Op.of("get_leaf", ipa=some_page(at, choice)), Op.of("hyp_pte_prot", pte=choice.choice(_LEAVES))]
+    return [op_of("get_leaf", ipa=some_page(at, choice)), op_of("hyp_pte_prot", pte=choice.choice(_LEAVES))]

@@ -8,6 +8,7 @@ from typing import Final
 from fuzz.generate.place import Place
 from fuzz.generate.step import step
 from harness.program.definition import Op
+from harness.program.ops import op_of
 
 _VMID_BITS: Final = 4
 """Where ID_AA64MMFR1_EL1 says how many there are."""
@@ -18,10 +19,10 @@ _SL0: Final = 6
 @step(weight=1, uses=("get_vtcr", "pgd_size"))
 def shape(_at: Place, choice: Random) -> list[Op]:
     """A VM is made: its VTCR_EL2 follows from the CPU and the addresses asked for, its root's size from that."""
-    vtcr = Op.of(
+    vtcr = op_of(
         "get_vtcr",
         mmfr0=choice.randrange(8),
         mmfr1=choice.choice((0, 2)) << _VMID_BITS,
         phys_shift=choice.randint(32, 52),
     )
-    return [vtcr, Op.of("pgd_size", vtcr=choice.randint(12, 32) | choice.randrange(4) << _SL0)]
+    return [vtcr, op_of("pgd_size", vtcr=choice.randint(12, 32) | choice.randrange(4) << _SL0)]

@@ -7,6 +7,7 @@ from random import Random
 from fuzz.generate.place import Place, some_page
 from fuzz.generate.step import step
 from harness.program.definition import Op
+from harness.program.ops import op_of
 
 
 @step(weight=4, uses=("walk", "get_leaf"), stages=(1, 2))
@@ -15,5 +16,5 @@ def look(at: Place, choice: Random) -> list[Op]:
     flags = choice.choice((1, 3, 5, 6, 7))
     visitor = choice.randrange(1, 32) if choice.random() < 0.2 else 0
     size = choice.choice((1, 4, 16)) * at.page
-    walk = Op.of("walk", ipa=some_page(at, choice), size=size, flags=flags, visitor=visitor)
-    return [walk, Op.of("get_leaf", ipa=some_page(at, choice))]
+    walk = op_of("walk", ipa=some_page(at, choice), size=size, flags=flags, visitor=visitor)
+    return [walk, op_of("get_leaf", ipa=some_page(at, choice))]

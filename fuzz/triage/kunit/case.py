@@ -9,15 +9,17 @@ its top, with what would show it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from fuzz.triage.kunit.detection import shown_instead
 from fuzz.triage.kunit.expectations import call_of, is_sayable, op_expected, state_expected
-from fuzz.triage.kunit.said import c_form
 from fuzz.triage.kunit.templates import c_file
 from harness.outside import printable
-from harness.program.definition import CACHE_CAPACITY, INIT, Op
+from harness.program.definition import Op
+from harness.program.kinds.small import CACHE_CAPACITY
+from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
 from harness.verdict.judge import Verdict
@@ -33,7 +35,7 @@ def kunit_case(program: Program, verdict: Verdict, forms: Mapping[str, bool], ab
         "machine": program.machine,
         "forms": forms,
         "cache_pages": _cache_pages(program),
-        "unlinked": max(1, sum(op.name == "create_unlinked" for op in program.ops)),
+        "made": Counter(op.definition.makes.name for op in program.ops if op.definition.makes is not None),
         "vtcr": _vtcr(verdict),
     }
     name = re.sub(r"\W", "_", f"s2fuzz_{verdict.bucket}")[:80]
@@ -88,7 +90,7 @@ def _cache_pages(program: Program) -> int:
         form.pages
         for op in program.ops
         for arg, value in zip(op.definition.args, op.args, strict=True)
-        if (form := c_form(arg.kind, value)) is not None
+        if (form := arg.kind.c_form(value)) is not None
     )
     return max([CACHE_CAPACITY, *asked])
 

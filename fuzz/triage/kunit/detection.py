@@ -7,7 +7,8 @@ from typing import Final
 
 from fuzz.triage.kunit.expectations import is_sayable, seen_of, state_expected
 from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS
-from harness.program.definition import INIT, Op
+from harness.program.definition import Op
+from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.verdict.compare import Tier
 from harness.verdict.judge import Verdict

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Final
 
-from fuzz.triage.kunit.said import c_form, kunit_of
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
 from harness.observation.layout import Observation, Record, signed
+from harness.observation.tables import paired_entries, paired_tables
 from harness.program.definition import Op
 from harness.program.kunit import Returns, Unsayable, Value
 from harness.program.program import Program
-from harness.verdict.compare import paired_entries, paired_tables
+from harness.program.results import ResultType
 from harness.verdict.judge import Verdict
 
 _SEEN_BY_MM_OPS: Final = ("get_page", "put_page", "dcache_clean_inval_poc", "icache_inval_pou")
@@ -23,16 +23,16 @@ _SEEN_BY_MM_OPS: Final = ("get_page", "put_page", "dcache_clean_inval_poc", "ica
 def is_sayable(op: Op) -> bool:
     """Whether kvm_pgtable.h has a call for it."""
     args = zip(op.definition.args, op.args, strict=True)
-    return not isinstance(kunit_of(op.definition), Unsayable) and None not in (c_form(a.kind, v) for a, v in args)
+    return not isinstance(op.definition.kunit, Unsayable) and None not in (a.kind.c_form(v) for a, v in args)
 
 
 def call_of(op: Op, forms: Mapping[str, bool], is_hyp: bool) -> str:
     """A sayable operation's call in C, on a tree whose header has these forms."""
-    said = kunit_of(op.definition)
+    said = op.definition.kunit
     assert not isinstance(said, Unsayable)
     values: dict[str, str] = {}
     for arg, value in zip(op.definition.args, op.args, strict=True):
-        form = c_form(arg.kind, value)
+        form = arg.kind.c_form(value)
         assert form is not None
         values[arg.name] = form.text
         values |= {f"{arg.name}_{part}": text for part, text in form.parts.items()}
@@ -41,7 +41,7 @@ def call_of(op: Op, forms: Mapping[str, bool], is_hyp: bool) -> str:
 
 def op_expected(op: Op, record: Record | None, call: str) -> Iterator[str]:
     """The call, and what it should yield; the call alone where the record says nothing of that."""
-    match kunit_of(op.definition):
+    match op.definition.kunit:
         case Value() if record is not None and record.outs:
             yield f"KUNIT_EXPECT_EQ(test, (u64){call}, {record.outs[0]:#x}ull);"
         case Returns() as said if record is not None and record.ret is not None:
@@ -56,7 +56,7 @@ def op_expected(op: Op, record: Record | None, call: str) -> Iterator[str]:
 
 def seen_of(record: Record) -> tuple[object, ...]:
     """What is expected of an operation, as far as the test sees it."""
-    match kunit_of(record.definition):
+    match record.definition.kunit:
         case Value():
             return record.outs[:1]
         case Returns() as said:
@@ -66,16 +66,17 @@ def seen_of(record: Record) -> tuple[object, ...]:
 
 
 def _visits(record: Record) -> int:
-    return len(record.outs) // len(record.definition.outs)
+    return len(record.outs) // len(record.definition.results)
 
 
 def _results(said: Returns, record: Record) -> Iterator[tuple[str, str]]:
     """Where results stand in C, and what they are there."""
     if record.ret != 0:
         return
-    for name, value in zip(record.definition.outs, record.outs, strict=False):
-        if name in said.results:
-            yield said.results[name], str(signed(value)) if name == "level" else f"{value:#x}ull"
+    for result, value in zip(record.definition.results, record.outs, strict=False):
+        if result.name in said.results:
+            is_level = result.type is ResultType.LEVEL
+            yield said.results[result.name], str(signed(value)) if is_level else f"{value:#x}ull"
 
 
 def state_expected(program: Program, verdict: Verdict) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.program.definition import U64_MAX
+from harness.program.space import U64_MAX
 from pgtable import leaf_prot
 from pgtable.geometry import LAST_LEVEL
 

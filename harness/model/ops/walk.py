@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
-from harness.program.definition import PLANTED_NAMES, U64_MAX, VISITOR_BITS, VISITORS
+from harness.program.kinds.entries import PLANTED_NAMES, VISITOR_BITS, VISITORS
+from harness.program.space import U64_MAX
 from pgtable import Walk
 from pgtable.geometry import LAST_LEVEL
 

@@ -1,0 +1,37 @@
+"""The kinds of arguments, each an object. To add one, define it in the module of its group and name it here."""
+
+from harness.program.kinds.addresses import IPA, PAGEWISE_SIZE, PHYS, SIZE
+from harness.program.kinds.entries import PLANTED, PTE, VISITOR
+from harness.program.kinds.flags import HYP_PROT, MAP_FLAGS, PROT, VISIT_FLAGS
+from harness.program.kinds.handles import UNLINKED, Handle
+from harness.program.kinds.kind import Kind, Role, Unreadable
+from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
+from harness.program.kinds.small import LEVEL, MEMCACHE, NTH, OWNER, SPLIT_CACHE, SWITCH
+
+__all__ = [
+    "HYP_PROT",
+    "ID_REGISTER",
+    "IPA",
+    "LEVEL",
+    "MAP_FLAGS",
+    "MEMCACHE",
+    "NTH",
+    "OWNER",
+    "PAGEWISE_SIZE",
+    "PHYS",
+    "PHYS_SHIFT",
+    "PLANTED",
+    "PROT",
+    "PTE",
+    "SIZE",
+    "SPLIT_CACHE",
+    "SWITCH",
+    "UNLINKED",
+    "VISITOR",
+    "VISIT_FLAGS",
+    "VTCR",
+    "Handle",
+    "Kind",
+    "Role",
+    "Unreadable",
+]

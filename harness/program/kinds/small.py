@@ -1,0 +1,127 @@
+"""Small numbers, most of which are few: caches, owners, levels, counts, switches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from harness.program.kinds.kind import ONE_BYTE, Kind, Searched, Unreadable, parse_choice, parse_number
+from harness.program.kunit import CForm
+from harness.program.source import CHOICES, LITERAL, Source
+from harness.program.space import Space
+
+CACHE_CAPACITY: Final = 40
+"""Pages a memcache holds at most (linux: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE on arm64)."""
+SPLIT_CACHE_CAPACITY: Final = 1 + 512
+"""Pages the split cache holds at most: the tables of a whole 1G block of 4K pages. Linux's is as large as the chunk
+needs that user space chose (KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE)."""
+_SWITCH: Final = ("off", "on")
+
+
+class Few(Kind):
+    """Decimal numbers, all of which fit behind the common choices."""
+
+    def __init__(self, name: str, limit: int, common: Sequence[int]) -> None:
+        super().__init__(name, limit)
+        self._common = tuple(common)
+
+    def format(self, value: int) -> str:
+        return str(value)
+
+    def decode(self, source: Source, space: Space, address: int) -> int:
+        first = source.byte()
+        return self._common[first % len(self._common)] if first < CHOICES else (first - CHOICES) % (self.limit + 1)
+
+    def encode(self, value: int, space: Space, address: int) -> bytes:
+        return bytes((CHOICES + value,))
+
+    def cost(self, value: int, page: int) -> int:
+        return value + 1
+
+
+class Number(Searched):
+    """Decimal numbers: common ones, small ones, and others that are spelt out."""
+
+    forms = ONE_BYTE
+
+    def __init__(self, name: str, limit: int, common: Sequence[int]) -> None:
+        super().__init__(name, limit)
+        self._common = tuple(common)
+
+    def format(self, value: int) -> str:
+        return str(value)
+
+    def decode(self, source: Source, space: Space, address: int) -> int:
+        first = source.byte()
+        if first == LITERAL:
+            return source.literal() % (self.limit + 1)
+        return self._common[first % len(self._common)] if first < CHOICES else first - CHOICES
+
+    def cost(self, value: int, page: int) -> int:
+        return value + 1
+
+
+class Memcache(Few):
+    """Pages that the memcache is topped up to first, plus one; 0 is no memcache at all."""
+
+    def format(self, value: int) -> str:
+        return str(value - 1) if value else "none"
+
+    def parse(self, text: str, name: str) -> int:
+        return 0 if text == "none" else parse_number(text) + 1
+
+    def c_form(self, value: int) -> CForm:
+        cache = "&s2_cache" if value else "NULL"
+        topup = f"s2_topup(&s2_cache, {value - 1}) ?: " if value else ""
+        return CForm(cache, {"pages": str(max(0, value - 1)), "topup": topup}, CACHE_CAPACITY)
+
+
+class SplitCache(Number):
+    """Pages that the split cache is topped up to first."""
+
+    def parse(self, text: str, name: str) -> int:
+        if text == "none":
+            raise Unreadable("expected pages: without a cache, Linux would read NULL")
+        return parse_number(text)
+
+    def c_form(self, value: int) -> CForm:
+        return CForm(str(value), pages=value)
+
+
+class Owner(Few):
+    """An owner's id: any byte."""
+
+    def decode(self, source: Source, space: Space, address: int) -> int:
+        first = source.byte()
+        return self._common[first % len(self._common)] if first < CHOICES else source.byte()
+
+    def encode(self, value: int, space: Space, address: int) -> bytes:
+        return bytes((CHOICES, value))
+
+
+class Switch(Kind):
+    """On or off."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, 1)
+
+    def format(self, value: int) -> str:
+        return _SWITCH[value]
+
+    def parse(self, text: str, name: str) -> int:
+        return parse_choice(text, name, _SWITCH)
+
+    def decode(self, source: Source, space: Space, address: int) -> int:
+        return source.byte() & 1
+
+    def c_form(self, value: int) -> CForm:
+        return CForm(("false", "true")[value])
+
+
+MEMCACHE: Final = Memcache("memcache", CACHE_CAPACITY + 1, (4, 4, 3, 3, 5, 2, 2, 1, 5, 0))
+SPLIT_CACHE: Final = SplitCache("split cache", SPLIT_CACHE_CAPACITY, (1, 2, 1, 2, 3, 0, 4, 1))
+"""A split fills a table for every page it takes, which is dear."""
+OWNER: Final = Owner("owner", 0xFF, (1, 1, 1, 0, 0, 2, 255))
+LEVEL: Final = Few("level", 3, (2, 2, 2, 1, 1, 2, 0, 3))
+NTH: Final = Number("which one, counted from 1", 0xFFF, (1, 1, 1, 1, 2, 2, 3, 4))
+SWITCH: Final = Switch("on or off")

@@ -1,0 +1,36 @@
+"""What operations yield besides their return codes: typed, so that whoever compares or prints them needs no names."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class ResultType(enum.Enum):
+    """What a result's word is."""
+
+    NUMBER = "a number, in hexadecimal"
+    LEVEL = "a level of the table, in two's complement: start levels may be negative"
+    ENTRY = "an entry of the table, of the level that the LEVEL beside it says; without one, bits alone"
+    VISIT = "which visit of an entry: one of enum kvm_pgtable_walk_flags"
+    HANDLE = "the number of what the op made"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result."""
+
+    name: str
+    type: ResultType = ResultType.NUMBER
+
+    def describe(self, value: int) -> str:
+        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`."""
+        if self.type is ResultType.LEVEL:
+            return f"{self.name}={value - (1 << 64) if value >> 63 else value:#x}"
+        if self.type is ResultType.VISIT:
+            return VISITS.get(value, str(value))
+        return f"{self.name}={value:#x}"
+
+
+VISITS = {1: "leaf", 2: "table_pre", 4: "table_post"}
+"""enum kvm_pgtable_walk_flags (asm/kvm_pgtable.h), those that are visits."""
