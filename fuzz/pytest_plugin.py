@@ -20,8 +20,8 @@ from harness.outside import printable
 from harness.program.program import Program
 from harness.program.text import parse, read
 from harness.settings import refuse_empty
-from harness.verdict.compare import DEFAULT_TIERS, format_tiers, parse_tiers
 from harness.verdict.judge import Inconclusive, Judge, Unconfirmed
+from harness.verdict.tiers import DEFAULT_TIERS, format_tiers, parse_tiers
 
 
 class Runner:
@@ -41,13 +41,13 @@ class Runner:
             **options, patches=patches, pgtable=None if pgtable is None else Path(pgtable), sides=sides
         )
         self.left, self.right = (side.open() for side in chosen)
-        self.offers = [(side.capabilities, side.name) for side in (self.left, self.right)]
+        self.capabilities = [(side.capabilities, side.name) for side in (self.left, self.right)]
         self.judge = Judge(self.left, self.right, parse_tiers(config.getoption("s2_tiers")))
 
     def refusal(self, program: Program) -> str | None:
         """Why one of the sides does not run a program; None where both do."""
         try:
-            for capabilities, name in self.offers:
+            for capabilities, name in self.capabilities:
                 capabilities.check(program, name)
         except BadInput as error:
             return str(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make
 from reference.build.packages import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 from reference.build.versions import version_of
 from reference.link.executor import ByGranule, Reference, Several
 
@@ -42,9 +43,21 @@ KINDS: Final = ("model", "kernel", "kernel-make")
 
 
 @dataclass(frozen=True, slots=True)
+class PreparedKernel:
+    """A kernel's tree, ready to be built, and what its headers declare."""
+
+    tree: KernelTree
+    declared: Declared
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
     """One side of a comparison. `kind` is one of `KINDS`; `patches`, `pgtable` and `flavour` are a kernel's, but for
-    the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as."""
+    the flavour `calls`, which is both sides' or neither's; `kernel_object` is what pgtable.c is built as.
+
+    Sides are equal that are said alike. Each prepares its kernel once, when it is first asked for: whoever is handed
+    the side is handed that too. One that is made anew sees the user's files as they are then.
+    """
 
     kind: str
     what: str
@@ -52,6 +65,8 @@ class Side:
     pgtable: Path | None = None
     flavour: str = "plain"
     kernel_object: str = _HOST
+    _prepared: list[PreparedKernel] = field(default_factory=list, init=False, repr=False, compare=False)
+    """At most one."""
 
     @property
     def name(self) -> str:
@@ -63,12 +78,24 @@ class Side:
         """Whether Linux's own file runs on this side."""
         return self.kind != "model"
 
+    def prepared(self, progress: Callable[[str], None] = lambda _: None) -> PreparedKernel:
+        """The kernel, made available unless it was before. Raises as `open` does."""
+        if not self._prepared:
+            tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
+            self._prepared.append(PreparedKernel(tree, declared(tree.root)))
+        return self._prepared[0]
+
+    def built_as(self, flavour: str | None = None, kernel_object: str | None = None) -> Side:
+        """The same kernel, built otherwise. Both sides are prepared together."""
+        other = replace(self, flavour=flavour or self.flavour, kernel_object=kernel_object or self.kernel_object)
+        object.__setattr__(other, "_prepared", self._prepared)
+        return other
+
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
         if self.kind == "kernel-make":
             return self._made_image(progress, Configuration(self.what, granule))
-        tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
-        return build(tree, self.flavour, progress, granule, self.kernel_object)
+        return build(self.prepared(progress).tree, self.flavour, progress, granule, self.kernel_object)
 
     def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
         """An executor for programs of any granule. A kernel's images for `granules` are built now, others when their
@@ -107,19 +134,14 @@ class Side:
             raise BadInput(f"{self.name}: of the kernel's own build there is the host's object only")
         if self.patches:
             raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
-        tree = prepare(KernelChoice(self.what, (), self.pgtable), progress)
-        return build_by_make(tree, configuration, progress, calls_only=self.flavour == CALLS)
+        return build_by_make(self.prepared(progress).tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
         return Reference(self.image(progress, granule), self.full_name)
 
     def capabilities(self) -> Capabilities:
         """What programs may ask of it. Raises as `open` does."""
-        return self._model().capabilities if self.kind == "model" else self.declared().capabilities
-
-    def declared(self) -> Declared:
-        """What a kernel's headers declare. Raises as `open` does."""
-        return declared(prepare(KernelChoice(self.what, self.patches, self.pgtable)).root)
+        return self._model().capabilities if self.kind == "model" else self.prepared().declared.capabilities
 
     def _model(self) -> Model:
         return Model(self.what, self.flavour == CALLS, self.kernel_object)
@@ -135,12 +157,12 @@ class Side:
 
 def with_flavour(side: Side, flavour: str) -> Side:
     """The side as a run with `--flavour` has it."""
-    return replace(side, flavour=flavour) if side.kind == "kernel" or flavour == CALLS else side
+    return side.built_as(flavour) if side.kind == "kernel" or flavour == CALLS else side
 
 
 def with_object(side: Side, kernel_object: str) -> Side:
     """The side as a run with `--object` has it."""
-    return replace(side, kernel_object=kernel_object)
+    return side.built_as(kernel_object=kernel_object)
 
 
 def parse_side(text: str) -> Side:
@@ -169,23 +191,32 @@ def model_of(sides: tuple[Side, Side]) -> str:
     return versions[0] if versions else _nearest_model(sides[-1].what)
 
 
-def why_unmodelled(linux: str) -> str | None:
-    """Why no model follows the kernel `linux`; None where one does. That takes a version that is modelled, and headers
-    that declare nothing beyond what that version has: a tree that does has taken over code of others.
+def why_unmodelled(side: Side) -> str | None:
+    """Why no model follows a side's kernel, whatever is changed of it; None where one does. That takes a version that
+    is modelled, and headers that declare nothing beyond what that version has: a tree that does has taken over code of
+    others.
 
     What is no kernel at all counts as modelled: opening it says what is wrong.
     """
-    version = version_of(linux)
-    if version in (None, linux):
+    version = version_of(side.what)
+    if version in (None, side.what):
         return None
-    model = _nearest_model(linux)
+    kernel = _unchanged(side)
+    model = _nearest_model(kernel.what)
     if _series(version) != model:
         return f"Linux {version} is none of the versions that are modelled ({', '.join(MODELLED)})"
     try:
-        added = Model(model).capabilities.lacks - Side("kernel", linux).capabilities().lacks
+        added = Model(model).capabilities.lacks - kernel.capabilities().lacks
     except (BadInput, ToolFailure):
         return None
     return f"Linux {version} with {', '.join(sorted(added))}, which {model} has not, is not modelled" if added else None
+
+
+def _unchanged(side: Side) -> Side:
+    """A kernel's side as the kernel is without patches and another pgtable.c; itself where that is so."""
+    if side.kind == "kernel" and not side.patches and side.pgtable is None:
+        return side
+    return Side("kernel", side.what)
 
 
 def _series(version: str | None) -> str | None:
@@ -198,13 +229,13 @@ def _nearest_model(linux: str) -> str:
     return series if series in MODELLED else MODEL_VERSION
 
 
-def follow(side: Side, linux: str) -> Side:
-    """The side, or for a model the one that follows the kernel `linux`, with its way to record owners. Where none
-    does, a model stays what it is."""
-    if side.kind != "model" or why_unmodelled(linux) is not None:
+def follow(side: Side, kernel: Side) -> Side:
+    """The side, or for a model the one that follows that kernel, with its way to record owners. Where none does, a
+    model stays what it is."""
+    if side.kind != "model" or why_unmodelled(kernel) is not None:
         return side
     _, plus, way = side.what.partition("+")
-    return replace(side, what=f"{_nearest_model(linux)}{plus}{way}")
+    return replace(side, what=f"{_nearest_model(kernel.what)}{plus}{way}")
 
 
 def switched_off(sides: Iterable[Side]) -> list[str]:
@@ -213,7 +244,7 @@ def switched_off(sides: Iterable[Side]) -> list[str]:
     lines = []
     for side in sides:
         if side.kind == "kernel" and (side.patches or side.what not in SUPPORTED):
-            why, known = side.declared().why, Model(_nearest_model(side.what)).capabilities.lacks
+            why, known = side.prepared().declared.why, Model(_nearest_model(side.what)).capabilities.lacks
             lines += [f"{side.name}: {word} is switched off: {why[word]}" for word in why if word not in known]
     return list(dict.fromkeys(lines))
 
@@ -244,25 +275,28 @@ def choose_sides(
     """
     if flavour not in FLAVOURS:
         raise BadInput(f"`{flavour}` is not a flavour: expected {' or '.join(FLAVOURS)}")
-    texts = _default_sides(linux, bool(patches or pgtable)) if sides is None else sides.split(",")
-    if len(texts) != 2:
+    if sides is None:
+        chosen = _default_sides(linux, bool(patches or pgtable))
+    else:
+        chosen = [parse_side(text) for text in sides.split(",")]
+    if len(chosen) != 2:
         raise BadInput(f"--sides takes two, separated by a comma, got `{shown(sides or '')}`")
-    chosen = [parse_side(text) for text in texts]
     kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
     if kernel_object is not None:
         chosen = [with_object(side, kernel_object) for side in chosen]
     if (patches or pgtable) and not kernels:
         raise BadInput("--patch and --pgtable need a kernel among the sides")
-    if kernels:
+    if patches or pgtable:
         chosen[kernels[-1]] = replace(chosen[kernels[-1]], patches=patches, pgtable=pgtable)
     return chosen[0], chosen[1]
 
 
-def _default_sides(linux: str, is_changed: bool) -> list[str]:
-    if why_unmodelled(linux) is None:
-        return [f"model:{_nearest_model(linux)}", f"kernel:{linux}"]
-    return [f"kernel:{linux if is_changed else DEFAULT_LINUX}", f"kernel:{linux}"]
+def _default_sides(linux: str, is_changed: bool) -> list[Side]:
+    kernel = parse_side(f"kernel:{linux}")
+    if why_unmodelled(kernel) is None:
+        return [Side("model", _nearest_model(kernel.what)), kernel]
+    return [kernel if is_changed else Side("kernel", DEFAULT_LINUX), kernel]
 
 
 def ownership_sides(ways: str | None = None) -> list[Side]:
@@ -271,7 +305,7 @@ def ownership_sides(ways: str | None = None) -> list[Side]:
     return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{MODEL_VERSION}+{name}") for name in names)]
 
 
-def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:
+def side_to_json(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """A side as JSON. `file_names` says under which names its files were kept beside it."""
 
     def where(path: Path) -> str:
@@ -287,7 +321,7 @@ def to_configuration(side: Side, file_names: Mapping[Path, str] | None = None) -
     }
 
 
-def from_configuration(data: Any, base: Path) -> Side:
+def side_from_json(data: Any, base: Path) -> Side:
     """A side from JSON; relative file names are below `base`. Raises BadInput when it is not a side."""
     try:
         kind, what, flavour = (str(data[key]) for key in ("kind", "what", "flavour"))

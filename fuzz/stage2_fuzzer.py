@@ -45,7 +45,7 @@ elif _PACKAGE is not None and Path(_PACKAGE, "compiled").is_dir():
 elif _ORDERS.get("compiled"):  # before anything else imports these modules as they are
     compiling.install(Path(_ORDERS["compiled"]))
 
-from fuzz.cluster.packaged import Finding, Package, raise_finding  # noqa: E402
+from fuzz.cluster.packaged import FindingRaised, Package, raise_finding  # noqa: E402
 from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
 from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
         """Raises findings only."""
         try:
             target(data)
-        except Finding:
+        except FindingRaised:
             raise
         except Exception:
             worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")

@@ -111,6 +111,8 @@ class PagePool:
         "free_unlinked",
         "frees",
         "high_water",
+        "owner",
+        "owners",
         "refcounts",
     )
 
@@ -126,6 +128,10 @@ class PagePool:
         """Pages allocated since the last reset; frees likewise."""
         self.frees = 0
         self.refcounts = [0] * pages
+        self.owner = 0
+        """What pages are allocated for from now on: any number, as that of a table."""
+        self.owners = [0] * pages
+        """What each page was allocated for last."""
         self.high_water = 0
         """One more than the highest page index ever allocated."""
         self.complain = complain
@@ -248,7 +254,7 @@ class PagePool:
             self._views[index][:] = self._poison
         self._strays.clear()
         self.refcounts[: self.high_water] = [0] * self.high_water
-        self.allocs = self.frees = self.high_water = self._hint = 0
+        self.allocs = self.frees = self.owner = self.high_water = self._hint = 0
 
     def _make(self, index: int) -> None:
         """Make the pages up to that one, and some more."""
@@ -264,6 +270,7 @@ class PagePool:
             self._report("poison", self.base + (index << self._shift))
         self._views[index][:] = self._zeros
         self.refcounts[index] = 1
+        self.owners[index] = self.owner
         self.allocs += 1
         if index >= self.high_water:
             self.high_water = index + 1

@@ -28,7 +28,6 @@ import base64
 import binascii
 import functools
 import hashlib
-import json
 import struct
 import zlib
 from array import array
@@ -37,38 +36,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ToolFailure
-from harness.observation.events import (
-    COUNTED,
-    DSB_DOMAINS,
-    EVENTS,
-    IC_OPERATIONS,
-    IN_CALL,
-    MAX_EVENTS,
-    MOST_UNCOUNTED,
-    SYSREGS,
-)
-from harness.observation.layout import MAX_OUTS, Digest
-from harness.observation.tlbi import OPERATIONS
-from harness.program.definition import Arg, OpDef
-from harness.program.kinds.entries import VISITOR_BITS, VISITORS
-from harness.program.kinds.handles import MAX_HANDLES
-from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
-from harness.program.machine import KNOBS, MAX_BUDGET, Knob
-from harness.program.ops import INIT, OPS
+from harness.observation.events import EVENTS
+from harness.observation.layout import Digest
+from harness.program.machine import KNOBS
+from harness.program.ops import OPS
 from harness.program.program import Program
-from harness.program.space import U64_MAX
-from reference.memory_map import (
-    EVENT_MEMORY,
-    EVENT_MEMORY_SIZE,
-    OUT_MEMORY,
-    OUT_MEMORY_SIZE,
-    POOL_MAX_PAGES,
-    POOL_MEMORY,
-    REPLY,
-    REPLY_SIZE,
-    REQUEST,
-    REQUEST_SIZE,
-)
 
 VERSION: Final = 5
 ENDLESS: Final = "endless: "
@@ -106,116 +78,6 @@ def _definitions() -> str:
 
 GREETING: Final = f"s2fuzz {VERSION} {hashlib.sha256(_definitions().encode()).hexdigest()[:16]}"
 """What a test kernel built from these definitions says; any other would misread our programs."""
-
-
-def generated_header() -> str:
-    """The C header that gives the test kernel the definitions of `harness`: operations, knobs and events."""
-    lines = [
-        "/* Made by reference/protocol.py from harness/{ops,machine,events,tlbi}.py and reference/memory_map.py. */",
-        "#ifndef S2FUZZ_GENERATED_H",
-        "#define S2FUZZ_GENERATED_H",
-        f"#define POOL_MEMORY {POOL_MEMORY:#x}ul",
-        f"#define POOL_MAX_PAGES {POOL_MAX_PAGES}ul",
-        f"#define MAILBOX_REQUEST {REQUEST:#x}ul",
-        f"#define MAILBOX_REQUEST_SIZE {REQUEST_SIZE:#x}ul",
-        f"#define MAILBOX_REPLY {REPLY:#x}ul",
-        f"#define MAILBOX_REPLY_SIZE {REPLY_SIZE:#x}ul",
-        f"#define EVENT_MEMORY {EVENT_MEMORY:#x}ul",
-        f"#define EVENT_MEMORY_SIZE {EVENT_MEMORY_SIZE:#x}ul",
-        f"#define OUT_MEMORY {OUT_MEMORY:#x}ul",
-        f"#define OUT_MEMORY_SIZE {OUT_MEMORY_SIZE:#x}ul",
-        f'#define S2FUZZ_GREETING "{GREETING}"',
-        f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
-        f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
-        f"#define S2FUZZ_MAX_BUDGET {MAX_BUDGET}",
-        f"#define S2FUZZ_OP_INIT {INIT.number}",
-        f"#define S2FUZZ_MAX_UNLINKED {MAX_HANDLES}",
-        f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
-        f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
-        "#define S2FUZZ_KNOBS(X) " + " ".join(f"X({knob.name}, {knob.default:#x}ul)" for knob in KNOBS),
-        "#define S2FUZZ_OPS(X) "
-        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in OPS),
-        "#define S2FUZZ_EVENTS(X) " + " ".join(f"X({one.name}, {one.number})" for one in EVENTS),
-        f"#define S2FUZZ_IN_CALL {IN_CALL}",
-        f"#define S2FUZZ_COUNTED {sum(1 << kind for kind in COUNTED):#x}ul",
-        f"#define S2FUZZ_MOST_UNCOUNTED {MOST_UNCOUNTED}ul",
-        f"#define S2FUZZ_MAX_EVENTS {MAX_EVENTS}",
-        f"#define S2FUZZ_NOTE_PRINTED {PRINTED}",
-        f"#define S2FUZZ_MESSAGE_SIZE {MESSAGE_SIZE}",
-        f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
-        f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
-        f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
-        "#define S2FUZZ_VISITORS(X) " + " ".join(f"X({name}, {number})" for number, name in enumerate(VISITORS)),
-        "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
-        "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
-    ]
-    for op in OPS:
-        fields = " ".join(f"u64 {arg.name};" for arg in op.args)
-        lines.append(f"struct args_{op.name} {{ {fields} }};")
-    lines.append("#endif")
-    return "\n".join(lines) + "\n"
-
-
-def stages_mask(op: OpDef) -> int:
-    """The stages of an op as a mask."""
-    return sum(1 << stage for stage in op.stages)
-
-
-def generated_include() -> str:
-    """The numbers of events and instructions for kernel/instructions.inc."""
-    tables = {
-        "event": {one.name: one.number for one in EVENTS},
-        "tlbi": {one.name: one.number for one in OPERATIONS},
-        "dsb": DSB_DOMAINS,
-        "ic": IC_OPERATIONS,
-        "sysreg": SYSREGS,
-    }
-    lines = ["/* Made by reference/protocol.py from harness/{events,tlbi}.py. */"]
-    for table, numbers in tables.items():
-        lines += [f".set .Ls2fuzz_{table}_{name}, {number:#x}" for name, number in numbers.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _op_description(op: OpDef) -> str:
-    """An initialiser of `struct description` (kernel/shell.c)."""
-    args = ", ".join(map(_arg_description, op.args))
-    outs = ", ".join(_c_string(result.name) for result in op.results)
-    fields = (
-        op.number,
-        _c_string(op.name),
-        _c_string(op.summary),
-        stages_mask(op),
-        len(op.args),
-        f"{{ {args} }}",
-        len(op.results),
-    )
-    return f"{{ {', '.join(map(str, fields))}, {{ {outs} }} }}"
-
-
-def _arg_description(arg: Arg) -> str:
-    mask = arg.kind.limit if arg.kind.bits else U64_MAX
-    return _setting(arg.name, arg.default or 0, 0, arg.kind.limit, mask, 1, arg.default is None)
-
-
-def _knob_description(knob: Knob) -> str:
-    if knob.name == "granule":  # the image's own, and no other
-        own = "S2FUZZ_GRANULE"
-        return _setting(knob.name, own, own, own, U64_MAX, 1, required=False)
-    align = "POOL_PAGE_SIZE" if knob.name == "pool_base" else knob.align
-    return _setting(knob.name, knob.default, knob.low, knob.high, U64_MAX, align, required=False)
-
-
-def _setting(
-    name: str, initial: int | str, low: int | str, high: int | str, mask: int, align: int | str, required: bool
-) -> str:
-    """An initialiser of `struct setting` (kernel/shell.c); a number that only the image knows is a macro's name."""
-    values = (initial, low, high, mask, align)
-    numbers = ", ".join(value if isinstance(value, str) else f"{value:#x}ul" for value in values)
-    return f"{{ {_c_string(name)}, {numbers}, {int(required)} }}"
-
-
-def _c_string(text: str) -> str:
-    return json.dumps(text)
 
 
 def encode_varint(value: int) -> bytes:

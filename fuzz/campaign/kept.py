@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.campaign.setup import CampaignSetup
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.assignment import KEPT_PER_BUCKET
-from fuzz.sides import Side, to_configuration
+from fuzz.sides import Side, side_to_json
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
 from harness.findings.finding import Finding, adopt, is_finding, load
@@ -28,12 +29,12 @@ class KeptFindings:
     def __init__(
         self,
         place: WorkDirectory,
-        configuration: Configuration,
+        setup: CampaignSetup,
         say: Callable[[str], None],
         minimise: Callable[[Path], None],
     ) -> None:
         self._place = place
-        self._configuration = configuration
+        self._setup = setup
         self._say = say
         self._minimise = minimise
         self.buckets: Counter[Key] = Counter()
@@ -57,13 +58,22 @@ class KeptFindings:
         """Those that are not flaky, and can be read."""
         yield from self._kept_in(self._place.findings)
 
+    def by_bucket(self) -> dict[str, list[Path]]:
+        """Where those are that are not flaky, nor known to the user; the shortest of a bucket, and of all, first."""
+        known = self._place.known_buckets()
+        found: dict[str, list[Path]] = {}
+        for finding in sorted(self.confirmed(), key=lambda one: len(one.program.ops)):
+            if finding.bucket not in known:
+                found.setdefault(finding.bucket, []).append(finding.directory)
+        return found
+
     def is_flaky(self, finding: Finding) -> bool:
         """Whether it is kept among those."""
         return finding.directory.parent == self._place.flaky
 
     def key(self, finding: Finding) -> Key:
         """Findings with the same key are the same."""
-        for number, work in enumerate(self._configuration.work):
+        for number, work in enumerate(self._setup.work):
             sides = [finding.configuration.get(name) for name in ("left", "right")]
             if finding.program.machine.granule.name == work.granule and all(map(_is_of, sides, work.sides)):
                 return number, finding.bucket
@@ -112,7 +122,7 @@ class KeptFindings:
 
 def _is_of(side: Any, of: Side) -> bool:
     """Whether a side in a finding's configuration is that one, whatever its files are called there."""
-    mine = to_configuration(of, {path: "" for path in (*of.patches, of.pgtable) if path is not None})
+    mine = side_to_json(of, {path: "" for path in (*of.patches, of.pgtable) if path is not None})
     return isinstance(side, dict) and all(side.get(key) == mine[key] for key in ("flavour", "kind", "object", "what"))
 
 

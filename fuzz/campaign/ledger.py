@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.engine.messages import ProcessState
 from fuzz.engine.stats import Stats
 from harness.errors import BadInput
 from harness.outside import shown
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 
 _VERSION: Final = 1
 """Of the tables below."""
@@ -45,7 +46,7 @@ CREATE TABLE incidents (
 );
 CREATE INDEX unmeasured ON inputs (measured) WHERE measured = 0;
 """
-"""`runs.ended` is NULL while one goes on, and of one that was killed. `processes.tally` is a `Tally` as JSON, of a
+"""`runs.ended` is NULL while one goes on, and of one that was killed. `processes.tally` is a `Stats` as JSON, of a
 process that may still go on; `processes.ended` is `done` (its slice of time was up), `stopped` with the run, or `lost`.
 `samples.edges` is JSON: of each kernel image and side, edges reached and how many there are; `coverage.reached` has a
 bit per edge, as hex digits. `inputs.measured` says whether model_lines has its lines; `inputs.slot` is NULL for one
@@ -116,12 +117,12 @@ class Ledger:
         """What all processes counted together, or those of one comparison; but for those `apart_from`."""
         skipped = set(apart_from)
         found = self.rows("SELECT id, comparison, tally FROM processes WHERE tally IS NOT NULL")
-        tallies = [
+        counted = [
             Stats.from_json(json.loads(text))
             for process, which, text in found
             if process not in skipped and comparison in (None, which)
         ]
-        return sum(tallies, Stats())
+        return sum(counted, Stats())
 
     def begin_run(self, workers: int) -> int:
         """A run begins; its number."""
@@ -149,23 +150,15 @@ class Ledger:
         self._base.execute("UPDATE processes SET seed = ? WHERE id = ?", (own, number))
         return number, own
 
-    def note_process(
-        self,
-        process: int,
-        seconds: float,
-        stats: Stats,
-        boots: int,
-        features: int,
-        identities: Sequence[Mapping[str, str]],
-        ended: str | None = None,
-    ) -> None:
-        """How far it has come, and how it ended."""
+    def note_process(self, process: int, state: ProcessState, features: int, ended: str | None = None) -> None:
+        """How far it has come, with libFuzzer's `features`, and how it ended."""
         self._base.execute(
             "UPDATE processes SET seconds = ?, executions = ?, boots = ?, features = ?, identities = ?, tally = ?, "
             "ended = ? WHERE id = ?",
             (
-                *(seconds, stats.executions, boots, features, json.dumps(list(identities), sort_keys=True)),
-                *(json.dumps(stats.to_json(), sort_keys=True), ended, process),
+                *(state.seconds, state.stats.executions, state.boots, features),
+                *(json.dumps(state.identities, sort_keys=True), json.dumps(state.stats.to_json(), sort_keys=True)),
+                *(ended, process),
             ),
         )
 

@@ -10,24 +10,41 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NoReturn
 
+from fuzz.triage.replaying import shrink
+from harness.errors import BadInput, ToolFailure
+from harness.findings.finding import load
 from harness.outside import printable, shown
+from harness.parent_death import die_with
 
 _LIMIT: Final = 900.0
 """Seconds for one finding."""
-_COMMAND: Final = """
-import os
-from harness.parent_death import die_with
-die_with({parent})
-os.nice(5)
-from fuzz.cli.main import main
-main()
-"""
+_COMMAND: Final = "from fuzz.campaign.minimiser import minimise_alone; minimise_alone({parent}, {finding!r})"
+_BAD_INPUT: Final = 2
+_TOOL_FAILURE: Final = 3
+
+
+def minimise_alone(parent: int, finding: str) -> NoReturn:
+    """What the process does: its last line says what came of it, its status is 0, 2 for BadInput (it does not
+    reproduce), or 3 where something failed. It does not outlive `parent`, and leaves the CPU to the fuzzing."""
+    die_with(parent)
+    os.nice(5)
+    try:
+        found = load(Path(finding))
+        print(shrink(found, _print).summary(found))
+        sys.exit(0)
+    except (BadInput, ToolFailure, OSError) as error:
+        _print(f"s2fuzz: {error}")
+        sys.exit(_BAD_INPUT if isinstance(error, BadInput) else _TOOL_FAILURE)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
 
 
 class Minimiser:
-    """Findings wait here for `s2fuzz tmin`. `say` hears what came of each."""
+    """Findings wait here to be minimised. `say` hears what came of each."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -66,7 +83,7 @@ class Minimiser:
     def _start(self, finding: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)
         child = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND.format(parent=os.getpid()), "tmin", str(finding)],
+            [sys.executable, "-c", _COMMAND.format(parent=os.getpid(), finding=str(finding))],
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ class SlotState:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CampaignState:
     """How far a campaign has come. `at` is seconds of all its runs, `seconds` of this one, `left` until it ends;
     `rate` executions per second of late. `edges` are (reached, of) for every kernel image and side."""
 
@@ -47,9 +47,9 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """How a run ended, and the campaign's findings by bucket, the shortest first, but for known ones."""
 
     ended: str
-    state: State
+    state: CampaignState
     findings: dict[str, list[Path]]

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import click
 
-from fuzz.campaign import view as campaign_view
-from fuzz.campaign.state import DISK, ON_TIME, Outcome
+from fuzz.campaign.setup import CampaignSetup, new_assignment
+from fuzz.campaign.state import DISK, ON_TIME, RunResult
 from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
+from fuzz.campaign.status import status_lines, status_of
 from fuzz.campaign.supervisor import Campaign
-from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.campaign.work_directory import WorkDirectory
+from fuzz.cli.campaign_display import describe, live
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -39,7 +41,7 @@ from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
-from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 _DIR: Final = click.Path(file_okay=False, path_type=Path)
 
@@ -115,19 +117,19 @@ def campaign(
     place = WorkDirectory(directory.resolve())
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     with place.locked() as lock:
-        configuration = _configuration(place, what)
-        for one in configuration.work:
+        setup = _setup(place, what)
+        for one in setup.work:
             for side in one.sides:
                 side.open(say, [granule_named(one.granule)]).close()  # where errors are printed as they are
-        compiled = compiled_for(configuration.work[0].guidance, no_compile)
-        work = tuple(replace(one, compiled=compiled) for one in configuration.work)
-        configuration = replace(configuration, work=work)
-        for line in configuration.describe():
+        compiled = compiled_for(setup.work[0].guidance, no_compile)
+        work = tuple(replace(one, compiled=compiled) for one in setup.work)
+        setup = replace(setup, work=work)
+        for line in setup.describe():
             say(line)
-        with campaign_view.live() as (tell, show):
-            outcome = Campaign(
+        with live() as (tell, show):
+            result = Campaign(
                 place,
-                configuration,
+                setup,
                 lock,
                 workers or len(os.sched_getaffinity(0)),
                 None if hours is None else hours * 3600,
@@ -137,9 +139,9 @@ def campaign(
                 tell,
                 show,
             ).run()
-        if outcome.ended == ON_TIME:
+        if result.ended == ON_TIME:
             _report(place)
-    return _print(outcome, place)
+    return _print(result, place)
 
 
 def _report(place: WorkDirectory) -> None:
@@ -149,11 +151,11 @@ def _report(place: WorkDirectory) -> None:
         say(f"there is no report ({error}); `s2fuzz report {shown(place.root)}` makes one later")
 
 
-def _configuration(place: WorkDirectory, what: dict[str, Any]) -> Configuration:
+def _setup(place: WorkDirectory, what: dict[str, Any]) -> CampaignSetup:
     """The campaign that is there, or a new one."""
     if not place.is_campaign:
         return _new(**what).save(place)
-    there = Configuration.load(place)
+    there = CampaignSetup.load(place)
     seed = what.pop("seed")
     if any(value not in (None, ()) for value in what.values()) and not _new(seed=None, **what).same_as(there):
         raise BadInput(
@@ -173,9 +175,9 @@ def _new(
     tiers: frozenset[Tier] | None,
     budget: int | None,
     **kernel: Any,
-) -> Configuration:
+) -> CampaignSetup:
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
-    return Configuration.of(
+    return CampaignSetup.of(
         [
             new_assignment(
                 pair,
@@ -192,21 +194,21 @@ def _new(
     )
 
 
-def _print(outcome: Outcome, place: WorkDirectory) -> int:
-    click.echo(f"ended by {outcome.ended}: {campaign_view.describe(outcome.state)}")
-    for bucket, paths in outcome.findings.items():
+def _print(result: RunResult, place: WorkDirectory) -> int:
+    click.echo(f"ended by {result.ended}: {describe(result.state)}")
+    for bucket, paths in result.findings.items():
         click.echo(f"{bucket}: {shown(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
-    if outcome.findings:
-        click.echo(f"replay with: s2fuzz replay {shown(next(iter(outcome.findings.values()))[0])}")
+    if result.findings:
+        click.echo(f"replay with: s2fuzz replay {shown(next(iter(result.findings.values()))[0])}")
     else:
         click.echo("nothing found")
-    if outcome.ended == DISK:
+    if result.ended == DISK:
         say(f"s2fuzz: {shown(place.root)}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE
-    if outcome.ended == WAS_INTERRUPTED:
+    if result.ended == WAS_INTERRUPTED:
         say(f"for the report: s2fuzz report {shown(place.root)}")
         return INTERRUPTED
-    return FINDING if outcome.findings else OK
+    return FINDING if result.findings else OK
 
 
 @click.command()
@@ -214,10 +216,10 @@ def _print(outcome: Outcome, place: WorkDirectory) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON line.")
 def status(directory: Path, as_json: bool) -> int:
     """Say how a campaign is getting on, while it runs or afterwards."""
-    found = campaign_view.status_of(WorkDirectory(directory.resolve()))
+    found = status_of(WorkDirectory(directory.resolve()))
     if as_json:
         click.echo(json.dumps(found, sort_keys=True))
     else:
-        for line in campaign_view.status_lines(found, directory):
+        for line in status_lines(found, directory):
             click.echo(line)
     return OK

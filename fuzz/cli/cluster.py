@@ -21,12 +21,12 @@ from fuzz.cli.options import (
     sides_from,
     tier_options,
 )
-from fuzz.cluster.folder import Contents, package
+from fuzz.cluster.folder import PackageContents, package
 from fuzz.cluster.packaged import NAME
-from fuzz.engine.smoke import require_atheris
+from fuzz.engine.process import require_atheris
 from harness.errors import BadInput
 from harness.program.granule import granule_named
-from harness.verdict.compare import DEFAULT_TIERS, Tier
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 _SEEDS: Final = CORPORA / "seeds"
 
@@ -76,7 +76,7 @@ def package_command(
         raise BadInput("an installed s2fuzz has no seeds of its own: name programs with --corpus")
     sides = sides_from(**kernel)
     compiled = compiled_for("kernel", no_compile)
-    contents = Contents(sides, granule_named(granule), tiers or DEFAULT_TIERS, chosen, compiled)
+    contents = PackageContents(sides, granule_named(granule), tiers or DEFAULT_TIERS, chosen, compiled)
     started = time.monotonic()
     made = package(directory, contents, force, say)
     show_line(

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import click
 
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.campaign.setup import CampaignSetup
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli import display
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line, sides_from
 from fuzz.corpus.minset import cmin as run_cmin
@@ -56,11 +57,11 @@ def _corpora(directory: Path, granule: str, kernel: dict[str, Any]) -> Iterator[
     if any(kernel.values()):
         raise BadInput(f"{shown(directory)} is a campaign, which says itself what it compares: leave out the options")
     with place.locked():
-        configuration = Configuration.load(place)
+        setup = CampaignSetup.load(place)
         found_here: dict[str, _Corpus] = {}
-        for number, name in enumerate(configuration.stores):
-            sides = configuration.work[number].sides
-            before = found_here.get(name) or _Corpus(name, configuration.open_store(number, place), ())
+        for number, name in enumerate(setup.stores):
+            sides = setup.work[number].sides
+            before = found_here.get(name) or _Corpus(name, setup.open_store(number, place), ())
             found_here[name] = _Corpus(name, before.store, (*before.comparisons, sides))
         yield list(found_here.values())
 

@@ -7,9 +7,16 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
+
+from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options, sides_from
 from fuzz.sides import Side
-from harness.errors import BadInput
+from harness.errors import BadInput, ToolFailure
+from harness.findings.finding import program_in
+from harness.findings.report import observation_text
+from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation
 from harness.program.program import Program
 from reference.link.console import ConsoleLink
@@ -28,7 +35,7 @@ def gdb_command(elf: Path, port: int, op: str) -> list[str]:
     return [gdb, *(word for step in steps for word in ("-ex", step)), str(elf)]
 
 
-def debug(
+def wait_for_debugger(
     program: Program, side: Side, record: int, port: int | None, seconds: float, say: Callable[[str], None]
 ) -> Observation | None:
     """Run `program` on a kernel that stops before `record`, and wait up to `seconds` for a debugger to let it go on.
@@ -66,3 +73,29 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@click.command()
+@click.argument("program", type=EXISTING)
+@click.option(
+    "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port for gdb, on 127.0.0.1.  [default: a free one]")
+@click.option("--seconds", type=SECONDS, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
+@kernel_options
+def debug(program: Path, record: int, port: int | None, seconds: float, **kernel: Any) -> int:
+    """Run a program in a kernel that waits for gdb at an op.
+
+    Prints the gdb command that attaches, sets a breakpoint on the op and continues to it.
+    """
+    loaded = program_in(program)
+    sides = sides_from(**kernel)
+    try:
+        observation = wait_for_debugger(loaded, sides[1], record, port, seconds, click.echo)
+    except TargetDied as error:
+        click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
+        return FINDING
+    if observation is None:
+        raise ToolFailure(f"no debugger let the program go on within {seconds:g} s")
+    click.echo(observation_text(loaded, observation), nl=False)
+    return OK

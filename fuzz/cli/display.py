@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
+import click
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
-from fuzz.engine.smoke import Progress
+from fuzz.engine.cautions import caution_lines
+from fuzz.engine.smoke import SmokeProgress
+from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
+from harness.outside import shown
 from harness.verdict.known import mention
 
 _LINE_INTERVAL: Final = 10.0
@@ -21,7 +25,7 @@ _LINE_INTERVAL: Final = 10.0
 
 
 @contextmanager
-def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
+def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
     """Yields what to call with news of the run. Writes to stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -30,7 +34,7 @@ def live(seconds: float) -> Iterator[Callable[[Progress], None]]:
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
 
-        def show(progress: Progress) -> None:
+        def show(progress: SmokeProgress) -> None:
             bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
 
         yield show
@@ -89,10 +93,10 @@ def _spinner(first: str) -> Iterator[Callable[[str], None]]:
         yield say
 
 
-def _plain_lines() -> Callable[[Progress], None]:
+def _plain_lines() -> Callable[[SmokeProgress], None]:
     last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: SmokeProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
@@ -101,56 +105,34 @@ def _plain_lines() -> Callable[[Progress], None]:
     return show
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: SmokeProgress) -> str:
     """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
     parts = [
         f"{progress.executions} executions",
         f"{progress.rate:.0f}/s",
         f"corpus {progress.corpus}",
-        f"coverage {' '.join('{reached}/{of}'.format(**one) for one in progress.edges) or '-'}",
+        f"coverage {' '.join(f'{reached}/{of}' for reached, of in progress.edges) or '-'}",
         f"findings {len(progress.findings)}",
     ]
-    if progress.stats.get("masking"):
-        parts.append(f"masked by {', '.join(progress.stats['masking'])}")
+    if masking := progress.stats.masking():
+        parts.append(f"masked by {', '.join(masking)}")
     restarts = progress.boots - progress.kernels
     if restarts > 0:
         parts.append(f"restarts {restarts}")
     return ", ".join(parts)
 
 
-_INCONCLUSIVE_SHARE: Final = 0.03
-"""Above it, a run says so."""
-
-
-def caution_lines(stats: Mapping[str, Any]) -> list[str]:
-    """What lessens what a run can tell, a line each: buckets so common that they hide others, and executions that
-    cannot be judged to their end. `tally` is a `Tally.summary`, or empty."""
-    executions = max(1, stats.get("executions", 0) + stats.get("replayed", 0))
-    lines = [
-        f"{bucket}: {stats['buckets'][bucket] / executions:.0%} of executions, so it masks what lies behind "
-        "it; mend it before you go on"
-        for bucket in stats.get("masking", ())
-    ]
-    share = stats.get("inconclusive", 0) / executions
-    if share > _INCONCLUSIVE_SHARE:
-        lines.append(
-            f"{share:.0%} of executions are inconclusive, as the budget cut the sides at different events; raise it "
-            "with --budget"
-        )
-    return lines
-
-
-def summary(progress: Progress) -> list[str]:
+def summary(progress: SmokeProgress) -> list[str]:
     """The run's result, a few lines."""
-    stats: dict[str, Any] = progress.stats
+    stats = progress.stats.summary()
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
-    if stats.get("replayed") or stats.get("skipped"):
+    if stats["replayed"] or stats["skipped"]:
         lines.append(f"corpora: {stats['replayed']} programs replayed, {stats['skipped']} skipped")
-    if stats.get("other_granules"):
+    if stats["other_granules"]:
         others, ours = stats["other_granules"], stats["granules"]
         chosen = ",".join([*ours, *others])
         lines.append(f"corpora: programs for {', '.join(others)} were not run; --granule {chosen} runs them")
-    if stats.get("ops"):  # which only a model tells
+    if stats["ops"]:  # which only a model tells
         trees = stats["trees"]
         lines.append(
             f"median {stats['median_ops']} ops, {stats['ops_succeeded']:.0%} of ops succeeded, "
@@ -158,12 +140,20 @@ def summary(progress: Progress) -> list[str]:
         )
     if progress.model_lines[0]:
         lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
-    if stats.get("unconfirmed"):
+    if stats["unconfirmed"]:
         lines.append(f"{stats['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
-    lines += [mention(key, count) for key, count in stats.get("known", {}).items()]
-    if stats.get("inconclusive"):
+    lines += [mention(key, count) for key, count in stats["known"].items()]
+    if stats["inconclusive"]:
         lines.append(f"{stats['inconclusive']} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
     if not progress.findings:
         lines.append("nothing found")
     return lines
+
+
+def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:
+    """Say where findings are, and how to run the first of them again."""
+    for finding in findings:
+        click.echo(f"{finding.kind} {finding.bucket}: {shown(finding.directory)}", err=to_stderr)
+    if findings:
+        click.echo(f"replay with: s2fuzz replay {shown(findings[0].directory)}", err=to_stderr)

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import click
+
+from fuzz.cli.options import OK
 from fuzz.engine import compiling
 from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
@@ -123,3 +126,18 @@ def _writable_cache() -> str:
     (folder / ".writable").touch()
     (folder / ".writable").unlink()
     return f"{folder} ({shutil.disk_usage(folder).free >> 30} GiB free)"
+
+
+@click.command()
+def doctor() -> int:
+    """Check this machine: what s2fuzz needs, whether it is there, and how to get it."""
+    missing = 0
+    for check in examine():
+        if check.found is None:
+            missing += not check.optional
+            click.echo(f"missing  {check.name}, needed for {check.needed_for}: {check.remedy}")
+        else:
+            click.echo(f"ok       {check.name}: {check.found}")
+    if missing:
+        raise ToolFailure(f"{missing} missing; `make setup` in a checkout installs them on Debian 12")
+    return OK

@@ -15,7 +15,7 @@ from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.machine import DEFAULTS, MAX_BUDGET
-from harness.verdict.compare import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
+from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
 from reference.build.packages import SUPPORTED
@@ -198,7 +198,9 @@ def sides_from(
     )
     if sides is None and chosen[0].is_kernel:
         base, change = (side.full_name for side in chosen)
-        say(f"{why_unmodelled(chosen[1].what)}: comparing {base} with {change} instead")
+        # Without a change, the first is another kernel: the default one.
+        kernel = chosen[0] if chosen[0].what == chosen[1].what else chosen[1]
+        say(f"{why_unmodelled(kernel)}: comparing {base} with {change} instead")
     for line in switched_off(chosen):
         say(line)
     return chosen

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import click
+
+from fuzz.cli.options import BAD_INPUT, FINDING, GRANULE, OK, kernel_options, sides_from
+from fuzz.cli.options import say as say_to_stderr
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
+from harness.program.granule import granule_named
 from reference.build.cache import cache_dir
 from reference.link.shell import Shell
 
@@ -48,25 +54,49 @@ def _history() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Conversation:
     """What became of a session's lines."""
 
     deaths: int = 0
     refused: int = 0
 
 
-def converse(shell: Shell, said: Iterable[str], say: Callable[[str], None], complain: Callable[[str], None]) -> Outcome:
+def converse(
+    shell: Shell, said: Iterable[str], say: Callable[[str], None], complain: Callable[[str], None]
+) -> Conversation:
     """Carry every line to the kernel and its answers to `say`; what is wrong with a line goes to `complain`."""
-    outcome = Outcome()
+    result = Conversation()
     for line in said:
         try:
             for answer in shell.ask(line):
                 say(answer)
         except BadInput as error:
-            outcome.refused += 1
+            result.refused += 1
             complain(str(error))
         except TargetDied as error:
-            outcome.deaths += 1
+            result.deaths += 1
             say(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
             complain("the next line has a fresh kernel, with an empty table")
-    return outcome
+    return result
+
+
+@click.command()
+@GRANULE
+@kernel_options
+def shell(granule: str, **kernel: Any) -> int:
+    """Try ops by hand, one a line, on a table in a running kernel.
+
+    A line is an op as in a program (map ipa=0x0 size=2M phys=0x80000000 prot=rw mc=2), `tree` for the table's pages,
+    `reset` with any knobs (reset ia_bits=32 fwb=off) for a fresh machine, or `help`. Reads stdin; from a file or pipe,
+    the exit status is 1 after a crash or hang, and 2 after a line that is refused.
+    """
+    chosen = sides_from(**kernel)[1]
+    if not chosen.is_kernel:
+        raise BadInput(f"{chosen.name} is not a kernel; choose one with --linux")
+    with closing(Shell(chosen.image(say_to_stderr, granule_named(granule)), chosen.name)) as opened:
+        if sys.stdin.isatty():
+            say_to_stderr(f"{chosen.name}: `help` lists the ops, Ctrl-D ends")
+        result = converse(opened, lines(), click.echo, say_to_stderr)
+    if sys.stdin.isatty():
+        return OK
+    return FINDING if result.deaths else BAD_INPUT if result.refused else OK

@@ -22,11 +22,10 @@ from fuzz.cli.options import (
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import recorded_sides_of, with_kernel
-from fuzz.triage.replaying import Sides, look_again, shrink
+from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
+from fuzz.triage.replaying import look_again, shrink
 from harness.findings.finding import Finding, load
-from harness.outside import shown
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 
 CANNOT_TELL: Final = 125
 """What `git bisect run` takes for a commit to be skipped."""
@@ -105,13 +104,9 @@ def tmin(finding: Path, tries: int | None) -> int:
     found = load(finding)
     with display.minimising(len(found.program.ops)) as told:
         shrunk = shrink(found, say, told, tries)
-    result = shrunk.minimised
     click.echo(shrunk.report, nl=False)
     click.echo()
-    how = "" if result.complete else ", which was not the end of it"
-    show_line(
-        f"{shown(finding)}: {len(found.program.ops)} ops to {len(result.program.ops)}, in {result.tries} tries{how}"
-    )
+    show_line(shrunk.summary(found))
     return OK
 
 

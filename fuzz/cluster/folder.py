@@ -51,7 +51,7 @@ from harness.outside import shown
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
 from harness.program.space import space_of
-from harness.verdict.compare import Tier
+from harness.verdict.tiers import Tier
 from reference.build.image import Image
 from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
 from reference.link.executor import INPUT_TIMEOUT
@@ -101,7 +101,7 @@ Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class PackageContents:
     """What is to be packaged: a comparison of two `sides` with programs of one granule. `corpora` are programs,
     findings, folders of either, or folders of inputs with their stamps; `compiled` is a folder of
     `fuzz.engine.compiling`, if any."""
@@ -122,7 +122,7 @@ class Made:
     size: int
 
 
-def package(folder: Path, contents: Contents, force: bool, told: Told) -> Made:
+def package(folder: Path, contents: PackageContents, force: bool, told: Told) -> Made:
     """Make the package in `folder`, which may hold other files; `told` is told of every step. A package that is there
     already is replaced as a whole, once the new one has run; with `force`, whatever bears its names is.
 
@@ -209,7 +209,7 @@ def _own_qemu() -> Path:
     return Path(found)
 
 
-def _fill(new: Path, contents: Contents, images: Mapping[int, Image], qemu: Path, told: Told) -> None:
+def _fill(new: Path, contents: PackageContents, images: Mapping[int, Image], qemu: Path, told: Told) -> None:
     files = new / FILES
     for name in ("packages", LIBRARIES, FIRMWARE, IMAGES):
         (files / name).mkdir(parents=True)

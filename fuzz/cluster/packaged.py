@@ -15,12 +15,12 @@ from types import FunctionType
 from typing import Any, Final, NoReturn
 
 from fuzz.engine.assignment import Assignment
-from fuzz.sides import Side, from_configuration, to_configuration
+from fuzz.sides import Side, side_from_json, side_to_json
 from harness.errors import BadInput
 from harness.observation.executor import Executor
 from harness.program.capabilities import Capabilities
 from harness.program.granule import Granule, granule_named
-from harness.verdict.compare import Tier, format_tiers, parse_tiers
+from harness.verdict.tiers import Tier, format_tiers, parse_tiers
 from reference.build.image import Image
 from reference.build.tree import KernelTree
 from reference.link.console import QEMU, QEMU_SETTING
@@ -41,12 +41,12 @@ _FRAMES: Final = 3
 """How many functions of a trace ClusterFuzz tells findings apart by; two that share two of them are one to it."""
 
 
-class Finding(Exception):
+class FindingRaised(Exception):
     """Something that is wrong on every fresh kernel. The message is the bucket, the same for every such finding."""
 
 
 def raise_finding(bucket: str, report: str) -> NoReturn:
-    """Print the report, and raise a Finding.
+    """Print the report, and raise a FindingRaised.
 
     A cluster tells crashes apart by the innermost functions of the trace and nothing else, so those bear the bucket's
     name.
@@ -56,7 +56,7 @@ def raise_finding(bucket: str, report: str) -> NoReturn:
     def climb(self: FunctionType, frames: int) -> NoReturn:
         if frames > 1:
             self(self, frames - 1)
-        raise Finding(bucket)
+        raise FindingRaised(bucket)
 
     code = climb.__code__.replace(co_name=bucket, co_qualname=bucket)
     named = FunctionType(code, globals(), closure=climb.__closure__)
@@ -68,7 +68,7 @@ def to_manifest(sides: tuple[Side, Side], images: Mapping[int, Image], granule: 
     """What package.json says. `images` are those of the kernels among the sides, by number."""
     described = []
     for number, side in enumerate(sides):
-        one = {"configuration": to_configuration(side), "name": side.full_name}
+        one = {"configuration": side_to_json(side), "name": side.full_name}
         described.append(one if side.kind == "model" else {**one, "image": _describe(images[number])})
     return json.dumps(
         {"granule": granule.name, "sides": described, "tiers": format_tiers(tiers)}, indent=1, sort_keys=True
@@ -139,7 +139,7 @@ def loader_in(libraries: Path) -> Path:
 
 
 def _side(data: Any) -> Side:
-    return from_configuration(data["configuration"], Path())
+    return side_from_json(data["configuration"], Path())
 
 
 def _executor(data: Any, side: Side, files: Path, granule: Granule) -> Executor:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.corpus.store import Store, beside, stamp_of
+from fuzz.coverage.joint import JointCoverage
 from fuzz.coverage.model_lines import Line, following, forget
-from fuzz.engine.joint_coverage import JointCoverage
 from fuzz.sides import Side
 from harness.durable import exchange, sync_folder
 from harness.errors import BadInput, ToolFailure

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
 from random import Random
@@ -68,7 +67,7 @@ def measure(
 def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> FileLines:
     """What programs reach on a kernel; those that it cannot run are left out. Raises BadInput where the kernel dies,
     ToolFailure where the environment fails."""
-    kernel = replace(side, flavour="lines").open_for(granule)
+    kernel = side.built_as("lines").open_for(granule)
     assert isinstance(kernel, Reference)
     with closing(kernel):
         for program in programs:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fuzz.sides import Side, from_configuration, to_configuration
+from fuzz.sides import Side, side_from_json, side_to_json
 from harness.program.granule import GRANULE_4K
-from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
+from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 
 KEPT_PER_BUCKET: Final = 3
 """Findings; later ones are only counted."""
@@ -26,8 +26,8 @@ class Assignment:
     `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
     coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
     `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of
-    `fuzz.engine.compiling`, None to run all modules as they are. `underway` is a file that always holds the input
-    under way, and `suspects` are inputs to run first, one by one, since they may have ended another process. `budget`
+    `fuzz.engine.compiling`, None to run all modules as they are. `in_flight` is a file that always holds the input
+    that runs, and `suspects` are inputs to run first, one by one, since they may have ended another process. `budget`
     is the least that a program has, None to leave each its own. `filed` says of which buckets others have filed how
     many findings.
     """
@@ -48,7 +48,7 @@ class Assignment:
     granule: str = GRANULE_4K.name
     stages: tuple[int, ...] = ()
     compiled: Path | None = None
-    underway: Path | None = None
+    in_flight: Path | None = None
     suspects: tuple[bytes, ...] = ()
     budget: int | None = None
     filed: Mapping[str, int] = field(default_factory=dict)
@@ -72,10 +72,10 @@ class Assignment:
             "seconds": self.seconds,
             "seed": self.seed,
             "stages": self.stages,
-            "sides": [to_configuration(side) for side in self.sides],
+            "sides": [side_to_json(side) for side in self.sides],
             "suspects": [data.hex() for data in self.suspects],
             "tiers": format_tiers(self.tiers),
-            "underway": None if self.underway is None else str(self.underway),
+            "underway": None if self.in_flight is None else str(self.in_flight),
         }
         return json.dumps(data)
 
@@ -83,7 +83,7 @@ class Assignment:
     def from_json(cls, text: str) -> Assignment:
         """What `to_json` wrote."""
         data = json.loads(text)
-        left, right = (from_configuration(side, Path()) for side in data["sides"])
+        left, right = (side_from_json(side, Path()) for side in data["sides"])
         return cls(
             (left, right),
             Path(data["out"]),

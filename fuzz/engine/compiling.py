@@ -35,8 +35,11 @@ MODULES: Final = (
         "harness.observation.execution",
         "harness.program.granule",
         "harness.program.machine",
-        *(f"harness.model.{name}" for name in ("boundary", "executor", "machine_features", "run", "tlb_calls")),
-        *(f"harness.model.ops.{path.stem}" for path in sorted((_ROOT / "harness/model/ops").glob("[!_]*.py"))),
+        *(
+            ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+            for path in sorted((_ROOT / "harness" / "model").rglob("*.py"))
+            if path.stem != "__init__"
+        ),
         "harness.observation.layout",
     ),
     *(
@@ -51,7 +54,7 @@ MODULES: Final = (
         "reference.link.executor",
         "reference.link.ram",
         "reference.probe.coverage",
-        "fuzz.engine.joint_coverage",
+        "fuzz.coverage.joint",
     ),
     *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
     *(

@@ -1,4 +1,4 @@
-"""The input under way, where it survives the process that runs it: whoever started that can read it afterwards."""
+"""The input in flight, where it survives the process that runs it: whoever started that can read it afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZE: Final = 4096
 _LENGTH: Final = struct.Struct("<I")
 
 
-class Underway:
+class InFlight:
     """A page of a file, mapped. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class Underway:
         _LENGTH.pack_into(self._memory, 0, len(data))
 
 
-def underway_in(path: Path) -> bytes | None:
+def in_flight_in(path: Path) -> bytes | None:
     """What a process noted last; None where it noted nothing."""
     try:
         page = path.read_bytes()

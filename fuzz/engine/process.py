@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fuzz.corpus.store import MAX_INPUT, check_codec
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.first_inputs import first_inputs
+from fuzz.engine.messages import Failed, LostKernel, Message, ProcessState, Retried, from_line
 from fuzz.sides import capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.program.codec import decode, dialect_for
@@ -37,22 +38,12 @@ _LONGEST_LINE: Final = 512
 _COVERAGE: Final = re.compile(rb"ft: (\d+) corp: (\d+)")
 
 
-@dataclass(slots=True)
-class Report:
-    """What a process said last of its state."""
-
-    seconds: float = 0.0
-    stats: dict[str, Any] | None = None
-    """A `Tally` as JSON."""
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    identities: list[dict[str, str]] = field(default_factory=list)
-    boots: int = 0
-    edges: list[dict[str, Any]] = field(default_factory=list)
-    """Of every kernel: `reached`, as hex digits with a bit per edge, and how many there are."""
-    features: int = 0
-    """libFuzzer's: edges by how often they are taken, of whatever steers."""
-    kept: int = 0
-    """Inputs that libFuzzer keeps."""
+def require_atheris() -> None:
+    """Raise ToolFailure where the `fuzz` extra is not installed."""
+    if importlib.util.find_spec("atheris") is None:
+        raise ToolFailure(
+            "fuzzing needs Atheris, which is not installed: pip install 's2fuzz[fuzz]' (x86-64, Python 3.11 to 3.13)"
+        )
 
 
 class FuzzingProcess:
@@ -71,7 +62,12 @@ class FuzzingProcess:
         launcher: Path = LAUNCHER,
     ) -> None:
         self.assignment = assignment
-        self.report = Report()
+        self.state: ProcessState | None = None
+        """What it said last of how far it has come; None before it said anything."""
+        self.features = 0
+        """libFuzzer's: edges by how often they are taken, of whatever steers."""
+        self.kept = 0
+        """Inputs that libFuzzer keeps."""
         self.corpus = folder / "corpus"
         self._limit = assignment.seconds
         self.done = False
@@ -82,8 +78,8 @@ class FuzzingProcess:
         self._stopping_since: float | None = None
         self.heard = self._begun
         """When it last said anything, by the monotonic clock."""
-        self.news: list[dict[str, Any]] = []
-        """Of QEMUs that it lost (`incident`), and of suspects that it ran (`retried`); for its parent to take."""
+        self.news: list[LostKernel | Retried] = []
+        """Of QEMUs that it lost, and of suspects that it ran; for its parent to take."""
         self._to_say = bytearray()
         self._log = bytearray()
         self._said = bytearray()
@@ -125,6 +121,16 @@ class FuzzingProcess:
         return self._failure is not None or (not self._open and not self.done)
 
     @property
+    def seconds(self) -> float:
+        """Since its first generated execution, as far as it has said."""
+        return 0.0 if self.state is None else self.state.seconds
+
+    @property
+    def executions(self) -> int:
+        """Programs that it generated and ran, as far as it has said."""
+        return 0 if self.state is None else self.state.stats.executions
+
+    @property
     def pid(self) -> int:
         """Of the process."""
         return self._child.pid
@@ -135,7 +141,7 @@ class FuzzingProcess:
         return frozenset(self._open)
 
     def hear(self, source: int) -> bool:
-        """Read one of the `sources`; whether the report has changed."""
+        """Read one of the `sources`; whether it was a message."""
         data = os.read(source, 65536)
         self.heard = time.monotonic()
         if not data:
@@ -145,7 +151,7 @@ class FuzzingProcess:
             *lines, rest = self._said.split(b"\n")
             self._said[:] = rest
             for line in lines:
-                self._message(json.loads(line))
+                self._message(from_line(bytes(line)))
             return bool(lines)
         else:
             self._read_log(data)
@@ -164,7 +170,7 @@ class FuzzingProcess:
         if self._stopping_since is not None and now - self._stopping_since > _GRACE:
             self._child.kill()
 
-    def capabilities(self, data: bytes) -> None:
+    def give(self, data: bytes) -> None:
         """Give it an input that another process found; it runs it soon."""
         self._to_say += data.hex().encode() + b"\n"
 
@@ -215,26 +221,19 @@ class FuzzingProcess:
         said = printable(bytes(self._log)).splitlines()[-15:]
         return "\n".join([f"{how}; it said last:", *said])
 
-    def _message(self, message: dict[str, Any]) -> None:
-        if message["event"] == "failed":
-            self._failure = (BadInput if message["bad_input"] else ToolFailure)(message["message"])
-        elif message["event"] in ("incident", "retried"):
+    def _message(self, message: Message) -> None:
+        if isinstance(message, Failed):
+            self._failure = (BadInput if message.bad_input else ToolFailure)(message.message)
+        elif isinstance(message, LostKernel | Retried):
             self.news.append(message)
-        elif message["event"] in ("progress", "done"):
-            if self._fuzzing_since is None and message["seconds"]:
+        elif isinstance(message, ProcessState):
+            if self._fuzzing_since is None and message.seconds:
                 self._fuzzing_since = time.monotonic()
-            report = self.report
-            report.seconds = message["seconds"]
-            report.stats = message["tally"]
-            report.findings = message["findings"]
-            report.identities = message["identities"]
-            report.boots = message["boots"]
-            report.edges = message["edges"]
-            self.done = message["event"] == "done"
+            self.state, self.done = message, message.done
 
     def _read_log(self, data: bytes) -> None:
         self._log += data
         del self._log[:-_LOG_KEPT]
         found = _COVERAGE.findall(self._log, max(0, len(self._log) - len(data) - _LONGEST_LINE))
         if found:
-            self.report.features, self.report.kept = map(int, found[-1])
+            self.features, self.kept = map(int, found[-1])

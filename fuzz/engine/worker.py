@@ -1,23 +1,23 @@
 """What happens to every input in the fuzzing process: decode, judge, count, file.
 
-Nothing here imports Atheris. The worker's parent reads its messages, one JSON object per line, from a pipe, and ends
+Nothing here imports Atheris. The worker's parent reads its messages (fuzz/engine/messages.py) from a pipe, and ends
 it by closing the other one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
+from fuzz.coverage.joint import JointCoverage
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
-from fuzz.engine.in_flight import Underway
-from fuzz.engine.joint_coverage import JointCoverage
+from fuzz.engine.in_flight import InFlight
+from fuzz.engine.messages import Edges, Failed, Found, LostKernel, Message, ProcessState, Retried, to_line
 from fuzz.engine.stats import Stats
 from fuzz.triage.filing import Filer
 from fuzz.triage.telling import telling_variant
@@ -77,7 +77,7 @@ class Worker:
         """Inputs that other processes found, to be run soon."""
         self._heard = bytearray()
         self._told_to_stop = False
-        self._underway = None if assignment.underway is None else Underway(assignment.underway)
+        self._in_flight = None if assignment.in_flight is None else InFlight(assignment.in_flight)
         self._kernels = [side for side in self.executors if isinstance(side, Reference)]
         self._lost = 0
         self._started: float | None = None
@@ -94,11 +94,11 @@ class Worker:
     def retry_suspects(self) -> None:
         """Run them, and say of each that it has run, and whether the sides differed."""
         for data in self.assignment.suspects:
-            if self._underway is not None:
-                self._underway.note(data)
+            if self._in_flight is not None:
+                self._in_flight.note(data)
             program = self._with_budget(decode(data, self.dialect))
             found = self._judge(program, self.judge.look(program))
-            self._say({"event": "retried", "found": found, "input": data.hex()})
+            self._say(Retried(data, found))
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
@@ -131,8 +131,8 @@ class Worker:
         program = self._with_budget(decode(data, self.dialect))
         if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
             return
-        if self._underway is not None:
-            self._underway.note(data)
+        if self._in_flight is not None:
+            self._in_flight.note(data)
         try:
             look = self.judge.look(program)
             found = self._judge(program, look)
@@ -152,12 +152,12 @@ class Worker:
 
     def finish(self) -> NoReturn:
         """Report the final state and end the process."""
-        self._say(self._state("done"))
+        self._say(self._state(done=True))
         self._end(0)
 
     def fail(self, message: str, bad_input: bool = False) -> NoReturn:
         """Report that the tool failed, or that it was given bad input, and end the process."""
-        self._say({"bad_input": bad_input, "event": "failed", "message": message})
+        self._say(Failed(bad_input, message))
         if self.assignment.messages is None:
             print(f"s2fuzz: {message}", file=sys.stderr, flush=True)
         self._end(3)
@@ -202,7 +202,7 @@ class Worker:
                 if self._found is not None:
                     self._found(bucket, self.filer.report(program, verdict))
                 directory = self.filer.file(program, verdict)
-                self._say({"event": "finding", "directory": str(directory), "bucket": bucket})
+                self._say(Found(str(directory), bucket))
         self.stats.buckets[bucket] += 1
         return True
 
@@ -221,7 +221,7 @@ class Worker:
     def _report_lost(self, lost: int, data: bytes) -> None:
         """A QEMU ended by itself, or spoke nonsense; the program has run again on another."""
         self._lost = lost
-        self._say({"event": "incident", "input": data.hex(), "what": "QEMU ended by itself; another one took over"})
+        self._say(LostKernel(data, "QEMU ended by itself; another one took over"))
 
     def _steer(self, program: Program, data: bytes, diverged: bool, feedback: Feedback | None) -> None:
         """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""
@@ -262,27 +262,24 @@ class Worker:
         now = time.monotonic()
         if now - self._last_message >= _MESSAGE_INTERVAL:
             self._last_message = now
-            self._say(self._state("progress"))
+            self._say(self._state(done=False))
 
-    def _state(self, event: str) -> dict[str, Any]:
+    def _state(self, done: bool) -> ProcessState:
         seconds = 0.0 if self._started is None else time.monotonic() - self._started
         boots = sum(kernel.boots for kernel in self._kernels)
-        return {
-            "boots": boots,
-            "edges": [
-                {"image": hosted.image, "of": hosted.edges, "reached": f"{hosted.reached:x}"}
-                for hosted in self.coverage
-            ],
-            "event": event,
-            "findings": self.filer.filed,
-            "identities": [dict(side.identity) for side in self.executors],
-            "seconds": round(seconds, 3),
-            "tally": self.stats.to_json(),
-        }
+        return ProcessState(
+            done,
+            round(seconds, 3),
+            self.stats,
+            tuple(self.filer.filed),
+            tuple([dict(side.identity) for side in self.executors]),
+            boots,
+            tuple([Edges(hosted.image, hosted.edges, hosted.reached) for hosted in self.coverage]),
+        )
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _say(self, message: Message) -> None:
         if self.assignment.messages is not None:
-            os.write(self.assignment.messages, json.dumps(message, sort_keys=True).encode() + b"\n")
+            os.write(self.assignment.messages, to_line(message))
 
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:

@@ -9,12 +9,11 @@ from random import Random
 from typing import Final
 
 from fuzz.generate.scenario import hyp_scenario, vm_scenario, whole_block_scenario
-from harness.program.codec import DEFAULT, Dialect, fitting, header_of, knob_value
+from harness.program.codec import DEFAULT, Dialect, fitting, header_of, knob_value, lengths
 from harness.program.definition import OpDef
 from harness.program.kinds.kind import Kind
-from harness.program.machine import DEFAULT_MACHINE, Machine
-from harness.program.parts import Part, Parts, lengths, normal
-from harness.program.space import space_of
+from harness.program.machine import Machine
+from harness.program.parts import Part, Parts
 
 FRESH_OPS: Final = (5, 18)
 """Ops of an input made of random choices."""
@@ -59,7 +58,7 @@ def random_op(choice: Random, dialect: Dialect, stage: int) -> Part:
 def random_argument(kind: Kind, choice: Random) -> bytes:
     """The bytes of an argument, chosen anew."""
     data = choice.randbytes(_LONGEST)
-    return normal(kind, data[: lengths(kind)[data[0]]], space_of(DEFAULT_MACHINE))
+    return kind.normal(data[: lengths(kind)[data[0]]])
 
 
 @cache

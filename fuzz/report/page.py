@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fuzz.campaign.ledger import Ledger
-from fuzz.campaign.view import duration, status_of
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.cli.display import caution_lines
+from fuzz.campaign.setup import CampaignSetup
+from fuzz.campaign.status import duration, status_of
+from fuzz.campaign.work_directory import WorkDirectory
+from fuzz.engine.cautions import caution_lines
 from fuzz.report import charts
 from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
@@ -62,13 +63,13 @@ def write(
 
 def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, refresh: float | None) -> str:
     """The page's text. Without source, the kernel's and the model's functions are there, and the numbers of lines."""
-    configuration = Configuration.load(place)
+    setup = CampaignSetup.load(place)
     status = status_of(place)
     ledger = Ledger(place.ledger, readonly=True)
     try:
-        kernels = list(kernel_sources(place, configuration, say))
+        kernels = list(kernel_sources(place, setup, say))
         model = list(model_sources(ledger))
-        pictures = list(_pictures(configuration, ledger, status))
+        pictures = list(_pictures(setup, ledger, status))
         ran = _ran(ledger)
         findings = [_shown(one, _kept(place, ledger, one)) for one in status["findings"]]
     finally:
@@ -83,8 +84,8 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
     environment.filters["duration"] = duration
     return environment.get_template("page.html.jinja").render(
         name=place.root.name,
-        configuration=configuration,
-        settings=_settings(configuration),
+        setup=setup,
+        settings=_settings(setup),
         status=status,
         ran=ran,
         findings=findings,
@@ -98,14 +99,14 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
     )
 
 
-def _settings(configuration: Configuration) -> dict[str, str]:
-    data = configuration.to_json()
+def _settings(setup: CampaignSetup) -> dict[str, str]:
+    data = setup.to_json()
     names = ("guidance", "tiers", "seed", "codec")
     return {
-        "compares": "; ".join(configuration.describe()),
+        "compares": "; ".join(setup.describe()),
         **{name: str(data[name]) for name in names},
-        "began": configuration.made["began"],
-        "s2fuzz": configuration.made["s2fuzz"],
+        "began": setup.made["began"],
+        "s2fuzz": setup.made["s2fuzz"],
     }
 
 
@@ -159,10 +160,10 @@ def _text(path: Path) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _pictures(configuration: Configuration, ledger: Ledger, status: Mapping[str, Any]) -> Iterator[str]:
+def _pictures(setup: CampaignSetup, ledger: Ledger, status: Mapping[str, Any]) -> Iterator[str]:
     marks = [one["at"] for one in status["findings"]]
     samples: dict[str, list[tuple[Any, ...]]] = {}
-    for number, name in enumerate(configuration.describe()):
+    for number, name in enumerate(setup.describe()):
         rows = ledger.rows(
             "SELECT at, rate, corpus, edges, model_lines, executions FROM samples WHERE comparison = ? ORDER BY at",
             number,

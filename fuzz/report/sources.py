@@ -11,7 +11,8 @@ from typing import Final
 
 import pgtable
 from fuzz.campaign.ledger import Ledger
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.campaign.setup import CampaignSetup
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.coverage.kernel_lines import reached_lines
 from fuzz.coverage.model_lines import ModelLines
 from fuzz.coverage.unreached import conditions, function_lines
@@ -68,26 +69,26 @@ class Source:
         return sum(line.state != NO_CODE for line in self.lines)
 
 
-def kernel_sources(place: WorkDirectory, configuration: Configuration, say: Callable[[str], None]) -> Iterator[Source]:
+def kernel_sources(place: WorkDirectory, setup: CampaignSetup, say: Callable[[str], None]) -> Iterator[Source]:
     """The pgtable.c of every kernel, by running the whole corpus on kernels that count lines. `say` hears of each."""
     kernels: dict[Side, list[int]] = {}
-    for number, one in enumerate(configuration.work):
+    for number, one in enumerate(setup.work):
         for side in one.sides:
             if side.kind == "kernel":
                 kernels.setdefault(side, []).append(number)
     for side, numbers in kernels.items():
         try:
-            yield _kernel_source(side, [_counted(side, place, configuration, number, say) for number in numbers])
+            yield _kernel_source(side, [_counted(side, place, setup, number, say) for number in numbers])
         except (BadInput, ToolFailure, OSError) as error:
             yield Source(side.name, missing=f"its lines could not be counted: {error}")
 
 
 def _counted(
-    side: Side, place: WorkDirectory, configuration: Configuration, number: int, say: Callable[[str], None]
+    side: Side, place: WorkDirectory, setup: CampaignSetup, number: int, say: Callable[[str], None]
 ) -> FileLines:
-    store = configuration.open_store(number, place)
+    store = setup.open_store(number, place)
     names = store.names()
-    granule = granule_named(configuration.work[number].granule)
+    granule = granule_named(setup.work[number].granule)
     say(f"counting the lines of {side.name} that {len(names)} inputs reach, pages of {granule.name}")
 
     def programs() -> Iterator[Program]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.sides import Side, follow, from_configuration, to_configuration
-from fuzz.triage.reproducers import documents
+from fuzz.sides import Side, follow, side_from_json, side_to_json
+from fuzz.triage.reproducers import documents, kernel_under_test
 from harness.errors import BadInput
 from harness.findings.finding import Contents, Finding, save
 from harness.findings.report import verdict_report, verified_against
 from harness.observation.executor import Executor
 from harness.outside import read_plain, shown
 from harness.program.program import Program
-from harness.verdict.compare import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from harness.verdict.judge import Unconfirmed, Verdict
+from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 from reference.build.sources import repository_of
+
+Sides = tuple[Side, Side]
 
 FLAKY: Final = "flaky"
 """The folder beside the findings for what does not happen every time."""
@@ -27,46 +29,63 @@ _MAX_KERNEL_FILE: Final = 16 << 20
 """Bytes of a file that came with a finding."""
 
 
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A finding that a run has filed, and of which class it is, as whoever started the run is told."""
+
+    bucket: str
+    kind: str
+    directory: Path
+    ops: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As `smoke --json` prints it, too."""
+        return {"bucket": self.bucket, "class": self.kind, "directory": str(self.directory), "ops": self.ops}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Filed:
+        """What `to_json` made."""
+        return cls(data["bucket"], data["class"], Path(data["directory"]), data["ops"])
+
+
 class Filer:
     """Files findings of one run below `out`. `origin` is how the run came by its programs, for the record; `tiers` is
-    what the run compares."""
+    what the run compares; `ran` are the sides that the executors are of, where they are not those for the record."""
 
     def __init__(
         self,
         out: Path,
-        sides: tuple[Side, Side],
+        sides: Sides,
         executors: tuple[Executor, Executor],
         origin: Mapping[str, Any],
         tiers: frozenset[Tier] = DEFAULT_TIERS,
+        ran: Sides | None = None,
     ) -> None:
         self.out = out
         self.sides = sides
+        self._kernel = kernel_under_test(ran or sides)
         self.executors = executors
         self.origin = origin
         self.tiers = tiers
-        self.filed: list[dict[str, Any]] = []
-        """Of every finding filed: class, bucket, directory, ops. The shortest of a bucket comes first."""
+        self.filed: list[Filed] = []
+        """Every finding filed. The shortest of a bucket comes first."""
 
     def report(self, program: Program, verdict: Verdict) -> str:
-        """The text that `file` puts into the directory."""
+        """What is wrong, for people, on the sides as they are named here."""
+        return self._report(program, verdict, [side.identity for side in self.executors])
+
+    def _report(self, program: Program, verdict: Verdict, identities: Sequence[Mapping[str, str]]) -> str:
         left, right = self.executors
-        return verdict_report(
-            program, verdict, (left.name, right.name), verified_against([left.identity, right.identity])
-        )
+        return verdict_report(program, verdict, (left.name, right.name), verified_against(identities))
 
     def file(self, program: Program, verdict: Verdict) -> Path:
         """Write the finding's directory, and return it. Raises OSError when it cannot be written."""
         directory = save(self.out, self.contents(program, verdict))
-        entry = {
-            "bucket": verdict.bucket,
-            "class": verdict.kind,
-            "directory": str(directory),
-            "ops": len(program.ops),
-        }
+        entry = Filed(verdict.bucket, verdict.kind, directory, len(program.ops))
         if entry not in self.filed:
             self.filed.append(entry)
-            buckets = list(dict.fromkeys(one["bucket"] for one in self.filed))
-            self.filed.sort(key=lambda one: (buckets.index(one["bucket"]), one["ops"]))
+            buckets = list(dict.fromkeys(one.bucket for one in self.filed))
+            self.filed.sort(key=lambda one: (buckets.index(one.bucket), one.ops))
         return directory
 
     def file_flaky(self, program: Program, error: Unconfirmed) -> Path:
@@ -76,7 +95,7 @@ class Filer:
         seen = ", ".join(outcome or "agreement" for outcome in error.outcomes)
         report = f"flaky: seen was {error}; on fresh targets {seen}\n\n{contents.report}"
         flaky = replace(contents, report=report, outcomes=error.outcomes)
-        return save(self.out / FLAKY, replace(flaky, documents=documents(self.sides, flaky)))
+        return save(self.out / FLAKY, replace(flaky, documents=documents(self._kernel, flaky)))
 
     def contents(self, program: Program, verdict: Verdict, **more: Any) -> Contents:
         """What the finding's directory is made of; `more` goes into its finding.json."""
@@ -87,21 +106,31 @@ class Filer:
                 if path is not None:
                     names.setdefault(path, f"kernel/{len(names)}-{_plain_name(path)}")
         configuration = {
-            "left": to_configuration(self.sides[0], names),
+            "left": side_to_json(self.sides[0], names),
             "origin": dict(self.origin),
-            "right": to_configuration(self.sides[1], names),
+            "right": side_to_json(self.sides[1], names),
             "tiers": format_tiers(self.tiers),
         }
+        identities = {"left": _within(left.identity, names), "right": _within(right.identity, names)}
         contents = Contents(
             program,
             verdict,
-            self.report(program, verdict),
+            self._report(program, verdict, [*identities.values()]),
             configuration,
-            {"left": dict(left.identity), "right": dict(right.identity)},
+            identities,
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
             more=more,
         )
-        return replace(contents, documents=documents(self.sides, contents))
+        return replace(contents, documents=documents(self._kernel, contents))
+
+
+def _within(identity: Mapping[str, str], names: Mapping[Path, str]) -> dict[str, str]:
+    """What ran, with the finding's own copies in place of the files that it was built from. A tree of the user's stays
+    where it is, and is named by its path."""
+    source = identity.get("source", "")
+    for path, name in names.items():
+        source = source.replace(shown(path), name)
+    return {**identity, "source": source} if source else dict(identity)
 
 
 def _plain_name(path: Path) -> str:
@@ -109,13 +138,13 @@ def _plain_name(path: Path) -> str:
     return re.sub(r"^[0-9]+-", "", path.name)
 
 
-def sides_of(finding: Finding) -> tuple[Side, Side]:
+def sides_of(finding: Finding) -> Sides:
     """The sides a finding was found with; its kernel files are those kept beside it. Raises BadInput."""
     try:
         left, right = finding.configuration["left"], finding.configuration["right"]
     except KeyError as error:
         raise BadInput(f"{shown(finding.directory)}: the configuration lacks {error}") from error
-    sides = from_configuration(left, finding.directory), from_configuration(right, finding.directory)
+    sides = side_from_json(left, finding.directory), side_from_json(right, finding.directory)
     kept = finding.directory / "kernel"
     for side in sides:
         for path in (*side.patches, side.pgtable):
@@ -128,10 +157,15 @@ def sides_of(finding: Finding) -> tuple[Side, Side]:
     return sides
 
 
-def recorded_sides_of(finding: Finding) -> tuple[Side, Side]:
+def recorded_sides_of(finding: Finding) -> Sides:
     """The same, with the commits that ran in place of a branch, which may have moved since, or of a working tree that
     was as in its commit. Raises BadInput."""
-    left, right = sides_of(finding)
+    return as_recorded(finding, sides_of(finding))
+
+
+def as_recorded(finding: Finding, stored: Sides) -> Sides:
+    """Of `sides_of` a finding, those of `recorded_sides_of`: the same ones where there is no other commit."""
+    left, right = stored
     return _at_commit(left, finding.identities.get("left", {})), _at_commit(right, finding.identities.get("right", {}))
 
 
@@ -146,7 +180,7 @@ def tiers_of(finding: Finding) -> frozenset[Tier]:
     return parse_tiers(str(finding.configuration.get("tiers", format_tiers(DEFAULT_TIERS))))
 
 
-def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Any:
+def with_kernel(sides: Sides, linux: str | None, patches: tuple[Path, ...], pgtable: Path | None) -> Sides:
     """The same sides with another kernel on the last kernel side, for `replay --linux fixed-tree`. A model among them
     becomes the one that follows another version's kernel."""
     chosen = list(sides)
@@ -154,7 +188,7 @@ def with_kernel(sides: tuple[Side, Side], linux: str | None, patches: tuple[Path
     if index is None:
         raise BadInput("--linux, --patch and --pgtable need a kernel among the finding's sides")
     what = chosen[index].what if linux is None else linux
-    chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
+    kernel = chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
     if linux is not None:
-        chosen = [follow(side, linux) for side in chosen]
+        chosen = [follow(side, kernel) for side in chosen]
     return chosen[0], chosen[1]

@@ -7,8 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.sides import Side
-from fuzz.triage.filing import Filer, recorded_sides_of, sides_of, tiers_of, with_kernel
+from fuzz.triage.filing import Filer, Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
 from fuzz.triage.minimise import Minimised, Step, minimise
 from harness.errors import BadInput, ToolFailure
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
@@ -16,10 +15,8 @@ from harness.findings.finding import Finding, load, renew
 from harness.findings.report import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.verdict.compare import Tier
 from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
-
-Sides = tuple[Side, Side]
+from harness.verdict.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def look_again(
     cannot be, ToolFailure where it cannot be run.
     """
     compared = tiers or tiers_of(finding)
-    with _opened(finding, sides, say) as (chosen, left, right):
+    with _opened(finding, sides, say) as (_, chosen, left, right):
         identities = {"left": left.identity, "right": right.identity}
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
@@ -102,11 +99,11 @@ def report_of(directory: Path, linux: str | None = None) -> str | None:
 @contextmanager
 def _opened(
     finding: Finding, sides: Sides | None, say: Callable[[str], None]
-) -> Iterator[tuple[Sides, Executor, Executor]]:
-    """Executors for a finding's program, and the sides that they are of: `sides`, or else its own, as they were if that
-    can be. That its own sides cannot be had here is nobody's bad input."""
+) -> Iterator[tuple[Sides, Sides, Executor, Executor]]:
+    """Its own sides; those that run: `sides`, or else its own, as they were if that can be; and executors of these for
+    its program. That its own sides cannot be had here is nobody's bad input."""
     stored = sides_of(finding)
-    choices = dict.fromkeys([recorded_sides_of(finding), stored] if sides is None else [sides])
+    choices = dict.fromkeys([as_recorded(finding, stored), stored] if sides is None else [sides])
     for number, chosen in enumerate(choices, start=1):
         try:
             left, right = (side.open(say, [finding.program.machine.granule]) for side in chosen)
@@ -118,7 +115,7 @@ def _opened(
             say(f"what it was found on cannot be had: {error}")
             continue
         with closing(left), closing(right):
-            yield chosen, left, right
+            yield stored, chosen, left, right
         return
 
 
@@ -128,6 +125,15 @@ class Shrunk:
 
     minimised: Minimised
     report: str
+
+    def summary(self, before: Finding) -> str:
+        """On one line, what became of the finding as it was before."""
+        found = self.minimised
+        how = "" if found.complete else ", which was not the end of it"
+        return (
+            f"{shown(before.directory)}: {len(before.program.ops)} ops to {len(found.program.ops)}, in {found.tries} "
+            f"tries{how}"
+        )
 
 
 def shrink(
@@ -139,8 +145,8 @@ def shrink(
     not reproduce; ToolFailure where it cannot be run here, or not every time any more; OSError where the directory
     cannot be written. Then the directory is as it was.
     """
-    sides, tiers = sides_of(finding), tiers_of(finding)
-    with _opened(finding, None, say) as (_, left, right):
+    tiers = tiers_of(finding)
+    with _opened(finding, None, say) as (sides, chosen, left, right):
         judge = Judge(left, right, tiers)
         found = minimise(finding.program, judge, finding.bucket, told, most)
         try:
@@ -149,7 +155,7 @@ def shrink(
             raise ToolFailure(
                 f"{shown(finding.directory)}: minimised, it does not happen every time: it is flaky"
             ) from error
-        filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers)
+        filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers, chosen)
         more = {"minimised": {"complete": found.complete, "ops_before": len(finding.program.ops), "tries": found.tries}}
         contents = filer.contents(found.program, verdict, **more)
         renew(finding.directory, contents)

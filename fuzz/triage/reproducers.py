@@ -8,7 +8,7 @@ from string import Template
 from typing import Final
 
 from fuzz import __version__
-from fuzz.sides import Side
+from fuzz.sides import DEFAULT_LINUX, Side
 from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
 from harness.errors import BadInput, ToolFailure
@@ -16,15 +16,19 @@ from harness.files import brief
 from harness.findings.finding import ORIGINAL, PROGRAM, Contents, name_of
 from harness.outside import printable
 from harness.program.text import format_program
-from reference.build.declared import declared
-from reference.build.sources import KernelChoice, prepare
 
 
-def documents(sides: Sequence[Side], contents: Contents) -> dict[str, str]:
-    """Further files for the finding's directory, by name. Where the kernel's headers cannot be read, there is no C."""
+def kernel_under_test(sides: Sequence[Side]) -> Side:
+    """The last kernel among the sides; of two models, the default one."""
+    return next((side for side in reversed(sides) if side.is_kernel), Side("kernel", DEFAULT_LINUX))
+
+
+def documents(kernel: Side, contents: Contents) -> dict[str, str]:
+    """Further files for the finding's directory, by name; `kernel` is that under test. Where its headers cannot be
+    read, there is no C."""
     test = re.sub(r"\W", "_", name_of(contents))
     files = {f"test_{test}.py": Template(_TEST).substitute(name=test, what=_what(contents))}
-    forms = _forms(sides)
+    forms = _forms(kernel)
     if forms is not None:
         files[_REPRODUCER] = kunit_case(contents.program, contents.verdict, forms, _about(contents))
     return {"README": _readme(contents, [*files]), **files}
@@ -34,11 +38,10 @@ def _what(contents: Contents) -> str:
     return f"{contents.verdict.kind} {re.sub(r'[^A-Za-z0-9_.-]', '_', contents.verdict.bucket)}"
 
 
-def _forms(sides: Sequence[Side]) -> Mapping[str, bool] | None:
-    """How the header of the kernel under test, the last among the sides, has what differs between versions."""
-    kernel = next((side for side in reversed(sides) if side.is_kernel), Side("kernel", KernelChoice().linux))
+def _forms(kernel: Side) -> Mapping[str, bool] | None:
+    """How the kernel's header has what differs between versions."""
     try:
-        return declared(prepare(KernelChoice(kernel.what, kernel.patches, kernel.pgtable)).root).forms
+        return kernel.prepared().declared.forms
     except (BadInput, ToolFailure):
         return None
 

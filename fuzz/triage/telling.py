@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from harness.errors import BadInput
 from harness.observation.events import TLBI, events_of
-from harness.observation.tlbi import decode
+from harness.observation.tlbi import invalidation_of
 from harness.program.machine import KNOBS, Machine
 from harness.program.program import Program
 from harness.verdict.judge import Judge, Verdict
@@ -29,7 +29,7 @@ def is_telling(verdict: Verdict, machine: Machine) -> bool:
         return True
     lpa2 = bool(machine["lpa2"])
     return any(
-        a.kind != b.kind or a.instruction != TLBI or decode(a.a, a.b, lpa2) != decode(b.a, b.b, lpa2)
+        a.kind != b.kind or a.instruction != TLBI or invalidation_of(a.a, a.b, lpa2) != invalidation_of(b.a, b.b, lpa2)
         for a, b in differing
     )
 

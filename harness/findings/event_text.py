@@ -22,10 +22,10 @@ from harness.observation.events import (
     events_of,
 )
 from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
-from harness.observation.tlbi import decode
+from harness.observation.tlbi import invalidation_of
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import INIT
-from harness.verdict.compare import Renaming
+from harness.verdict.compare.renaming import Renaming
 
 CONTEXT = 3
 """Equal events shown around those that differ."""
@@ -108,7 +108,7 @@ class _Places:
 def instruction_text(event: Event, machine: Machine = DEFAULT_MACHINE) -> str:
     """An event in a line; an instruction that says something in its operand, in words as well."""
     if event.instruction == TLBI:
-        invalidation = decode(event.a, event.b, bool(machine["lpa2"]))
+        invalidation = invalidation_of(event.a, event.b, bool(machine["lpa2"]))
         return f"{event}" if invalidation is None else f"{event}: {invalidation}"
     if event.instruction == MSR and event.a == SYSREGS["vttbr_el2"]:
         return f"{event}: VMID {event.b >> 48:#x}, root {root_field(machine).address(event.b):#x}"

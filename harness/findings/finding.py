@@ -6,10 +6,12 @@
     report.txt     what is wrong, for people
     left.txt right.txt     both sides' observations with every event, up to the op where they part (not of a side that
                            died)
-    finding.json   kind, bucket, reliability, configuration, identities, and the command that replays it
+    finding.json   kind, bucket, reliability, configuration, identities, and the command that replays it from there
     test_*.py      a pytest test that fails while the bug is there
     reproducer.c   the program as a KUnit test case
     kernel/        copies of the --patch and --pgtable files that the run was given
+
+No path in it leads out of it but to a tree of the user's own, which a kernel is named by. So it may be moved.
 
 A directory is written under another name and renamed, or exchanged with the one it replaces, so one that exists is
 whole. What is read back may be somebody else's: it is data, sizes are bounded, and text is made fit for a terminal.
@@ -29,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.durable import exchange, sync_all, sync_folder, write_durably
+from harness.durable import exchange, sync_all, sync_folder
 from harness.errors import BadInput
 from harness.findings.report import observation_text
 from harness.outside import printable, read_plain, shown, write_plain
@@ -133,7 +135,7 @@ def save(out: Path, contents: Contents) -> Path:
         return target
     out.mkdir(parents=True, exist_ok=True)
     with _scratch(out) as scratch:
-        _write(scratch, target, contents)
+        _write(scratch, contents)
         os.rename(scratch, target)
     return target
 
@@ -154,7 +156,7 @@ def renew(directory: Path, contents: Contents) -> None:
         if (scratch / "kernel").is_symlink():
             (scratch / "kernel").unlink()
         shutil.rmtree(scratch / "kernel", ignore_errors=True)
-        _write(scratch, directory, contents)
+        _write(scratch, contents)
         sync_all(scratch)
         exchange(scratch, directory)  # what was there goes with the scratch folder
 
@@ -169,7 +171,7 @@ def _scratch(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(scratch: Path, target: Path, contents: Contents) -> None:
+def _write(scratch: Path, contents: Contents) -> None:
     verdict = contents.verdict
     write_plain(scratch / PROGRAM, format_program(contents.program).encode())
     write_plain(scratch / REPORT, contents.report.encode())
@@ -193,7 +195,7 @@ def _write(scratch: Path, target: Path, contents: Contents) -> None:
         "identities": contents.identities,
         "kind": verdict.kind,
         "reliability": _reliability(contents),
-        "replay": f"s2fuzz replay {target}",
+        "replay": "s2fuzz replay .",
         **contents.more,
     }
     write_plain(scratch / _RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
@@ -218,10 +220,6 @@ def adopt(directory: Path, out: Path) -> Path:
     if target.exists():
         shutil.rmtree(directory)
         return target
-    path = directory / _RECORD
-    record = json.loads(read_plain(path, _MAX_RECORD, "a finding"))
-    record["replay"] = f"s2fuzz replay {target}"
-    write_durably(path, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n", directory)
     sync_all(directory)
     out.mkdir(parents=True, exist_ok=True)
     directory.rename(target)

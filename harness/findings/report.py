@@ -13,9 +13,10 @@ from harness.observation.layout import EVENT_WORDS, Observation, Record, describ
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.text import format_op, format_program
-from harness.verdict.compare import ORDERED_TIERS, Tier, describe_results
-from harness.verdict.effects import compared
+from harness.verdict.compare.results import describe_results
+from harness.verdict.effects.lacking import compared
 from harness.verdict.judge import Verdict
+from harness.verdict.tiers import ORDERED_TIERS, Tier
 
 MAX_FILES = 8
 """Files that a note names."""

@@ -49,7 +49,7 @@ from harness.observation.layout import (
     WARN,
     Note,
 )
-from harness.program.machine import Machine
+from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.space import U64_MAX
 from pgtable import LeafRun, Memcache, PagePool
 from pgtable.geometry import ENTRY_SIZE, LAST_LEVEL
@@ -59,7 +59,9 @@ from pgtable.tlb import Instruction
 
 _NONE: Final = (NO_PAGE, 0)
 """Nothing was broken yet: address and former value of the entry above level 3 that was last."""
-_WITH_DCACHE, _WITH_ICACHE = (0, 1), (0, 2)
+_WITH_DCACHE, _WITH_ICACHE = (
+    tuple(KNOBS_BY_NAME["cmos"].names.index(name) for name in ("both", one)) for one in ("dcache", "icache")
+)
 """Values of the knob `cmos`."""
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
 
@@ -122,6 +124,13 @@ class Boundary:
         self.complaints.clear()
         self.levels = 0
         self._broken = _NONE
+
+    def renew(self) -> None:
+        """The budget is fresh, for what comes after the program. Nobody looks: notes go elsewhere, TLB functions do
+        nothing."""
+        self.left, self._uncounted_left = self._machine["budget"], MOST_UNCOUNTED
+        self.notes = []
+        self._calls = None
 
     def load(self, root: int) -> None:
         """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it

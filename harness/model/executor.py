@@ -91,7 +91,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         run, pieces = self._run()
-        return decode(array("Q", b"".join(pieces)), run.boundary.notes, program.machine)
+        return decode(array("Q", b"".join(pieces)), run.notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None

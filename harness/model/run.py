@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
 from harness.model.boundary import Boundary, BudgetSpent
+from harness.model.handles import Handles
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
+from harness.model.ops.unlinked import UnlinkedTable
 from harness.model.tlb_calls import CpuState, TlbCalls
-from harness.observation.layout import EVENT_WORDS, NO_PAGE
+from harness.observation.layout import EVENT_WORDS, NO_PAGE, Note
 from harness.program.definition import Op
+from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
-from harness.program.machine import Machine
+from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.space import U64_MAX
@@ -35,12 +40,12 @@ from pgtable import (
 
 _INIT: Final = Op(INIT, ())
 _RWX: Final = sum(PROT_BITS[name] for name in "rwx")
-_FORCE_PAGES: Final[tuple[ForcePages | None, ...]] = (
-    None,
-    lambda _addr, _end, _prot: True,
-    lambda _addr, _end, prot: prot != _RWX,
-)
-"""Values of the knob `force_pte`."""
+_FORCE_PAGES: Final[Mapping[str, ForcePages | None]] = {
+    "never": None,
+    "always": lambda _addr, _end, _prot: True,
+    "unless_rwx": lambda _addr, _end, prot: prot != _RWX,
+}
+_FORCE_PAGES_NAMES: Final = KNOBS_BY_NAME["force_pte"].names
 _NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 
 
@@ -87,14 +92,14 @@ class ProgramRun:
             self.vtcr = fixed.vtcr
         self.cache = Memcache()
         self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
-        self.unlinked: dict[int, tuple[int, int]] = {}
-        """Address and level of the unlinked tables that were not freed, by number."""
-        self.unlinked_made = 0
+        self.handles = Handles()
         self.outs: list[int] = []
         """The values that the op under way yields."""
         self.returns: list[int | None] = []
         self.levels: list[int] = []
         self.kinds: list[frozenset[int]] = []
+        self.notes: list[Note] = []
+        """Of the observation, when it is over."""
         self._words: list[int] = []
         self._pieces: list[array[int]] = []
         """The words before those in `_words`."""
@@ -107,7 +112,13 @@ class ProgramRun:
         self._observe_state()
         # From a list, for what an array is extended by one by one costs several times as much.
         self._pieces.append(array("Q", self._words))
-        return [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()]
+        pieces = [*(memoryview(piece) for piece in self._pieces), *self._observe_pages()]
+        self.notes = self.boundary.notes
+        if self.handles:
+            # What ends them writes to pages that are observed in place.
+            pieces = [memoryview(b"".join(pieces)).cast("Q")]
+            self._end_handles()
+        return pieces
 
     def end(self) -> None:
         """Let go of the table, which holds on to its boundary, so that both are freed now: the garbage collector would
@@ -142,7 +153,7 @@ class ProgramRun:
         return make(
             *(vtcr, self.boundary, self.boundary, features, version, geometry),
             flags=machine["nofwb"] * _NOFWB | machine["idmap"] * _IDMAP,
-            force_pages=_FORCE_PAGES[machine["force_pte"]],
+            force_pages=_FORCE_PAGES[_FORCE_PAGES_NAMES[machine["force_pte"]]],
             kernel_object=kernel_object,
         )
 
@@ -152,7 +163,10 @@ class ProgramRun:
         boundary.begin_op()
         over_budget, ret = 0, 0
         try:
-            ret = RUNNERS[op.definition.name](self, *op.args)
+            if op.definition.makes is None and not op.definition.handles:
+                ret = RUNNERS[op.definition.name](self, *op.args)
+            else:
+                ret = self._run_with_handles(op)
         except BudgetSpent:
             over_budget = 1
         words += (op.definition.number, over_budget, ret & U64_MAX, len(outs))
@@ -163,6 +177,27 @@ class ProgramRun:
         self.levels.append(boundary.levels)
         boundary.record += 1
         return not over_budget and not (op.definition is INIT and ret)
+
+    def _run_with_handles(self, op: Op) -> int:
+        """The result of an op that makes or uses what has a handle: it gets the objects themselves. -EBADF where one of
+        them does not live."""
+        definition = op.definition
+        if definition.makes is not None:
+            self.handles.begin(definition.makes)
+        arguments: list[object] = list(op.args)
+        for place in definition.handles:
+            kind = definition.args[place].kind
+            assert isinstance(kind, Handle)
+            arguments[place] = made = self.handles.get(kind, op.args[place])
+            if made is None:
+                return -errno.EBADF
+        return RUNNERS[definition.name](self, *arguments)
+
+    def _end_handles(self) -> None:
+        """End what no op ended, as far as a fresh budget goes; nobody observes it."""
+        self.boundary.renew()
+        with contextlib.suppress(BudgetSpent):
+            self.handles.end_all()
 
     def _observe_complaints(self) -> None:
         complaints = self.boundary.complaints
@@ -193,9 +228,11 @@ class ProgramRun:
         words.append(NO_PAGE if root is None else root)
         words.append(0 if root is None else self.pgt.root_pages)
         words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
-        words.extend((len(self.split_cache.pages), *self.split_cache.pages, len(self.unlinked)))
-        for number, (table, level) in self.unlinked.items():
-            words.extend((number, table, level))
+        words.extend((len(self.split_cache.pages), *self.split_cache.pages))
+        unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
+        words.append(len(unlinked))
+        for table in unlinked:
+            words.extend((table.number, table.pa, table.level))
         words.append(pool.pages_in_use())
 
     def _observe_pages(self) -> Iterator[memoryview]:

@@ -25,17 +25,14 @@ from harness.observation.events import (
     TLBI_VMID_RANGE,
 )
 from harness.observation.tlbi import BY_NAME as TLBI_OPERATIONS
-from harness.program.machine import KNOBS, Machine
+from harness.program.machine import KNOBS, KNOBS_BY_NAME, Machine
 from pgtable import GRANULE_4K, Features, LinuxVersion
 from pgtable.tlb import NO_MMU, Context, HostTlbMaintenance, Instruction, Issue, Mmu, TlbMaintenance, vttbr
 
 _KEPT_CONTEXTS: Final = 256
 _KEPT_CALLS: Final = 4096
 """Of TLB calls the instructions are kept: so many calls each of so many contexts."""
-_VHE, _PKVM_GUEST, _PKVM_HOST = range(1, 4)
-"""Values of the knob `kvm_mode`."""
-_VCPU_NONE, _VCPU_OWN = range(2)
-"""Values of the knob `vcpu`."""
+_MODES, _VCPUS = KNOBS_BY_NAME["kvm_mode"].names, KNOBS_BY_NAME["vcpu"].names
 _HOST_ROOT: Final = 0x1000
 _FOREIGN_ROOT: Final = 0x2000
 """Of the MMUs that are not under test, as in reference/kernel/context.c."""
@@ -166,6 +163,8 @@ class TlbCalls:
 def _context(fixed: MachineFeatures, cpu: CpuState, root: int) -> Context:
     features, vmid = fixed.features, cpu.vmid
     mmu = Mmu(fixed.vtcr, vttbr(root, vmid, features))
+    mode = _MODES[cpu.kvm_mode]
+    hosts = {"pkvm_guest": Mmu(0, vttbr(_HOST_ROOT, 0, features)), "pkvm_host": mmu}
     foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
-    host = {_PKVM_GUEST: Mmu(0, vttbr(_HOST_ROOT, 0, features)), _PKVM_HOST: mmu}.get(cpu.kvm_mode)
-    return Context(mmu, cpu.kvm_mode == _VHE, {_VCPU_NONE: None, _VCPU_OWN: mmu}.get(cpu.vcpu, foreign), host)
+    running = {"none": None, "own": mmu, "foreign": foreign}[_VCPUS[cpu.vcpu]]
+    return Context(mmu, mode == "vhe", running, hosts.get(mode))

@@ -46,6 +46,7 @@ WARN: Final = 1
 POOL_MISUSE: Final = 2
 UBSAN: Final = 3
 LOCKING: Final = 4
+"""Kinds of complaints."""
 
 POOL_MISUSES: Final = {
     1: "bad-get",
@@ -54,23 +55,25 @@ POOL_MISUSES: Final = {
     4: "bad-free",
     5: "poison",
 }
-UBSAN_REPORTS: Final = {
-    1: "add-overflow",
-    2: "sub-overflow",
-    3: "mul-overflow",
-    4: "negate-overflow",
-    5: "divrem-overflow",
-    6: "shift-out-of-bounds",
-    7: "out-of-bounds",
-    8: "pointer-overflow",
-    9: "type-mismatch",
-    10: "invalid-value",
-    11: "alignment-assumption",
-    12: "vla-bound",
-    13: "nonnull-argument",
-    14: "nonnull-return",
-    15: "invalid-builtin",
+UBSAN_HANDLERS: Final = {
+    "add_overflow": "add-overflow",
+    "sub_overflow": "sub-overflow",
+    "mul_overflow": "mul-overflow",
+    "negate_overflow": "negate-overflow",
+    "divrem_overflow": "divrem-overflow",
+    "shift_out_of_bounds": "shift-out-of-bounds",
+    "out_of_bounds": "out-of-bounds",
+    "pointer_overflow": "pointer-overflow",
+    "type_mismatch_v1": "type-mismatch",
+    "load_invalid_value": "invalid-value",
+    "alignment_assumption": "alignment-assumption",
+    "vla_bound_not_positive": "vla-bound",
+    "nonnull_arg": "nonnull-argument",
+    "nonnull_return_v1": "nonnull-return",
+    "invalid_builtin": "invalid-builtin",
 }
+"""What clang calls (`__ubsan_handle_…`), and what we call that. A report's number is its place here, from 1."""
+UBSAN_REPORTS: Final = dict(enumerate(UBSAN_HANDLERS.values(), 1))
 LOCKING_REPORTS: Final = {
     1: "sleeps-in-atomic",
     2: "suspicious-rcu",
@@ -81,7 +84,7 @@ LOCKING_REPORTS: Final = {
 }
 """What lockdep or CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux: something that may sleep where that is forbidden;
 RCU's pointers read without its lock; a lock dropped that is not held, held when the operation ends, not held where code
-asserts it, or taken twice. As reference/shim/s2fuzz/locking.h numbers them."""
+asserts it, or taken twice."""
 
 
 @dataclass(frozen=True, slots=True)

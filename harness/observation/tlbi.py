@@ -151,7 +151,7 @@ class Invalidation:
         return f"{self.operation.target.value}{regime}{where}{asid}, {scope}{self.operation.shareability}{flaw}"
 
 
-def decode(number: int, operand: int, lpa2: bool = False) -> Invalidation | None:
+def invalidation_of(number: int, operand: int, lpa2: bool = False) -> Invalidation | None:
     """What the operation `number` with this register does; None for a number that is no operation of ours.
 
     lpa2: 52-bit addresses with 4K or 16K pages are in use (VTCR_EL2.DS, TCR_ELx.DS).

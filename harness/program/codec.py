@@ -54,6 +54,17 @@ _SMALL_POOL: Final = 24
 """Pages: a program of some ops needs about so many."""
 
 
+@functools.cache
+def lengths(kind: Kind) -> tuple[int, ...]:
+    """Of an argument of a kind, in bytes, by its first one."""
+    space, found = space_of(DEFAULT_MACHINE), []
+    for first in range(256):
+        source = Source(bytes((first,)))
+        kind.decode(source, space, 0)
+        found.append(source.at)
+    return tuple(found)
+
+
 class Plan:
     """How an operation's arguments are read in a dialect."""
 
@@ -61,8 +72,9 @@ class Plan:
         self.definition = definition
         self.kinds: list[Kind] = [arg.kind for arg in definition.args]
         self.defaults: list[int | None] = [arg.default for arg in definition.args]
+        self.lengths: list[tuple[int, ...]] = [lengths(kind) for kind in self.kinds]
         self.masks: list[int] = [capabilities.bits(kind) if kind.bits else -1 for kind in self.kinds]
-        """Flags that the sides lack are left out."""
+        """Flags that the sides lack are left out; -1 of what are no flags."""
         self.address = -1 if definition.address is None else definition.address
 
     def decode(self, body: bytes, space: Space) -> Op:
@@ -71,13 +83,11 @@ class Plan:
         values: list[int] = []
         address = 0
         for place, kind in enumerate(self.kinds):
-            default = self.defaults[place]
-            if source.at >= end and default is not None:
-                values.append(default)
-                continue
-            values.append(kind.decode(source, space, address) & self.masks[place])
+            default = self.defaults[place] if source.at >= end else None
+            value = kind.decode(source, space, address) & self.masks[place] if default is None else default
+            values.append(value)
             if place == self.address:
-                address = values[place]
+                address = value
         return Op(self.definition, tuple(values))
 
 
@@ -195,8 +205,6 @@ def decode_machine(source: Source, dialect: Dialect) -> Machine:
         changes = source.byte()
     knobs = dict(zip(_NAMES, dialect.bare.values, strict=True))
     for _ in range(changes):
-        if source.at >= len(source.data):
-            break
         knob = dialect.knob(source.byte())
         choice = source.byte()
         value = source.literal() if choice == LITERAL else choice

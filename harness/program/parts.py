@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import Final
 
 from harness.program.codec import DEFAULT, FRAME_HEAD, Dialect, Plan, decode_machine, frame
 from harness.program.definition import OpDef
 from harness.program.kinds.kind import Kind
-from harness.program.machine import DEFAULT_MACHINE, Machine
+from harness.program.machine import Machine
 from harness.program.program import MAX_OPS
-from harness.program.source import CHOICES, Source
+from harness.program.source import Source
 from harness.program.space import Space, space_of
 
 Part = list[bytes]
@@ -58,7 +56,7 @@ def split(data: bytes, dialect: Dialect | None = None) -> Parts:
     dialect = dialect or DEFAULT
     source = Source(data)
     machine = decode_machine(source, dialect)
-    stage, space = machine["stage"], space_of(machine)
+    stage = machine["stage"]
     at, end = source.at, len(data)
     header = data[:at].ljust(at, b"\0")
     plans = dialect.plans(stage)
@@ -68,42 +66,29 @@ def split(data: bytes, dialect: Dialect | None = None) -> Parts:
         size = data[at + 1] if at + 1 < end else 0
         if plan is not None:
             body = data[at + FRAME_HEAD : at + FRAME_HEAD + size]
-            ops.append([data[at : at + 1], *_arguments(plan, body, space)])
+            ops.append([data[at : at + 1], *_arguments(plan, body, machine)])
         at += FRAME_HEAD + size
     return Parts(header, stage, ops, dialect)
 
 
-def _arguments(plan: Plan, body: bytes, space: Space) -> list[bytes]:
+def _arguments(plan: Plan, body: bytes, machine: Machine) -> list[bytes]:
     parts: list[bytes] = []
-    at = 0
-    for place, kind in enumerate(plan.kinds):
-        default = plan.defaults[place]
-        if at >= len(body) and default is not None:
-            parts.append(kind.encode(default, space, 0))
+    at, end = 0, len(body)
+    for place, lengths in enumerate(plan.lengths):
+        if at >= end:
+            default = plan.defaults[place]
+            parts.append(
+                bytes(lengths[0]) if default is None else plan.kinds[place].encode(default, space_of(machine), 0)
+            )
             continue
-        size = lengths(kind)[body[at] if at < len(body) else 0]
-        parts.append(normal(kind, body[at : at + size].ljust(size, b"\0"), space))
+        first = body[at]
+        size = lengths[first]
+        part = body[at : at + size]
         at += size
+        if at > end:
+            part = part.ljust(size, b"\0")
+        parts.append(plan.kinds[place].normal(part) if plan.masks[place] >= 0 else part)
     return parts
-
-
-def normal(kind: Kind, part: bytes, space: Space) -> bytes:
-    """An argument's bytes without bits that mean nothing yet: flags that are added must not change what is there."""
-    return kind.encode(kind.decode(Source(part), space, 0), space, 0) if kind.bits and part[0] >= CHOICES else part
-
-
-@functools.cache
-def lengths(kind: Kind) -> tuple[int, ...]:
-    """Of an argument of a kind, in bytes, by its first one."""
-    space, found = space_of(DEFAULT_MACHINE), []
-    for first in range(_BYTES):
-        source = Source(bytes((first,)))
-        kind.decode(source, space, 0)
-        found.append(source.at)
-    return tuple(found)
-
-
-_BYTES: Final = 256
 
 
 def read_argument(kind: Kind, part: bytes, space: Space, address: int) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 
 from harness.observation.events import COUNTED, IN_CALL, Event, common_events, each_event
 from harness.observation.layout import EVENT_WORDS, Observation, Record
-from harness.verdict.compare import Renaming
+from harness.verdict.compare.renaming import Renaming
 
 FLOOD_FACTOR: Final = 10
 FLOOD_LEAST: Final = 1000

@@ -34,14 +34,10 @@ from harness.observation.events import (
     TLBI_VMID_RANGE,
     Event,
 )
-from harness.observation.tlbi import Invalidation, Target, decode
-from harness.program.machine import Machine
+from harness.observation.tlbi import Invalidation, Target, invalidation_of
+from harness.program.machine import KNOBS_BY_NAME, Machine
 
 _HCR_TGE: Final = 1 << 27
-_NVHE, _VHE, _PKVM_GUEST, _PKVM_HOST = range(4)
-"""Values of the knob `kvm_mode`."""
-_VCPU_NONE, _VCPU_OWN, _VCPU_FOREIGN = range(3)
-"""Values of the knob `vcpu`."""
 _OF_EL1: Final = frozenset(SYSREGS[name] for name in ("sctlr_el1", "tcr_el1", "vtcr_el2", "vttbr_el2"))
 """Registers that the table walks of EL1&0 go by."""
 _LEVELS: Final = range(4)
@@ -58,20 +54,50 @@ class Problem:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """The CPU that calls: how KVM runs there (`mode`), which vCPU runs, and the VMID under test.
+    `at_home` is the VMID in VTTBR_EL2 where the function is called from, and is to be put back; None if nobody cares: a
+    VHE host without a vCPU."""
+
+    mode: str
+    vcpu: str
+    vmid: int
+    at_home: int | None
+
+    @classmethod
+    def on(cls, machine: Machine) -> _Caller:
+        """As the machine's knobs say, for no op changes it."""
+        mode, vcpu = (KNOBS_BY_NAME[knob].names[machine[knob]] for knob in ("kvm_mode", "vcpu"))
+        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        vmid = machine["vmid"] & vmids
+        if vcpu == "own" or (vcpu == "none" and mode == "pkvm_host"):
+            at_home: int | None = vmid
+        elif vcpu == "foreign":
+            at_home = vmid + 1 & vmids
+        else:
+            at_home = None if mode == "vhe" else 0
+        return cls(mode, vcpu, vmid, at_home)
+
+    def may_call(self, kind: int) -> bool:
+        """Whether it has a right to call a function of that kind: nVHE hyp warns where it has not."""
+        return self.mode not in ("nvhe", "pkvm_guest") or self.vcpu != "foreign" or kind == FLUSH_VM_CONTEXT
+
+
 def problems(call: Call, machine: Machine) -> Iterator[Problem]:
-    """What is wrong with one call. A call that its caller had no right to make (nVHE hyp warns of it) is not judged."""
-    mode, vcpu = machine["kvm_mode"], machine["vcpu"]
-    if mode in (_NVHE, _PKVM_GUEST) and vcpu == _VCPU_FOREIGN and call.event.kind != FLUSH_VM_CONTEXT:
-        return
-    for what, text in _Reading(call, machine).problems():
-        yield Problem(call, what, text)
+    """What is wrong with one call. A call that its caller had no right to make is not judged."""
+    caller = _Caller.on(machine)
+    if caller.may_call(call.event.kind):
+        for what, text in _Reading(call, machine, caller).problems():
+            yield Problem(call, what, text)
 
 
 class _Reading:
     """One call, read from its first instruction to its last."""
 
-    def __init__(self, call: Call, machine: Machine) -> None:
+    def __init__(self, call: Call, machine: Machine, caller: _Caller) -> None:
         self.call = call
+        self.caller = caller
         self.kind = call.event.kind
         self.machine = machine
         self.is_local = self.kind in (TLBI_VMID_IPA_NSH, FLUSH_CPU_CONTEXT)
@@ -79,14 +105,12 @@ class _Reading:
         self.page = machine.granule.page
         self.lpa2 = bool(machine["lpa2"])
         self.limit = 1 << machine.phys_bits
-        self.vmid = machine["vmid"] & _vmid_mask(machine)
-        self.at_home = _home_vmid(machine)
-        self.loaded = self.at_home
-        """The VMID in VTTBR_EL2; None where it does not matter (a VHE host without a vCPU)."""
-        self.host_regime = machine["kvm_mode"] == _VHE
+        self.loaded = caller.at_home
+        """The VMID in VTTBR_EL2; None where it does not matter."""
+        self.host_regime = caller.mode == "vhe"
         self.synchronised = True
         self.stores_seen = self.kind == FLUSH_CPU_CONTEXT
-        self.walks_over = machine["kvm_mode"] == _VHE
+        self.walks_over = caller.mode == "vhe"
         """Whether no table walk of EL1&0, begun before the call, can be under way."""
         self.covered: list[Invalidation] = []
         self.both_stages = self.stage_1 = self.everything = self.instruction_cache = False
@@ -134,7 +158,7 @@ class _Reading:
         self.synchronised = False
 
     def _invalidate(self, event: Event) -> Iterator[tuple[str, str]]:
-        one = decode(event.a, event.b, self.lpa2)
+        one = invalidation_of(event.a, event.b, self.lpa2)
         if one is None:
             yield "unknown-operation", f"{event.a:#x} is no TLBI"
             return
@@ -150,8 +174,8 @@ class _Reading:
         if self.host_regime and target in (Target.STAGE_1, Target.STAGE_1_OF_VMID):
             # Those by IPA, of both stages and of everything are for EL1&0 whatever HCR_EL2 says.
             yield "regime", f"`{one.operation.name}` is for the host's own regime, for HCR_EL2.TGE is set"
-        if target is not Target.ALL and self.loaded != self.vmid:
-            yield "vmid", f"`{one.operation.name}` is for VMID {self.loaded}, not {self.vmid}"
+        if target is not Target.ALL and self.loaded != self.caller.vmid:
+            yield "vmid", f"`{one.operation.name}` is for VMID {self.loaded}, not {self.caller.vmid}"
         if not self.is_local and one.operation.shareability == "non-shareable":
             yield "shareability", f"`{one.operation.name}` is for this CPU alone"
         yield from self._note(one)
@@ -187,12 +211,13 @@ class _Reading:
         if self.machine["repeat_tlbi"] and not self.is_local and self.told < 2:
             yield "not-repeated", "a CPU that needs a second invalidation has completed one"
         # A host without VHE that calls hyp is returned to by an exception return, which synchronises.
-        by_exception = self.machine["kvm_mode"] != _VHE and self.machine["vcpu"] == _VCPU_NONE
+        caller = self.caller
+        by_exception = caller.mode != "vhe" and caller.vcpu == "none"
         if not self.synchronised and not by_exception:
             yield "context-left", "no ISB after the context was put back"
-        if self.loaded != self.at_home and self.at_home is not None:
-            yield "context-left", f"VMID {self.loaded} is left in VTTBR_EL2, not {self.at_home}"
-        if self.host_regime != (self.machine["kvm_mode"] == _VHE):
+        if self.loaded != caller.at_home and caller.at_home is not None:
+            yield "context-left", f"VMID {self.loaded} is left in VTTBR_EL2, not {caller.at_home}"
+        if self.host_regime != (caller.mode == "vhe"):
             yield "context-left", "HCR_EL2.TGE is not put back"
 
     def _coverage(self) -> Iterator[tuple[str, str]]:
@@ -236,18 +261,3 @@ class _Reading:
             yield "level", f"level {one.level} is hinted, where {asked}"
         if one.page_shift is not None and 1 << one.page_shift != self.page:
             yield "granule", f"pages of {1 << one.page_shift} bytes are hinted"
-
-
-def _vmid_mask(machine: Machine) -> int:
-    return (1 << 8 * (1 + machine["vmid_bits"])) - 1
-
-
-def _home_vmid(machine: Machine) -> int | None:
-    """The VMID in VTTBR_EL2 where the function is called from, and is to be put back; None if nobody cares."""
-    vmids = _vmid_mask(machine)
-    vmid, vcpu, mode = machine["vmid"] & vmids, machine["vcpu"], machine["kvm_mode"]
-    if vcpu == _VCPU_OWN or (vcpu == _VCPU_NONE and mode == _PKVM_HOST):
-        return vmid
-    if vcpu == _VCPU_FOREIGN:
-        return vmid + 1 & vmids
-    return None if mode == _VHE else 0

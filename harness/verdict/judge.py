@@ -17,10 +17,12 @@ from harness.observation.executor import CrashReport, Executor, TargetDied
 from harness.observation.layout import Observation
 from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
-from harness.verdict.compare import DEFAULT_TIERS, ORDERED_TIERS, Difference, Tier, differences
+from harness.verdict.compare.difference import Difference
+from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
 from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
+from harness.verdict.tiers import DEFAULT_TIERS, ORDERED_TIERS, Tier
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Weight:
     """What one program came to on one side. `tables` are pages of the tree, its root included; stores, TLBIs and cache
     maintenance are events. `failed` are the results that are not 0, by their op's number."""
 
@@ -59,11 +59,11 @@ class Outcome:
         return sum(part.end - part.start for part in self.parts if part.owned is owned)
 
 
-def weigh(executor: Executor, program: Program) -> Outcome:
+def weigh(executor: Executor, program: Program) -> Weight:
     """Run a program. Raises TargetDied."""
     seen = executor.observe(program)
     counts = Counter(event.kind for record in seen.records for event in events_of(record.events))
-    return Outcome(
+    return Weight(
         parts=tuple(_parts(seen)),
         tables=sum(1 for _ in paired_tables(seen, seen)),
         stores=sum(counts[kind] for kind in STORES.values()),
@@ -99,15 +99,15 @@ def _leaves(seen: Observation) -> Iterator[Part]:
             yield Part(ipa, end, owned=False, offset=offset, attributes=entry & ~(addresses.bits | _TYPE))
 
 
-def outcome_table(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+def weight_table(names: Sequence[str], weights: Sequence[Weight]) -> list[str]:
     """A line per side; `as first` says whether memory is in the same state in the end as on the first one."""
     rows: list[tuple[str, ...]] = [
         ("side", "as first", "mapped", "owned", "tables", "stores", "TLBIs", "CMOs", "WARNs", "failed ops")
     ]
-    for name, one in zip(names, outcomes, strict=True):
+    for name, one in zip(names, weights, strict=True):
         failed = ", ".join(f"{at} {ret}" for at, ret in one.failed) or "-"
         counts = (one.tables, one.stores, one.tlbis, one.cache_maintenance, one.complaints)
-        same = "yes" if one.parts == outcomes[0].parts else "no"
+        same = "yes" if one.parts == weights[0].parts else "no"
         sizes = (_bytes(one.size(owned=False)), _bytes(one.size(owned=True)))
         rows.append((name, same, *sizes, *map(str, counts), failed))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

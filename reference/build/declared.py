@@ -15,8 +15,8 @@ from harness.program.capabilities import Capabilities, flag_word
 from harness.program.kinds import MAP_FLAGS
 from harness.program.kinds.flags import Flags
 from harness.program.ops import OPS, STANDARD
+from reference.build.header import op_entry, x_macro
 from reference.build.hosted import HOSTED
-from reference.protocol import stages_mask
 
 _ENUMERATORS: Final[Mapping[str, str]] = {
     "lpa2": "kvm_lpa2_is_enabled",
@@ -69,7 +69,7 @@ def declared(root: Path) -> Declared:
 
 
 def _misfit(code: str, words: Container[str], function: str, accepted: tuple[str, ...]) -> str | None:
-    """Why a function cannot be called as `ops.c` would; None where it can, or where only the compiler can tell."""
+    """Why a function cannot be called as kernel/ops/ would; None where it can, or where only the compiler can tell."""
     if function not in words:
         return f"there is no {function}"
     found = re.search(rf"([\w*][\w\s*]*?)\b{function}\s*\(([^()]*)\)\s*[;{{]", code)
@@ -110,8 +110,7 @@ def _c_header(capabilities: Capabilities, forms: Mapping[str, bool]) -> str:
         *(f"#define S2FUZZ_HAS_{name} {int(has)}" for name, has in forms.items()),
         *(f"#define S2FUZZ_HAS_{op.name} {int(capabilities.has(op.name))}" for op in OPS),
         "/* The operations that the tree has, as S2FUZZ_OPS has all of them. */",
-        "#define S2FUZZ_OPS_HERE(X) "
-        + " ".join(f"X({op.number}, {op.name}, {len(op.args)}, {stages_mask(op)})" for op in capabilities.ops),
+        x_macro("OPS_HERE", map(op_entry, capabilities.ops)),
         "#endif",
     ]
     return "\n".join(lines) + "\n"

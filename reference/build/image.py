@@ -20,11 +20,11 @@ from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
+from reference.build.header import generated_header, generated_include, generated_rules
 from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
 from reference.build.objects import Object, ObjectCache, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.tree import KernelTree
-from reference.protocol import generated_header, generated_include
 from reference.tools import Toolchain, find_toolchain
 
 
@@ -111,7 +111,12 @@ class Builder:
         self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
         self.generated = self._generated_dir(
-            "generated", {"generated.h": generated_header(), "generated.inc": generated_include()}
+            "generated",
+            {
+                "generated.h": generated_header(),
+                "generated.inc": generated_include(),
+                "generated_rules.h": generated_rules(),
+            },
         )
         self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
         self._objects = ObjectCache(toolchain, self.cache, self.generated, progress)
@@ -204,6 +209,7 @@ class Builder:
             *flags.COMMON,
             *flags.HOSTED,
             f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}",
+            f"-I{self.generated}",
             "-nostdinc",
             *includes,
             *(word for path in forced for word in ("-include", str(path))),

@@ -13,7 +13,7 @@ SHIM: Final = Path(__file__).parents[1] / "shim"
 _MEETS_TREE: Final = re.compile(rb"^#define S2FUZZ_HOSTED_SIDE$", re.MULTILINE)
 """How a file says that it includes headers of the tree's."""
 
-_HOT: Final = ("observe.c", "pool.c")
+_HOT: Final = ("events.c", "handles.c", "observe.c", "pool.c")
 """Files that run for every operation, of those that do without the tree's headers."""
 
 

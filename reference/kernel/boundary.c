@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores, recorded as
- * events. Those of the kinds that harness/observation/events.py lists count against the program's budget before they are carried out;
- * when it is spent, the op is left at once. Whatever else there is has a bound that only endless work reaches. */
+/* The boundary between the hosted files and us: memory callbacks, TLB calls, barriers and recorded PTE stores, each an
+ * event (events.c). */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include <s2fuzz/machine.h>
@@ -9,48 +8,13 @@
 #include <s2fuzz/locking.h>
 #include "kernel.h"
 #include "boundary.h"
+#include "context.h"
+#include "faults.h"
+#include "under_test.h"
 
 struct s2fuzz_machine s2fuzz_machine;
-struct op_exit op_exit;
-/* What the last zalloc_pages_exact() was asked for: that is init's. */
-static u64 last_exact_size;
-
-static u64 budget_left;
-static u64 uncounted_left;
-
 /* Set while a function of the tree's tlb.c runs: its instructions belong to the call that was recorded before them. */
 static u64 in_call;
-
-void boundary_reset(u64 budget)
-{
-	budget_left = budget;
-	uncounted_left = S2FUZZ_MOST_UNCOUNTED;
-	services_reset();
-	in_call = 0;
-}
-
-void count_boundary(void)
-{
-	if (!budget_left)
-		op_leave(&op_exit);
-	budget_left--;
-}
-
-static void bound_uncounted(void)
-{
-	if (!uncounted_left)
-		panic(S2FUZZ_ENDLESS "nothing that the budget counts");
-	uncounted_left--;
-}
-
-void event(enum event kind, u64 a, u64 b)
-{
-	if (S2FUZZ_COUNTED >> (kind & ~S2FUZZ_IN_CALL) & 1)
-		count_boundary();
-	else
-		bound_uncounted();
-	op_event(kind, a, b);
-}
 
 /* The code of a WARN is the CRC-32 of its function's name, so that the model can say the same. */
 void s2fuzz_warn(const char *function, const void *pc)
@@ -96,9 +60,6 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 	if (kind == S2FUZZ_STORE_CMPXCHG)
 		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
-
-/* What VHE code reads back of HCR_EL2, which is not ours to change. */
-u64 s2fuzz_sysreg_hcr_el2;
 
 void s2fuzz_record_instruction(u64 what, u64 operand)
 {
@@ -165,15 +126,6 @@ void __kvm_flush_vm_context(void)
 	carry_out(NULL, TLB_VM_CONTEXT, 0, 0);
 }
 
-u64 root_size(struct kvm_s2_mmu *mmu)
-{
-#if S2FUZZ_HAS_PGD_SIZE
-	return kvm_pgtable_stage2_pgd_size(*vtcr_of(mmu));
-#else
-	return last_exact_size;
-#endif
-}
-
 static u64 phys_or_no_page(void *addr)
 {
 	return addr ? pool_to_phys(addr) : NO_PAGE;
@@ -206,7 +158,7 @@ static void *mm_zalloc_pages_exact(size_t size)
 
 	count_boundary();
 	s2fuzz_might_sleep(); /* as GFP_KERNEL does */
-	last_exact_size = size;
+	under_test.last_exact_size = size;
 	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
@@ -288,8 +240,9 @@ struct kvm_pgtable_mm_ops mm_ops = {
 	.icache_inval_pou = mm_icache_inval_pou,
 };
 
-void boundary_offer(bool dcache, bool icache, bool page_count)
+void boundary_reset(bool dcache, bool icache, bool page_count)
 {
+	in_call = 0;
 	mm_ops.page_count = page_count ? mm_page_count : NULL;
 	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
 	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;

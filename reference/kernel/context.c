@@ -10,7 +10,11 @@
 #include <s2fuzz/hyp_va.h>
 #endif
 #include "kernel.h"
-#include "boundary.h"
+#include "context.h"
+#include "declared.h"
+
+struct context context;
+u64 s2fuzz_sysreg_hcr_el2;
 
 #if !S2FUZZ_HAS_HOST_MMU
 #define host_mmu host_kvm /* as it was called in 6.1 */
@@ -21,7 +25,7 @@
 #define FOREIGN_ROOT 0x2000
 
 #ifdef S2FUZZ_CALLS_ONLY
-void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
+void context_enter(void)
 {
 }
 #else
@@ -59,19 +63,21 @@ static void make(struct kvm_arch *arch, bool by_kernel, phys_addr_t root, u64 vm
 }
 
 /* The MMU under test has no table yet. */
-void context_reset(enum context_mode mode, enum running running, u64 vmid, u64 vmid_bits)
+void context_enter(void)
 {
-	arch_under_test = mode == PKVM_HOST ? &host_mmu.arch : &guest;
+	bool is_hosts = context.kvm_mode == kvm_mode_pkvm_host;
+
+	arch_under_test = is_hosts ? &host_mmu.arch : &guest;
 	under_test = &arch_under_test->mmu;
 
-	vhe = mode == VHE;
-	kvm_arm_vmid_bits = vmid_bits;
-	kvm_protected_mode_initialized.enabled = mode == PKVM_GUEST || mode == PKVM_HOST;
-	make(&guest, true, 0, vmid);
-	make(&host_mmu.arch, false, mode == PKVM_HOST ? 0 : HOST_ROOT, mode == PKVM_HOST ? vmid : 0);
-	make(&foreign, true, FOREIGN_ROOT, vmid + 1);
-	vcpu.arch.hw_mmu = running == VCPU_FOREIGN ? &foreign.mmu : under_test;
-	host_data_ptr(host_ctxt)->__hyp_running_vcpu = running == VCPU_NONE ? NULL : &vcpu;
+	vhe = context.kvm_mode == kvm_mode_vhe;
+	kvm_arm_vmid_bits = context.vmid_bits;
+	kvm_protected_mode_initialized.enabled = is_hosts || context.kvm_mode == kvm_mode_pkvm_guest;
+	make(&guest, true, 0, context.vmid);
+	make(&host_mmu.arch, false, is_hosts ? 0 : HOST_ROOT, is_hosts ? context.vmid : 0);
+	make(&foreign, true, FOREIGN_ROOT, context.vmid + 1);
+	vcpu.arch.hw_mmu = context.vcpu == vcpu_foreign ? &foreign.mmu : under_test;
+	host_data_ptr(host_ctxt)->__hyp_running_vcpu = context.vcpu == vcpu_none ? NULL : &vcpu;
 	s2fuzz_sysreg_hcr_el2 = HCR_HOST_VHE_FLAGS;
 }
 

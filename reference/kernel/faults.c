@@ -4,7 +4,8 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
-#include "boundary.h"
+#include "faults.h"
+#include "under_test.h"
 
 static u64 allocs_to_failure; /* counted from the next one; 0: none fails */
 
@@ -31,7 +32,7 @@ bool fault_fails_now(void)
 	return allocs_to_failure && !--allocs_to_failure;
 }
 
-bool fault_is_table(kvm_pte_t pte, s8 level)
+static bool is_table(kvm_pte_t pte, s8 level)
 {
 	return level < KVM_PGTABLE_LAST_LEVEL && (pte & 3) == 3;
 }
@@ -53,7 +54,7 @@ s64 fault_locate(const struct kvm_pgtable *pgt, u64 ipa, s8 level, kvm_pte_t **p
 	for (s8 at = pgt->start_level; at < level; at++) {
 		kvm_pte_t pte = table[index_at(ipa, at)];
 
-		if (!fault_is_table(pte, at) || !pool_has(kvm_pte_to_phys(pte)))
+		if (!is_table(pte, at) || !pool_has(kvm_pte_to_phys(pte)))
 			return -ENOENT;
 		table = pool_to_virt(kvm_pte_to_phys(pte));
 	}
@@ -80,7 +81,7 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 {
 	u64 child;
 
-	if (fault_is_table(pte, level)) {
+	if (is_table(pte, level)) {
 		if (kvm_pte_to_phys(pte))
 			return -EFAULT;
 		count_boundary();
@@ -111,7 +112,7 @@ static s8 level_below(const kvm_pte_t *table, u64 entries, s8 level, const kvm_p
 	if (ptep >= table && ptep < table + entries)
 		return level;
 	for (u64 i = 0; i < entries && found == NO_LEVEL; i++)
-		if (fault_is_table(table[i], level) && pool_has(kvm_pte_to_phys(table[i])))
+		if (is_table(table[i], level) && pool_has(kvm_pte_to_phys(table[i])))
 			found = level_below(pool_to_virt(kvm_pte_to_phys(table[i])), PTRS_PER_PTE, level + 1, ptep);
 	return found;
 }

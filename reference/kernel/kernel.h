@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the test kernel's own files share. It uses nothing of Linux; boundary.c and ops.c, which meet the hosted files,
- * include the tree's headers as well. */
+/* What the test kernel's own files share. It uses nothing of Linux; those that meet the hosted files say so by
+ * S2FUZZ_HOSTED_SIDE, and include the tree's headers as well.
+ *
+ * A file calls only those before it: lib, console, frame, config, events, observe, services, mmu, pool, hosted,
+ * under_test, context, faults, boundary, alternatives, handles, ops, program, shell, main. Apart stand exceptions, where
+ * panic() leads from everywhere and which the CPU enters, and what hosted code enters: ubsan, coverage, checks. */
 #ifndef S2FUZZ_KERNEL_H
 #define S2FUZZ_KERNEL_H
 
@@ -97,8 +101,54 @@ struct reader {
 u64 read_varint(struct reader *reader);
 u64 read_scaled(struct reader *reader);
 
+/* config.c: the machine of the program. False: the payload is malformed, or says what no machine has. */
+struct config {
+#define FIELD(name, initial, low, high) u64 name;
+	S2FUZZ_KNOBS(FIELD)
+#undef FIELD
+};
+
+extern struct config config;
+
+bool config_read(struct reader *reader);
+
+/* The values of the knobs that have names: kvm_mode_vhe. */
+#define CHOICE(knob, name, number) knob##_##name = number,
+enum { S2FUZZ_CHOICES(CHOICE) };
+#undef CHOICE
+
+/* events.c: what an op does at the boundary. */
+#define EVENT(name, number) event_##name = number,
+enum event { S2FUZZ_EVENTS(EVENT) };
+#undef EVENT
+
+struct event_record {
+	u64 kind, a, b;
+};
+
+/* Where an op is left when the budget is spent. */
+struct op_exit {
+	u64 registers[13];
+};
+
+extern struct op_exit op_exit;
+
+int op_enter(struct op_exit *exit) __attribute__((returns_twice));
+noreturn void op_leave(struct op_exit *exit);
+
+void budget_reset(u64 budget);
+void count_boundary(void);
+void bound_uncounted(void);
+void events_begin(void);
+void op_event(enum event kind, u64 a, u64 b);
+/* Counts against the budget, if it is of a kind that does, then records. */
+void event(enum event kind, u64 a, u64 b);
+const struct event_record *events_recorded(u64 *count);
+
 /* pool.c: the page pool, as pgtable/memory.py has it. Addresses are those the PTEs carry. */
-enum misuse { MISUSE_BAD_GET = 1, MISUSE_BAD_PUT, MISUSE_BAD_COUNT, MISUSE_BAD_FREE, MISUSE_POISON };
+#define MISUSE(name, number) MISUSE_##name = number,
+enum misuse { S2FUZZ_MISUSES(MISUSE) };
+#undef MISUSE
 
 #define NO_PAGE (~0ul)
 
@@ -127,14 +177,20 @@ u64 pool_in_use(void);
 bool pool_next_used(struct pool_page *page);
 
 /* observe.c: the observation, as harness/observation/layout.py lays it out. */
-enum complaint { COMPLAINT_WARN = 1, COMPLAINT_POOL, COMPLAINT_UBSAN, COMPLAINT_LOCKING };
+#define COMPLAINT(name, number) COMPLAINT_##name = number,
+enum complaint { S2FUZZ_COMPLAINTS(COMPLAINT) };
+#undef COMPLAINT
 
 /* Notes that are no complaints, as reference/protocol.py says: a message, how many more there were, dump_stack(). */
-enum { NOTE_PRINTED = S2FUZZ_NOTE_PRINTED, NOTE_UNPRINTED, NOTE_STACK };
+#define NOTE(name, number) NOTE_##name = number,
+enum { S2FUZZ_NOTES(NOTE) };
+#undef NOTE
 
 void observe_begin(bool in_full);
 void observe_word(u64 value);
 void observe_words(const u64 *words, u64 count);
+/* Of what follows, nothing is kept. */
+void observe_no_more(void);
 void observe_end(u32 seq);
 const u64 *observe_kept(void);
 u64 observe_place(u64 complaint);
@@ -152,30 +208,13 @@ void observe_print_messages(void);
 void services_reset(void);
 void services_op_ends(void);
 
-/* The boundary events of an op, as harness/observation/events.py defines them. */
-#define EVENT(name, number) event_##name = number,
-enum event { S2FUZZ_EVENTS(EVENT) };
-#undef EVENT
-
-void op_event(enum event kind, u64 a, u64 b);
 void op_end(bool over_budget, s64 ret);
-
-/* boundary.c */
-struct op_exit {
-	u64 registers[13];
-};
-
-int op_enter(struct op_exit *exit) __attribute__((returns_twice));
-noreturn void op_leave(struct op_exit *exit);
-void boundary_reset(u64 budget);
-void count_boundary(void);
-extern struct op_exit op_exit;
 
 /* hosted.c */
 void hosted_save(void);
 void hosted_restore(void);
 
-/* ops.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record
+/* program.c: decodes a program, runs it, leaves its observation in observe.c; stops for a debugger before the record
  * `stop_before` (NO_RECORD: never). False: the payload is malformed. */
 #define NO_RECORD (~0ul)
 bool program_run(struct reader *reader, bool in_full, u64 stop_before);

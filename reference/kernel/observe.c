@@ -5,20 +5,15 @@
 #include "kernel.h"
 
 #define MAX_OUTS (OUT_MEMORY_SIZE / sizeof(u64))
-#define MAX_COMPLAINTS 16 /* per op; more are dropped, on both sides */
+#define MAX_COMPLAINTS S2FUZZ_MAX_COMPLAINTS /* per op; more are dropped, on both sides */
 #define MAX_COMPLAINT_NOTES 256
 #define MAX_MESSAGES 512 /* of a program, and of an op: */
 #define MESSAGES_PER_OP 32
 #define MAX_NOTES (MAX_COMPLAINT_NOTES + 2 * MAX_MESSAGES)
-#define MAX_EVENTS (S2FUZZ_MAX_EVENTS + MAX_COMPLAINTS) /* WARNs are complaints, and free */
 #define NOTES_SIZE (MAX_NOTES * 40ul + MAX_MESSAGES * S2FUZZ_MESSAGE_SIZE * 2ul) /* as varints, at most */
 
 struct complaint_record {
 	u64 kind, code, value;
-};
-
-struct event_record {
-	u64 kind, a, b;
 };
 
 /* Of a message, `code` is its length, and `pc` where its text is. */
@@ -37,6 +32,7 @@ static u64 most_words;
 static u64 count;
 static u32 crc;
 static bool full;
+static bool over;
 
 static u64 op_number;
 /* What is large lies apart from the rest, so that a boot need not clear it. */
@@ -44,8 +40,6 @@ static u64 *const outs = (u64 *)OUT_MEMORY;
 static u64 out_count;
 static struct complaint_record complaints[MAX_COMPLAINTS];
 static u64 complaint_count;
-static struct event_record *const events = (struct event_record *)EVENT_MEMORY;
-static u64 event_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
 static u64 note_count, complaint_notes;
@@ -57,6 +51,7 @@ void observe_begin(bool in_full)
 	u64 size;
 
 	full = in_full;
+	over = false;
 	kept = frame_space(&size);
 	most_words = (size - sizeof(*kept) - NOTES_SIZE) / sizeof(u64);
 	count = 0;
@@ -67,8 +62,13 @@ void observe_begin(bool in_full)
 	message_count = 0;
 	messages_dropped = 0;
 	complaint_count = 0;
-	event_count = 0;
+	events_begin();
 	out_count = 0;
+}
+
+void observe_no_more(void)
+{
+	over = true;
 }
 
 void observe_words(const u64 *from, u64 number)
@@ -92,7 +92,7 @@ void op_begin(u64 number)
 	op_number = number;
 	out_count = 0;
 	complaint_count = 0;
-	event_count = 0;
+	events_begin();
 	messages_of_op = 0;
 }
 
@@ -101,13 +101,6 @@ void op_out(u64 value)
 	if (out_count == MAX_OUTS)
 		panic("an op has too many out-values");
 	outs[out_count++] = value;
-}
-
-void op_event(enum event kind, u64 a, u64 b)
-{
-	if (event_count == MAX_EVENTS)
-		panic(S2FUZZ_ENDLESS "events that no budget counts");
-	events[event_count++] = (struct event_record){ kind, a, b };
 }
 
 void op_complain(enum complaint kind, u64 code, u64 value, const void *pc)
@@ -125,14 +118,14 @@ void op_complain(enum complaint kind, u64 code, u64 value, const void *pc)
 
 void op_note(u64 kind, u64 code, const void *pc)
 {
-	if (note_count < MAX_NOTES)
+	if (!over && note_count < MAX_NOTES)
 		notes[note_count++] = (struct note){ record_count, kind, code, (u64)pc };
 }
 
 /* A message is for people, as notes are: it costs no budget, and no side is the worse for it. */
 void op_print(const char *text, u64 length)
 {
-	if (messages_of_op == MESSAGES_PER_OP || message_count == MAX_MESSAGES) {
+	if (over || messages_of_op == MESSAGES_PER_OP || message_count == MAX_MESSAGES) {
 		messages_dropped++;
 		return;
 	}
@@ -167,12 +160,16 @@ void observe_complaints(void)
 
 void op_end(bool over_budget, s64 ret)
 {
+	const struct event_record *events;
+	u64 event_count;
+
 	observe_word(op_number);
 	observe_word(over_budget);
 	observe_word(ret);
 	observe_word(out_count);
 	observe_words(outs, out_count);
 	observe_complaints();
+	events = events_recorded(&event_count);
 	observe_word(event_count);
 	observe_words((const u64 *)events, 3 * event_count);
 	if (messages_dropped)

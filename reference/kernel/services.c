@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What hosted code may expect of a kernel beside its page-table boundary: messages, which are kept for the report, and the
- * rules about sleeping and locks, whose breach is a complaint. The numbers of the rules are those of
- * harness/observation/layout.py. */
+ * rules about sleeping and locks, whose breach is a complaint. */
 #include "kernel.h"
 #include "../shim/s2fuzz/locking.h"
 

@@ -12,7 +12,8 @@ from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemu
 from planted import load_all
 from processes import await_death, s2fuzz
 
-from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.campaign.setup import CampaignSetup, new_assignment
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
 from fuzz.engine.process import FuzzingProcess
 from fuzz.sides import choose_sides
@@ -96,7 +97,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     assert len(findings) == len(buckets)
     assert max(map(buckets.count, buckets)) <= 3, "of both workers together"
     record = json.loads((findings[0] / "finding.json").read_text())
-    assert record["replay"] == f"s2fuzz replay {findings[0]}"
+    assert record["replay"] == "s2fuzz replay ."
     first = {buckets[0]: findings[0]}
     assert any(load(path).minimised for path in findings), result.stderr
     assert first
@@ -128,7 +129,7 @@ def test_comparisons_take_turns(tmp_path: Path) -> None:
 def test_inputs_that_others_found_are_run(tmp_path: Path) -> None:
     """Whatever of them is something new, libFuzzer keeps, under the name of its content."""
     work = new_assignment(choose_sides(sides="model:6.12,model:6.12"), seed=1)
-    work = Configuration.of([work]).work[0]
+    work = CampaignSetup.of([work]).work[0]
     spool = tmp_path / "spool"
     spool.mkdir()
     start_from = tmp_path / "start"
@@ -154,21 +155,21 @@ def test_a_campaign_s_directory_says_what_it_is(tmp_path: Path) -> None:
     patch.write_text("int x;\n")
     sides = choose_sides("6.1", pgtable=patch)
     work = [new_assignment(sides, seed=7, granule=granule, stages=(2,)) for granule in ("4k", "16k")]
-    saved = Configuration.of(work).save(place)
+    saved = CampaignSetup.of(work).save(place)
     assert saved.stores == ("4k", "16k")
     patch.write_text("int y;\n")
-    loaded = Configuration.load(place)
+    loaded = CampaignSetup.load(place)
     assert loaded == saved
     assert loaded.work[0].sides[1].pgtable is not None
     assert loaded.work[0].sides[1].pgtable.read_text() == "int x;\n", "a copy is kept"
-    assert not Configuration.of(work).same_as(loaded), "the file has changed since"
+    assert not CampaignSetup.of(work).same_as(loaded), "the file has changed since"
     patch.write_text("int x;\n")
-    assert Configuration.of(work).same_as(loaded)
+    assert CampaignSetup.of(work).same_as(loaded)
     text = place.configuration.read_text()
     for old, new in (('"codec": ', '"codec": 1'), ('"sides"', '"sites"'), ("{", "{{"), ('"4k"', '"../4k"')):
         place.configuration.write_text(text.replace(old, new))
         with pytest.raises(BadInput, match=r"campaign\.json|granule"):
-            Configuration.load(place)
+            CampaignSetup.load(place)
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from random import Random
 import pytest
 from processes import s2fuzz
 
-from fuzz.campaign.work_directory import Configuration, WorkDirectory, new_assignment
+from fuzz.campaign.setup import CampaignSetup, new_assignment
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.minset import cmin, cover, measure
 from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
 from fuzz.engine.process import LAUNCHER
@@ -185,7 +186,7 @@ def test_a_campaign_s_corpora_are_its_own(tmp_path: Path) -> None:
     place.root.mkdir()
     models = choose_sides(sides="model:6.12,model:6.12")
     work = [new_assignment(models, seed=1, granule=granule) for granule in ("4k", "16k")]
-    configuration = Configuration.of(work).save(place)
+    configuration = CampaignSetup.of(work).save(place)
     names = ("access_flag.s2", "pages_16k.s2")
     result = s2fuzz("corpus", "import", place.root, *(SEEDS / name for name in names), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

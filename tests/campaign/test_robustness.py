@@ -18,9 +18,10 @@ from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemu
 from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
 
+from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.state import State
 from fuzz.campaign.supervisor import Campaign
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
+from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
 from fuzz.sides import choose_sides
 from fuzz.triage.filing import Filer
@@ -327,7 +328,7 @@ stage2_fuzzer.main(sys.argv)
 def test_an_input_that_ends_processes_is_kept_and_left_out(campaign: Path) -> None:
     """It is in the corpus, so every process would run it as soon as it starts."""
     place = WorkDirectory(campaign)
-    configuration = Configuration.load(place)
+    configuration = CampaignSetup.load(place)
     store = configuration.open_store(0, place)
     program = parse("s2 1\nget_vtcr mmfr0=0x123456789 mmfr1=0x2 phys_shift=40\n")
     (name,) = store.add([encode(program, store.dialect)])

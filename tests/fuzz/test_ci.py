@@ -16,7 +16,8 @@ from processes import s2fuzz
 from sarif_pydantic import Sarif
 
 from fuzz.cli import main as cli
-from fuzz.cli.ci import Base, Result, _buckets_in, write_junit, write_sarif
+from fuzz.report.ci import write_junit, write_sarif
+from fuzz.triage.baseline import Base, Result, _buckets_in
 from harness.errors import BadInput
 from harness.findings.finding import load as load_finding
 from reference.build.hosted import PGTABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -12,12 +13,7 @@ import pytest
 from planted import load_all
 from processes import COMMAND, s2fuzz
 
-from fuzz.cli import campaign as campaign_commands
-from fuzz.cli import cluster as cluster_commands
-from fuzz.cli import corpus as corpus_commands
 from fuzz.cli import main as cli
-from fuzz.cli import report as report_commands
-from fuzz.cli import triage as triage_commands
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
 from pgtable import OWNERSHIPS
@@ -270,12 +266,11 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
-    for module in (cli, triage_commands, cluster_commands):
-        for name in ("sides_from", "program_in", "load", "examine", "file_of"):
+    commands = [module for name, module in sys.modules.items() if name.startswith("fuzz.cli.")]
+    for module in commands:
+        for name in ("sides_from", "program_in", "load", "examine", "file_of", "WorkDirectory"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fail)
-    for module in (campaign_commands, corpus_commands, report_commands):
-        monkeypatch.setattr(module, "WorkDirectory", fail)
     assert cli.status_of(COMMANDS[command]) == status
 
 

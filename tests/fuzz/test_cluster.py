@@ -306,7 +306,7 @@ def test_a_finding_is_raised_and_raised_again(leaky: Path, cluster: Cluster) -> 
     result = sick.run("-runs=5000", "-seed=1")
     assert result.returncode == 77, result.stderr
     (artifact,) = cluster.work.glob("crash-*")
-    (bucket,) = set(re.findall(r"^(?:fuzz\.packaged\.)?Finding: (\S+)$", result.stdout, re.MULTILINE))
+    (bucket,) = set(re.findall(r"^(?:fuzz\.cluster\.packaged\.)?FindingRaised: (\S+)$", result.stdout, re.MULTILINE))
     assert frames(result.stdout)[:3] == [bucket] * 3
     assert "fuzz target exited" in result.stderr
     assert f"divergence: {bucket}" in result.stderr and "First differing op" in result.stderr
@@ -351,9 +351,9 @@ def test_what_fails_is_no_finding(name: str, status: int, said: str, made: Path,
 
 def test_an_error_of_our_own_is_no_finding(made: Path, tmp_path: Path) -> None:
     name = "packages/fuzz/engine/stats.py"
-    broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nTally.count = broken\n"
+    broken = "def broken(*_):\n    raise KeyError('ours')\n\n\nStats.count = broken\n"
     damaged(made, tmp_path / "out", name, (made / FILES / name).read_bytes() + f"\n\n{broken}".encode())
-    next((tmp_path / "out" / FILES / "packages/fuzz/engine/__pycache__").glob("tally.*")).unlink()
+    next((tmp_path / "out" / FILES / "packages/fuzz/engine/__pycache__").glob("stats.*")).unlink()
     result = Cluster(tmp_path / "out", tmp_path).run("-runs=10")
     assert (result.returncode, list(tmp_path.glob("crash-*"))) == (3, []), result.stderr
     assert "s2fuzz: an error of its own; please report it:" in result.stderr and "KeyError: 'ours'" in result.stderr

@@ -13,7 +13,7 @@ import pytest
 from processes import s2fuzz
 
 from fuzz.cli.main import cli, status_of
-from fuzz.sides import from_configuration
+from fuzz.sides import side_from_json
 from harness.errors import BadInput
 from harness.settings import setting
 
@@ -93,6 +93,6 @@ def test_the_pytest_plugin_takes_none(option: str, tmp_path: Path) -> None:
 )
 def test_a_configuration_has_no_empty_values(changed: dict[str, object], tmp_path: Path) -> None:
     whole = {"flavour": "plain", "kind": "kernel", "object": "host", "patches": [], "pgtable": None, "what": "6.12"}
-    assert from_configuration(json.loads(json.dumps(whole)), tmp_path).what == "6.12"
+    assert side_from_json(json.loads(json.dumps(whole)), tmp_path).what == "6.12"
     with pytest.raises(BadInput):
-        from_configuration({**whole, **changed}, tmp_path)
+        side_from_json({**whole, **changed}, tmp_path)

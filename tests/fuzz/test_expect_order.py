@@ -11,7 +11,7 @@ from reorderings import BUGS, HARMLESS, LINUX, Reordering
 
 from fuzz.triage.filing import tiers_of
 from harness.findings.finding import load
-from harness.verdict.compare import ORDER_EXPECTED, format_tiers
+from harness.verdict.tiers import ORDER_EXPECTED, format_tiers
 
 SIDES = {
     "model against kernel": ("--linux", LINUX),

@@ -14,7 +14,7 @@ from planted import load_all
 from processes import COMMAND, s2fuzz
 
 from fuzz.engine.assignment import Assignment
-from fuzz.engine.smoke import plan
+from fuzz.engine.plan import plan
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
 from harness.errors import BadInput

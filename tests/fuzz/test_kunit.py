@@ -43,7 +43,7 @@ class WithReproducer(Builder):
         self.reproducer = reproducer
 
     def _bridge(self, source: Path) -> Path:
-        if source.name != "ops.c":
+        if source != OURS / "program.c":
             return super()._bridge(source)
         flags = (
             *(
@@ -55,7 +55,7 @@ class WithReproducer(Builder):
             ),
             *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
         )
-        return self._object("ops", PARTS / "runner.c", flags, self._misfit)
+        return self._object("program", PARTS / "runner.c", flags, self._misfit)
 
 
 def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:

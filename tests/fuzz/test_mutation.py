@@ -15,12 +15,12 @@ from fuzz.generate import mutation
 from fuzz.generate.fresh import random_input
 from fuzz.generate.scenario import vm_scenario, whole_block_scenario
 from harness.model.executor import MODELLED, Model
-from harness.program.codec import decode, dialect_for, encode
+from harness.program.codec import decode, dialect_for, encode, lengths
 from harness.program.granule import GRANULES, Granule
 from harness.program.kinds import Kind, Role
 from harness.program.machine import USUAL_BUDGET, USUAL_POOL_PAGES, Machine
 from harness.program.ops import STANDARD
-from harness.program.parts import Parts, lengths, read_argument, split
+from harness.program.parts import Parts, read_argument, split
 from harness.program.space import space_of
 from harness.program.text import parse
 

@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.cli.options import GRANULE_SHARES
 from fuzz.engine.assignment import Assignment
-from fuzz.engine.smoke import plan
+from fuzz.engine.plan import plan
 from fuzz.sides import choose_sides
 
 CORPORA = (Path("corpus"),)

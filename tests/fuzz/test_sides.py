@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fuzz.sides import Side, choose_sides, from_configuration, parse_side, to_configuration
+import fuzz.sides
+from fuzz.sides import (
+    Side,
+    capabilities_of,
+    choose_sides,
+    parse_side,
+    side_from_json,
+    side_to_json,
+    switched_off,
+)
 from harness.errors import BadInput
+from reference.build.sources import KernelChoice, prepare
+from reference.build.tree import KernelTree
 
 
 def test_hyp_s_object_is_said_behind_the_side() -> None:
@@ -39,12 +52,29 @@ def test_an_object_chosen_for_a_run_is_both_sides() -> None:
 
 def test_a_finding_keeps_the_object() -> None:
     for side in choose_sides(kernel_object="hyp"):
-        assert from_configuration(to_configuration(side), Path()) == side
-    older = to_configuration(Side("kernel", "6.12"))
+        assert side_from_json(side_to_json(side), Path()) == side
+    older = side_to_json(Side("kernel", "6.12"))
     del older["object"]
-    assert from_configuration(older, Path()) == Side("kernel", "6.12")
+    assert side_from_json(older, Path()) == Side("kernel", "6.12")
     with pytest.raises(BadInput, match="`kernel` is not an object"):
-        from_configuration({**older, "object": "kernel"}, Path())
+        side_from_json({**older, "object": "kernel"}, Path())
+
+
+def test_a_kernel_is_prepared_once_for_whoever_is_handed_the_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[KernelChoice] = []
+
+    def counted(choice: KernelChoice, progress: Callable[[str], None]) -> KernelTree:
+        asked.append(choice)
+        return prepare(choice, progress)
+
+    monkeypatch.setattr(fuzz.sides, "prepare", counted)
+    model, kernel = choose_sides()
+    assert capabilities_of((model, kernel)).has("map")
+    assert kernel.image(lambda _: None).tree is kernel.prepared().tree
+    assert kernel.built_as("ubsan", "hyp").prepared() is kernel.prepared()
+    assert switched_off((model, kernel)) == []
+    assert len(asked) == 1
+    assert replace(kernel).prepared() is not kernel.prepared(), "one that is made anew sees files as they are then"
 
 
 def test_the_kernel_s_own_build_is_the_host_s_object() -> None:

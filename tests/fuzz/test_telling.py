@@ -110,7 +110,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 def test_what_is_filed_tells(worker: Worker) -> None:
     worker.run_one(encode(PLAIN, worker.dialect))
     (filed,) = worker.filer.filed
-    finding = load(Path(filed["directory"]))
+    finding = load(filed.directory)
     assert finding.program.machine["lpa2"] == 1
     report = (finding.directory / "report.txt").read_text()
     assert "0x10000 to 0x2ffff of 16K, inner shareable\n" in report

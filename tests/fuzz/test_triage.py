@@ -42,6 +42,22 @@ def test_tmin_replaces_the_program_and_keeps_the_first(finding: Path, tmp_path: 
     assert (finding / "original.s2").read_text() == format_program(PROGRAM)
 
 
+def test_a_finding_that_moves_still_replays_and_names_no_place_of_its_own(finding: Path, tmp_path: Path) -> None:
+    """Before and after it was minimised, which builds from its own copy of pgtable.c."""
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    finding.rename(moved)
+    again = s2fuzz("replay", ".", cwd=moved)
+    assert again.returncode == 1, again.stderr
+    assert s2fuzz("tmin", moved, "--tries", "1", cwd=tmp_path).returncode == 0
+    moved = moved.rename(finding)
+    texts = [path.read_text() for path in moved.rglob("*") if path.is_file()]
+    assert not any(str(place) in text for text in texts for place in (finding, moved, tmp_path))
+    again = s2fuzz("replay", moved, cwd=tmp_path)
+    assert again.returncode == 1, again.stderr
+    assert load_finding(moved).identities["right"]["source"].endswith("pgtable.c from kernel/0-pgtable.c")
+
+
 def test_tmin_of_what_does_not_reproduce(finding: Path, tmp_path: Path) -> None:
     (finding / "program.s2").write_text("s2 1\nmap ipa=0x0 size=4K phys=0x0 prot=rw mc=2\n")
     before = sorted(finding.rglob("*"))

@@ -12,7 +12,7 @@ from typing import Final
 
 from processes import s2fuzz
 
-from fuzz.sides import capabilities_of, choose_sides, switched_off, why_unmodelled
+from fuzz.sides import Side, capabilities_of, choose_sides, switched_off, why_unmodelled
 from fuzz.triage.filing import with_kernel
 from harness.program.codec import decode, dialect_for
 from reference.build.hosted import PGTABLE
@@ -72,7 +72,8 @@ def test_an_unknown_version_is_compared_with_the_default_kernel(tmp_path: Path) 
     assert names(str(tree)) == ["kernel:6.12", f"kernel:{tree}"]
     assert names(str(tree), flavour="ubsan") == ["kernel:6.12+ubsan", f"kernel:{tree}+ubsan"]
     assert names(str(tree), sides=f"model:6.12,kernel:{tree}") == ["model:6.12", f"kernel:{tree}"]
-    assert why_unmodelled(str(tree)) == f"Linux {NEXT} is none of the versions that are modelled (6.1, 6.12)"
+    why = why_unmodelled(Side("kernel", str(tree)))
+    assert why == f"Linux {NEXT} is none of the versions that are modelled (6.1, 6.12)"
 
 
 def test_a_change_to_an_unknown_version_is_compared_with_what_it_changes(tmp_path: Path) -> None:
@@ -84,20 +85,20 @@ def test_a_change_to_an_unknown_version_is_compared_with_what_it_changes(tmp_pat
 def test_a_known_version_with_the_code_of_another_is_unknown(tmp_path: Path) -> None:
     """As some vendors' kernels have it: the number of 6.1, the page-table code of a later one."""
     tree = make_tree(tmp_path / "linux", "6.1.99")
-    why = why_unmodelled(str(tree))
+    why = why_unmodelled(Side("kernel", str(tree)))
     assert why and "Linux 6.1.99 with create_unlinked, " in why and "split, test_clear_young" in why
     assert names(str(tree)) == ["kernel:6.12", f"kernel:{tree}"]
 
 
 def test_a_known_version_that_lacks_something_is_known(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "linux", "6.12.0-mine", AGE)
-    assert why_unmodelled(str(tree)) is None
+    assert why_unmodelled(Side("kernel", str(tree))) is None
     assert names(str(tree)) == ["model:6.12", f"kernel:{tree}"]
 
 
 def test_what_is_no_kernel_is_for_opening_to_say() -> None:
     for linux in ("/nowhere", "/nowhere@HEAD", "nonsense"):
-        assert why_unmodelled(linux) is None
+        assert why_unmodelled(Side("kernel", linux)) is None
 
 
 def test_a_stored_model_stays_where_no_model_follows(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from executors import AnyOwner, OneOff, Patched
 from planted import load_all
 
-from fuzz.cli.display import caution_lines
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
+from fuzz.engine.cautions import caution_lines
 from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
@@ -23,8 +23,8 @@ from harness.model.executor import Model
 from harness.program.codec import encode
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.compare import parse_tiers
 from harness.verdict.judge import Verdict
+from harness.verdict.tiers import parse_tiers
 from pgtable import Stage2
 from reference.build.sources import KernelChoice, prepare
 
@@ -66,7 +66,7 @@ def test_the_first_of_a_bucket_are_filed_and_later_ones_only_counted(worker: Wor
     (bucket,) = worker.stats.buckets
     assert worker.stats.buckets[bucket] == len(inputs)
     assert len(list((tmp_path / "out").iterdir())) == KEPT_PER_BUCKET
-    assert [one["ops"] for one in worker.filer.filed] == sorted(one["ops"] for one in worker.filer.filed)
+    assert [one.ops for one in worker.filer.filed] == sorted(one.ops for one in worker.filer.filed)
     boots = worker.executors[1].boots  # type: ignore[attr-defined]
     worker.run_one(inputs[0])
     assert worker.executors[1].boots == boots, "what is only counted needs no fresh kernel"  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def test_what_a_cut_leaves_open_is_counted_and_said(tmp_path: Path) -> None:
     assert caution_lines((stats + Stats(inconclusive=2)).summary())
 
 
-def test_tallies_travel_and_add_up(worker: Worker) -> None:
+def test_stats_travel_and_add_up(worker: Worker) -> None:
     worker.run_one(encode(GOOD))
     again = Stats.from_json(json.loads(json.dumps(worker.stats.to_json())))
     assert again.summary() == worker.stats.summary()

@@ -17,16 +17,9 @@ from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Obse
 from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
 from harness.program.machine import Machine
 from harness.program.program import Program
-from harness.verdict.compare import (
-    ALL_TIERS,
-    DEFAULT_TIERS,
-    ORDER_EXPECTED,
-    Difference,
-    Tier,
-    differences,
-    format_tiers,
-    parse_tiers,
-)
+from harness.verdict.compare.difference import Difference
+from harness.verdict.compare.differences import differences
+from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 
 TEXT = """
 map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=3

@@ -36,9 +36,12 @@ from harness.observation.tables import paired_tables
 from harness.observation.tlbi import BY_NAME
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.compare import ORDER_EXPECTED, Tier, differences
-from harness.verdict.effects import _FOR_TLB, _compared, _flushed, _Side, compared, lacks
+from harness.verdict.compare.differences import differences
+from harness.verdict.effects.lacking import _compared, _flushed, compared, invalidates, lacks
+from harness.verdict.effects.relations import relations
+from harness.verdict.effects.replay import Side
 from harness.verdict.judge import Judge, Suspicion
+from harness.verdict.tiers import ORDER_EXPECTED, Tier
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.tlb import TlbMaintenance
@@ -261,7 +264,7 @@ def test_functions_of_which_only_the_calls_are_told_do_what_they_are_for() -> No
         whole = units(events_of(seen.records[index].events))
         calls = with_events(seen, index, (unit[0] for unit in whole))
         assert buckets(calls, calls) == []
-        if seen.records[index].definition.name not in _FOR_TLB:
+        if not invalidates(seen.records[index].definition):
             assert buckets(seen, calls) == buckets(calls, seen) == [], case.name
     by_ipa = units(events_of(observe(SPLIT).records[2].events))
     assert any(unit[0].kind == TLBI_VMID_IPA for unit in by_ipa)
@@ -319,7 +322,7 @@ def test_the_replay_comes_to_the_tables_that_are_there(program: Program) -> None
     seen = Model().observe(program)
     if seen.records[-1].ret is None:
         return
-    side, linked = _Side(seen.machine), replace(seen, unlinked=())
+    side, linked = Side(seen.machine), replace(seen, unlinked=())
     for record in seen.records:
         side.run(record)
     assert {place[1:]: count for place, count in side.held().items()} == {
@@ -331,10 +334,10 @@ def test_the_replay_comes_to_the_tables_that_are_there(program: Program) -> None
 @given(lively_programs)
 def test_what_does_the_same_lacks_nothing(program: Program) -> None:
     seen = Model().observe(program)
-    sides = _Side(seen.machine), _Side(seen.machine)
+    sides = Side(seen.machine), Side(seen.machine)
     for index, record in enumerate(seen.records):
         mine, theirs = (side.run(record) for side in sides)
-        assert list(_compared(index, mine.told(), theirs.told())) == []
+        assert list(_compared(index, relations(mine), relations(theirs))) == []
         assert list(_flushed(index, record, mine, theirs)) == []
     assert sides[0].held() == sides[1].held()
 

@@ -41,7 +41,8 @@ from harness.observation.events import (
 )
 from harness.observation.layout import Observation
 from harness.program.machine import DEFAULT_MACHINE
-from harness.verdict.compare import Tier, differences
+from harness.verdict.compare.differences import differences
+from harness.verdict.tiers import Tier
 
 TEXT = """
 map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=4

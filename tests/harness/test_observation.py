@@ -29,7 +29,7 @@ from harness.program.machine import DEFAULT_MACHINE
 from harness.program.program import Program
 from harness.program.space import U64_MAX
 from harness.program.text import parse
-from harness.verdict.compare import differences
+from harness.verdict.compare.differences import differences
 from pgtable.memory import PagePool
 
 SPLIT = "map ipa=0x200000 size=2M phys=0x80200000 prot=rwx mc=3\nwalk ipa=0x200000 size=4M flags=leaf+table_pre\n"

@@ -19,8 +19,7 @@ from harness.observation.execution import Shape
 from harness.observation.layout import EVENT_WORDS, Observation
 from harness.observation.layout import decode as decode_observation
 from harness.observation.tables import leaked, paired_entries
-from harness.observation.tlbi import Target
-from harness.observation.tlbi import decode as decode_tlbi
+from harness.observation.tlbi import Target, invalidation_of
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import decode, dialect_for, encode
 from harness.program.kinds.flags import PROT_BITS
@@ -28,8 +27,9 @@ from harness.program.machine import KNOBS_BY_NAME
 from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
-from harness.verdict.compare import Tier, differences
+from harness.verdict.compare.differences import differences
 from harness.verdict.judge import Judge, Verdict
+from harness.verdict.tiers import Tier
 from pgtable.pte import LOCKED
 from reference.link.executor import ByGranule, Reference
 
@@ -544,7 +544,7 @@ def test_ranges_with_lpa2_start_at_64k(name: str, page: int) -> None:
     """What lies before is invalidated page by page."""
     records = run(name)[1].records
     tlbis = [event for event in events_of(records[2].events) if event.instruction == TLBI]
-    found = [one for event in tlbis if (one := decode_tlbi(event.a, event.b, lpa2=True)) is not None]
+    found = [one for event in tlbis if (one := invalidation_of(event.a, event.b, lpa2=True)) is not None]
     stage_2 = [one for one in found if one.operation.target is Target.STAGE_2]
     start = read(CORPORA / "seeds" / f"{name}.s2").ops[1].args[0]
     alone = (0x10000 - start % 0x10000) // page

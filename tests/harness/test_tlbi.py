@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.observation.tlbi import BY_NAME, OPERATIONS, Invalidation, Target, decode
+from harness.observation.tlbi import BY_NAME, OPERATIONS, Invalidation, Target, invalidation_of
 from pgtable import GRANULE_4K, Features
 from pgtable.geometry import Geometry
 from pgtable.tlb import Context, Issue, Mmu, TlbMaintenance
@@ -21,7 +21,7 @@ GRANULES = [Geometry(shift) for shift in (12, 14, 16)]
 
 
 def decoded(name: str, operand: int = 0, lpa2: bool = False) -> Invalidation:
-    found = decode(BY_NAME[name].number, operand, lpa2)
+    found = invalidation_of(BY_NAME[name].number, operand, lpa2)
     assert found is not None
     return found
 
@@ -72,7 +72,7 @@ def test_lpa2_counts_ranges_in_64k_and_has_leaves_of_level_0() -> None:
 @given(st.integers(0, (1 << 16) - 1) | st.sampled_from(OPERATIONS).map(lambda one: one.number), st.integers(0, U64))
 def test_any_words_can_be_decoded(number: int, operand: int) -> None:
     for lpa2 in (False, True):
-        found = decode(number, operand, lpa2)
+        found = invalidation_of(number, operand, lpa2)
         assert (found is None) == (number not in {one.number for one in OPERATIONS})
         if found is not None:
             assert (found.start is None) == (not found.operation.takes_address)

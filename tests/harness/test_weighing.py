@@ -17,9 +17,9 @@ from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.program import Program
 from harness.program.text import parse, read
-from harness.verdict.compare import Tier
 from harness.verdict.judge import Judge
-from harness.verdict.weighing import Part, outcome_table, weigh
+from harness.verdict.tiers import Tier
+from harness.verdict.weighing import Part, weigh, weight_table
 from pgtable import OWNERSHIPS
 from reference.link.executor import ByGranule, Reference
 
@@ -28,7 +28,7 @@ PAGE = ROOT / "docs" / "ownership.md"
 COMMAND = "    $ s2fuzz weigh "
 
 
-def outcome(text: str, side: str = "6.12"):
+def weight(text: str, side: str = "6.12"):
     return weigh(Model(side), parse(f"s2 1\nbudget = 20000\n{text}"))
 
 
@@ -36,8 +36,8 @@ def outcome(text: str, side: str = "6.12"):
 
 
 def test_pages_and_a_block_are_the_same_memory() -> None:
-    block = outcome("map ipa=0x200000 size=2M phys=0x80200000 prot=rw mc=2")
-    pages = outcome(
+    block = weight("map ipa=0x200000 size=2M phys=0x80200000 prot=rw mc=2")
+    pages = weight(
         "map ipa=0x200000 size=1M phys=0x80200000 prot=rw mc=3\nmap ipa=0x300000 size=1M phys=0x80300000 prot=rw"
     )
     assert block.parts == pages.parts
@@ -48,12 +48,12 @@ def test_pages_and_a_block_are_the_same_memory() -> None:
 
 @pytest.mark.parametrize("change", ["phys=0x80005000 prot=rw", "phys=0x80001000 prot=r", "phys=0x80001000 prot=rw+nc"])
 def test_other_memory_and_other_attributes_are_not(change: str) -> None:
-    one = outcome(f"map ipa=0x0 size=4K phys=0x80000000 prot=rw mc=3\nmap ipa=0x1000 size=4K {change}")
+    one = weight(f"map ipa=0x0 size=4K phys=0x80000000 prot=rw mc=3\nmap ipa=0x1000 size=4K {change}")
     assert [(part.start, part.end) for part in one.parts] == [(0, 0x1000), (0x1000, 0x2000)]
 
 
 def test_owners_are_parts_of_their_own() -> None:
-    one = outcome("map ipa=0x0 size=16K phys=0x80000000 prot=rw mc=3\nset_owner ipa=0x1000 size=8K owner=1")
+    one = weight("map ipa=0x0 size=16K phys=0x80000000 prot=rw mc=3\nset_owner ipa=0x1000 size=8K owner=1")
     assert [(part.start, part.end, part.owned) for part in one.parts] == [
         (0, 0x1000, False),
         (0x1000, 0x3000, True),
@@ -63,13 +63,11 @@ def test_owners_are_parts_of_their_own() -> None:
 
 
 def test_events_are_counted_and_failures_named() -> None:
-    one = outcome(
-        "map ipa=0x0 size=4K phys=0x80000000 prot=rwx mc=3\nunmap ipa=0x0 size=4K\nget_leaf ipa=0x10000000000"
-    )
+    one = weight("map ipa=0x0 size=4K phys=0x80000000 prot=rwx mc=3\nunmap ipa=0x0 size=4K\nget_leaf ipa=0x10000000000")
     # Two tables and a page, each locked and made, then a leaf and two tables cleared.
     assert (one.stores, one.tlbis, one.cache_maintenance, one.complaints) == (9, 3, 2, 0)
     assert one.failed == ((3, "-ERANGE"),)
-    assert outcome("test_clear_young ipa=0x10000000000 size=4K").complaints == 1
+    assert weight("test_clear_young ipa=0x10000000000 size=4K").complaints == 1
 
 
 def test_what_a_budget_cut_off_is_a_failure() -> None:
@@ -77,9 +75,9 @@ def test_what_a_budget_cut_off_is_a_failure() -> None:
 
 
 def test_table_is_aligned_and_compares_with_the_first() -> None:
-    sides = [outcome("set_owner ipa=0x200000 size=2M mc=3 owner=1", f"6.12+{way}") for way in ("linux", "minus-one")]
-    sides.append(outcome("map ipa=0x0 size=4K phys=0x0 prot=- mc=1"))
-    assert outcome_table(["a", "long name", "c"], sides) == [
+    sides = [weight("set_owner ipa=0x200000 size=2M mc=3 owner=1", f"6.12+{way}") for way in ("linux", "minus-one")]
+    sides.append(weight("map ipa=0x0 size=4K phys=0x0 prot=- mc=1"))
+    assert weight_table(["a", "long name", "c"], sides) == [
         "side       as first  mapped  owned  tables  stores  TLBIs  CMOs  WARNs  failed ops",
         "a          yes            0     2M       4    1028      0     0      0  -",
         "long name  yes            0     2M       3       4      0     0      0  -",
@@ -128,7 +126,7 @@ def test_figures_are_those_of_the_page(name: str, ways: str | None, quoted: list
     sides = ownership_sides(ways)
     executors: list[Executor] = [kernel if side.kind == "kernel" else Model(side.what) for side in sides]
     program = read(ROOT / "corpora" / "seeds" / f"{name}.s2")
-    assert outcome_table([side.name for side in sides], [weigh(one, program) for one in executors]) == quoted
+    assert weight_table([side.name for side in sides], [weigh(one, program) for one in executors]) == quoted
     kernels_row, linux_row = (re.sub(r"^\S+ +", "", row) for row in quoted[1:3])
     assert kernels_row == linux_row
 

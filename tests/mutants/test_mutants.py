@@ -9,8 +9,8 @@ from planted import Mutant, kernel_options, load_all, run_against
 
 from fuzz.sides import choose_sides
 from harness.program.text import parse
-from harness.verdict.compare import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
 from harness.verdict.judge import Judge
+from harness.verdict.tiers import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
 
 MUTANTS = load_all()
 SEEDS = (1, 2, 3)

@@ -229,3 +229,17 @@ def test_a_memcache_of_another_capacity():
     assert len(cache.pages) == 513
     with pytest.raises(ValueError, match=r"holds 0\.\.513 pages, not 514"):
         cache.topup(pool, 514)
+
+
+def test_pages_know_what_they_were_allocated_for():
+    pool, _ = make()
+    pool.zalloc_page(None)
+    pool.owner = 3
+    pool.zalloc_pages_exact(2 * PAGE)
+    pool.owner = 1
+    pool.put_page(page(0))
+    pool.zalloc_page(None)
+    assert pool.owners[:5] == [1, 0, 3, 3, 0]
+    pool.reset()
+    pool.zalloc_page(None)
+    assert pool.owners[0] == pool.owner == 0

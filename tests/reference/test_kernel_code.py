@@ -20,8 +20,9 @@ from harness.observation.layout import LOCKING
 from harness.program.granule import GRANULE_4K, Granule, granule_named
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.compare import Tier, differences
+from harness.verdict.compare.differences import differences
 from harness.verdict.judge import Judge, Verdict
+from harness.verdict.tiers import Tier
 from reference.build.image import Image, build
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree

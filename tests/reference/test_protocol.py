@@ -33,7 +33,6 @@ from reference.protocol import (
     encode_frame,
     encode_program,
     encode_varint,
-    generated_header,
     varints,
 )
 
@@ -165,7 +164,7 @@ PROGRAMS = machines.flatmap(_programs)
 
 
 class Decoder:
-    """Reads a request as reference/kernel/ops.c does, written from the protocol's description."""
+    """Reads a request as reference/kernel/program.c does, written from the protocol's description."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
@@ -211,13 +210,6 @@ def test_a_program_arrives_as_it_is(program: Program) -> None:
 def test_aligned_values_are_short() -> None:
     program = Program((op_of("unmap", ipa=1 << 40, size=1 << 30),))
     assert len(encode_program(program)) == 4
-
-
-def test_the_header_names_every_op_and_knob() -> None:
-    header = generated_header()
-    masks = {(2,): 0b100, (1,): 0b010, (1, 2): 0b110}
-    assert all(f"X({op.number}, {op.name}, {len(op.args)}, {masks[op.stages]})" in header for op in OPS)
-    assert all(f"X({knob.name}, {knob.default:#x}ul)" in header for knob in KNOBS)
 
 
 # Replies

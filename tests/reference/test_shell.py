@@ -298,7 +298,7 @@ def test_a_crash_is_symbolised_and_the_next_line_has_a_fresh_kernel(
         assert (outcome.deaths, outcome.refused) == (1, 1)
         assert heard[0].startswith("panic: synchronous exception esr=")
         assert heard[1].startswith("crash: synchronous exception (data abort on write) in kvm_pgtable_stage2_map\n")
-        assert "called from op_map (ops.c:" in heard[1]
+        assert "called from op_map (table.c:" in heard[1]
         assert heard[2:] == ["get_leaf 0 pte=0x0 level=0x1"]
         assert len(complaints) == 2
 

@@ -97,6 +97,14 @@ class Flags(Kind):
         mask = sum(1 << index for index, bit in enumerate(self._values) if value & bit)
         return bytes((CHOICES + (mask >> 8), mask & 0xFF))
 
+    def normal(self, part: bytes) -> bytes:
+        first = part[0]
+        mask = (first - CHOICES) << 8 | part[1] if first >= CHOICES else 0
+        if not mask >> len(self._values):
+            return part
+        mask &= (1 << len(self._values)) - 1
+        return bytes((CHOICES + (mask >> 8), mask & 0xFF))
+
     def cost(self, value: int, page: int) -> int:
         return 1 + value.bit_count()
 

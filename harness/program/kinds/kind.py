@@ -92,6 +92,10 @@ class Kind:
         """Bytes that decode to `value` there."""
         return bytes((value,)) if value < LITERAL else literal(value)
 
+    def normal(self, part: bytes) -> bytes:
+        """The bytes of an argument without what means nothing yet, so that what is added later does not change them."""
+        return part
+
     # What is simple
 
     def cost(self, value: int, page: int) -> int:

@@ -15,7 +15,7 @@ struct lock_class_key {
 
 #define lockdep_is_held(lock) ((lock)->s2fuzz_held != 0)
 #define lockdep_is_held_type(lock, read) ((read) ? (lock)->s2fuzz_held > 0 : (lock)->s2fuzz_held == S2FUZZ_WRITER)
-#define lockdep_assert(condition) s2fuzz_demand(condition, S2FUZZ_NOT_HELD)
+#define lockdep_assert(condition) s2fuzz_demand(condition, S2FUZZ_LOCK_NOT_HELD)
 #define lockdep_assert_once(condition) lockdep_assert(condition)
 #define lockdep_assert_held(lock) lockdep_assert(lockdep_is_held(lock))
 #define lockdep_assert_not_held(lock) lockdep_assert(!lockdep_is_held(lock))

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Locks and the rules about them. One CPU runs hosted code, so that a lock is its state; what lockdep or
- * CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux is a complaint (kernel/services.c). The numbers of the rules are those of
- * harness/observation/layout.py. */
+ * CONFIG_DEBUG_ATOMIC_SLEEP would object to in Linux is a complaint (kernel/services.c). */
 #ifndef S2FUZZ_LOCKING_H
 #define S2FUZZ_LOCKING_H
 
-enum s2fuzz_rule {
-	S2FUZZ_SLEEPS_IN_ATOMIC = 1,
-	S2FUZZ_SUSPICIOUS_RCU,
-	S2FUZZ_UNBALANCED_UNLOCK,
-	S2FUZZ_LEFT_HELD,
-	S2FUZZ_NOT_HELD,
-	S2FUZZ_DEADLOCK,
-};
+#include "generated_rules.h"
+
+#define S2FUZZ_RULE(name, number) S2FUZZ_##name = number,
+enum s2fuzz_rule { S2FUZZ_RULES(S2FUZZ_RULE) };
+#undef S2FUZZ_RULE
 
 /* Of a lock: not held, by a writer, or by so many readers. */
 #define S2FUZZ_WRITER (-1)

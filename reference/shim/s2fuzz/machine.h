@@ -7,18 +7,15 @@
 #include <linux/types.h>
 #include <asm/cpucaps.h>
 
+/* Knobs of harness/program/machine.py, which are on or off. */
+#define S2FUZZ_MACHINE(X)						\
+	X(fwb) X(tlb_range) X(hw_af) X(ac03_cpu_38) X(ttl) X(cnp)	\
+	X(repeat_tlbi) X(lpa2) X(pa_bits_52) X(bti) X(hvhe)
+
 struct s2fuzz_machine {
-	bool fwb;
-	bool tlb_range;
-	bool hw_af;
-	bool ac03_cpu_38;
-	bool ttl;
-	bool cnp;
-	bool repeat_tlbi;
-	bool lpa2;
-	bool pa_bits_52;
-	bool bti;
-	bool hvhe;
+#define S2FUZZ_FIELD(name) bool name;
+	S2FUZZ_MACHINE(S2FUZZ_FIELD)
+#undef S2FUZZ_FIELD
 };
 
 extern struct s2fuzz_machine s2fuzz_machine;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Stands in for kernel/ops.c: whatever program comes, its machine is set up and the reproducer's cases are run. The
+/* Stands in for kernel/program.c: whatever program comes, its machine is set up and the reproducer's cases are run. The
  * observation is two words: expectations, and those that failed. */
 #define program_run program_run_of_the_harness
-#include "ops.c"
+#include "program.c"
 #undef program_run
 
 #include S2FUZZ_REPRODUCER
@@ -17,7 +17,7 @@ bool program_run(struct reader *reader, bool in_full, u64 stop_before)
 {
 	struct kunit test = { 0 };
 
-	if (!read_config(reader))
+	if (!config_read(reader))
 		return false;
 	reset();
 	observe_begin(in_full);

@@ -1,66 +1,18 @@
-"""What a campaign looks like while it goes, and from another terminal."""
+"""How a campaign is getting on, as another process learns it from the directory."""
 
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from fuzz.campaign.ledger import Damaged, Ledger
-from fuzz.campaign.state import State
-from fuzz.campaign.work_directory import Configuration, WorkDirectory
-from fuzz.cli.display import caution_lines
+from fuzz.campaign.setup import CampaignSetup
+from fuzz.campaign.work_directory import WorkDirectory
+from fuzz.engine.cautions import caution_lines
 from harness.errors import ToolFailure
-from harness.outside import printable_lines, shown
-
-_LINE_INTERVAL: Final = 60.0
-"""Seconds between two lines where there is no terminal."""
-_FRESH: Final = 30.0
-
-Say = Callable[[str], None]
-Show = Callable[[State], None]
-
-
-@contextmanager
-def live() -> Iterator[tuple[Say, Show]]:
-    """Yields what to call with events, and with the state. Writes to stderr."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield _plain()
-        return
-    with Live(Text("starting"), console=console, refresh_per_second=4, transient=True) as view:
-        yield (
-            lambda text: console.print(Text(f"{_clock()} {text}")),
-            lambda state: view.update(_table(state)),
-        )
-
-
-def _plain() -> tuple[Say, Show]:
-    last = time.monotonic()
-
-    def show(state: State) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_INTERVAL:
-            last = time.monotonic()
-            say(describe(state))
-
-    def say(text: str) -> None:
-        print(printable_lines(f"{_clock()} {text}"), file=sys.stderr, flush=True)
-
-    return say, show
-
-
-def _clock() -> str:
-    return time.strftime("%H:%M:%S")
+from harness.outside import shown
 
 
 def duration(seconds: float) -> str:
@@ -69,49 +21,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def describe(state: State) -> str:
-    """The state on one line."""
-    parts = [
-        duration(state.at),
-        f"{state.executions} executions",
-        f"{state.rate:.0f}/s",
-        f"corpus {state.inputs}",
-        f"kernel {_edges(state)}",
-        f"model {state.model_lines[0]}/{state.model_lines[1]} lines",
-        f"findings {_findings(state)}",
-    ]
-    if state.flaky:
-        parts.append(f"flaky {state.flaky}")
-    if state.incidents:
-        parts.append(f"incidents {state.incidents}")
-    if state.minimising:
-        parts.append(f"{state.minimising} to minimise")
-    if state.left is not None:
-        parts.append(f"{duration(state.left)} left")
-    return ", ".join(parts)
-
-
-def _edges(state: State) -> str:
-    return " ".join(f"{reached}/{of}" for reached, of in state.edges) or "-"
-
-
-def _findings(state: State) -> str:
-    return f"{state.buckets - state.known}" + (f" (and {state.known} known)" if state.known else "")
-
-
-def _table(state: State) -> RenderableType:
-    rows = Table(box=None, pad_edge=False)
-    for name in ("worker", "compares", "health", "executions", "for"):
-        rows.add_column(name, justify="right" if name in ("executions", "for") else "left")
-    for slot in state.slots:
-        rows.add_row(str(slot.number), slot.what, slot.health, str(slot.executions), duration(slot.seconds))
-    return Group(Text(describe(state)), rows)
-
-
 def status_of(place: WorkDirectory) -> dict[str, Any]:
     """What the campaign in `place` is, and how far it came, for `status`. Raises BadInput where there is none, and
     ToolFailure where its ledger cannot be read."""
-    configuration = Configuration.load(place)
+    setup = CampaignSetup.load(place)
     try:
         ledger = Ledger(place.ledger, readonly=True)
     except Exception as error:
@@ -121,12 +34,12 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
             ) from error
         raise ToolFailure(f"{shown(place.ledger)}: nothing has run here yet") from error
     try:
-        return _status(place, configuration, ledger)
+        return _status(place, setup, ledger)
     finally:
         ledger.close()
 
 
-def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) -> dict[str, Any]:
+def _status(place: WorkDirectory, setup: CampaignSetup, ledger: Ledger) -> dict[str, Any]:
     known = place.known_buckets()
     word = place.last_word()
     runs = [
@@ -141,7 +54,7 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
             "ORDER BY at DESC LIMIT 1",
             number,
         )
-        for number in range(len(configuration.work))
+        for number in range(len(setup.work))
     ]
     stats = ledger.stats().summary()
     findings = ledger.rows(
@@ -156,7 +69,7 @@ def _status(place: WorkDirectory, configuration: Configuration, ledger: Ledger) 
                 "corpus": rows[0][2],
                 "what": what,
             }
-            for what, rows in zip(configuration.describe(), samples, strict=True)
+            for what, rows in zip(setup.describe(), samples, strict=True)
             if rows
         ],
         "exec_per_s": next((rows[0][1] for rows in samples if rows), 0.0),

@@ -1,0 +1,245 @@
+"""The command that fuzzes for a short while."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fuzz.cli import display
+from fuzz.cli.options import (
+    BUDGET,
+    CORPORA,
+    FINDING,
+    GRANULE_SHARES,
+    INTERRUPTED,
+    NO_COMPILE,
+    OK,
+    SECONDS,
+    also_from,
+    compiled_for,
+    granules_in,
+    kernel_options,
+    say,
+    sides_from,
+    tier_options,
+)
+from fuzz.engine.assignment import GUIDANCE, Assignment
+from fuzz.engine.smoke import Interrupted, SmokeProgress
+from fuzz.engine.smoke import smoke as run_smoke
+from fuzz.report.ci import write_junit, write_sarif
+from fuzz.triage.baseline import Base, Result, results_of
+from harness.errors import BadInput
+from harness.files import brief
+from harness.findings.finding import report_in
+from harness.findings.report import verified_against
+from harness.program.granule import GRANULE_4K, GRANULES, Granule
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
+
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--seconds", type=SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
+@click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
+@click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
+)
+@click.option(
+    "--corpora",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Programs to run first.  [default: those of the checkout]",
+)
+@click.option("--no-corpora", is_flag=True, help="Run generated programs only.")
+@click.option(
+    "--guidance",
+    type=click.Choice(GUIDANCE),
+    default="kernel",
+    show_default=True,
+    help="Whose coverage steers: the hosted file's, the model's (much slower), or both.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Fuzzing processes at once, each with a QEMU of its own.",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="A,B",
+    help="Two more sides to compare, written as for --sides, as long as the others: workers are divided among them, or "
+    "their time. May be repeated.",
+)
+@click.option(
+    "--stage",
+    type=click.Choice(("1", "2")),
+    help="Generate programs for hyp's stage 1 or a guest's stage 2 only.  [default: some for stage 1]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout, everything else on stderr.")
+@click.option(
+    "--granule",
+    "granules",
+    callback=granules_in,
+    metavar="GRANULE,…",
+    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}, each as long.  [default: "
+    f"{', '.join(f'{one.name} {share:.0%}' for one, share in GRANULE_SHARES.items())} of the time; with --inputs "
+    f"{GRANULE_4K.name}]",
+)
+@click.option(
+    "--base",
+    metavar="KERNEL",
+    help="What the change under test is a change of: a kernel as for --linux, a revision of the repository that "
+    "--linux is in, another pgtable.c, or a file with known buckets. What is found there as well does not count.",
+)
+@click.option("--junit", type=_FILE, metavar="FILE", help="Write the outcome to FILE, as JUnit XML.")
+@click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
+@NO_COMPILE
+@tier_options
+@BUDGET
+@click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
+@kernel_options
+def smoke(
+    seconds: float,
+    executions: int | None,
+    seed: int | None,
+    keep_going: bool,
+    out: Path,
+    corpora: Path | None,
+    no_corpora: bool,
+    guidance: str,
+    workers: int,
+    also: tuple[str, ...],
+    stage: str | None,
+    as_json: bool,
+    granules: tuple[Granule, ...] | None,
+    base: str | None,
+    junit: Path | None,
+    sarif: Path | None,
+    no_compile: bool,
+    tiers: frozenset[Tier] | None,
+    budget: int | None,
+    inputs: Path | None,
+    **kernel: Any,
+) -> int:
+    """Fuzz for a short while: what CI runs on every change.
+
+    Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
+    runs but findings, which go to --out. The same seed and number of workers make the same programs; process number n
+    (from 0) has the seed SEED + n.
+    """
+    shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
+    granules = tuple(shares)
+    pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
+    if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
+        raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
+    for side in dict.fromkeys(side for pair in pairs for side in pair):
+        side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
+    before = None if base is None else Base(base, kernel["linux"])
+    if before is not None:
+        before.build(pairs, granules, say)
+    compiled = compiled_for(guidance, no_compile)
+    _check_places(out, inputs, junit, sarif)
+    sizes = "pages of " + ", ".join(granule.name for granule in granules)
+    chosen_seed = int(time.time()) if seed is None else seed
+    folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
+    work = [
+        Assignment(
+            pair,
+            out.resolve(),
+            folders,
+            chosen_seed,
+            seconds,
+            executions,
+            keep_going or before is not None,
+            inputs,
+            guidance=guidance,
+            tiers=tiers or DEFAULT_TIERS,
+            granule=granule.name,
+            stages=() if stage is None else (int(stage),),
+            compiled=compiled,
+            budget=budget,
+        )
+        for granule in granules
+        for pair in pairs
+    ]
+    for left, right in pairs:
+        say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+    with display.live(seconds) as show:
+        try:
+            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
+        except Interrupted as error:
+            progress = error.progress
+    results = results_of(progress.findings, before)
+    new = [result for result in results if not result.known]
+    names = [f"{left.full_name} against {right.full_name}" for left, right in pairs]
+    about = {"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)}
+    if junit is not None:
+        write_junit(junit, ", ".join(names), results, about, progress.seconds)
+    if sarif is not None:
+        write_sarif(sarif, results)
+    _say_outcome(progress, results, as_json)
+    if as_json:
+        click.echo(json.dumps(_smoke_json(progress, results, chosen_seed), sort_keys=True))
+    if progress.interrupted:
+        return INTERRUPTED
+    return FINDING if new else OK
+
+
+def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: bool) -> None:
+    for line in display.summary(progress):
+        click.echo(line, err=to_stderr)
+    new = [result for result in results if not result.known]
+    if new and not to_stderr:
+        click.echo(report_in(new[0].finding.directory))
+    else:
+        for line in verified_against(progress.identities):
+            click.echo(line, err=to_stderr)
+    for result in results:
+        if result.known:
+            click.echo(f"known: {result.finding.kind} {result.finding.bucket}: {result.known}", err=to_stderr)
+    filed = zip(progress.findings, results, strict=True)
+    display.print_places([finding for finding, result in filed if not result.known], to_stderr)
+
+
+def _check_places(out: Path, *files: Path | None) -> None:
+    """Find out before the run whether it can write what it finds, not when it has found it. Raises OSError."""
+    existed = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass
+    if not existed:
+        out.rmdir()
+    for file in files:
+        if file is not None:
+            file.touch()
+
+
+def _smoke_json(progress: SmokeProgress, results: Sequence[Result], seed: int) -> dict[str, Any]:
+    return {
+        **progress.stats.summary(),
+        "boots": progress.boots,
+        "coverage": {
+            "corpus": progress.corpus,
+            "features": progress.features,
+            "kernel": [{"of": of, "reached": reached} for reached, of in progress.edges],
+            "model": dict(zip(("lines", "of"), progress.model_lines, strict=True)),
+        },
+        "exec_per_s": round(progress.rate, 2),
+        "findings": [
+            {**filed.to_json(), "new": not result.known}
+            for filed, result in zip(progress.findings, results, strict=True)
+        ],
+        "identities": [brief(identity) for identity in progress.identities],
+        "interrupted": progress.interrupted,
+        "seconds": progress.seconds,
+        "seed": seed,
+    }

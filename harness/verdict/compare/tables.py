@@ -1,0 +1,39 @@
+"""Tables: the whole tree, exact bits, table pages up to renaming. Where a page lies does not matter, only what it holds
+and who points to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.observation.descriptors import address_field, is_table_entry
+from harness.observation.layout import Observation
+from harness.observation.tables import paired_entries
+from harness.verdict.compare.difference import Difference, last_op
+from harness.verdict.tiers import Tier
+
+
+def tables(left: Observation, right: Observation) -> Iterator[Difference]:
+    """In the root, and in entries."""
+    if (left.root is None) != (right.root is None) or left.root_pages != right.root_pages:
+        yield Difference(
+            Tier.TABLES, None, last_op(left), "root", f"{left.root_pages} pages", f"{right.root_pages} pages"
+        )
+        return
+    addresses = address_field(left.machine).bits
+    for where, level, a, b in paired_entries(left, right):
+        if a != b and not (is_table_entry(a, level) and is_table_entry(b, level) and not (a ^ b) & ~addresses):
+            yield Difference(
+                Tier.TABLES, None, last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
+            )
+
+
+def dangling(left: Observation, right: Observation) -> Iterator[Difference]:
+    """Table entries that point to a page in use on one side only."""
+    address = address_field(left.machine).address
+    for where, level, a, b in paired_entries(left, right):
+        if is_table_entry(a, level) and is_table_entry(b, level):
+            in_use = address(a) in left.pages, address(b) in right.pages
+            if in_use[0] != in_use[1]:
+                mine, theirs = (f"{where:#x}: table {'in use' if used else 'freed'}" for used in in_use)
+                yield Difference(Tier.TABLES, None, last_op(left), "dangling table", mine, theirs, level)

@@ -1,0 +1,1 @@
+"""What the events of an op come to, in whatever order they come: for sides that are meant to differ in the order."""

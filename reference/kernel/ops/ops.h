@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The reference's half of every operation: one function each, named op_NAME, with the arguments that
+ * harness/program defines (generated.h is made from it). It returns the result code; op_out() adds the out-values.
+ * Those of a family are in the file of its name. */
+#ifndef S2FUZZ_OPS_H
+#define S2FUZZ_OPS_H
+
+#include <asm/kvm_pgtable.h>
+#include "../kernel.h"
+#include "../boundary.h"
+#include "../faults.h"
+#include "../handles.h"
+#include "../under_test.h"
+
+#define OP(number, name, count, stages) s64 op_##name(const struct args_##name *args);
+S2FUZZ_OPS(OP)
+#undef OP
+
+/* A tree of tables: where it is, in how many pages, from which level down, for how many bits of address (0: it only
+ * has those below its level). */
+struct root {
+	u64 pa, pages;
+	s8 level;
+	u64 ia_bits;
+};
+
+/* unlinked.c: of a live one. */
+struct root unlinked_root(u64 number);
+
+#endif

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Runs a program, from a machine that remembers nothing of the last one to what its observation says of the end. */
+#define S2FUZZ_HOSTED_SIDE
+#include "ops/ops.h"
+#include <s2fuzz/machine.h>
+#include "context.h"
+
+static s64 carry_out(u64 number, const u64 *args)
+{
+	switch (number) {
+#define CASE(number, name, count, stages) case number: return op_##name((const void *)args);
+	S2FUZZ_OPS_HERE(CASE)
+	}
+	return -ENOSYS;
+}
+
+/* What an op makes is counted before anything else can fail; with a handle that is not live, it is not entered. */
+static s64 run_op(u64 number, const u64 *args)
+{
+#define MAKE(op, kind)								\
+	if (number == op && !handle_begin(HANDLE_##kind)) /* in the shell */	\
+		return -ENFILE;
+	S2FUZZ_HANDLE_MAKERS(MAKE)
+#define USE(op, index, kind)							\
+	if (number == op && !handle_is_live(HANDLE_##kind, args[index]))	\
+		return -EBADF;
+	S2FUZZ_HANDLE_USERS(USE)
+	return carry_out(number, args);
+}
+
+bool table_has(u64 number)
+{
+	switch (number) {
+#define HAS(number, name, count, stages) case number:
+	S2FUZZ_OPS_HERE(HAS)
+		return true;
+	}
+	return false;
+}
+
+static bool read_args(struct reader *reader, u64 number, u64 *args)
+{
+	u64 expected, allowed;
+
+	switch (number) {
+#define COUNT(number, name, count, stages) case number: expected = count; allowed = stages; break;
+	S2FUZZ_OPS_HERE(COUNT)
+	default:
+		return false;
+	}
+	if (!(allowed & BIT(config.stage)))
+		return false;
+	for (u64 i = 0; i < expected; i++)
+		args[i] = read_scaled(reader);
+	return !reader->bad;
+}
+
+/* Runs one op. False: the program ends here, for its budget is spent or there is no table to work on. */
+static bool observe_op(u64 number, const u64 *args)
+{
+	s64 ret;
+
+	op_begin(number);
+	if (op_enter(&op_exit)) {
+		op_end(true, 0);
+		return false;
+	}
+	ret = run_op(number, args);
+	services_op_ends();
+	op_end(false, ret);
+	return number != S2FUZZ_OP_INIT || !ret;
+}
+
+static void observe_cache(const struct kvm_mmu_memory_cache *cache)
+{
+	observe_word(cache->nobjs);
+	for (int i = 0; i < cache->nobjs; i++)
+		observe_word(pool_to_phys(cache->objects[i]));
+}
+
+static void observe_unlinked(void)
+{
+	u64 number = NO_HANDLE;
+
+	observe_word(handles_live(HANDLE_UNLINKED_TABLE));
+	while (handle_next_live(HANDLE_UNLINKED_TABLE, &number)) {
+		struct root root = unlinked_root(number);
+
+		observe_word(number);
+		observe_word(root.pa);
+		observe_word(root.level - 1);
+	}
+}
+
+static void observe_state(void)
+{
+	struct pool_page page = { .index = NO_PAGE };
+	const struct kvm_pgtable *pgt = &under_test.pgt;
+
+	observe_word(0);
+	pool_check_poison();
+	observe_complaints();
+	observe_word(pgt->pgd ? pool_to_phys((void *)pgt->pgd) : NO_PAGE);
+	observe_word(pgt->pgd ? root_pages() : 0);
+	observe_word(pool_allocs());
+	observe_word(pool_frees());
+	observe_cache(&memcache);
+	observe_cache(split_cache);
+	observe_unlinked();
+	observe_word(pool_in_use());
+	while (pool_next_used(&page)) {
+		observe_word(page.pa);
+		observe_word(page.refcount);
+		observe_words(page.words, WORDS_PER_PAGE);
+	}
+}
+
+/* The program is over: what still lives is ended, under a budget of its own, and nothing of that is kept. */
+static void end_handles(void)
+{
+	observe_no_more();
+	budget_reset(config.budget);
+	op_begin(0);
+	if (!op_enter(&op_exit))
+		handles_end_all();
+}
+
+/* Nothing survives a program: hosted data, ours, capabilities and the pool start afresh. */
+static void reset(void)
+{
+	hosted_restore();
+	under_test_reset();
+	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8 };
+	context_enter();
+	handles_reset();
+#define TELL(name) s2fuzz_machine.name = config.name;
+	S2FUZZ_MACHINE(TELL)
+	alternatives_reset();
+	pool_reset(config.pool_base, config.pool_pages);
+	budget_reset(config.budget);
+	services_reset();
+	boundary_reset(config.cmos == cmos_both || config.cmos == cmos_dcache,
+		       config.cmos == cmos_both || config.cmos == cmos_icache, config.page_count || !is_hyp());
+	faults_reset();
+}
+
+/* `s2fuzz debug` stops here: gdb sets the variable to go on. */
+volatile u64 debugger_released;
+
+static noinline void wait_for_debugger(void)
+{
+	while (!debugger_released)
+		asm volatile("yield" ::: "memory");
+	debugger_released = 0;
+}
+
+bool program_run(struct reader *reader, bool in_full, u64 stop_before)
+{
+	u64 args[S2FUZZ_MAX_ARGS], number = S2FUZZ_OP_INIT;
+
+	if (!config_read(reader))
+		return false;
+	reset();
+	observe_begin(in_full);
+	for (u64 record = 0;; record++) {
+		if (record == stop_before)
+			wait_for_debugger();
+		if (!observe_op(number, args) || reader->at == reader->end)
+			break;
+		number = read_varint(reader);
+		if (!read_args(reader, number, args))
+			return false;
+	}
+	observe_state();
+	end_handles();
+	return true;
+}
+
+void table_reset(const u64 *knobs)
+{
+	memcpy(&config, knobs, sizeof(config));
+	reset();
+}
+
+bool table_op(u64 number, const u64 *args)
+{
+	budget_reset(config.budget);
+	return observe_op(number, args);
+}
+
+u64 table_stage(void)
+{
+	return config.stage;
+}

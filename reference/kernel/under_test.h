@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* under_test.c: the table under test, its MMU and its caches of pages. */
+#ifndef S2FUZZ_UNDER_TEST_H
+#define S2FUZZ_UNDER_TEST_H
+
+#include "tree.h"
+
+struct under_test {
+	struct kvm_pgtable pgt;
+	struct kvm_s2_mmu mmu;
+	/* Bytes of what was last asked for by zalloc_pages_exact(): that is init's, of the root. */
+	u64 last_exact_size;
+};
+
+extern struct under_test under_test;
+extern struct kvm_mmu_memory_cache memcache;
+extern struct kvm_mmu_memory_cache *const split_cache;
+
+/* There is no table yet, and the caches are empty. */
+void under_test_reset(void);
+
+bool is_hyp(void);
+
+/* Of the root that init made last. */
+u64 root_size(struct kvm_s2_mmu *mmu);
+u64 root_pages(void);
+
+/* Fills a cache up to so many pages, or returns -ENOMEM. */
+int top_up(struct kvm_mmu_memory_cache *cache, u64 pages);
+
+/* `arg` is 0 for no memcache, else one more than the pages it is to hold (as user_mem_abort() tops it up first). */
+int choose_memcache(u64 arg, struct kvm_mmu_memory_cache **cache);
+
+#endif
