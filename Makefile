@@ -16,7 +16,7 @@ SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup packages smoke test lint mutants kills fidelity bench bench-long clean
+.PHONY: help setup packages smoke test lint mutants kills fidelity docs bench bench-long clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ fidelity: PACKAGES_FOR := fidelity
 fidelity: setup  ## Prove the shim headers against objects of the kernel's own build
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m fidelity tests/fidelity
 	$(BIN)/s2fuzz smoke --sides kernel:6.12,kernel-make:6.12 --also kernel:6.1,kernel-make:6.1 --seconds $(FIDELITY_SECONDS) --workers $(WORKERS)
+
+docs: setup  ## Write the tables of docs/programs.md anew, from the definitions
+	$(BIN)/python tests/docs_tables.py
 
 $(BENCH_STAMP): $(STAMP)
 	@$(PIP) --editable '.[dev,fuzz,bench]'

@@ -91,8 +91,9 @@ class Geometry:
     def root_index(self, addr: int, ia_bits: int, start_level: int) -> int:
         """Which page of a concatenated root translates addr; bits above ia_bits are ignored.
 
-        A root page maps what one entry of the level above would. For start_level 0 that level is
-        -1. Seed 001's u32 underflows there, but 4 - level comes out right, 5, all the same.
+        A root page maps what one entry of the level above would. For start_level 0 that level is -1. In the first
+        version (thread "KVM: arm64: Add stand-alone page-table walker infrastructure", 2020-09) a u32 underflows
+        there, but 4 - level comes out right, 5, all the same.
         """
         return (addr & ((1 << ia_bits) - 1)) >> (self.level_shift(start_level - 1) & 63)
 

@@ -301,7 +301,8 @@ class PagePool:
 class Memcache:
     """Pages set aside for one operation, so that it need not allocate under its lock.
 
-    struct kvm_mmu_memory_cache in miniature; seed 002 is about when it must be filled.
+    struct kvm_mmu_memory_cache in miniature. When it must be filled is discussed in the thread
+    "KVM: arm64: Distinguish cases of memcache allocations completely", 2021-03.
     """
 
     __slots__ = ("capacity", "pages")

@@ -1,8 +1,9 @@
-"""Ways to record in a stage 2 who owns a page: Linux's, and those that were weighed before it (seed 000).
+"""Ways to record in a stage 2 who owns a page: Linux's, and those that were weighed before it.
 
 All of them keep the owner in an invalid entry, and use map's walker to put it there. They differ in how the walker is
 told that it is to record and not to map, in what its check for blocks then makes of the physical address, and in what
-owner 0 means. docs/ownership.md compares them.
+owner 0 means. They come from the thread "KVM: arm64: Use page-table to track page ownership", 2021-03;
+docs/ownership.md compares them.
 """
 
 import enum

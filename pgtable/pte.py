@@ -65,7 +65,7 @@ LOCKED: Final = 1 << 10
 """In an invalid entry: somebody is between break and make."""
 
 PHYS_INVALID: Final = U64
-"""A physical address that no machine has: "no page, record an owner" (seed 000)."""
+"""A physical address that no machine has: "no page, record an owner"."""
 
 
 class Prot(enum.IntFlag):
@@ -158,7 +158,7 @@ def is_table(pte: int, level: int) -> bool:
 
 
 def is_counted(pte: int) -> bool:
-    """Whether the entry holds a reference to its table page: valid, or foreign-owned (seed 000)."""
+    """Whether the entry holds a reference to its table page: valid, or foreign-owned."""
     return pte != 0
 
 

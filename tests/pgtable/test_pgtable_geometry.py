@@ -40,7 +40,8 @@ def test_roots_of_every_size_at_4k(ia_bits, expected):
 
 
 def test_64k_with_40_bits_is_one_root_page_at_level_2():
-    # Seed 001: the reviewer wants more pages here. Level 2 resolves bits 39..29, 2^11 of a page's
+    # Thread "KVM: arm64: Add stand-alone page-table walker infrastructure", 2020-09: the reviewer wants
+    # more pages here. Level 2 resolves bits 39..29, 2^11 of a page's
     # 2^13 entries, so that one page is right and "4 - start_level + 1" would give 2^11 of them.
     assert 4 - GRANULE_64K.levels(40) == GRANULE_64K.start_level(40) == 2
     assert GRANULE_64K.level_shift(2) == 29
@@ -56,7 +57,7 @@ def test_levels_of_too_few_bits_wrap():
 
 
 def test_the_level_above_level_0_underflows_harmlessly():
-    # start_level - 1 is -1 (u32 in seed 001: 4 - 0xffffffff is 5 all the same), so shift 48.
+    # start_level - 1 is -1 (u32 in the first version: 4 - 0xffffffff is 5 all the same), so shift 48.
     assert GRANULE_4K.level_shift(-1) == (4 - 0xFFFF_FFFF) % 2**32 * 9 + 3 == 48
     assert GRANULE_4K.root_index((1 << 48) - 1, 48, 0) == 0
     assert GRANULE_4K.root_pages(48, 0) == 1

@@ -1,4 +1,7 @@
-"""The ways to record owners that were weighed before Linux's (seed 000)."""
+"""The ways to record owners that were weighed before Linux's.
+
+Thread "KVM: arm64: Use page-table to track page ownership", 2021-03.
+"""
 
 from __future__ import annotations
 

@@ -296,7 +296,8 @@ def test_memcache_exhaustion(make_world, cached):
 
 
 def test_no_memcache_is_fine_where_no_table_is_needed(make_world):
-    # Seed 002: the entry is there already, or a table gives way to a block.
+    # Thread "KVM: arm64: Distinguish cases of memcache allocations completely", 2021-03:
+    # the entry is there already, or a table gives way to a block.
     world = make_world(39)
     assert world.s2.map(0, GIB, 0, RW, None) == 0
     assert world.s2.map(GIB, PAGE, PA, RW, None) == -12
@@ -350,7 +351,8 @@ def test_owners_are_recorded_page_by_page(make_world):
 
 
 def test_owner_0_is_not_unmap(make_world):
-    # Seed 000 weighs one against the other. It allocates where unmap would find nothing to do.
+    # Thread "KVM: arm64: Use page-table to track page ownership", 2021-03, weighs one against the other.
+    # set_owner allocates where unmap would find nothing to do.
     world = make_world(39)
     assert world.s2.set_owner(0, PAGE, world.cache, 0) == 0
     assert len(world.tables()) == 3

@@ -1,4 +1,7 @@
-"""The walker's promises: limits, order of visits, reloading, concatenated roots (seed 001)."""
+"""The walker's promises: limits, order of visits, reloading, concatenated roots.
+
+The review is the thread "KVM: arm64: Add stand-alone page-table walker infrastructure", 2020-09.
+"""
 
 import pytest
 
@@ -23,7 +26,7 @@ def visits(world, addr, size, flags=LEAF):
 
 
 def test_the_end_may_equal_the_limit(make_world):
-    # Seed 001's reviewer asks for >=; the last page would be out of reach then.
+    # The reviewer asks for >=; the last page would be out of reach then.
     world = make_world(40)
     limit = 1 << 40
     assert visits(world, limit - PAGE, PAGE) == (0, [(LEAF, 1, limit - PAGE)])
