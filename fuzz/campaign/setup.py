@@ -97,10 +97,8 @@ class CampaignSetup:
                 f"{shown(place.root)}: holds {shown(', '.join(sorted(strangers)[:3]))}, and is no campaign's directory"
             )
         place.scratch.mkdir(exist_ok=True)
-        work = [
-            replace(one, sides=(_with_copies(one.sides[0], place.root), _with_copies(one.sides[1], place.root)))
-            for one in self.work
-        ]
+        copies = {side: _with_copies(side, place.root) for one in self.work for side in one.sides}
+        work = [replace(one, sides=(copies[one.sides[0]], copies[one.sides[1]])) for one in self.work]
         kept = replace(self, work=tuple(work))
         text = json.dumps(kept.to_json(), indent=2, sort_keys=True)
         write_durably(place.setup, text.encode() + b"\n", place.scratch)
@@ -167,8 +165,10 @@ def _kept_names(side: Side) -> dict[Path, str]:
 
 
 def _with_copies(side: Side, root: Path) -> Side:
-    """The same, with copies of its files that are kept below `root`. Raises OSError."""
+    """The same, with copies of its files that are kept below `root`; itself where it has none. Raises OSError."""
     names = _kept_names(side)
+    if not names:
+        return side
     for path, name in names.items():
         target = root / name
         if not target.exists():

@@ -35,7 +35,7 @@ from fuzz.campaign.slots import BARREN, STRIKES, Slot, Slots
 from fuzz.campaign.state import DISK, FAILED, GAVE_UP, INTERRUPTED, ON_TIME, CampaignState, RunResult, SlotState
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
-from fuzz.engine.in_flight import in_flight_in
+from fuzz.engine.in_flight import last_in_flight
 from fuzz.engine.messages import LostKernel, Retried
 from fuzz.engine.process import LAUNCHER, FuzzingProcess, require_atheris
 from fuzz.engine.stop_signals import StopSignals
@@ -333,7 +333,7 @@ class Campaign:
         slot.lost(process.seconds, time.monotonic())
         headline = details.partition(";")[0].partition("\n")[0]
         self._say(f"worker {slot.number}: the fuzzing process {headline}; another follows")
-        data = in_flight_in(running.folder / "in_flight")
+        data = last_in_flight(running.folder / "in_flight")
         dialect = self._inputs.store_of(slot.comparison).dialect
         incident = self._incidents.note(slot.number, f"the fuzzing process {headline}", details, data, dialect)
         if data is not None and not self.slots.suspect(slot, data, incident):

@@ -31,7 +31,7 @@ class InFlight:
         _LENGTH.pack_into(self._memory, 0, len(data))
 
 
-def in_flight_in(path: Path) -> bytes | None:
+def last_in_flight(path: Path) -> bytes | None:
     """What a process noted last; None where it noted nothing."""
     try:
         page = path.read_bytes()

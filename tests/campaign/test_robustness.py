@@ -19,7 +19,7 @@ from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
 
 from fuzz.campaign.setup import CampaignSetup
-from fuzz.campaign.state import State
+from fuzz.campaign.state import CampaignState
 from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
@@ -337,7 +337,7 @@ def test_an_input_that_ends_processes_is_kept_and_left_out(campaign: Path) -> No
     launcher.write_text(_DEADLY.format(root=str(Path(__file__).parent.parent.parent), text=format_program(program)))
     said: list[str] = []
 
-    def until_it_goes_on(state: State) -> None:
+    def until_it_goes_on(state: CampaignState) -> None:
         if said and "no longer run" in said[-1] and state.slots[0].executions:
             os.kill(os.getpid(), signal.SIGINT)
 

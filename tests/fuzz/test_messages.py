@@ -1,0 +1,57 @@
+"""What a fuzzing process says arrives as it was said, under the names that the wire has always had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fuzz.engine.messages import (
+    Edges,
+    Failed,
+    Found,
+    LostKernel,
+    Message,
+    ProcessState,
+    Retried,
+    from_line,
+    to_line,
+)
+from fuzz.engine.stats import Stats
+from fuzz.triage.filing import Filed
+
+STATE = ProcessState(
+    done=False,
+    seconds=1.5,
+    stats=Stats(executions=3),
+    findings=(Filed("tables-map", "divergence", Path("out/one"), 4),),
+    identities=({"version": "6.12"}, {"linux": "6.12"}),
+    boots=2,
+    edges=(Edges("image", 319, 0b1011),),
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        (STATE, "progress"),
+        (Failed(True, "no such side"), "failed"),
+        (Retried(b"\x00\xff", False), "retried"),
+        (LostKernel(b"", "QEMU ended by itself"), "incident"),
+        (Found("out/one", "tables-map"), "finding"),
+    ],
+)
+def test_a_message_arrives_as_it_was_said(message: Message, event: str) -> None:
+    line = to_line(message)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    assert json.loads(line)["event"] == event
+    assert from_line(line[:-1]) == message
+
+
+def test_names_on_the_wire() -> None:
+    said = json.loads(to_line(STATE))
+    assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "seconds", "tally"]
+    assert said["edges"] == [{"image": "image", "of": 319, "reached": "b"}]
+    assert said["findings"] == [{"bucket": "tables-map", "class": "divergence", "directory": "out/one", "ops": 4}]
+    assert said["tally"]["executions"] == 3
