@@ -284,25 +284,25 @@ class Judge:
         return left.digest == right.digest
 
     def verdict(self, program: Program) -> Verdict | None:
-        """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget tells
-        (`doubt`)."""
+        """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget
+        tells."""
+        examined = self.examine(program)
+        return examined if isinstance(examined, Verdict) else None
+
+    def examine(self, program: Program) -> Verdict | Inconclusive | None:
+        """The verdict on a program, on fresh targets; or why it cannot be told whether the sides agree on the whole of
+        it. None when they do."""
         self._refresh()
+        doubt = None
         for parted in self.locate(program):
             self._refresh()
             judged = self._judge(self._compare_all(parted.program))
             if isinstance(judged, Verdict):
                 return judged
             if judged is not None:
+                doubt = judged
                 break
-        return self._misdirected(program)
-
-    def doubt(self, program: Program) -> Inconclusive | None:
-        """Why it cannot be told whether the sides agree on the whole of a program that has no verdict; None where they
-        do. Raises TargetDied."""
-        if self.agree(program):
-            return None
-        cut = unequal_cut(self.left.observe(program), self.right.observe(program))
-        return None if cut is None else Inconclusive(cut)
+        return self._misdirected(program) or doubt
 
     def _refresh(self) -> None:
         self.left.refresh()

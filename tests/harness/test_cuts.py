@@ -49,11 +49,11 @@ def mapping(before: Callable[[Stage2], object]) -> Model:
 
 
 def seen(judge: Judge, text: Program) -> Verdict | Inconclusive | None:
-    """What `check` says, after which `verdict` and `doubt` say the same."""
+    """What `check` says, after which `verdict` and `examine` say the same."""
     found = judge.check(text)
     assert judge.verdict(text) == (found if isinstance(found, Verdict) else None)
     if not isinstance(found, Verdict):
-        assert judge.doubt(text) == found
+        assert judge.examine(text) == found
     return found
 
 
