@@ -56,7 +56,8 @@ MODULES: Final = (
         "reference.probe.coverage",
         "fuzz.coverage.joint",
     ),
-    *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
+    *("harness.verdict.judge", "harness.verdict.pair", "harness.verdict.verdicts"),
+    *("fuzz.engine.stats", "fuzz.engine.worker"),
     *(
         ".".join(path.relative_to(_ROOT).with_suffix("").parts)
         for path in sorted((_ROOT / "fuzz" / "generate").rglob("*.py"))

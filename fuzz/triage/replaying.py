@@ -15,8 +15,9 @@ from harness.findings.finding import Finding, load, renew
 from harness.findings.report import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Suspicion, Unconfirmed, Verdict
 
 
 @dataclass(frozen=True, slots=True)
