@@ -35,15 +35,12 @@ _OTHERS: Final = (
     *("fuzz.coverage.joint", "fuzz.engine.stats", "fuzz.engine.worker"),
 )
 """Of other rooms, what takes part in every execution."""
-_LEFT_OUT: Final = frozenset({"harness.program.text"})
-"""People's text is on nobody's way, and mypyc fails on `in (*names, more)`."""
 
 
 def _modules() -> tuple[str, ...]:
     # A package's own file is no place for what is hot: `_Finder` finds modules only.
     files = (path for room in _ROOMS for path in sorted((_ROOT / room).rglob("*.py")) if path.stem != "__init__")
-    names = (".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in files)
-    return (*(name for name in names if name not in _LEFT_OUT), *_OTHERS)
+    return (*(".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in files), *_OTHERS)
 
 
 MODULES: Final = _modules()
