@@ -133,12 +133,12 @@ def test_inputs_that_others_found_are_run(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
     start_from = tmp_path / "start"
-    offered = [encode(program) for path in sorted(SEEDS.glob("root_*.s2")) if (program := read(path))]
+    given = [encode(program) for path in sorted(SEEDS.glob("root_*.s2")) if (program := read(path))]
     process = FuzzingProcess(work, spool, start_from)
     try:
-        for data in offered:
-            process.capabilities(data)
-        names = {name_of(data) for data in offered}
+        for data in given:
+            process.give(data)
+        names = {name_of(data) for data in given}
         deadline = time.monotonic() + 60
         while not names & {path.name for path in process.corpus.iterdir()}:
             assert time.monotonic() < deadline
