@@ -22,7 +22,9 @@ from harness.program.granule import GRANULE_4K, Granule
 from harness.settings import refuse_empty
 from pgtable import OWNERSHIPS
 from reference.build.declared import Declared, declared
-from reference.build.image import CALLS, FLAVOURS, OBJECTS, Image, build
+from reference.build.flags import FLAVOURS
+from reference.build.hosted import CALLS, OBJECTS
+from reference.build.image import Image, build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make
 from reference.build.packages import SUPPORTED

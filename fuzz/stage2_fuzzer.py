@@ -54,20 +54,18 @@ from fuzz.generate.fresh import fresh  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from harness.program.codec import Dialect  # noqa: E402
-from harness.program.parts import split  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
 
 def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:
-    """Changes op by op; else libFuzzer's own or, half the time, a scenario or random choices, so that a run
-    does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
+    """Changes op by op; else libFuzzer's own, of one argument's bytes, or, half the time, a scenario or random choices,
+    so that a run does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
     choice = Random(seed)
     kind = choice.random()
     if kind < 0.45:
         return mutation.mutate(data, choice, dialect)[:max_size]
     if kind < 0.5:
-        mutated = atheris.Mutate(mutation.moderate(data, choice, dialect), max_size)
-        return split(mutated, dialect).join()[:max_size]
+        return mutation.mutate_bytes(data, choice, atheris.Mutate, dialect)[:max_size]
     return fresh(choice, dialect, stages)[:max_size]
 
 

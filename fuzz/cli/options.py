@@ -16,7 +16,8 @@ from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.machine import DEFAULTS, MAX_BUDGET
 from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
-from reference.build.image import FLAVOURS, OBJECTS
+from reference.build.flags import FLAVOURS
+from reference.build.hosted import OBJECTS
 from reference.build.packages import SUPPORTED
 
 OK: Final = 0

@@ -9,8 +9,10 @@ from typing import Final
 
 from harness.program.definition import Op
 from harness.program.granule import Granule, foreign_units
+from harness.program.kinds import Handle
 from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
 from harness.program.ops import op_of
+from harness.program.space import Space
 
 RWX: Final = PROT_BITS["r"] | PROT_BITS["w"] | PROT_BITS["x"]
 RW: Final = PROT_BITS["r"] | PROT_BITS["w"]
@@ -36,20 +38,33 @@ class Place:
     """Boundaries of other granules within a block."""
     mapped: list[tuple[int, int]] = field(default_factory=list)
     """Addresses and sizes that the scenario has mapped; all its places share them, and only hyp's steps keep them."""
+    made: dict[Handle, int] = field(default_factory=dict)
+    """How many handles of a kind the scenario has made so far."""
 
     @property
     def fits_large(self) -> bool:
         """Whether a block of level 1 may lie here."""
         return self.has_large_blocks and self.ipa % self.large == 0
 
+    def make(self, kind: Handle) -> int:
+        """The number that the next handle of that kind has in the scenario."""
+        number = self.made.get(kind, 0)
+        self.made[kind] = number + 1
+        return number
+
     def next(self, step: int) -> Place:
         """Another place of the same scenario, so many bytes further."""
         return replace(self, ipa=self.ipa + step)
 
 
+def place_in(space: Space, ipa: int, memory: int, large: int) -> Place:
+    """The first place of a scenario; `memory` and `large` as there."""
+    granule = space.granule
+    return Place(ipa, space.page, space.block, large, granule.has_large_blocks, memory, _foreign(granule))
+
+
 @cache
-def foreign_boundaries(granule: Granule) -> tuple[int, ...]:
-    """Boundaries of other granules within a block of this one."""
+def _foreign(granule: Granule) -> tuple[int, ...]:
     return tuple(unit for unit in foreign_units(granule) if unit < granule.block)
 
 

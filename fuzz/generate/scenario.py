@@ -3,13 +3,14 @@ then does not depend on luck. The steps are those of `fuzz/generate/scenarios`; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from random import Random
 from typing import Final
 
-from fuzz.generate.place import RW, RWX, Place, foreign_boundaries, map_op
+from fuzz.generate.place import RW, RWX, Place, map_op, place_in
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import Capabilities
@@ -21,10 +22,8 @@ from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
 from harness.program.ops import op_of
 from harness.program.program import Program
-from harness.program.space import space_of
+from harness.program.space import MEMORY, Space, space_of
 
-_MEMORY: Final = 0x8000_0000
-"""Physical minus intermediate address of the memory of most machines below."""
 _DEAR: Final = 0.05
 """How many steps are dear ones, with 4K pages."""
 _WIDE: Final = 0.1
@@ -45,8 +44,9 @@ def vm_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     granule = dialect.granule
     cheap, dear = _steps(dialect.capabilities, 2)
     knobs = _vm_knobs(choice, dialect)
-    block, large = _sizes(knobs)
-    at = _place(choice, dialect, knobs, (0, block, 3 * block, large, 2 * large))
+    space = space_of(Machine.of(**knobs))
+    block, large = space.block, space.steps[0][1]
+    at = _place(choice, space, (0, block, 3 * block, large, 2 * large))
     ops: list[Op] = STEPS["boot"].play(at, choice)
     dear_share = _DEAR * GRANULE_4K.entries / granule.entries
     for _ in range(choice.randint(4, 11)):
@@ -70,8 +70,9 @@ def hyp_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     """Hyp's: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
     steps, _ = _steps(dialect.capabilities, 1)
     knobs = _hyp_knobs(choice, dialect)
-    block, large = _sizes(knobs)
-    at = _place(choice, dialect, knobs, (0, block, large, 2 * large))
+    space = space_of(Machine.of(**knobs))
+    block, large = space.block, space.steps[0][1]
+    at = _place(choice, space, (0, block, large, 2 * large))
     ops: list[Op] = []
     for _ in range(choice.randint(5, 14)):
         ops += steps.play(at.next(choice.choice((0, 0, 0, block, large))), choice)
@@ -88,7 +89,7 @@ def whole_block_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     space = space_of(Machine.of(**knobs))
     block, large = space.block, space.large
     base = choice.choice((0, large, 3 * large))
-    at = Place(base, space.page, block, large, True, _MEMORY, foreign_boundaries(dialect.granule))
+    at = place_in(space, base, MEMORY, large)
     ops = [
         map_op(at, base, large, choice.choice((RWX, RW, PROT_BITS["r"])), choice),
         op_of("split", ipa=base, size=large, mc=SPLIT_CACHE_CAPACITY),
@@ -121,19 +122,11 @@ def _steps(capabilities: Capabilities, stage: int) -> tuple[_Steps, _Steps]:
     )
 
 
-def _sizes(knobs: dict[str, int]) -> tuple[int, int]:
-    """Of a block, and of what an entry covers above, in a machine with these knobs."""
-    space = space_of(Machine.of(**knobs))
-    return space.block, space.steps[0][1]
-
-
-def _place(choice: Random, dialect: Dialect, knobs: dict[str, int], bases: tuple[int, ...]) -> Place:
+def _place(choice: Random, space: Space, bases: Sequence[int]) -> Place:
     """Where a scenario begins."""
-    granule, space = dialect.granule, space_of(Machine.of(**knobs))
     base = choice.choice(bases)
-    memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else _MEMORY
-    large = space.steps[0][1]
-    return Place(base, space.page, space.block, large, granule.has_large_blocks, memory, foreign_boundaries(granule))
+    memory = choice.choice(space.deltas[2:]) if choice.random() < _ELSEWHERE else MEMORY
+    return place_in(space, base, memory, space.steps[0][1])
 
 
 def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:

@@ -100,7 +100,7 @@ def test_a_scenario_survives_encoding(granule: Granule) -> None:
 def test_scenarios_use_what_the_granule_has(granule: Granule) -> None:
     """Blocks of its size, and memory beyond 48 bits where there is such; whole pages, mostly at its own boundaries."""
     choice, dialect = Random(7), dialect_for(granule=granule)
-    scenarios = [decode(vm_scenario(choice, dialect), dialect) for _ in range(150)]
+    scenarios = [decode(vm_scenario(choice, dialect), dialect) for _ in range(400)]
     maps = [op for one in scenarios for op in one.ops if op.name == "map"]
     assert {op.args[1] for op in maps} >= {granule.page, granule.block}
     assert all(op.args[1] % granule.page == 0 for op in maps)

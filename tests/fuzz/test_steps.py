@@ -7,20 +7,22 @@ from random import Random
 
 import pytest
 
-from fuzz.generate.place import Place, foreign_boundaries
+from fuzz.generate.place import place_in
 from fuzz.generate.scenario import _steps
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import EVERYTHING, Capabilities
-from harness.program.granule import GRANULE_4K
-from harness.program.ops import OPS
+from harness.program.definition import OpDef
+from harness.program.machine import DEFAULT_MACHINE
+from harness.program.ops import FAMILIES, OPS
+from harness.program.space import MEMORY, space_of
 
 
 def played(one: Step) -> Iterator[list[str]]:
     """The names of the ops of a step, played again and again in one place."""
-    page, block = GRANULE_4K.page, GRANULE_4K.block
-    at = Place(0, page, block, block << 9, True, 1 << 31, foreign_boundaries(GRANULE_4K), mapped=[(0, page)] * 200)
+    at = place_in(space_of(DEFAULT_MACHINE), 0, MEMORY, 1 << 30)
     for seed in range(200):
+        at.mapped.append((0, at.page))
         yield [op.name for op in one.play(at, Random(seed))]
 
 
@@ -31,6 +33,17 @@ def test_a_step_plays_the_ops_that_it_uses(one: Step) -> None:
     assert set(one.uses) <= found
     assert one.uses
     assert all(set(one.stages) <= set(stages[name]) for name in found)
+
+
+@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+def test_an_op_is_played_by_the_step_that_it_names(op: OpDef) -> None:
+    one = STEPS[op.scenario]
+    assert set(one.stages) <= set(op.stages)
+    assert op.name in {name for names in played(one) for name in names}
+
+
+def test_steps_stand_by_family() -> None:
+    assert {one.play.__module__.rpartition(".")[2] for one in STEPS.values()} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("stage", [1, 2])

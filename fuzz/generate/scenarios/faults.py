@@ -12,7 +12,7 @@ from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.ops import op_of
 
 
-@step(weight=2, uses=("fail_alloc", "map"))
+@step(weight=10, uses=("fail_alloc", "map"))
 def run_out(at: Place, choice: Random) -> list[Op]:
     """Memory for a table is not there, though the memcache was topped up. The guest faults again."""
     far = at.next(choice.choice((0, at.block, 5 * at.block, at.large)))
@@ -28,7 +28,7 @@ def run_out(at: Place, choice: Random) -> list[Op]:
     ]
 
 
-@step(weight=2, uses=("plant", "map"))
+@step(weight=10, uses=("plant", "map"))
 def tamper(at: Place, choice: Random) -> list[Op]:
     """Somebody else writes an entry, before the guest faults there."""
     level, ipa = choice.choice(((3, some_page(at, choice)), (3, some_page(at, choice)), (2, at.ipa), (1, at.ipa)))
@@ -38,7 +38,7 @@ def tamper(at: Place, choice: Random) -> list[Op]:
     return [table, op_of("plant", ipa=ipa, level=level, pte=value), after]
 
 
-@step(weight=2, uses=("race", "map"))
+@step(weight=10, uses=("race", "map"))
 def race(at: Place, choice: Random) -> list[Op]:
     """Two vCPUs fault on the same page at once; the other is the faster one."""
     page = some_page(at, choice)
@@ -52,7 +52,7 @@ def race(at: Place, choice: Random) -> list[Op]:
     return [armed, other if choice.random() < 0.2 else raced, map_op(at, ipa, at.page, RW, choice)]
 
 
-@step(weight=1, uses=("fail_alloc", "hyp_map"), stages=(1,))
+@step(weight=5, uses=("fail_alloc", "hyp_map"), stages=(1,))
 def hyp_run_out(at: Place, choice: Random) -> list[Op]:
     """Hyp has no memory for a table, and maps again once it has."""
     far = at.next(choice.choice((0, at.block, at.large)))
@@ -61,7 +61,7 @@ def hyp_run_out(at: Place, choice: Random) -> list[Op]:
     return [op_of("fail_alloc", nth=choice.choice((1, 1, 2))), mapped, mapped]
 
 
-@step(weight=1, uses=("plant", "hyp_unmap"), stages=(1,))
+@step(weight=5, uses=("plant", "hyp_unmap"), stages=(1,))
 def hyp_tamper(at: Place, choice: Random) -> list[Op]:
     """Somebody else writes an entry of hyp's, before that unmaps it."""
     level, va = choice.choice(((3, some_page(at, choice)), (2, at.ipa)))

@@ -16,12 +16,12 @@ _LEAVES: Final = (0, 0x703, 0x783, 1 << 54 | 0x703, 1 << 55 | 0x703)
 """Entries: none, a page, a read-only one, one that is not executable, one with a software bit."""
 
 
-def _hyp_map(at: Place, va: int, size: int, prot: int) -> Op:
+def _map(at: Place, va: int, size: int, prot: int) -> Op:
     return op_of("hyp_map", va=va, size=size, phys=va + at.memory, prot=prot)
 
 
-@step(weight=12, uses=("hyp_map",), stages=(1,))
-def hyp_create(at: Place, choice: Random) -> list[Op]:
+@step(weight=60, uses=("hyp_map",), stages=(1,))
+def hyp_map(at: Place, choice: Random) -> list[Op]:
     """Memory is mapped."""
     if at.fits_large and choice.random() < 0.1:
         place = at.ipa, at.large
@@ -30,11 +30,11 @@ def hyp_create(at: Place, choice: Random) -> list[Op]:
     else:
         place = some_page(at, choice), choice.choice((1, 1, 2, 4)) * at.page
     at.mapped.append(place)
-    return [_hyp_map(at, *place, choice.choice(_PROTS))]
+    return [_map(at, *place, choice.choice(_PROTS))]
 
 
-@step(weight=8, uses=("hyp_unmap",), stages=(1,))
-def hyp_remove(at: Place, choice: Random) -> list[Op]:
+@step(weight=40, uses=("hyp_unmap",), stages=(1,))
+def hyp_unmap(at: Place, choice: Random) -> list[Op]:
     """What was mapped goes, or less or more of it."""
     if not at.mapped:
         return []
@@ -43,7 +43,7 @@ def hyp_remove(at: Place, choice: Random) -> list[Op]:
     return [op_of("hyp_unmap", va=va + choice.choice((0, 0, 0, 0, at.page)), size=size)]
 
 
-@step(weight=8, uses=("hyp_map",), stages=(1,))
+@step(weight=40, uses=("hyp_map",), stages=(1,))
 def hyp_change_state(at: Place, choice: Random) -> list[Op]:
     """pKVM changes the state of a page: its software bits. Whatever else would change is refused."""
     if not at.mapped:
@@ -51,10 +51,10 @@ def hyp_change_state(at: Place, choice: Random) -> list[Op]:
     va, size = choice.choice(at.mapped)
     state = choice.choice((0, PROT_BITS["sw0"], PROT_BITS["sw1"], PROT_BITS["sw0"] | PROT_BITS["sw3"]))
     prot = choice.choice((RW, choice.choice(_PROTS)))
-    return [_hyp_map(at, va, choice.choice((size, size, at.page)), prot | state)]
+    return [_map(at, va, choice.choice((size, size, at.page)), prot | state)]
 
 
-@step(weight=1, uses=("hyp_pte_prot",), stages=(1,))
+@step(weight=5, uses=("hyp_pte_prot",), stages=(1,))
 def hyp_read_permissions(at: Place, choice: Random) -> list[Op]:
     """pKVM looks at the state of a page of its own: at an entry, and what it permits."""
     return [op_of("get_leaf", ipa=some_page(at, choice)), op_of("hyp_pte_prot", pte=choice.choice(_LEAVES))]

@@ -16,7 +16,7 @@ _SL0: Final = 6
 """Where VTCR_EL2 says at which level walks start."""
 
 
-@step(weight=1, uses=("get_vtcr", "pgd_size"))
+@step(weight=5, uses=("get_vtcr", "pgd_size"))
 def shape(_at: Place, choice: Random) -> list[Op]:
     """A VM is made: its VTCR_EL2 follows from the CPU and the addresses asked for, its root's size from that."""
     vtcr = op_of(

@@ -10,7 +10,7 @@ from harness.program.definition import Op
 from harness.program.ops import op_of
 
 
-@step(weight=4, uses=("walk", "get_leaf"), stages=(1, 2))
+@step(weight=20, uses=("walk", "get_leaf"), stages=(1, 2))
 def look(at: Place, choice: Random) -> list[Op]:
     """A range is walked, sometimes by a visitor that does something, and one leaf looked up."""
     flags = choice.choice((1, 3, 5, 6, 7))

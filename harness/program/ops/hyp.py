@@ -46,5 +46,6 @@ OPS: Final = (
         stages=HYP,
         functions={"kvm_pgtable_hyp_pte_prot": (f"{C_PROT} (kvm_pte_t)",)},
         kunit=Value("kvm_pgtable_hyp_pte_prot($pte)"),
+        scenario="hyp_read_permissions",
     ),
 )

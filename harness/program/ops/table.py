@@ -25,6 +25,7 @@ OPS: Final = (
         ),
         stages=BOTH_STAGES,
         kunit=Returns("s2_init()"),
+        scenario="restart",
     ),
     OpDef(
         2,
@@ -90,6 +91,7 @@ OPS: Final = (
             "kvm_pgtable_hyp_destroy": (f"void ({PGT})",),
         },
         kunit=Statement("kvm_pgtable_stage2_destroy(&s2_pgt)", hyp="kvm_pgtable_hyp_destroy(&s2_pgt)"),
+        scenario="restart",
     ),
     OpDef(
         8,
@@ -152,6 +154,7 @@ OPS: Final = (
         results=(Result("prot"),),
         functions={"kvm_pgtable_stage2_pte_prot": (f"{C_PROT} (kvm_pte_t)",)},
         kunit=Value("kvm_pgtable_stage2_pte_prot($pte)"),
+        scenario="read_permissions",
     ),
     OpDef(
         15,

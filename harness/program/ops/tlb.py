@@ -27,6 +27,7 @@ OPS: Final = (
         weight=1,
         functions={"__kvm_flush_cpu_context": ("void (struct kvm_s2_mmu *)",)},
         kunit=Statement("kvm_call_hyp(__kvm_flush_cpu_context, &s2_mmu)"),
+        scenario="reschedule",
     ),
     OpDef(
         22,
@@ -36,5 +37,6 @@ OPS: Final = (
         weight=1,
         functions={"__kvm_flush_vm_context": ("void (void)",)},
         kunit=Statement("kvm_call_hyp(__kvm_flush_vm_context)"),
+        scenario="reschedule",
     ),
 )

@@ -19,6 +19,7 @@ OPS: Final = (
         results=(Result("vtcr"),),
         functions={"kvm_get_vtcr": ("u64 (u64, u64, u32)",)},
         kunit=Value("kvm_get_vtcr($mmfr0, $mmfr1, $phys_shift)"),
+        scenario="shape",
     ),
     OpDef(
         28,
@@ -29,5 +30,6 @@ OPS: Final = (
         results=(Result("size"),),
         functions={"kvm_pgtable_stage2_pgd_size": ("size_t (u64)",)},
         kunit=Value("kvm_pgtable_stage2_pgd_size($vtcr)"),
+        scenario="shape",
     ),
 )
