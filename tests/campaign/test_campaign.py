@@ -165,9 +165,9 @@ def test_a_campaign_s_directory_says_what_it_is(tmp_path: Path) -> None:
     assert not CampaignSetup.of(work).same_as(loaded), "the file has changed since"
     patch.write_text("int x;\n")
     assert CampaignSetup.of(work).same_as(loaded)
-    text = place.configuration.read_text()
+    text = place.setup.read_text()
     for old, new in (('"codec": ', '"codec": 1'), ('"sides"', '"sites"'), ("{", "{{"), ('"4k"', '"../4k"')):
-        place.configuration.write_text(text.replace(old, new))
+        place.setup.write_text(text.replace(old, new))
         with pytest.raises(BadInput, match=r"campaign\.json|granule"):
             CampaignSetup.load(place)
 
