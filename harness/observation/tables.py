@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.observation.descriptors import address_field, is_table_entry, level_of
-from harness.observation.layout import Observation, Page
-from harness.program.granule import LAST_LEVEL
+from harness.observation.descriptors import address_field, is_table_entry
+from harness.observation.layout import UNDER_TEST, Holder, Observation, Page, Root
+from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 
 
-def start_level(observation: Observation) -> int:
-    """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
-    return level_of(observation.records[0].outs) or 0
+def sane_level(root: Root) -> int:
+    """The level of a root's tables; 0 where a kernel with a bug tells nonsense."""
+    return root.level if FIRST_LEVEL <= root.level <= LAST_LEVEL else 0
+
+
+def names_tables(*observations: Observation) -> bool:
+    """Whether there is more than one table under test in any of them, so that it must be said which one is meant."""
+    numbers = {0}
+    for one in observations:
+        numbers.update(one.held(UNDER_TEST), (page.table for page in one.pages.values()))
+    return len(numbers) > 1
+
+
+def paired_roots(left: Observation, right: Observation) -> Iterator[tuple[Holder, Root, Root]]:
+    """(holder, left root, right root) of the roots that have a holder in common, each of the left side's once."""
+    theirs = {holder: root for root in right.roots for holder in root.holders}
+    for root in left.roots:
+        holder = next((one for one in root.holders if one in theirs), None)
+        if holder is not None:
+            yield holder, root, theirs[holder]
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
@@ -25,22 +42,18 @@ def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int,
 
 
 def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
-    """(ipa, level, left page, right page) of the tables that correspond: both roots, and unlinked tables of the same
-    number, as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
+    """(ipa, level, left page, right page) of the tables that correspond: roots of the same holder, those that are not
+    under test as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
     several entries point to it."""
     granule, address = left.machine.granule, address_field(left.machine).address
     todo = []
-    if left.root is not None and right.root is not None:
-        level = start_level(left)
+    for _, mine, theirs in paired_roots(left, right):
+        level = sane_level(mine)
         size = granule.entries << granule.level_shift(level)
-        todo = [
-            (page * size, level, left.root + page * granule.page, right.root + page * granule.page)
-            for page in range(left.root_pages)
+        todo += [
+            (page * size, level, mine.pa + page * granule.page, theirs.pa + page * granule.page)
+            for page in range(mine.pages)
         ]
-    theirs = {table.number: table for table in right.unlinked}
-    todo += [
-        (0, table.level + 1, table.pa, theirs[table.number].pa) for table in left.unlinked if table.number in theirs
-    ]
     seen = set()
     while todo:
         ipa, level, a, b = todo.pop(0)
@@ -60,5 +73,5 @@ def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, 
 def leaked(observation: Observation) -> list[Page]:
     """Pages in use that no tree, linked or not, and no cache holds, in ascending order of address."""
     held = {page.pa for _, _, page, _ in paired_tables(observation, observation)}
-    held.update(observation.cache, observation.split_cache)
+    held.update(*(cache.pages for cache in observation.caches))
     return [page for pa, page in observation.pages.items() if pa not in held]

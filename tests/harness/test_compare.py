@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import random
+from array import array
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from observations import changed, observe, relabelled, with_entry, with_events, with_page, with_record
+from observations import changed, observe, relabelled, with_cache, with_entry, with_events, with_page, with_record
 from strategies import lively_programs
 
 from harness.errors import BadInput
 from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import DSB, IN_CALL, Event, events_of
-from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
-from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
+from harness.observation.layout import (
+    MEMCACHE,
+    POOL_MISUSE,
+    SPLIT_CACHE,
+    UBSAN,
+    UNDER_TEST,
+    WARN,
+    Complaint,
+    Holder,
+    Observation,
+    Page,
+    Root,
+)
+from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
@@ -120,8 +134,59 @@ def test_a_block_where_the_other_side_has_a_table() -> None:
 
 
 def test_another_root() -> None:
-    found = only(SEEN, changed(SEEN, root=None, root_pages=0), frozenset({Tier.TABLES}))
+    found = only(SEEN, changed(SEEN, roots=()), frozenset({Tier.TABLES}))
     assert (found.bucket, found.left, found.right) == ("tables-walk-root", "2 pages", "0 pages")
+
+
+# Several tables
+
+
+def of_tables(*roots: Root) -> Observation:
+    """What is seen of several tables under test, with a page that the second one lost."""
+    lost = Page(FREE, 1, 1, array("Q", bytes(4096)))
+    return changed(SEEN, roots=roots, pages={**SEEN.pages, FREE: lost})
+
+
+def held_by(*numbers: int, pa: int = ROOT, level: int = 1) -> Root:
+    assert SEEN.root is not None
+    return replace(SEEN.root, pa=pa, level=level, holders=tuple(Holder(UNDER_TEST, number) for number in numbers))
+
+
+def test_a_root_that_two_tables_share_is_shown_once() -> None:
+    shared = of_tables(held_by(0, 1))
+    assert [(ipa, level) for ipa, level, _, _ in paired_tables(shared, shared)] == [
+        (0, 1),
+        (1 << 39, 1),
+        (0, 2),
+        (0, 3),
+    ]
+    assert differences(shared, shared) == []
+
+
+def test_whether_a_root_is_shared() -> None:
+    shared, apart = of_tables(held_by(0, 1)), of_tables(held_by(0), held_by(1))
+    found = differences(shared, apart, frozenset({Tier.TABLES}))
+    assert [(one.bucket, one.left, one.right) for one in found] == [
+        ("tables-walk-shared_root", "under test 0, under test 1", "under test 0")
+    ]
+    assert {one.what for one in differences(apart, shared, frozenset({Tier.TABLES}))} == {"shared root"}
+
+
+def test_which_of_several_tables_is_said() -> None:
+    whole = of_tables(held_by(0), held_by(1, pa=LEVEL_3, level=3))
+    found = only(whole, of_tables(held_by(0)), frozenset({Tier.TABLES}))
+    assert (found.what, found.left, found.right) == ("root", "of table 1: 2 pages", "of table 1: 0 pages")
+    found = only(whole, with_page(whole, FREE, refcount=2), frozenset({Tier.ACCOUNTING}))
+    assert found.bucket == "accounting-walk-leaked_pages"
+    assert (found.left, found.right) == ("of table 1: 1 refs with 0 used", "of table 1: 2 refs with 0 used")
+    found = only(whole, with_page(whole, ROOT, refcount=9), frozenset({Tier.ACCOUNTING}))
+    assert found.right == "of table 0: table at 0x0: 9"
+    found = only(whole, with_page(whole, LEVEL_2, table=1), frozenset({Tier.ACCOUNTING}))
+    assert (found.what, found.left, found.right) == (
+        "whose page",
+        "table at 0x0: for table 0",
+        "table at 0x0: for table 1",
+    )
 
 
 # Renaming
@@ -196,7 +261,7 @@ def test_other_counts(parts: dict[str, int], bucket: str, left: str, right: str)
 
 
 def test_a_page_less_in_the_memcache_is_also_a_leaked_page() -> None:
-    found = differences(SEEN, changed(SEEN, cache=SEEN.cache[:-1]))
+    found = differences(SEEN, with_cache(SEEN, MEMCACHE, SEEN.memcache[:-1]))
     assert [one.bucket for one in found] == ["accounting-walk-memcache_level", "accounting-walk-leaked_pages"]
     assert [(one.left, one.right) for one in found] == [("3", "2"), ("none", "1 refs with 0 used")]
 
@@ -221,7 +286,7 @@ def test_leaked_pages_are_compared_by_their_references() -> None:
 
 
 def test_a_stray_store_into_a_cached_page_is_seen() -> None:
-    pa = SEEN.cache[0]
+    pa = SEEN.memcache[0]
     found = only(SEEN, with_page(SEEN, pa, entries=[7, *SEEN.pages[pa].entries[1:]]))
     assert found.bucket == "accounting-walk-memcache_contents"
 
@@ -234,7 +299,7 @@ UNLINKED = observe(
 
 
 def test_unlinked_tables_are_tables_wherever_they_lie() -> None:
-    (table,) = UNLINKED.unlinked
+    (table,) = UNLINKED.roots
     assert leaked(UNLINKED) == []
     names = {table.pa: table.pa + (1 << 20), UNLINKED.split_cache[0]: 1 << 30}
     assert differences(UNLINKED, relabelled(UNLINKED, names)) == []
@@ -245,12 +310,12 @@ def test_unlinked_tables_are_tables_wherever_they_lie() -> None:
 
 
 def test_an_unlinked_table_that_one_side_has_freed() -> None:
-    found = differences(UNLINKED, changed(UNLINKED, unlinked=()))
+    found = differences(UNLINKED, changed(UNLINKED, roots=()))
     assert [one.bucket for one in found] == ["accounting-destroy-unlinked_tables", "accounting-destroy-leaked_pages"]
 
 
 def test_the_split_cache_is_not_the_memcache() -> None:
-    found = differences(UNLINKED, changed(UNLINKED, cache=UNLINKED.split_cache, split_cache=()))
+    found = differences(UNLINKED, with_cache(with_cache(UNLINKED, MEMCACHE, UNLINKED.split_cache), SPLIT_CACHE, ()))
     assert [one.bucket for one in found] == [
         "accounting-destroy-memcache_level",
         "accounting-destroy-split_cache_level",
@@ -356,8 +421,26 @@ def test_a_table_that_points_to_itself_is_shown_once() -> None:
 
 
 def test_the_root_s_level_is_known_or_taken_for_0() -> None:
-    assert start_level(SEEN) == 1
-    assert start_level(observe("", budget=1)) == 0
-    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 1, 2))) == -1
-    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 2, 2))) == 0
-    assert start_level(with_record(SEEN, 0, outs=(0, 40, 4, 2))) == 0
+    assert SEEN.root is not None
+    levels = {level: sane_level(replace(SEEN.root, level=level)) for level in (-2, -1, 1, 3, 4, 1 << 32)}
+    assert levels == {-2: 0, -1: -1, 1: 1, 3: 3, 4: 0, 1 << 32: 0}
+
+
+def test_another_shape_of_the_root() -> None:
+    assert SEEN.root is not None
+    for parts, left, right in (
+        ({"level": 2}, "level 1", "level 2"),
+        ({"ia_bits": 39}, "40 bits of address", "39 bits of address"),
+        ({"pages": 1}, "2 pages", "1 pages"),
+    ):
+        found = differences(SEEN, changed(SEEN, roots=(replace(SEEN.root, **parts),)), frozenset({Tier.TABLES}))
+        assert [(one.what, one.left, one.right) for one in found] == [("root", left, right)]
+
+
+def test_another_table_s_page() -> None:
+    found = only(SEEN, with_page(SEEN, LEVEL_3, table=1))
+    assert (found.bucket, found.left, found.right) == (
+        "accounting-walk-whose_page-level3",
+        "table at 0x0: for table 0",
+        "table at 0x0: for table 1",
+    )
