@@ -23,9 +23,10 @@ from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown, write_plain
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
-from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
+from harness.verdict.judge import Judge
 from harness.verdict.known import mention
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
+from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
 from harness.verdict.weighing import weigh as weigh_program
 from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS
