@@ -48,17 +48,11 @@ class WithReproducer(Builder):
     def _bridge(self, source: Path) -> Path:
         if source != OURS / "program.c":
             return super()._bridge(source)
-        flags = (
-            *(
-                f"-I{PARTS}/include",
-                *self._bridge_flags(source),
-                *self._ours,
-                f"-I{self.generated_for_tree}",
-                f"-I{OURS}",
-            ),
+        words = (
+            *(f"-I{PARTS}/include", *self._bridge_flags(source), *self._ours, f"-I{self.generated_for_tree}"),
             *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
         )
-        return self._object("program", PARTS / "runner.c", flags, self._misfit)
+        return self._objects.compiled("program", PARTS / "runner.c", words, self._misfit).path
 
 
 def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:
