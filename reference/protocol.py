@@ -42,7 +42,7 @@ from harness.program.machine import KNOBS
 from harness.program.ops import OPS
 from harness.program.program import Program
 
-VERSION: Final = 5
+VERSION: Final = 6
 ENDLESS: Final = "endless: "
 """How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"

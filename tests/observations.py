@@ -11,7 +11,7 @@ from typing import Any
 from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
-from harness.observation.layout import EVENT_WORDS, NO_PAGE, Complaint, Observation, Page, Record, decode
+from harness.observation.layout import EVENT_WORDS, Complaint, Observation, Page, Record, decode
 from harness.observation.tables import paired_tables
 from harness.program.space import U64_MAX
 from harness.program.text import parse
@@ -34,17 +34,17 @@ def lay_out(observation: Observation) -> array[int]:
         words.extend(record.events)
     words.append(0)
     _lay_out_complaints(observation.final_complaints, words)
-    words.append(NO_PAGE if observation.root is None else observation.root)
-    words.extend((observation.root_pages, observation.allocs, observation.frees))
-    words.extend((len(observation.cache), *observation.cache))
-    words.extend((len(observation.split_cache), *observation.split_cache))
-    words.append(len(observation.unlinked))
-    for table in observation.unlinked:
-        words.extend((table.number, table.pa, table.level))
+    words.append(len(observation.roots))
+    for root in observation.roots:
+        words.extend((root.pa, root.pages, root.level & U64_MAX, root.ia_bits, len(root.holders)))
+        words.extend(chain.from_iterable((holder.kind, holder.number) for holder in root.holders))
+    words.extend((observation.allocs, observation.frees, len(observation.caches)))
+    for cache in observation.caches:
+        words.extend((cache.kind, cache.number, len(cache.pages), *cache.pages))
     words.append(len(observation.pages))
     for pa in sorted(observation.pages):
         page = observation.pages[pa]
-        words.extend((page.pa, page.refcount, *page.entries))
+        words.extend((page.pa, page.refcount, page.table, *page.entries))
     return words
 
 
@@ -74,6 +74,12 @@ def with_events(observation: Observation, index: int, events: Iterable[Event]) -
 def with_page(observation: Observation, pa: int, **parts: Any) -> Observation:
     """The same observation with one page changed."""
     return changed(observation, pages={**observation.pages, pa: replace(observation.pages[pa], **parts)})
+
+
+def with_cache(observation: Observation, kind: int, pages: Iterable[int]) -> Observation:
+    """The same observation with other pages in one cache."""
+    kept = (replace(cache, pages=tuple(pages)) if cache.kind == kind else cache for cache in observation.caches)
+    return changed(observation, caches=tuple(kept))
 
 
 def with_entry(observation: Observation, pa: int, index: int, entry: int) -> Observation:
@@ -118,14 +124,13 @@ def relabelled(observation: Observation, names: Mapping[int, int]) -> Observatio
     pages = {}
     for pa, page in observation.pages.items():
         entries = [rename(entry, levels[pa]) for entry in page.entries] if pa in levels else page.entries
-        pages[names.get(pa, pa)] = Page(names.get(pa, pa), page.refcount, array("Q", entries))
-    root = observation.root
+        pages[names.get(pa, pa)] = Page(names.get(pa, pa), page.refcount, page.table, array("Q", entries))
     return changed(
         observation,
         records=tuple(map(rename_record, observation.records)),
-        root=None if root is None else names.get(root, root),
-        cache=tuple(names.get(pa, pa) for pa in observation.cache),
-        split_cache=tuple(names.get(pa, pa) for pa in observation.split_cache),
-        unlinked=tuple(replace(table, pa=names.get(table.pa, table.pa)) for table in observation.unlinked),
+        roots=tuple(replace(root, pa=names.get(root.pa, root.pa)) for root in observation.roots),
+        caches=tuple(
+            replace(cache, pages=tuple(names.get(pa, pa) for pa in cache.pages)) for cache in observation.caches
+        ),
         pages=pages,
     )

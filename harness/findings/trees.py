@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from harness.observation.descriptors import is_table_entry
-from harness.observation.layout import Observation
-from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
+from harness.observation.layout import CACHES, Observation
+from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.granule import LAST_LEVEL
+from harness.program.kinds import UNLINKED
 from harness.program.machine import Machine
 from pgtable import Geometry
 from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
@@ -33,26 +34,28 @@ def tree(observation: Observation, machine: Machine) -> list[str]:
     read, granule = _reader(observation), machine.granule
     geometry, address = Geometry(granule.shift), _format(machine)
     entry_text = partial(describe_entry, machine=machine)
-    if observation.root is None:
+    root = observation.root
+    if root is None:
         lines.append("no table")
     else:
-        level = start_level(observation)
-        for number in range(observation.root_pages):
+        level = sane_level(root)
+        for number in range(root.pages):
             ipa = number * (granule.entries << granule.level_shift(level))
-            pa = observation.root + number * granule.page
+            pa = root.pa + number * granule.page
             if pa in observation.pages:
                 lines += table_lines(pa, level, ipa, read, geometry, address, entry_text)
             else:
                 lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
-    for table in observation.unlinked:
-        lines.append(f"unlinked table {table.number}, for an entry of level {table.level}:")
-        lines += table_lines(table.pa, table.level + 1, 0, read, geometry, address, entry_text, depth=1)
+    for number, table in observation.held(UNLINKED.number).items():
+        lines.append(f"unlinked table {number}, for an entry of level {table.level - 1}:")
+        lines += table_lines(table.pa, sane_level(table), 0, read, geometry, address, entry_text, depth=1)
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
         lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
-    for name, cache in (("memcache", observation.cache), ("split cache", observation.split_cache)):
-        if cache:
-            lines.append(f"{name} holds {len(cache)}: {', '.join(f'{pa:#x}' for pa in cache)}")
+    for cache in observation.caches:
+        if cache.pages:
+            pages = ", ".join(f"{pa:#x}" for pa in cache.pages)
+            lines.append(f"{CACHES[cache.kind]} holds {len(cache.pages)}: {pages}")
     lines.append(f"{observation.allocs} pages allocated, {observation.frees} freed, {len(observation.pages)} in use")
     return lines
 

@@ -15,9 +15,9 @@ from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.ops.unlinked import UnlinkedTable
 from harness.model.tlb_calls import CpuState, TlbCalls
-from harness.observation.layout import EVENT_WORDS, NO_PAGE, Note
+from harness.observation.layout import CACHES, EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
-from harness.program.kinds import Handle
+from harness.program.kinds import UNLINKED, Handle
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS_BY_NAME, Machine
@@ -224,16 +224,26 @@ class ProgramRun:
         self.boundary.complaints.clear()
         pool.check_poison()
         self._observe_complaints()
-        root = self.pgt.root
-        words.append(NO_PAGE if root is None else root)
-        words.append(0 if root is None else self.pgt.root_pages)
-        words.extend((pool.allocs, pool.frees, len(self.cache.pages), *self.cache.pages))
-        words.extend((len(self.split_cache.pages), *self.split_cache.pages))
-        unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
-        words.append(len(unlinked))
-        for table in unlinked:
-            words.extend((table.number, table.pa, table.level))
+        roots = self._roots()
+        words.append(len(roots))
+        for root in roots:
+            words += root
+        words.extend((pool.allocs, pool.frees, len(CACHES)))
+        for kind, pages in ((MEMCACHE, self.cache.pages), (SPLIT_CACHE, self.split_cache.pages)):
+            words.extend((kind, 0, len(pages), *pages))
         words.append(pool.pages_in_use())
+
+    def _roots(self) -> list[tuple[int, ...]]:
+        """The words of each root: that of the table under test, then those of unlinked tables."""
+        table = self.pgt
+        unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
+        roots: list[tuple[int, ...]] = []
+        for made in unlinked:
+            roots.append((made.pa, 1, made.level + 1, 0, 1, UNLINKED.number, made.number))
+        if table.root is None:
+            return roots
+        shape = table.root_pages, table.start_level & U64_MAX, table.ia_bits
+        return [(table.root, *shape, 1, UNDER_TEST, 0), *roots]
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
@@ -241,5 +251,5 @@ class ProgramRun:
         for index in range(pool.high_water):
             if pool.refcounts[index]:
                 pa = pool.base + index * page
-                yield memoryview(array("Q", (pa, pool.refcounts[index])))
+                yield memoryview(array("Q", (pa, pool.refcounts[index], 0)))
                 yield pool.table(pa)

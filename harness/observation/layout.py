@@ -2,17 +2,21 @@
 
 Both sides lay it out as the same stream of 64-bit words, so that equal executions are equal bytes:
 
-    record*  0  complaints  root_pa root_pages  allocs frees  cache  cache  unlinked  n_pages page*
+    record*  0  complaints  roots  allocs frees  caches  n_pages page*
     record:     op_number  over_budget  ret  n_outs out*  complaints  events
     complaints: n (kind code value)*
     events:     n (kind a b)*             as harness/observation/events.py defines them
-    cache:      n pa*                          the memcache, then the split cache
-    unlinked:   n (number pa level)*           tables that create_unlinked made, not yet freed
-    page:       pa refcount entry*             pages in use, in ascending order; a granule's entries
+    roots:      n root*                   what holds a tree: each tree once, whoever holds it
+    root:       pa pages level ia_bits n_holders (kind number)*       see HOLDERS
+    caches:     n (kind number n pa*)*    see CACHES; each always, in their order
+    page:       pa refcount table entry*  pages in use, in ascending order; a granule's entries
 
-The reference builds it in `reference/kernel/observe.c`, the model in `harness/model/executor.py`. `ret` is a two's
-complement 64-bit value. Without a table, root_pa is NO_PAGE and root_pages 0. After an op that ran over budget, and
-after an `init` that failed, the remaining ops are not run and have no record.
+The reference builds it in `reference/kernel/program.c` and `observe.c`, the model in `harness/model/run.py`. `ret` is a
+two's complement 64-bit value, as a `level` is. After an op that ran over budget, and after an `init` that failed, the
+remaining ops are not run and have no record.
+
+The first root is that of the table under test, if there is one; then come those of unlinked tables, by number, which
+have no `ia_bits` (0). `table` is the number of the table under test that a page was allocated for.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import Final
 
 from harness.errors import ToolFailure
 from harness.program.definition import OpDef
+from harness.program.kinds import UNLINKED
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import OPS, OPS_BY_NUMBER
 
@@ -33,8 +38,13 @@ NO_PAGE: Final = (1 << 64) - 1
 """Stands for the address of a page that is not there."""
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
-_MAX_HANDLES_LEVEL: Final = 2
-"""Below an entry of level 3 there is no table."""
+UNDER_TEST: Final = 1
+HOLDERS: Final = {UNDER_TEST: "under test", UNLINKED.number: UNLINKED.name}
+"""What may hold a root, by kind: the table under test, or a handle's object, of the kind's number."""
+MEMCACHE: Final = 1
+SPLIT_CACHE: Final = 2
+CACHES: Final = {MEMCACHE: "memcache", SPLIT_CACHE: "split cache"}
+"""What holds pages that are no tables yet, by kind. Each belongs to a table under test, whose number it has."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3
@@ -135,21 +145,44 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page in use at the end: its address, reference count and words."""
+class Holder:
+    """What holds a root: a kind of HOLDERS, and the number of the table under test or handle."""
 
-    pa: int
-    refcount: int
-    entries: Sequence[int]
+    kind: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Unlinked:
-    """A table that the `number`-th create_unlinked made, for an entry of `level`: the table's own level is the next."""
+class Root:
+    """The root of a tree of tables: `pages` tables of `level` side by side, from `pa` on. The tree translates addresses
+    of `ia_bits` bits; 0 is one that no table under test holds, which translates what is below one entry. What a kernel
+    with a bug says of itself may be nonsense: see `harness.observation.tables.sane_level`."""
 
-    number: int
     pa: int
+    pages: int
     level: int
+    ia_bits: int
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Pages that wait for being tables: a kind of CACHES, and whose it is."""
+
+    kind: int
+    number: int
+    pages: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page in use at the end: its address, reference count, the table under test that it was allocated for, and its
+    words."""
+
+    pa: int
+    refcount: int
+    table: int
+    entries: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +197,39 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One execution, decoded. `records[0]` is the implicit init; `cache` is the memcache; `pages` maps addresses to the
-    pages in use; `machine` is the program's."""
+    """One execution, decoded. `records[0]` is the implicit init; `pages` maps addresses to the pages in use; `machine`
+    is the program's."""
 
     words: array[int]
     records: tuple[Record, ...]
     final_complaints: tuple[Complaint, ...]
-    root: int | None
-    root_pages: int
+    roots: tuple[Root, ...]
     allocs: int
     frees: int
-    cache: tuple[int, ...]
-    split_cache: tuple[int, ...]
-    unlinked: tuple[Unlinked, ...]
+    caches: tuple[Cache, ...]
     pages: dict[int, Page]
     notes: tuple[Note, ...] = ()
     machine: Machine = DEFAULT_MACHINE
+
+    @property
+    def root(self) -> Root | None:
+        """Of the table under test, while there is one."""
+        return self.held(UNDER_TEST).get(0)
+
+    def held(self, kind: int) -> dict[int, Root]:
+        """The roots that holders of a kind hold, by the holders' numbers."""
+        return {holder.number: root for root in self.roots for holder in root.holders if holder.kind == kind}
+
+    @property
+    def memcache(self) -> tuple[int, ...]:
+        return self._cached(MEMCACHE)
+
+    @property
+    def split_cache(self) -> tuple[int, ...]:
+        return self._cached(SPLIT_CACHE)
+
+    def _cached(self, kind: int) -> tuple[int, ...]:
+        return next((cache.pages for cache in self.caches if (cache.kind, cache.number) == (kind, 0)), ())
 
     @property
     def digest(self) -> Digest:
@@ -226,15 +276,14 @@ def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEF
     while number := reader.word():
         records.append(_record(reader, number))
     final_complaints = reader.complaints()
-    root, root_pages = reader.word(), reader.word()
-    if root_pages > MAX_ROOT_PAGES:
-        raise ToolFailure(f"the observation has a root of {root_pages} pages")
+    roots = tuple(_root(reader) for _ in range(reader.word()))
     allocs, frees = reader.word(), reader.word()
-    cache, split_cache = (tuple(reader.several(reader.word())) for _ in range(2))
-    unlinked = tuple(_unlinked(reader) for _ in range(reader.word()))
+    caches = tuple(_cache(reader) for _ in range(reader.word()))
+    if [cache.kind for cache in caches] != list(CACHES):
+        raise ToolFailure("the observation has other caches than it should")
     pages = {}
     for _ in range(reader.word()):
-        page = Page(reader.word(), reader.word(), reader.several(machine.granule.entries))
+        page = Page(reader.word(), reader.word(), reader.word(), reader.several(machine.granule.entries))
         pages[page.pa] = page
     if reader.at != len(words):
         raise ToolFailure(f"{len(words) - reader.at} words follow the observation's end")
@@ -242,24 +291,29 @@ def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEF
         words,
         tuple(records),
         final_complaints,
-        None if root == NO_PAGE else root,
-        root_pages,
+        roots,
         allocs,
         frees,
-        cache,
-        split_cache,
-        unlinked,
+        caches,
         pages,
         tuple(notes),
         machine,
     )
 
 
-def _unlinked(reader: _Reader) -> Unlinked:
-    table = Unlinked(reader.word(), reader.word(), reader.word())
-    if table.level > _MAX_HANDLES_LEVEL:
-        raise ToolFailure(f"the observation has an unlinked table for level {table.level}")
-    return table
+def _root(reader: _Reader) -> Root:
+    pa, pages, level, ia_bits = reader.word(), reader.word(), signed(reader.word()), reader.word()
+    if pages > MAX_ROOT_PAGES:
+        raise ToolFailure(f"the observation has a root of {pages} pages")
+    holders = tuple(Holder(reader.word(), reader.word()) for _ in range(reader.word()))
+    for holder in holders:
+        if holder.kind not in HOLDERS:
+            raise ToolFailure(f"the observation has a holder of an unknown kind {holder.kind}")
+    return Root(pa, pages, level, ia_bits, holders)
+
+
+def _cache(reader: _Reader) -> Cache:
+    return Cache(reader.word(), reader.word(), tuple(reader.several(reader.word())))
 
 
 def _record(reader: _Reader, number: int) -> Record:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.observation.descriptors import address_field, is_table_entry, level_of
-from harness.observation.layout import Observation, Page
-from harness.program.granule import LAST_LEVEL
+from harness.observation.descriptors import address_field, is_table_entry
+from harness.observation.layout import Observation, Page, Root
+from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 
 
-def start_level(observation: Observation) -> int:
-    """The level of the root. 0 where init ran over budget before it told (the root is empty then), or told nonsense."""
-    return level_of(observation.records[0].outs) or 0
+def sane_level(root: Root) -> int:
+    """The level of a root's tables; 0 where a kernel with a bug tells nonsense."""
+    return root.level if FIRST_LEVEL <= root.level <= LAST_LEVEL else 0
 
 
 def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int, int, int, int]]:
@@ -25,22 +25,22 @@ def paired_entries(left: Observation, right: Observation) -> Iterator[tuple[int,
 
 
 def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, int, Page, Page]]:
-    """(ipa, level, left page, right page) of the tables that correspond: both roots, and unlinked tables of the same
-    number, as if for ipa 0; then what both sides' entries at the same place point to. A table is shown once, even if
-    several entries point to it."""
+    """(ipa, level, left page, right page) of the tables that correspond: roots of the same holder, as if for ipa 0;
+    then what both sides' entries at the same place point to. A table is shown once, even if several entries point to
+    it."""
     granule, address = left.machine.granule, address_field(left.machine).address
     todo = []
-    if left.root is not None and right.root is not None:
-        level = start_level(left)
+    theirs = {holder: root for root in right.roots for holder in root.holders}
+    for root in left.roots:
+        other_root = next((theirs[holder] for holder in root.holders if holder in theirs), None)
+        if other_root is None:
+            continue
+        level = sane_level(root)
         size = granule.entries << granule.level_shift(level)
-        todo = [
-            (page * size, level, left.root + page * granule.page, right.root + page * granule.page)
-            for page in range(left.root_pages)
+        todo += [
+            (page * size, level, root.pa + page * granule.page, other_root.pa + page * granule.page)
+            for page in range(root.pages)
         ]
-    theirs = {table.number: table for table in right.unlinked}
-    todo += [
-        (0, table.level + 1, table.pa, theirs[table.number].pa) for table in left.unlinked if table.number in theirs
-    ]
     seen = set()
     while todo:
         ipa, level, a, b = todo.pop(0)
@@ -60,5 +60,5 @@ def paired_tables(left: Observation, right: Observation) -> Iterator[tuple[int, 
 def leaked(observation: Observation) -> list[Page]:
     """Pages in use that no tree, linked or not, and no cache holds, in ascending order of address."""
     held = {page.pa for _, _, page, _ in paired_tables(observation, observation)}
-    held.update(observation.cache, observation.split_cache)
+    held.update(*(cache.pages for cache in observation.caches))
     return [page for pa, page in observation.pages.items() if pa not in held]

@@ -21,6 +21,8 @@ from harness.observation.events import (
     SYSREGS,
 )
 from harness.observation.layout import (
+    CACHES,
+    HOLDERS,
     LOCKING,
     LOCKING_REPORTS,
     MAX_COMPLAINTS,
@@ -90,6 +92,8 @@ def generated_header() -> str:
         x_macro("HANDLE_USERS", _users()),
         x_macro("EVENTS", ((one.name, one.number) for one in EVENTS)),
         x_macro("COMPLAINTS", _COMPLAINTS.items()),
+        x_macro("HOLDERS", ((_constant(name), number) for number, name in HOLDERS.items())),
+        x_macro("CACHES", ((_constant(name), number) for number, name in CACHES.items())),
         x_macro("MISUSES", ((_constant(name), number) for number, name in POOL_MISUSES.items())),
         x_macro("UBSAN_HANDLERS", ((name, number) for number, name in enumerate(UBSAN_HANDLERS, 1))),
         x_macro("NOTES", (("PRINTED", PRINTED), ("UNPRINTED", UNPRINTED), ("STACK", STACK))),

@@ -145,7 +145,7 @@ static void *mm_zalloc_page(void *arg)
 	if (fault_fails_now())
 		page = NULL;
 	else if (!cache)
-		page = page_or_null(pool_alloc());
+		page = page_or_null(pool_alloc(under_test.number));
 	else
 		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
 	op_event(event_zalloc_page, phys_or_no_page(page), 0);
@@ -159,7 +159,7 @@ static void *mm_zalloc_pages_exact(size_t size)
 	count_boundary();
 	s2fuzz_might_sleep(); /* as GFP_KERNEL does */
 	under_test.last_exact_size = size;
-	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size);
+	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size, under_test.number);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
 }

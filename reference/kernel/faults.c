@@ -85,7 +85,7 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 		if (kvm_pte_to_phys(pte))
 			return -EFAULT;
 		count_boundary();
-		child = pool_alloc();
+		child = pool_alloc(under_test.number);
 		op_event(event_zalloc_page, child, 0);
 		if (child == NO_PAGE)
 			return -ENOMEM;

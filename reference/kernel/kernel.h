@@ -156,12 +156,14 @@ struct pool_page {
 	u64 index;
 	u64 pa;
 	u64 refcount;
+	u64 table; /* that it was allocated for */
 	const u64 *words;
 };
 
 void pool_reset(u64 base, u64 pages);
-u64 pool_alloc(void);
-u64 pool_alloc_exact(u64 size);
+/* For the table under test of that number. */
+u64 pool_alloc(u64 table);
+u64 pool_alloc_exact(u64 size, u64 table);
 void pool_free_exact(u64 pa, u64 size);
 void pool_get(u64 pa);
 void pool_put(u64 pa);
@@ -180,6 +182,15 @@ bool pool_next_used(struct pool_page *page);
 #define COMPLAINT(name, number) COMPLAINT_##name = number,
 enum complaint { S2FUZZ_COMPLAINTS(COMPLAINT) };
 #undef COMPLAINT
+
+/* What holds a root, and what holds pages. */
+#define HOLDER(name, number) HOLDER_##name = number,
+enum holder { S2FUZZ_HOLDERS(HOLDER) };
+#undef HOLDER
+
+#define CACHE(name, number) CACHE_##name = number,
+enum cache { S2FUZZ_CACHES(CACHE) };
+#undef CACHE
 
 /* Notes that are no complaints, as reference/protocol.py says: a message, how many more there were, dump_stack(). */
 #define NOTE(name, number) NOTE_##name = number,

@@ -9,6 +9,7 @@
 
 static u64 pool_base, pool_pages;
 static u64 refcounts[POOL_MAX_PAGES];
+static u64 tables[POOL_MAX_PAGES]; /* of a page in use: the table under test that it was allocated for */
 static u64 lowest_free;	/* no page below it is free */
 static u64 high_water;	/* no page from here on was ever used by this program */
 static u64 allocs, frees;
@@ -90,11 +91,12 @@ void pool_reset(u64 base, u64 pages)
 	frees = 0;
 }
 
-static void take(u64 index)
+static void take(u64 index, u64 table)
 {
 	check_poison(index);
 	zero(index);
 	refcounts[index] = 1;
+	tables[index] = table;
 	allocs++;
 	if (index >= high_water)
 		high_water = index + 1;
@@ -110,13 +112,13 @@ static void drop(u64 index)
 		lowest_free = index;
 }
 
-u64 pool_alloc(void)
+u64 pool_alloc(u64 table)
 {
 	while (lowest_free < pool_pages && refcounts[lowest_free])
 		lowest_free++;
 	if (lowest_free == pool_pages)
 		return NO_PAGE;
-	take(lowest_free);
+	take(lowest_free, table);
 	return page_pa(lowest_free);
 }
 
@@ -128,7 +130,7 @@ static bool run_is_free(u64 first, u64 pages)
 	return true;
 }
 
-u64 pool_alloc_exact(u64 size)
+u64 pool_alloc_exact(u64 size, u64 table)
 {
 	u64 pages = (size + POOL_PAGE_SIZE - 1) / POOL_PAGE_SIZE, step = 1;
 
@@ -138,7 +140,7 @@ u64 pool_alloc_exact(u64 size)
 		if (!run_is_free(first, pages))
 			continue;
 		for (u64 i = 0; i < pages; i++)
-			take(first + i);
+			take(first + i, table);
 		return page_pa(first);
 	}
 	return NO_PAGE;
@@ -254,6 +256,7 @@ bool pool_next_used(struct pool_page *page)
 			continue;
 		page->pa = page_pa(page->index);
 		page->refcount = refcounts[page->index];
+		page->table = tables[page->index];
 		page->words = page_words(page->index);
 		return true;
 	}

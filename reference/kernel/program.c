@@ -71,48 +71,69 @@ static bool observe_op(u64 number, const u64 *args)
 	return number != S2FUZZ_OP_INIT || !ret;
 }
 
-static void observe_cache(const struct kvm_mmu_memory_cache *cache)
+static void observe_root(struct root root, enum holder holder, u64 number)
 {
+	observe_word(root.pa);
+	observe_word(root.pages);
+	observe_word(root.level);
+	observe_word(root.ia_bits);
+	observe_word(1);
+	observe_word(holder);
+	observe_word(number);
+}
+
+static void observe_roots(void)
+{
+	u64 number = NO_HANDLE;
+	struct root root;
+	bool is_made = under_test_root(&root);
+
+	observe_word(is_made + handles_live(HANDLE_UNLINKED_TABLE));
+	if (is_made)
+		observe_root(root, HOLDER_UNDER_TEST, under_test.number);
+	while (handle_next_live(HANDLE_UNLINKED_TABLE, &number))
+		observe_root(unlinked_root(number), HOLDER_UNLINKED_TABLE, number);
+}
+
+static void observe_cache(enum cache kind, const struct kvm_mmu_memory_cache *cache)
+{
+	observe_word(kind);
+	observe_word(under_test.number);
 	observe_word(cache->nobjs);
 	for (int i = 0; i < cache->nobjs; i++)
 		observe_word(pool_to_phys(cache->objects[i]));
 }
 
-static void observe_unlinked(void)
+static void observe_caches(void)
 {
-	u64 number = NO_HANDLE;
+	observe_word(2);
+	observe_cache(CACHE_MEMCACHE, &memcache);
+	observe_cache(CACHE_SPLIT_CACHE, split_cache);
+}
 
-	observe_word(handles_live(HANDLE_UNLINKED_TABLE));
-	while (handle_next_live(HANDLE_UNLINKED_TABLE, &number)) {
-		struct root root = unlinked_root(number);
+static void observe_pages(void)
+{
+	struct pool_page page = { .index = NO_PAGE };
 
-		observe_word(number);
-		observe_word(root.pa);
-		observe_word(root.level - 1);
+	observe_word(pool_in_use());
+	while (pool_next_used(&page)) {
+		observe_word(page.pa);
+		observe_word(page.refcount);
+		observe_word(page.table);
+		observe_words(page.words, WORDS_PER_PAGE);
 	}
 }
 
 static void observe_state(void)
 {
-	struct pool_page page = { .index = NO_PAGE };
-	const struct kvm_pgtable *pgt = &under_test.pgt;
-
 	observe_word(0);
 	pool_check_poison();
 	observe_complaints();
-	observe_word(pgt->pgd ? pool_to_phys((void *)pgt->pgd) : NO_PAGE);
-	observe_word(pgt->pgd ? root_pages() : 0);
+	observe_roots();
 	observe_word(pool_allocs());
 	observe_word(pool_frees());
-	observe_cache(&memcache);
-	observe_cache(split_cache);
-	observe_unlinked();
-	observe_word(pool_in_use());
-	while (pool_next_used(&page)) {
-		observe_word(page.pa);
-		observe_word(page.refcount);
-		observe_words(page.words, WORDS_PER_PAGE);
-	}
+	observe_caches();
+	observe_pages();
 }
 
 /* The program is over: what still lives is ended, under a budget of its own, and nothing of that is kept. */

@@ -52,15 +52,25 @@ u64 root_size(struct kvm_s2_mmu *mmu)
 #endif
 }
 
-u64 root_pages(void)
+bool under_test_root(struct root *root)
 {
-	return is_hyp() ? 1 : root_size(&under_test.mmu) / PAGE_SIZE;
+	const struct kvm_pgtable *pgt = &under_test.pgt;
+
+	if (!pgt->pgd)
+		return false;
+	*root = (struct root){
+		.pa = pool_to_phys((void *)pgt->pgd),
+		.pages = is_hyp() ? 1 : root_size(&under_test.mmu) / PAGE_SIZE,
+		.level = pgt->start_level,
+		.ia_bits = pgt->ia_bits,
+	};
+	return true;
 }
 
 int top_up(struct kvm_mmu_memory_cache *cache, u64 pages)
 {
 	while (cache->nobjs < pages) {
-		u64 pa = pool_alloc();
+		u64 pa = pool_alloc(under_test.number);
 
 		if (pa == NO_PAGE)
 			return -ENOMEM;

@@ -6,6 +6,7 @@
 #include "tree.h"
 
 struct under_test {
+	u64 number; /* in observations */
 	struct kvm_pgtable pgt;
 	struct kvm_s2_mmu mmu;
 	/* Bytes of what was last asked for by zalloc_pages_exact(): that is init's, of the root. */
@@ -21,9 +22,19 @@ void under_test_reset(void);
 
 bool is_hyp(void);
 
-/* Of the root that init made last. */
+/* A tree of tables: where its root is, in how many pages, of which level, for how many bits of address (0: for those
+ * below its level alone). */
+struct root {
+	u64 pa, pages;
+	s64 level;
+	u64 ia_bits;
+};
+
+/* Of the root that init made last, in bytes. */
 u64 root_size(struct kvm_s2_mmu *mmu);
-u64 root_pages(void);
+
+/* The root, if there is a table. */
+bool under_test_root(struct root *root);
 
 /* Fills a cache up to so many pages, or returns -ENOMEM. */
 int top_up(struct kvm_mmu_memory_cache *cache, u64 pages);

@@ -139,5 +139,5 @@ def test_what_is_not_reached_is_not_done() -> None:
 def test_filling_the_memcache_is_free() -> None:
     """A fault handler does it before it maps; it must not depend on the budget."""
     seen = Model().observe(parse("s2 1\nbudget = 2\npool_pages = 64\nmap ipa=0x1000 size=4K phys=0x5000 prot=r mc=40"))
-    assert len(seen.cache) == 40
+    assert len(seen.memcache) == 40
     assert seen.records[-1].ret is None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from observations import changed, observe, relabelled, with_entry, with_events, with_page, with_record
+from observations import changed, observe, relabelled, with_cache, with_entry, with_events, with_page, with_record
 from strategies import lively_programs
 
 from harness.errors import BadInput
 from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import DSB, IN_CALL, Event, events_of
-from harness.observation.layout import POOL_MISUSE, UBSAN, WARN, Complaint, Observation
-from harness.observation.tables import leaked, paired_entries, paired_tables, start_level
+from harness.observation.layout import MEMCACHE, POOL_MISUSE, SPLIT_CACHE, UBSAN, WARN, Complaint, Observation
+from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
@@ -120,7 +121,7 @@ def test_a_block_where_the_other_side_has_a_table() -> None:
 
 
 def test_another_root() -> None:
-    found = only(SEEN, changed(SEEN, root=None, root_pages=0), frozenset({Tier.TABLES}))
+    found = only(SEEN, changed(SEEN, roots=()), frozenset({Tier.TABLES}))
     assert (found.bucket, found.left, found.right) == ("tables-walk-root", "2 pages", "0 pages")
 
 
@@ -196,7 +197,7 @@ def test_other_counts(parts: dict[str, int], bucket: str, left: str, right: str)
 
 
 def test_a_page_less_in_the_memcache_is_also_a_leaked_page() -> None:
-    found = differences(SEEN, changed(SEEN, cache=SEEN.cache[:-1]))
+    found = differences(SEEN, with_cache(SEEN, MEMCACHE, SEEN.memcache[:-1]))
     assert [one.bucket for one in found] == ["accounting-walk-memcache_level", "accounting-walk-leaked_pages"]
     assert [(one.left, one.right) for one in found] == [("3", "2"), ("none", "1 refs with 0 used")]
 
@@ -221,7 +222,7 @@ def test_leaked_pages_are_compared_by_their_references() -> None:
 
 
 def test_a_stray_store_into_a_cached_page_is_seen() -> None:
-    pa = SEEN.cache[0]
+    pa = SEEN.memcache[0]
     found = only(SEEN, with_page(SEEN, pa, entries=[7, *SEEN.pages[pa].entries[1:]]))
     assert found.bucket == "accounting-walk-memcache_contents"
 
@@ -234,7 +235,7 @@ UNLINKED = observe(
 
 
 def test_unlinked_tables_are_tables_wherever_they_lie() -> None:
-    (table,) = UNLINKED.unlinked
+    (table,) = UNLINKED.roots
     assert leaked(UNLINKED) == []
     names = {table.pa: table.pa + (1 << 20), UNLINKED.split_cache[0]: 1 << 30}
     assert differences(UNLINKED, relabelled(UNLINKED, names)) == []
@@ -245,12 +246,12 @@ def test_unlinked_tables_are_tables_wherever_they_lie() -> None:
 
 
 def test_an_unlinked_table_that_one_side_has_freed() -> None:
-    found = differences(UNLINKED, changed(UNLINKED, unlinked=()))
+    found = differences(UNLINKED, changed(UNLINKED, roots=()))
     assert [one.bucket for one in found] == ["accounting-destroy-unlinked_tables", "accounting-destroy-leaked_pages"]
 
 
 def test_the_split_cache_is_not_the_memcache() -> None:
-    found = differences(UNLINKED, changed(UNLINKED, cache=UNLINKED.split_cache, split_cache=()))
+    found = differences(UNLINKED, with_cache(with_cache(UNLINKED, MEMCACHE, UNLINKED.split_cache), SPLIT_CACHE, ()))
     assert [one.bucket for one in found] == [
         "accounting-destroy-memcache_level",
         "accounting-destroy-split_cache_level",
@@ -356,8 +357,26 @@ def test_a_table_that_points_to_itself_is_shown_once() -> None:
 
 
 def test_the_root_s_level_is_known_or_taken_for_0() -> None:
-    assert start_level(SEEN) == 1
-    assert start_level(observe("", budget=1)) == 0
-    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 1, 2))) == -1
-    assert start_level(with_record(SEEN, 0, outs=(0, 52, (1 << 64) - 2, 2))) == 0
-    assert start_level(with_record(SEEN, 0, outs=(0, 40, 4, 2))) == 0
+    assert SEEN.root is not None
+    levels = {level: sane_level(replace(SEEN.root, level=level)) for level in (-2, -1, 1, 3, 4, 1 << 32)}
+    assert levels == {-2: 0, -1: -1, 1: 1, 3: 3, 4: 0, 1 << 32: 0}
+
+
+def test_another_shape_of_the_root() -> None:
+    assert SEEN.root is not None
+    for parts, left, right in (
+        ({"level": 2}, "level 1", "level 2"),
+        ({"ia_bits": 39}, "40 bits of address", "39 bits of address"),
+        ({"pages": 1}, "2 pages", "1 pages"),
+    ):
+        found = differences(SEEN, changed(SEEN, roots=(replace(SEEN.root, **parts),)), frozenset({Tier.TABLES}))
+        assert [(one.what, one.left, one.right) for one in found] == [("root", left, right)]
+
+
+def test_another_table_s_page() -> None:
+    found = only(SEEN, with_page(SEEN, LEVEL_3, table=1))
+    assert (found.bucket, found.left, found.right) == (
+        "accounting-walk-whose_page-level3",
+        "table at 0x0: for table 0",
+        "table at 0x0: for table 1",
+    )

@@ -31,7 +31,7 @@ from harness.observation.events import (
     Event,
     events_of,
 )
-from harness.observation.layout import UBSAN, WARN, Complaint, Observation
+from harness.observation.layout import UBSAN, UNDER_TEST, WARN, Complaint, Observation
 from harness.observation.tables import paired_tables
 from harness.observation.tlbi import BY_NAME
 from harness.program.program import Program
@@ -286,7 +286,8 @@ def test_where_all_is_invalidated_a_range_is() -> None:
 def test_where_pages_lie_does_not_matter() -> None:
     for text in (SPLIT, MAP, RELAX):
         seen = observe(text)
-        low, *_, high = sorted(seen.pages)[seen.root_pages :]
+        assert seen.root is not None
+        low, *_, high = sorted(seen.pages)[seen.root.pages :]
         assert buckets(seen, relabelled(seen, {low: high, high: low})) == []
 
 
@@ -322,13 +323,13 @@ def test_the_replay_comes_to_the_tables_that_are_there(program: Program) -> None
     seen = Model().observe(program)
     if seen.records[-1].ret is None:
         return
-    side, linked = Side(seen.machine), replace(seen, unlinked=())
+    side, linked = Side(seen.machine), replace(seen, roots=tuple(seen.held(UNDER_TEST).values()))
     for record in seen.records:
         side.run(record)
     assert {place[1:]: count for place, count in side.held().items()} == {
         (ipa, level): page.refcount for ipa, level, page, _ in paired_tables(linked, linked)
     }
-    assert side.loose()[0] == len(seen.pages) - len(side.held()) - len(seen.cache) - len(seen.split_cache)
+    assert side.loose()[0] == len(seen.pages) - len(side.held()) - len(seen.memcache) - len(seen.split_cache)
 
 
 @given(lively_programs)

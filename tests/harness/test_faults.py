@@ -11,6 +11,7 @@ from harness.model.executor import Model
 from harness.observation.events import ALLOC, ALLOC_EXACT, NO_PAGE, PLANTED, STORE_KINDS, Event, events_of
 from harness.observation.layout import Observation
 from harness.observation.tables import leaked
+from harness.program.kinds import UNLINKED
 from harness.program.text import parse
 from harness.verdict.judge import Judge
 from pgtable.pte import LOCKED
@@ -77,7 +78,7 @@ def test_a_failure_waits_for_its_allocation() -> None:
 
 def test_filling_a_memcache_is_no_allocation_of_linux() -> None:
     seen = observe(f"fail_alloc nth=1\n{MAP}")
-    assert len(seen.cache) == 6
+    assert len(seen.memcache) == 6
     assert seen.allocs == 8
 
 
@@ -151,14 +152,14 @@ def test_a_linked_table_translates() -> None:
     )
     assert returns(seen)[2:] == [0, 0, -errno.EBADF, -errno.EBADF, 0, 0]
     assert seen.records[4].outs == (LEAF, 3)
-    assert seen.unlinked == ()
-    assert set(seen.pages) == set(seen.cache), "the unmap has freed the table"
+    assert not seen.held(UNLINKED.number)
+    assert set(seen.pages) == set(seen.memcache), "the unmap has freed the table"
 
 
 def test_a_table_that_cannot_be_linked_stays() -> None:
     seen = observe("create_unlinked phys=0x0 level=0 prot=rw mc=1\nlink ipa=0x0 table=0\n")
     assert returns(seen) == [0, -errno.EINVAL], "the root has level 1"
-    assert [table.number for table in seen.unlinked] == [0]
+    assert list(seen.held(UNLINKED.number)) == [0]
 
 
 def test_planting_costs_budget(kernel: Reference) -> None:

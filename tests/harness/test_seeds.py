@@ -22,6 +22,7 @@ from harness.observation.tables import leaked, paired_entries
 from harness.observation.tlbi import Target, invalidation_of
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import decode, dialect_for, encode
+from harness.program.kinds import UNLINKED
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.program.ops import OPS, STANDARD
@@ -133,7 +134,7 @@ def test_vm_life_leaves_only_the_memcache() -> None:
     shape, seen = run("vm_life")
     assert set(returns("vm_life")) == {0}
     assert (seen.root, leaked(seen)) == (None, [])
-    assert set(seen.pages) == set(seen.cache)
+    assert set(seen.pages) == set(seen.memcache)
     assert (shape.splits, shape.merges) == (2, 1)
 
 
@@ -145,7 +146,7 @@ def test_block_split_loses_the_rest_of_the_block() -> None:
 @pytest.mark.parametrize(("name", "freed"), [("merge_2m", 1), ("merge_1g", 4)])
 def test_a_merge_frees_the_tables_it_says(name: str, freed: int) -> None:
     shape, seen = run(name)
-    assert (seen.frees, shape.merges, leaked(seen), seen.cache) == (freed, 1, [], ())
+    assert (seen.frees, shape.merges, leaked(seen), seen.memcache) == (freed, 1, [], ())
     walked = read(CORPORA / "seeds" / f"{name}.s2").ops
     merge = next(op for op in reversed(walked) if op.name == "map")
     assert merge.args[4] == 0, "it is said to need no memcache"
@@ -183,7 +184,7 @@ def test_walk_visits_are_all_combinations() -> None:
 def test_memcache_exhausted_fails_and_goes_on() -> None:
     enomem = -12
     assert returns("memcache_exhausted") == [enomem, enomem, 0, enomem, 0, 0, enomem, 0, enomem, 0, enomem, 0]
-    assert run("memcache_exhausted")[1].cache == ()
+    assert run("memcache_exhausted")[1].memcache == ()
 
 
 def test_memcache_after_break() -> None:
@@ -313,7 +314,7 @@ def test_unlinked_tables() -> None:
     expected = [0, 0, 0, 0, ebadf, ebadf, enomem, ebadf, 0, enomem, 0, 0, 0, 0, 0]
     assert returns("unlinked") == expected
     seen = run("unlinked")[1]
-    assert [(table.number, table.level) for table in seen.unlinked] == [(6, 2)]
+    assert [(number, root.level) for number, root in seen.held(UNLINKED.number).items()] == [(6, 3)]
     assert leaked(seen) == []
     assert returns("unlinked_refused") == [*[-22] * 3, 0, enomem, *[-22] * 3, 0, 0, 0, ebadf]
     assert [len(record.complaints) for record in run("unlinked_refused")[1].records[6:9]] == [2, 1, 0]
@@ -523,8 +524,8 @@ def test_large_tables_are_torn_down(name: str, bits: int, root_pages: int, top_e
     before = model.observe(program.prefix(len(program.ops) - 1))
     granule = program.machine.granule
     assert before.root is not None
-    assert (program.machine["ia_bits"], before.root_pages) == (bits, root_pages)
-    tables = [before.pages[before.root + number * granule.page].entries for number in range(root_pages)]
+    assert (program.machine["ia_bits"], before.root.pages) == (bits, root_pages)
+    tables = [before.pages[before.root.pa + number * granule.page].entries for number in range(root_pages)]
     assert [n for n, entry in enumerate(entry for table in tables for entry in table) if entry] == top_entries
     after = model.observe(program)
     assert program.ops[-1].name == "destroy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.observation.descriptors import TABLE, address_field
-from harness.observation.layout import Observation, Page
+from harness.observation.layout import CACHES, HOLDERS, UNDER_TEST, Observation, Page
 from harness.observation.tables import leaked, paired_tables
 from harness.verdict.compare.difference import Difference, last_op
 from harness.verdict.tiers import Tier
@@ -17,33 +17,40 @@ def accounting(left: Observation, right: Observation) -> Iterator[Difference]:
     for what, a, b in (
         ("pages allocated", left.allocs, right.allocs),
         ("pages freed", left.frees, right.frees),
-        ("memcache level", len(left.cache), len(right.cache)),
-        ("split cache level", len(left.split_cache), len(right.split_cache)),
-        ("unlinked tables", len(left.unlinked), len(right.unlinked)),
+        *(
+            (f"{CACHES[one.kind]} level", len(one.pages), len(other.pages))
+            for one, other in zip(left.caches, right.caches, strict=True)
+        ),
+        *(
+            (f"{name}s", len(left.held(kind)), len(right.held(kind)))
+            for kind, name in HOLDERS.items()
+            if kind != UNDER_TEST
+        ),
     ):
         if a != b:
             yield Difference(Tier.ACCOUNTING, None, op, what, str(a), str(b))
-    for ipa, level, one, other in paired_tables(left, right):
-        if one.refcount != other.refcount:
+    for ipa, level, page, other in paired_tables(left, right):
+        if page.refcount != other.refcount:
             yield Difference(
                 Tier.ACCOUNTING,
                 None,
                 op,
                 "refcount",
-                f"table at {ipa:#x}: {one.refcount}",
+                f"table at {ipa:#x}: {page.refcount}",
                 f"table at {ipa:#x}: {other.refcount}",
                 level,
             )
+        if page.table != other.table:
+            mine, theirs = (f"table at {ipa:#x}: for table {one.table}" for one in (page, other))
+            yield Difference(Tier.ACCOUNTING, None, op, "whose page", mine, theirs, level)
     lost = [sorted(_held(side, page) for page in leaked(side)) for side in (left, right)]
     if lost[0] != lost[1]:
         yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
-    for what, mine, theirs in (
-        ("memcache", left.cache, right.cache),
-        ("split cache", left.split_cache, right.split_cache),
-    ):
-        kept = [_kept(left, mine), _kept(right, theirs)]
-        if len(mine) == len(theirs) and kept[0] != kept[1]:
-            yield Difference(Tier.ACCOUNTING, None, op, f"{what} contents", _describe(kept[0]), _describe(kept[1]))
+    for cache, its_other in zip(left.caches, right.caches, strict=True):
+        kept = [_kept(left, cache.pages), _kept(right, its_other.pages)]
+        if len(cache.pages) == len(its_other.pages) and kept[0] != kept[1]:
+            what = f"{CACHES[cache.kind]} contents"
+            yield Difference(Tier.ACCOUNTING, None, op, what, _describe(kept[0]), _describe(kept[1]))
 
 
 def _kept(side: Observation, cache: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.layout import Observation
+from harness.observation.layout import Observation, Root
 from harness.observation.tables import paired_entries
 from harness.verdict.compare.difference import Difference, last_op
 from harness.verdict.tiers import Tier
@@ -15,10 +15,10 @@ from harness.verdict.tiers import Tier
 
 def tables(left: Observation, right: Observation) -> Iterator[Difference]:
     """In the root, and in entries."""
-    if (left.root is None) != (right.root is None) or left.root_pages != right.root_pages:
-        yield Difference(
-            Tier.TABLES, None, last_op(left), "root", f"{left.root_pages} pages", f"{right.root_pages} pages"
-        )
+    mine, theirs = _shape(left.root), _shape(right.root)
+    if mine != theirs:
+        differing = next((one, other) for one, other in zip(mine, theirs, strict=True) if one != other)
+        yield Difference(Tier.TABLES, None, last_op(left), "root", *differing)
         return
     addresses = address_field(left.machine).bits
     for where, level, a, b in paired_entries(left, right):
@@ -26,6 +26,13 @@ def tables(left: Observation, right: Observation) -> Iterator[Difference]:
             yield Difference(
                 Tier.TABLES, None, last_op(left), "entry", f"{where:#x}: {a:#x}", f"{where:#x}: {b:#x}", level
             )
+
+
+def _shape(root: Root | None) -> tuple[str, str, str]:
+    """What of the root must agree, in words."""
+    if root is None:
+        return "0 pages", "no level", "no bits of address"
+    return f"{root.pages} pages", f"level {root.level}", f"{root.ia_bits} bits of address"
 
 
 def dangling(left: Observation, right: Observation) -> Iterator[Difference]:

@@ -16,14 +16,6 @@
 S2FUZZ_OPS(OP)
 #undef OP
 
-/* A tree of tables: where it is, in how many pages, from which level down, for how many bits of address (0: it only
- * has those below its level). */
-struct root {
-	u64 pa, pages;
-	s8 level;
-	u64 ia_bits;
-};
-
 /* unlinked.c: of a live one. */
 struct root unlinked_root(u64 number);
 

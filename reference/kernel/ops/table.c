@@ -46,14 +46,15 @@ static int init_stage2(void)
 s64 op_init(const struct args_init *args)
 {
 	int ret = is_hyp() ? kvm_pgtable_hyp_init(&under_test.pgt, config.va_bits, &mm_ops) : init_stage2();
+	struct root root;
 
-	if (ret)
+	if (ret || !under_test_root(&root))
 		return ret;
-	under_test.mmu.pgd_phys = pool_to_phys((void *)under_test.pgt.pgd);
+	under_test.mmu.pgd_phys = root.pa;
 	op_out(*vtcr_of(&under_test.mmu));
-	op_out(under_test.pgt.ia_bits);
-	op_out(under_test.pgt.start_level);
-	op_out(root_pages());
+	op_out(root.ia_bits);
+	op_out(root.level);
+	op_out(root.pages);
 	return 0;
 }
 
