@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from harness.program.kinds import Handle
+
+
+class Tree(NamedTuple):
+    """A tree of tables, by its root: that one's address, pages and level, and the bits of the addresses that it
+    translates; 0 if it is for one entry alone."""
+
+    pa: int
+    pages: int
+    level: int
+    ia_bits: int
 
 
 class Made:
@@ -12,6 +23,10 @@ class Made:
 
     kind: Handle
     number: int
+
+    def tree(self) -> Tree | None:
+        """What it holds, if it holds any tables."""
+        return None
 
     def end(self) -> None:
         """End it, as no op did."""
