@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from harness.program.kinds import Handle
 
-
-class Tree(NamedTuple):
-    """A tree of tables, by its root: that one's address, pages and level, and the bits of the addresses that it
-    translates; 0 if it is for one entry alone."""
-
-    pa: int
-    pages: int
-    level: int
-    ia_bits: int
+Tree = tuple[int, int, int, int]
+"""A tree of tables, by its root: that one's address, pages and level, and the bits of the addresses that it translates;
+0 if it is for one entry alone."""
 
 
 class Made:

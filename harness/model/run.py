@@ -14,7 +14,7 @@ from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, TlbCalls
-from harness.observation.layout import EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
+from harness.observation.layout import CACHES, EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
@@ -224,25 +224,25 @@ class ProgramRun:
         pool.check_poison()
         self._observe_complaints()
         self._observe_roots()
-        words.extend((pool.allocs, pool.frees))
-        caches = ((MEMCACHE, 0, self.cache), (SPLIT_CACHE, 0, self.split_cache))
-        words.append(len(caches))
-        for kind, number, cache in caches:
-            words.extend((kind, number, len(cache.pages), *cache.pages))
+        cache, split_cache = self.cache.pages, self.split_cache.pages
+        words.extend((pool.allocs, pool.frees, len(CACHES)))
+        words.extend((MEMCACHE, 0, len(cache), *cache, SPLIT_CACHE, 0, len(split_cache), *split_cache))
         words.append(pool.pages_in_use())
 
     def _observe_roots(self) -> None:
         """Each tree once, and what holds it: the table under test, then handles by kind and number."""
-        table, holders = self.pgt, dict[Tree, list[int]]()
+        table, words = self.pgt, self._words
+        holders: dict[Tree, list[int]] = {}
         if table.root is not None:
-            holders[Tree(table.root, table.root_pages, table.start_level, table.ia_bits)] = [UNDER_TEST, 0]
-        for made in self.handles.live():
-            tree = made.tree()
-            if tree is not None:
-                holders.setdefault(tree, []).extend((made.kind.number, made.number))
-        self._words.append(len(holders))
+            holders[table.root, table.root_pages, table.start_level & U64_MAX, table.ia_bits] = [UNDER_TEST, 0]
+        if self.handles:
+            for made in self.handles.live():
+                tree = made.tree()
+                if tree is not None:
+                    holders.setdefault(tree, []).extend((made.kind.number, made.number))
+        words.append(len(holders))
         for tree, held in holders.items():
-            self._words.extend((tree.pa, tree.pages, tree.level & U64_MAX, tree.ia_bits, len(held) // 2, *held))
+            words.extend((*tree, len(held) // 2, *held))
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.

@@ -22,7 +22,7 @@ class UnlinkedTable(Made):
         self._stage2 = stage2
 
     def tree(self) -> Tree:
-        return Tree(self.pa, 1, self.level + 1, 0)
+        return self.pa, 1, self.level + 1, 0
 
     def end(self) -> None:
         self._stage2.free_unlinked(self.pa, self.level)
