@@ -49,7 +49,7 @@ class Handles:
         for (user, place), (_, maker) in [*self._uses.items()]:
             if user in copies:
                 copy = copies[user]
-                self._uses[id(copy), place] = copy, maker if maker is None else copies.get(id(maker), maker)
+                self._uses[id(copy), place] = copy, None if maker is None else copies.get(id(maker), maker)
         return [copies[id(op)] for op in ops]
 
     def forget(self, op: Part) -> None:

@@ -8,6 +8,7 @@ passes know kinds of argument and knobs, not operations: one that is added is mi
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,10 +16,11 @@ from typing import Final
 from fuzz.triage.telling import is_telling, telling_variant
 from harness.errors import BadInput
 from harness.program.definition import Arg, Op
-from harness.program.kinds.kind import Role, level_shifts
+from harness.program.kinds.kind import Kind, Role, level_shifts
 from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob
 from harness.program.program import Program
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 
 Steps = Generator[Program, bool, None]
 """A pass under way: it proposes programs, and is told of each whether it was taken."""
@@ -180,13 +182,51 @@ def _drop(program: Program) -> Steps:
         end = len(program.ops)
         while end > 0:
             start = max(0, end - size)
-            proposed = replace(program, ops=program.ops[:start] + program.ops[end:])
-            if (yield proposed):
-                program = proposed
+            for proposed in _without(program, start, end):
+                if (yield proposed):
+                    program = proposed
+                    break
             end = start
         if size == 1:
             return
         size //= 2
+
+
+def _without(program: Program, start: int, end: int) -> Iterator[Program]:
+    """The program without these ops. Those that use what they make are pointed to another handle that is live there, or
+    go as well, or, at last, use what nothing makes."""
+    rest = program.ops[:start] + program.ops[end:]
+    lost = {(op.definition.makes, op.made) for op in program.ops[start:end] if op.definition.makes is not None}
+    if any(handle in lost for op in rest for _, handle in _used(op)):
+        yield replace(program, ops=_pointed_elsewhere(rest, lost))
+        yield replace(program, ops=tuple(op for op in rest if not any(handle in lost for _, handle in _used(op))))
+    yield replace(program, ops=rest)
+
+
+def _used(op: Op) -> Iterator[tuple[int, tuple[Kind, int]]]:
+    """Places and values of an op's handles, each with its kind."""
+    return ((place, (op.definition.args[place].kind, op.args[place])) for place in op.definition.handles)
+
+
+def _pointed_elsewhere(ops: Sequence[Op], lost: AbstractSet[tuple[Kind | None, int | None]]) -> tuple[Op, ...]:
+    """The ops with the youngest live handle in the place of each lost one; without those for which there is none."""
+    live: dict[Kind, list[int]] = {}
+    kept = []
+    for op in ops:
+        args = list(op.args)
+        for place, (kind, number) in _used(op):
+            of_kind = live.setdefault(kind, [])
+            if (kind, number) in lost:
+                if not of_kind:
+                    break
+                args[place] = of_kind[-1]
+            if op.definition.ends and args[place] in of_kind:
+                of_kind.remove(args[place])
+        else:
+            kept.append(Op(op.definition, tuple(args), op.made))
+            if op.definition.makes is not None and op.made is not None:
+                live.setdefault(op.definition.makes, []).append(op.made)
+    return tuple(kept)
 
 
 def _merge(program: Program) -> Steps:

@@ -267,7 +267,8 @@ class _Parser:
 
     def _op(self, tokens: list[_Token]) -> None:
         name = tokens[0] if self._is_making(tokens) else None
-        head, *rest = tokens if name is None else tokens[2:]
+        words = tokens if name is None else tokens[2:]
+        head, rest = words[0], words[1:]
         definition = self._definition(head)
         if len(self.ops) == MAX_OPS:
             raise self._error(head.column, f"expected the end of the file: a program has at most {MAX_OPS} ops")
@@ -283,7 +284,7 @@ class _Parser:
         """The op that a line begins with, which the machine's stage must have."""
         known = self.definitions.by_name
         definition, name = known.get(head.text), head.text.partition("=")[0]
-        if definition is None and name in (*KNOBS_BY_NAME, "requires"):
+        if definition is None and (name in KNOBS_BY_NAME or name == "requires"):
             raise self._error(head.column, f"expected spaces around `=`: `{name} = …`, got `{head.text}`")
         if definition is None:
             raise self._error(head.column, f"expected an op ({one_of(known)}), got `{head.text}`")

@@ -47,7 +47,7 @@ def cached(name: Path, message: str, fill: Callable[[Path], None], progress: Pro
         if target.is_dir():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(progress):
+        with _locked(target.parent, progress):
             if target.is_dir():
                 return target
             for leftover in target.parent.glob(".part-*"):  # of a crash: we hold the lock
@@ -63,12 +63,13 @@ def cached(name: Path, message: str, fill: Callable[[Path], None], progress: Pro
 
 
 @contextmanager
-def _locked(progress: Progress) -> Iterator[None]:
-    with (cache_dir() / "lock").open("a") as lock:
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """One lock a folder: compiling takes minutes, and whoever needs sources need not wait for it."""
+    with folder.with_suffix(".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another s2fuzz that is preparing sources")
+            progress(f"waiting for another s2fuzz that is preparing what goes to {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -16,17 +16,7 @@ from harness.program.kinds import MAP_FLAGS
 from harness.program.kinds.flags import Flags
 from harness.program.ops import OPS, STANDARD
 from reference.build.header import op_entry, x_macro
-
-SOURCES: Final = (
-    Path("arch/arm64/include/asm/kvm_pgtable.h"),
-    Path("arch/arm64/include/asm/kvm_asm.h"),
-    Path("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h"),
-    Path("arch/arm64/kvm/hyp/nvhe/tlb.c"),
-)
-"""Of the second, the TLB functions, and of the last, what they look at; of the third, the host's stage 2."""
-
-KVM_HOST: Final = Path("arch/arm64/include/asm/kvm_host.h")
-"""Of this one, only forms."""
+from reference.build.hosted import HOSTED
 
 _ENUMERATORS: Final[Mapping[str, str]] = {
     "lpa2": "kvm_lpa2_is_enabled",
@@ -44,21 +34,6 @@ _ENUMERATORS: Final[Mapping[str, str]] = {
 _NO_TYPES: Final = frozenset({"const", "extern", "inline", "static"})
 """Words of a declaration that make no difference to who calls it."""
 
-_FORMS: Final[Mapping[str, str]] = {
-    "VISIT_CTX": r"struct kvm_pgtable_visit_ctx\b",
-    "MAP_FLAGS": r"\bkvm_pgtable_stage2_map\([^)]*\bkvm_pgtable_walk_flags\b",
-    "SIGNED_LEVELS": r"\bkvm_pgtable_get_leaf\([^)]*\bs8 \*",
-    "FREE_UNLINKED_TABLE": r"\(\*free_unlinked_table\)",
-    "TLB_NSH": r"\b__kvm_tlb_flush_vmid_ipa_nsh\(",
-    "TLB_RANGE": r"\b__kvm_tlb_flush_vmid_range\(",
-    "HOST_MMU": r"\bstruct host_mmu\b",
-    "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
-    "MMU_VTCR": r"\bstruct kvm_s2_mmu \{[^}]*\bvtcr;",
-    "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
-}
-"""Where the same operation is called or answered otherwise: what the test kernel asks as S2FUZZ_HAS_…, and where the
-header says so."""
-
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -70,16 +45,16 @@ class Declared:
     header: str
     """The C header that tells the test kernel's files that meet the tree's."""
     forms: Mapping[str, bool]
-    """Which of `_FORMS` the header has."""
+    """Which of the hosted files' forms the headers have."""
 
 
 def declared(root: Path) -> Declared:
     """What the tree at `root` declares. Raises BadInput where its header cannot be read."""
-    text = "".join(_code(root / path) for path in SOURCES)
+    text = "".join(_code(root / path) for row in HOSTED for path in row.declares)
     words = frozenset(re.findall(r"\w+", text))
     code = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", "", text, flags=re.MULTILINE)
-    told = text + _code(root / KVM_HOST)
-    forms = {name: bool(re.search(pattern, told)) for name, pattern in _FORMS.items()}
+    shapes = text + "".join(_code(root / path) for row in HOSTED for path in row.shapes)
+    forms = {name: bool(re.search(form, shapes)) for row in HOSTED for name, form in row.forms.items()}
     why = {name: f"there is no {needed}" for name, needed in _ENUMERATORS.items() if needed not in words}
     for op in OPS:
         for name, accepted in op.functions.items():

@@ -40,7 +40,8 @@ class HostedFile:
     needs: tuple[Path, ...] = ()
     """Files of ours that stand for what it needs of the rest of the kernel, and that are there for it alone."""
     declares: tuple[Path, ...] = ()
-    """Where the tree declares it and what it takes from its callers: what is not there, no program can ask for."""
+    """Where the tree declares its functions, and what decides how they behave: what is not there, no program can ask
+    for."""
     shapes: tuple[Path, ...] = ()
     """Where else its forms are looked for."""
     forms: Mapping[str, str] = field(default_factory=dict)
@@ -48,23 +49,16 @@ class HostedFile:
     that is to be seen in these headers."""
     both_objects: bool = False
     """Whether it is built as the side's object, of `OBJECTS`."""
-    has_counters: bool = False
-    """Whether what it reaches is counted: edges, and lines in the flavour `lines`."""
-    records_stores: bool = False
-    """Whether its WRITE_ONCE() is a store to a PTE, and so an event."""
+    is_under_test: bool = False
+    """Whether it is there for its own sake: what it reaches is counted (edges, and in the flavour `lines` lines too),
+    and where it does not compile, that is its author's doing. The others serve those."""
     is_in_calls: bool = False
     """Whether it is there in the flavour `calls`."""
 
     @property
-    def label(self) -> str:
-        """Its name for people, who know one pgtable.c."""
-        return self.path.name if self.has_counters else f"{self.path.parent.name}/{self.path.name}"
-
-    @property
     def all_flags(self) -> tuple[str, ...]:
         """The compiler's flags that it has for itself."""
-        stores = () if self.records_stores else ("-DS2FUZZ_UNRECORDED_STORES",)
-        return (*self.flags, *(f"-D{name}={self.prefix}{name}" for name in self.functions), *stores)
+        return (*self.flags, *(f"-D{name}={self.prefix}{name}" for name in self.functions))
 
 
 _ASM: Final = Path("arch/arm64/include/asm")
@@ -96,8 +90,7 @@ HOSTED: Final = (
             "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
         },
         both_objects=True,
-        has_counters=True,
-        records_stores=True,
+        is_under_test=True,
         is_in_calls=True,
     ),
     HostedFile(

@@ -5,23 +5,28 @@ Whatever of ours meets Linux's types is compiled here with the kernel's flags an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
-from reference.build.cache import digest
-from reference.build.image import CALLS, TLB_SHIM, Builder, Image, replace_file
+from reference.build.cache import Progress, digest, silent
+from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
+from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
+from reference.build.objects import replace_file
 from reference.build.own_files import SHIM, bridge_files
 from reference.build.tree import KernelTree
 from reference.tools import find_toolchain
+
+_OUR_BUILD: Final = frozenset(path for row in HOSTED if row.path != PGTABLE for path in row.needs)
+"""Of ours, what stands beside hosted files that are our own build's here too."""
 
 
 def build_by_make(
     tree: KernelTree,
     configuration: Configuration,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     calls_only: bool = False,
 ) -> Image:
     """The test kernel with pgtable.o as the kernel's own build makes it; where `tree` has another pgtable.c, that is
@@ -32,9 +37,7 @@ def build_by_make(
     return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
 
 
-def patches_of(
-    tree: KernelTree, configuration: Configuration, progress: Callable[[str], None] = lambda _: None
-) -> Patches:
+def patches_of(tree: KernelTree, configuration: Configuration, progress: Progress = silent) -> Patches:
     """What is patched in the hosted object of that image."""
     return _MakeBuilder(tree, configuration, progress).patches()
 
@@ -44,7 +47,7 @@ class _MakeBuilder(Builder):
         self,
         tree: KernelTree,
         configuration: Configuration,
-        progress: Callable[[str], None],
+        progress: Progress,
         calls_only: bool = False,
     ) -> None:
         super().__init__(tree, CALLS if calls_only else "plain", find_toolchain(), progress, configuration.granule)
@@ -53,12 +56,14 @@ class _MakeBuilder(Builder):
     def patches(self) -> Patches:
         return read(self._made(), self.tree.pgtable)
 
-    def _hosted_objects(self) -> list[Path]:
+    def _hosted(self, row: HostedFile) -> list[Path]:
+        if row.path != PGTABLE:
+            return super()._hosted(row)
         # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
-        bridge = [self._bridge(path) for path in bridge_files() if path not in TLB_SHIM]
+        bridge = [self._bridge(path) for path in bridge_files() if path not in _OUR_BUILD]
         found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
         made, patches = self._made(), self.patches()
-        hosted = self._kept("hosted_pgtable.o", with_sites(made, patches))
+        hosted = self._kept(f"hosted_{row.name}.o", with_sites(made, patches))
         return [hosted, *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
 
     def _table(self, path: Path, patches: Patches) -> Path:
@@ -74,11 +79,13 @@ class _MakeBuilder(Builder):
         """pgtable.o before it is patched."""
         if self.tree.pgtable.read_bytes() == self.kernel.source.read_bytes():
             return self.kernel.object
-        return self._object("pgtable", self.tree.pgtable, (*self.kernel.flags, "-x", "c"), self._bad_source)
+        words = (*self.kernel.flags, "-x", "c")
+        made = self._objects.compiled("pgtable", self.tree.pgtable, words, self._bad_source)
+        self._note_read(made)
+        return made.path
 
     def _bridge_flags(self, source: Path) -> tuple[str, ...]:
-        # The TLB maintenance is our own build's here too.
-        if source in TLB_SHIM:
+        if source in _OUR_BUILD:
             return super()._bridge_flags(source)
         # Linux's own headers come first: of the shim's, only what no kernel has is found.
         return (*self.kernel.flags, f"-idirafter{SHIM}", "-DS2FUZZ_MADE")

@@ -10,7 +10,7 @@ from processes import s2fuzz
 
 from fuzz.coverage.kernel_lines import report
 from fuzz.coverage.unreached import UNREACHED, Unreached, conditions
-from reference.build.image import OBJECTS
+from reference.build.hosted import OBJECTS
 from reference.build.packages import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.probe.lines import FileLines

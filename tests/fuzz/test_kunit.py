@@ -21,7 +21,8 @@ from harness.program.kunit import Unsayable
 from harness.program.ops import OPS, op_of
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 from reference.build.declared import declared
 from reference.build.image import Builder
 from reference.build.own_files import OURS

@@ -78,6 +78,35 @@ def test_ops_that_do_not_matter_are_dropped() -> None:
     assert left == "mkyoung ipa=0x0\nunmap ipa=0x0 size=4K"
 
 
+def made_and_freed(program: Program) -> bool:
+    """Whether an unlinked table is freed that was made."""
+    made = {op.made for op in program.ops if op.definition.makes is not None}
+    return any(one in made for one in args(program, "free_unlinked", "table"))
+
+
+def test_users_of_what_is_dropped_turn_to_another() -> None:
+    text = """
+        t1 = create_unlinked phys=0x0 level=2 prot=r mc=2
+        t2 = create_unlinked phys=0x0 level=1 prot=r mc=2
+        link ipa=0x0 table=t2
+        free_unlinked table=t1
+    """
+    left = deadly(text, lambda p: 1 in args(p, "create_unlinked", "level") and made_and_freed(p))
+    assert left == "t1 = create_unlinked phys=0x0 level=1 prot=r\nfree_unlinked table=t1"
+
+
+def test_users_go_with_what_they_use() -> None:
+    """Where a use of what nothing makes would be no death, and there is nothing else to use."""
+    text = "t1 = create_unlinked phys=0x0 level=2 prot=r\nfree_unlinked table=t1\nmkyoung ipa=0x0"
+
+    def is_deadly(program: Program) -> bool:
+        is_sound = made_and_freed(program) or not args(program, "free_unlinked", "table")
+        makes = any(op.definition.makes is not None for op in program.ops)
+        return args(program, "mkyoung", "ipa") != [] and is_sound and (made_and_freed(program) or not makes)
+
+    assert deadly(text, is_deadly) == "mkyoung ipa=0x0"
+
+
 def test_ops_that_touch_are_merged() -> None:
     text = "\n".join(f"unmap ipa={page << 12:#x} size=4K" for page in range(4, 8))
     left = deadly(text, lambda program: sum(args(program, "unmap", "size")) >= 0x4000)

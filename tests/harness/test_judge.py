@@ -11,8 +11,9 @@ from harness.observation.execution import Execution
 from harness.observation.layout import Digest
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import CONFIRMATIONS, Judge, Unconfirmed, Verdict
+from harness.verdict.judge import CONFIRMATIONS, Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Unconfirmed, Verdict
 from pgtable import WildAccess
 from pgtable.memory import PagePool
 from pgtable.removal import Releaser

@@ -29,8 +29,9 @@ from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
 from harness.verdict.compare.differences import differences
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Verdict
 from pgtable.pte import LOCKED
 from reference.link.executor import ByGranule, Reference
 

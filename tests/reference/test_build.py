@@ -20,7 +20,8 @@ from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.program.ops import OPS
 from harness.program.program import Program
 from reference.build import image as build_module
-from reference.build.image import FLAVOURS, Image, build
+from reference.build.flags import FLAVOURS
+from reference.build.image import Image, build
 from reference.build.own_files import OURS, SHIM, bridge_files, name_of
 from reference.build.sources import KernelChoice, prepare
 from reference.link.executor import Reference

@@ -21,6 +21,7 @@ from harness.program.ops import OPS, OPS_BY_NUMBER, op_of
 from harness.program.program import Program
 from harness.program.space import U64_MAX
 from reference.protocol import (
+    PRINTED,
     GarbledFrame,
     Message,
     Panic,
@@ -214,7 +215,7 @@ def test_aligned_values_are_short() -> None:
 
 # Replies
 
-NOTES = st.lists(st.builds(RawNote, U64, U64, U64, U64), max_size=4)
+NOTES = st.lists(st.builds(RawNote, U64, U64.filter(lambda kind: kind != PRINTED), U64, U64), max_size=4)
 
 
 def full_reply(words: array[int], notes: list[RawNote], digest: Digest) -> bytes:

@@ -273,14 +273,14 @@ def test_leftovers_of_a_crash_are_not_believed(tarballs: Path, cache: Path) -> N
 def test_a_second_process_waits_for_the_first(tarballs: Path, cache: Path) -> None:
     cache.mkdir()
     said: list[str] = []
-    with (cache / "lock").open("w") as lock:
+    with (cache / "sources.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = threading.Thread(target=prepare, args=(KernelChoice(), said.append, tarballs))
         second.start()
         deadline = time.monotonic() + 10
         while not said and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert said == ["waiting for another s2fuzz that is preparing sources"]
+        assert said == [f"waiting for another s2fuzz that is preparing what goes to {cache / 'sources'}"]
         assert not (cache / "sources").exists() or not list((cache / "sources").iterdir())
     second.join(timeout=10)
     assert any("unpacking" in message for message in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from harness.program.kinds.kind import ONE_BYTE, SUFFIXES, Role, Searched
@@ -46,7 +47,7 @@ class Ipa(_Address):
     """An input address: of the guest, or of hyp."""
 
     role = Role.ADDRESS
-    forms = (
+    forms: Sequence[bytes] = (
         *(bytes((0, byte)) for byte in range(256)),
         *(bytes((byte,)) for byte in range(LITERAL) if byte & 7 == 5),
     )
@@ -73,7 +74,7 @@ class Phys(_Address):
     """An output address."""
 
     role = Role.PHYS
-    forms = (
+    forms: Sequence[bytes] = (
         *(bytes((byte,)) for byte in range(LITERAL) if byte & 7 in (0, 6)),
         *(bytes((7, byte)) for byte in range(256)),
     )
@@ -112,7 +113,7 @@ class Size(_Size):
     """The size of a range. Blocks where the address is aligned to one, else mostly pages: filling a table entry by
     entry is the dearest thing a program can do."""
 
-    forms = (
+    forms: Sequence[bytes] = (
         *(form for form in ONE_BYTE if form != _HUGE),
         *(_HUGE + bytes((byte,)) for byte in range(_HUGE_COUNT)),
     )
@@ -162,7 +163,7 @@ class PagewiseSize(_Size):
     """The size of what is done page by page."""
 
     is_pagewise = True
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

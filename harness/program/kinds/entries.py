@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.program.kinds.kind import ONE_BYTE, Searched, Unreadable, one_of, parse_number
@@ -40,7 +40,7 @@ memory, and a block without a memory type."""
 class Pte(Searched):
     """An entry's bits that say something to software: valid or not, permissions, software bits."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def decode(self, source: Source, space: Space, address: int) -> int:
         first = source.byte()
@@ -53,7 +53,7 @@ class Planted(Searched):
     """What an entry becomes by somebody else's hand. Valid ones translate to where maps of the address do, a block or a
     page on."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def format(self, value: int) -> str:
         return _PLANTED_BY_VALUE.get(value) or f"{value:#x}"
@@ -75,7 +75,7 @@ class Planted(Searched):
 class Visitor(Searched):
     """What a walk's visitor does, and at which visit."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def format(self, value: int) -> str:
         nth = value >> VISITOR_BITS

@@ -7,7 +7,7 @@ is a name, `t1` for the first: `t1 = create_unlinked …`. Numbers alone are rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from harness.program.kinds.kind import ONE_BYTE, Role, Searched, Unreadable, parse_number
@@ -27,7 +27,7 @@ class Handle(Searched):
     in the test kernel, from 1, and is never used again."""
 
     role = Role.HANDLE
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def __init__(self, name: str, number: int, prefix: str) -> None:
         super().__init__(name, MAX_HANDLES - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from harness.program.kinds.kind import ONE_BYTE, Searched
@@ -12,7 +13,7 @@ from harness.program.space import Space
 class IdRegister(Searched):
     """Its two lowest fields: PARange of MMFR0 and VMIDBits of MMFR1 are the ones that are looked at."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def decode(self, source: Source, space: Space, address: int) -> int:
         first = source.byte()
@@ -22,7 +23,7 @@ class IdRegister(Searched):
 class PhysShift(Searched):
     """What a VM may have, 32 to 52; sometimes fewer or more than any."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def format(self, value: int) -> str:
         return str(value)
@@ -37,7 +38,7 @@ class PhysShift(Searched):
 class Vtcr(Searched):
     """T0SZ and SL0, in any combination."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def decode(self, source: Source, space: Space, address: int) -> int:
         first = source.byte()

@@ -42,7 +42,7 @@ class Few(Kind):
 class Number(Searched):
     """Decimal numbers: common ones, small ones, and others that are spelt out."""
 
-    forms = ONE_BYTE
+    forms: Sequence[bytes] = ONE_BYTE
 
     def __init__(self, name: str, limit: int, common: Sequence[int]) -> None:
         super().__init__(name, limit)

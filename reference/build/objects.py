@@ -1,0 +1,167 @@
+"""Objects and images, cached by what went into them: our sources, the flags, the compiler, and the content of every
+header that the compiler read. So a changed pgtable.c costs one compilation and a link, and a changed tree is noticed.
+
+Hosted files are compiled to assembly first. It is assembled behind kernel/instructions.inc, which has the instructions
+recorded that the kernel maintains TLBs with; the files and the tree's headers stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.errors import ToolFailure
+from reference.build.cache import Progress
+from reference.build.flags import ASSEMBLER
+from reference.build.own_files import OURS, SHIM
+from reference.tools import Toolchain
+
+_SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
+"""One that is new may hide a header of the tree's from an object that is otherwise up to date."""
+
+_INSTRUCTIONS: Final = OURS / "instructions.inc"
+_LINKER_SCRIPT: Final = OURS / "link.ld"
+
+Failure = Callable[[Path, str], Exception]
+"""What to raise where a file does not compile, by the compiler's message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object, and the files that it was made of with the sha256 of what they held."""
+
+    path: Path
+    made_of: Mapping[str, str]
+
+
+class ObjectCache:
+    """Compiles and links, unless that was done before. `generated` holds what instructions.inc includes. Objects and
+    images are kept in `folder`; `progress` is told of what is made."""
+
+    def __init__(self, toolchain: Toolchain, folder: Path, generated: Path, progress: Progress) -> None:
+        self._toolchain = toolchain
+        self._folder = folder
+        self._generated = generated
+        self._progress = progress
+
+    def compiled(self, name: str, source: Path, flags: Sequence[str], failure: Failure, label: str = "") -> Object:
+        """The object `name` of a source file. Raises what `failure` makes of the compiler's message, or ToolFailure."""
+        command = [self._toolchain.clang, *flags]
+
+        def make(out: Path, deps: Path) -> None:
+            _run([*_compile(command, source, deps), "-c", "-o", str(out)], source, failure)
+
+        return self._made(name, source, [command], make, label)
+
+    def recorded(
+        self, name: str, source: Path, flags: Sequence[str], failure: Failure, misfit: Failure, label: str = ""
+    ) -> Object:
+        """The same of a hosted file, whose instructions are recorded; `misfit` is for what cannot be."""
+        command = [self._toolchain.clang, *flags]
+        includes = (f"-Wa,-I,{self._generated}", f"-Wa,-I,{OURS}")
+        assemble = [self._toolchain.clang, *ASSEMBLER, *includes, "-c"]
+
+        def make(out: Path, deps: Path) -> None:
+            assembly = out.with_suffix(".s")
+            # Text as the tree's headers have it, rather than as the compiler would put it.
+            to_assembly = [*_compile(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
+            _run(to_assembly, source, failure)
+            assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
+            _run([*assemble, str(assembly), "-o", str(out)], source, misfit)
+
+        return self._made(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
+
+    def linked(self, objects: Sequence[Path], failure: Callable[[str], Exception]) -> Path:
+        """The image. Raises what `failure` makes of the linker's message, or ToolFailure."""
+        content = [self._toolchain.version, _hash_of(_LINKER_SCRIPT), *(_hash_of(path) for path in objects)]
+        directory = self._folder / f"image-{_sha256(json.dumps(content).encode())[:24]}"
+        elf = directory / "kernel.elf"
+        if elf.exists():
+            return elf
+        self._progress("linking kernel.elf")
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="tmp-") as scratch:
+            out = Path(scratch) / "kernel.elf"
+            command = [self._toolchain.lld, "--orphan-handling=error", "-T", str(_LINKER_SCRIPT), "-o", str(out)]
+            _run([*command, *map(str, objects)], out, lambda _, message: failure(message))
+            directory.mkdir(exist_ok=True)
+            replace_file(elf, out.read_bytes())
+        return elf
+
+    def _made(
+        self, name: str, source: Path, how: Sequence[object], make: Callable[[Path, Path], None], label: str
+    ) -> Object:
+        """The object that `make` writes, with the compiler's rule of what it was made of."""
+        content = [self._toolchain.version, *how, str(source), _hash_of(source), _SHIM_HEADERS]
+        directory = self._folder / f"object-{_sha256(json.dumps(content).encode())[:24]}"
+        target, manifest = directory / f"{name}.o", directory / "dependencies.json"
+        if target.exists() and (known := _up_to_date(manifest)) is not None:
+            return Object(target, known)
+        self._progress(f"compiling {label or source.name}")
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="tmp-") as scratch:
+            out, deps = Path(scratch) / target.name, Path(scratch) / "deps"
+            make(out, deps)
+            directory.mkdir(exist_ok=True)
+            replace_file(target, out.read_bytes())
+            found = _dependencies(deps)
+            replace_file(manifest, json.dumps(found).encode())
+        return Object(target, found)
+
+
+def _compile(command: Sequence[str], source: Path, deps: Path) -> list[str]:
+    return [*command, "-MD", "-MF", str(deps), str(source)]
+
+
+def _run(command: list[str], source: Path, failure: Callable[[Path, str], Exception]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        _check_environment(result)
+        raise failure(source, result.stderr)
+
+
+def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
+    """Raise ToolFailure when a compiler or linker failed for reasons that are not its input's."""
+    tool = Path(result.args[0]).name
+    if result.returncode < 0:
+        raise ToolFailure(f"{tool} was killed by signal {-result.returncode}")
+    if "No space left on device" in result.stderr:
+        raise ToolFailure(f"{tool}: no space left on device")
+
+
+def _dependencies(makefile_rule: Path) -> dict[str, str]:
+    text = makefile_rule.read_text().replace("\\\n", " ").partition(":")[2]
+    names = re.findall(r"(?:\\ |\S)+", text)
+    return {name.replace("\\ ", " "): _hash_of(Path(name.replace("\\ ", " "))) for name in sorted(set(names))}
+
+
+def _up_to_date(manifest: Path) -> dict[str, str] | None:
+    """What an object was made of, where all of that is as it was."""
+    try:
+        recorded: dict[str, str] = json.loads(manifest.read_text())
+        return recorded if all(_hash_of(Path(name)) == digest for name, digest in recorded.items()) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _hash_of(path: Path) -> str:
+    return _sha256(path.read_bytes())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that nobody, now or after a crash, sees half of it."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
+        scratch.write(data)
+    os.replace(scratch.name, path)
