@@ -19,7 +19,7 @@ from harness.observation.calls import group
 from harness.observation.events import events_of
 from harness.observation.execution import Execution, Feedback
 from harness.observation.executor import CrashReport, TargetDied
-from harness.observation.layout import Digest, Observation, decode
+from harness.observation.layout import Digest, Observation, observation_of
 from harness.program.capabilities import Capabilities, flag_word
 from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.machine import Machine
@@ -91,7 +91,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         run, pieces = self._run()
-        return decode(array("Q", b"".join(pieces)), run.notes, program.machine)
+        return observation_of(array("Q", b"".join(pieces)), run.notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None
