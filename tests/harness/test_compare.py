@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,19 @@ from harness.errors import BadInput
 from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import DSB, IN_CALL, Event, events_of
-from harness.observation.layout import MEMCACHE, POOL_MISUSE, SPLIT_CACHE, UBSAN, WARN, Complaint, Observation
+from harness.observation.layout import (
+    MEMCACHE,
+    POOL_MISUSE,
+    SPLIT_CACHE,
+    UBSAN,
+    UNDER_TEST,
+    WARN,
+    Complaint,
+    Holder,
+    Observation,
+    Page,
+    Root,
+)
 from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.machine import Machine
 from harness.program.program import Program
@@ -123,6 +136,57 @@ def test_a_block_where_the_other_side_has_a_table() -> None:
 def test_another_root() -> None:
     found = only(SEEN, changed(SEEN, roots=()), frozenset({Tier.TABLES}))
     assert (found.bucket, found.left, found.right) == ("tables-walk-root", "2 pages", "0 pages")
+
+
+# Several tables
+
+
+def of_tables(*roots: Root) -> Observation:
+    """What is seen of several tables under test, with a page that the second one lost."""
+    lost = Page(FREE, 1, 1, array("Q", bytes(4096)))
+    return changed(SEEN, roots=roots, pages={**SEEN.pages, FREE: lost})
+
+
+def held_by(*numbers: int, pa: int = ROOT, level: int = 1) -> Root:
+    assert SEEN.root is not None
+    return replace(SEEN.root, pa=pa, level=level, holders=tuple(Holder(UNDER_TEST, number) for number in numbers))
+
+
+def test_a_root_that_two_tables_share_is_shown_once() -> None:
+    shared = of_tables(held_by(0, 1))
+    assert [(ipa, level) for ipa, level, _, _ in paired_tables(shared, shared)] == [
+        (0, 1),
+        (1 << 39, 1),
+        (0, 2),
+        (0, 3),
+    ]
+    assert differences(shared, shared) == []
+
+
+def test_whether_a_root_is_shared() -> None:
+    shared, apart = of_tables(held_by(0, 1)), of_tables(held_by(0), held_by(1))
+    found = differences(shared, apart, frozenset({Tier.TABLES}))
+    assert [(one.bucket, one.left, one.right) for one in found] == [
+        ("tables-walk-shared_root", "under test 0, under test 1", "under test 0")
+    ]
+    assert {one.what for one in differences(apart, shared, frozenset({Tier.TABLES}))} == {"shared root"}
+
+
+def test_which_of_several_tables_is_said() -> None:
+    whole = of_tables(held_by(0), held_by(1, pa=LEVEL_3, level=3))
+    found = only(whole, of_tables(held_by(0)), frozenset({Tier.TABLES}))
+    assert (found.what, found.left, found.right) == ("root", "of table 1: 2 pages", "of table 1: 0 pages")
+    found = only(whole, with_page(whole, FREE, refcount=2), frozenset({Tier.ACCOUNTING}))
+    assert found.bucket == "accounting-walk-leaked_pages"
+    assert (found.left, found.right) == ("of table 1: 1 refs with 0 used", "of table 1: 2 refs with 0 used")
+    found = only(whole, with_page(whole, ROOT, refcount=9), frozenset({Tier.ACCOUNTING}))
+    assert found.right == "of table 0: table at 0x0: 9"
+    found = only(whole, with_page(whole, LEVEL_2, table=1), frozenset({Tier.ACCOUNTING}))
+    assert (found.what, found.left, found.right) == (
+        "whose page",
+        "table at 0x0: for table 0",
+        "table at 0x0: for table 1",
+    )
 
 
 # Renaming

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from harness.observation.descriptors import TABLE, address_field
 from harness.observation.layout import CACHES, HOLDERS, UNDER_TEST, Observation, Page
-from harness.observation.tables import leaked, paired_tables
+from harness.observation.tables import leaked, names_tables, paired_tables
 from harness.verdict.compare.difference import Difference, last_op
 from harness.verdict.tiers import Tier
 
 
 def accounting(left: Observation, right: Observation) -> Iterator[Difference]:
-    """In what is known at the end."""
-    op = last_op(left)
+    """In what is known at the end. Which table a page is of is said where there are several."""
+    op, names = last_op(left), names_tables(left, right)
     for what, a, b in (
         ("pages allocated", left.allocs, right.allocs),
         ("pages freed", left.frees, right.frees),
@@ -31,39 +31,42 @@ def accounting(left: Observation, right: Observation) -> Iterator[Difference]:
             yield Difference(Tier.ACCOUNTING, None, op, what, str(a), str(b))
     for ipa, level, page, other in paired_tables(left, right):
         if page.refcount != other.refcount:
-            yield Difference(
-                Tier.ACCOUNTING,
-                None,
-                op,
-                "refcount",
-                f"table at {ipa:#x}: {page.refcount}",
-                f"table at {ipa:#x}: {other.refcount}",
-                level,
-            )
+            mine, theirs = (f"{_of(one.table, names)}table at {ipa:#x}: {one.refcount}" for one in (page, other))
+            yield Difference(Tier.ACCOUNTING, None, op, "refcount", mine, theirs, level)
         if page.table != other.table:
             mine, theirs = (f"table at {ipa:#x}: for table {one.table}" for one in (page, other))
             yield Difference(Tier.ACCOUNTING, None, op, "whose page", mine, theirs, level)
     lost = [sorted(_held(side, page) for page in leaked(side)) for side in (left, right)]
     if lost[0] != lost[1]:
-        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", _describe(lost[0]), _describe(lost[1]))
+        mine, theirs = (_describe(pages, names) for pages in lost)
+        yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", mine, theirs)
     for cache, its_other in zip(left.caches, right.caches, strict=True):
         kept = [_kept(left, cache.pages), _kept(right, its_other.pages)]
         if len(cache.pages) == len(its_other.pages) and kept[0] != kept[1]:
             what = f"{CACHES[cache.kind]} contents"
-            yield Difference(Tier.ACCOUNTING, None, op, what, _describe(kept[0]), _describe(kept[1]))
+            mine, theirs = (_describe(pages, names) for pages in kept)
+            yield Difference(Tier.ACCOUNTING, None, op, what, mine, theirs)
 
 
-def _kept(side: Observation, cache: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+_Outside = tuple[int, int, tuple[int, ...]]
+"""Of a page outside all trees: the table that it was allocated for, references and entries."""
+
+
+def _kept(side: Observation, cache: Sequence[int]) -> list[_Outside]:
     return [_held(side, side.pages[pa]) for pa in cache if pa in side.pages]
 
 
-def _held(side: Observation, page: Page) -> tuple[int, tuple[int, ...]]:
-    """References and entries of a page outside the tree. Which level it had is not known, so whatever may point to a
-    table counts without its address."""
+def _held(side: Observation, page: Page) -> _Outside:
+    """Which level it had is not known, so whatever may point to a table counts without its address."""
     kept = ~address_field(side.machine).bits
-    return page.refcount, tuple(e & kept if e & TABLE == TABLE else e for e in page.entries)
+    return page.table, page.refcount, tuple(e & kept if e & TABLE == TABLE else e for e in page.entries)
 
 
-def _describe(pages: Sequence[tuple[int, tuple[int, ...]]]) -> str:
+def _describe(pages: Sequence[_Outside], names: bool) -> str:
     """References and used entries of each page."""
-    return ", ".join(f"{refcount} refs with {sum(map(bool, held))} used" for refcount, held in pages) or "none"
+    texts = (f"{_of(table, names)}{refcount} refs with {sum(map(bool, held))} used" for table, refcount, held in pages)
+    return ", ".join(texts) or "none"
+
+
+def _of(table: int, names: bool) -> str:
+    return f"of table {table}: " if names else ""
