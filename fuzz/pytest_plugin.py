@@ -20,8 +20,9 @@ from harness.outside import printable
 from harness.program.program import Program
 from harness.program.text import parse, read
 from harness.settings import refuse_empty
-from harness.verdict.judge import Inconclusive, Judge, Unconfirmed
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import DEFAULT_TIERS, format_tiers, parse_tiers
+from harness.verdict.verdicts import Inconclusive, Unconfirmed
 
 
 class Runner:

@@ -20,23 +20,20 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from harness.settings import refuse_empty
-from pgtable import OWNERSHIPS
+from pgtable import NEWEST, OWNERSHIPS
 from reference.build.declared import Declared, declared
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import CALLS, OBJECTS
 from reference.build.image import Image, build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make
-from reference.build.packages import SUPPORTED
+from reference.build.packages import DEFAULT_LINUX, SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 from reference.build.versions import version_of
 from reference.link.executor import ByGranule, Reference, Several
 
-DEFAULT_LINUX: Final = "6.12"
 _HOST: Final = "host"
-MODEL_VERSION: Final = "6.12"
-"""Of the model that is nearest to a kernel without one of its own."""
 
 
 KINDS: Final = ("model", "kernel", "kernel-make")
@@ -226,7 +223,7 @@ def _series(version: str | None) -> str | None:
 
 def _nearest_model(linux: str) -> str:
     series = _series(version_of(linux))
-    return series if series in MODELLED else MODEL_VERSION
+    return series if series in MODELLED else NEWEST.name
 
 
 def follow(side: Side, kernel: Side) -> Side:
@@ -302,7 +299,7 @@ def _default_sides(linux: str, is_changed: bool) -> list[Side]:
 def ownership_sides(ways: str | None = None) -> list[Side]:
     """The default kernel, and the model with these ways to record owners, or with each."""
     names = OWNERSHIPS if ways is None else ways.split(",")
-    return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{MODEL_VERSION}+{name}") for name in names)]
+    return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{NEWEST.name}+{name}") for name in names)]
 
 
 def side_to_json(side: Side, file_names: Mapping[Path, str] | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import AddressFormat, Prot, describe, describe_hyp, hyp_leaf_prot, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.table import PageTable
-from pgtable.versions import LINUX_6_1, LINUX_6_12, VERSIONS, LinuxVersion
+from pgtable.versions import LINUX_6_1, LINUX_6_12, NEWEST, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
@@ -34,6 +34,7 @@ __all__ = [
     "HYP",
     "LINUX_6_1",
     "LINUX_6_12",
+    "NEWEST",
     "OBJECTS",
     "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",

@@ -124,3 +124,5 @@ LINUX_6_12: Final = LinuxVersion(
 )
 
 VERSIONS: Final[dict[str, LinuxVersion]] = {version.name: version for version in (LINUX_6_1, LINUX_6_12)}
+NEWEST: Final = LINUX_6_12
+"""The nearest to a kernel that is none of them."""

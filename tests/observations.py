@@ -11,7 +11,7 @@ from typing import Any
 from harness.model.executor import Model
 from harness.observation.descriptors import entry_address, is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, MSR, STORE_KINDS, SYSREGS, VTTBR_ADDRESS, Event, events_of
-from harness.observation.layout import EVENT_WORDS, Complaint, Observation, Page, Record, decode
+from harness.observation.layout import EVENT_WORDS, Complaint, Observation, Page, Record, observation_of
 from harness.observation.tables import paired_tables
 from harness.program.space import U64_MAX
 from harness.program.text import parse
@@ -56,7 +56,7 @@ def _lay_out_complaints(complaints: Sequence[Complaint], words: array[int]) -> N
 
 def changed(observation: Observation, **parts: Any) -> Observation:
     """The same observation with some parts replaced, laid out and decoded again."""
-    return decode(lay_out(replace(observation, **parts)), observation.notes, observation.machine)
+    return observation_of(lay_out(replace(observation, **parts)), observation.notes, observation.machine)
 
 
 def with_record(observation: Observation, index: int, **parts: Any) -> Observation:

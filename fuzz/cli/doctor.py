@@ -15,11 +15,10 @@ import click
 
 from fuzz.cli.options import OK
 from fuzz.engine import compiling
-from fuzz.sides import DEFAULT_LINUX
 from harness.errors import ToolFailure
 from reference.build.cache import cache_dir
 from reference.build.kbuild import KERNEL_BUILD_TOOLS
-from reference.build.packages import SUPPORTED, TARBALLS
+from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS
 from reference.link.console import qemu_version
 from reference.tools import PREFERRED, find_toolchain, look_up
 

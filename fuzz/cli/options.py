@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from fuzz.engine import compiling
-from fuzz.sides import DEFAULT_LINUX, Side, choose_sides, switched_off, why_unmodelled
+from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -18,7 +18,7 @@ from harness.program.machine import DEFAULTS, MAX_BUDGET
 from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
-from reference.build.packages import SUPPORTED
+from reference.build.packages import DEFAULT_LINUX, SUPPORTED
 
 OK: Final = 0
 FINDING: Final = 1

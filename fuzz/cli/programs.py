@@ -14,7 +14,7 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.options import BAD_INPUT, EXISTING, FINDING, OK, kernel_options, say, show_line, sides_from, tier_options
-from fuzz.sides import DEFAULT_LINUX, Side, ownership_sides, parse_side
+from fuzz.sides import Side, ownership_sides, parse_side
 from fuzz.triage.filing import Filer
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import file_of, program_in
@@ -23,12 +23,14 @@ from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown, write_plain
 from harness.program.program import Program
 from harness.program.text import read_text, reformat
-from harness.verdict.judge import Inconclusive, Judge, Suspicion, Unconfirmed
+from harness.verdict.judge import Judge
 from harness.verdict.known import mention
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
+from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
 from harness.verdict.weighing import weigh as weigh_program
 from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS
+from reference.build.packages import DEFAULT_LINUX
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:

@@ -26,44 +26,25 @@ from reference.build.cache import Progress, cached, digest
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
 _GROUP: Final = "s2fuzz"
-MODULES: Final = (
-    *(f"pgtable.{path.stem}" for path in sorted((_ROOT / "pgtable").glob("*.py")) if path.stem != "__init__"),
-    *(
-        "harness.program.codec",
-        "harness.observation.calls",
-        "harness.observation.events",
-        "harness.observation.execution",
-        "harness.program.granule",
-        "harness.program.machine",
-        *(
-            ".".join(path.relative_to(_ROOT).with_suffix("").parts)
-            for path in sorted((_ROOT / "harness" / "model").rglob("*.py"))
-            if path.stem != "__init__"
-        ),
-        "harness.observation.layout",
-    ),
-    *(
-        "harness.program.capabilities",
-        "harness.program.definition",
-        "harness.program.program",
-        "harness.observation.tlbi",
-        "harness.verdict.invalidation",
-    ),
-    *(
-        "reference.protocol",
-        "reference.link.executor",
-        "reference.link.ram",
-        "reference.probe.coverage",
-        "fuzz.coverage.joint",
-    ),
-    *("harness.verdict.judge", "fuzz.engine.stats", "fuzz.engine.worker"),
-    *(
-        ".".join(path.relative_to(_ROOT).with_suffix("").parts)
-        for path in sorted((_ROOT / "fuzz" / "generate").rglob("*.py"))
-        if path.stem != "__init__"
-    ),
+_ROOMS: Final = ("pgtable", "harness/program", "harness/observation", "harness/model", "fuzz/generate")
+"""What runs between a generated input and its verdict, and what makes the next input: whole, sub-folders included."""
+_OTHERS: Final = (
+    *(f"harness.verdict.{name}" for name in ("invalidation", "judge", "pair", "verdicts")),
+    *("reference.guest_ram", "reference.protocol"),
+    *("reference.link.executor", "reference.link.ram", "reference.probe.coverage"),
+    *("fuzz.coverage.joint", "fuzz.engine.stats", "fuzz.engine.worker"),
 )
-"""What is compiled: what runs between a generated input and its verdict, and what makes the next input."""
+"""Of other rooms, what takes part in every execution."""
+
+
+def _modules() -> tuple[str, ...]:
+    # A package's own file is no place for what is hot: `_Finder` finds modules only.
+    files = (path for room in _ROOMS for path in sorted((_ROOT / room).rglob("*.py")) if path.stem != "__init__")
+    return (*(".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in files), *_OTHERS)
+
+
+MODULES: Final = _modules()
+"""What is compiled."""
 
 _SETUP: Final = """
 import sys

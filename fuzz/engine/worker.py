@@ -29,7 +29,8 @@ from harness.program.codec import decode, dialect_for
 from harness.program.granule import granule_named
 from harness.program.program import Program
 from harness.program.text import format_program, read
-from harness.verdict.judge import FirstLook, Inconclusive, Judge, Suspicion, Unconfirmed, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import FirstLook, Inconclusive, Suspicion, Unconfirmed, Verdict
 from reference.link.executor import Reference
 from reference.probe.coverage import Registration
 

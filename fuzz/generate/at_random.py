@@ -72,6 +72,8 @@ def bare_machine(dialect: Dialect, stage: int) -> Machine:
 def with_random_knob(machine: Machine, choice: Random, dialect: Dialect) -> Machine:
     """The machine with one knob chosen anew; of the same stage, for the other has other ops."""
     knob = choice.choice(_knobs(dialect))
+    if knob.names:
+        return fitting(machine, knob, choice.randrange(len(knob.names)))
     if choice.random() < _SPELT_OUT:
         value = choice.randint(knob.low, knob.high)
         return made_usual(fitting(machine, knob, value - value % knob.align))

@@ -13,7 +13,7 @@ from harness.program.codec import DEFAULT, Dialect, header_of
 from harness.program.parts import Parts
 
 _RANDOM_OPS: Final = (6, 24)
-"""How many an input made of random choices has."""
+"""The fewest and the most that an input made of random choices has."""
 _HYP_SHARE: Final = 0.15
 """Of inputs from nothing, those for stage 1: it has less code than stage 2."""
 _WHOLE_BLOCKS: Final = 1 / 20_000
@@ -33,10 +33,13 @@ def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()
     return random_input(choice, dialect, stage)
 
 
-def random_input(choice: Random, dialect: Dialect = DEFAULT, stage: int = 2) -> bytes:
-    """Random choices all the way, but that ops use what others made where they can."""
+def random_input(
+    choice: Random, dialect: Dialect = DEFAULT, stage: int = 2, count: tuple[int, int] = _RANDOM_OPS
+) -> bytes:
+    """Random choices all the way, but that ops use what others made where they can. `count` is the fewest and the most
+    that there are of them."""
     header = header_of(random_machine(choice, dialect, stage), dialect)
-    ops = [random_op(choice, dialect, stage) for _ in range(choice.randint(*_RANDOM_OPS))]
+    ops = [random_op(choice, dialect, stage) for _ in range(choice.randint(*count))]
     parts = Parts(header, stage, ops, dialect)
     Handles().settle(parts, choice)
     return parts.join()

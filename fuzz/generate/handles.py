@@ -46,11 +46,10 @@ class Handles:
         """Copies of ops. Those that make something make another; a copy uses what was made by a copy, where there is
         one, else what the original uses."""
         copies = {id(op): list(op) for op in ops}
-        for (user, place), use in [*self._uses.items()]:
+        for (user, place), (_, maker) in [*self._uses.items()]:
             if user in copies:
                 copy = copies[user]
-                maker: Part | None = use[1]
-                self._uses[id(copy), place] = copy, maker if maker is None else copies.get(id(maker), maker)
+                self._uses[id(copy), place] = copy, None if maker is None else copies.get(id(maker), maker)
         return [copies[id(op)] for op in ops]
 
     def forget(self, op: Part) -> None:

@@ -17,8 +17,8 @@ from harness.findings.report import verdict_report, verified_against
 from harness.observation.executor import Executor
 from harness.outside import read_plain, shown
 from harness.program.program import Program
-from harness.verdict.judge import Unconfirmed, Verdict
 from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
+from harness.verdict.verdicts import Unconfirmed, Verdict
 from reference.build.sources import repository_of
 
 Sides = tuple[Side, Side]

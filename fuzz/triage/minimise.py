@@ -19,7 +19,8 @@ from harness.program.definition import Arg, Op
 from harness.program.kinds.kind import Kind, Role, level_shifts
 from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob
 from harness.program.program import Program
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 
 Steps = Generator[Program, bool, None]
 """A pass under way: it proposes programs, and is told of each whether it was taken."""

@@ -15,8 +15,9 @@ from harness.findings.finding import Finding, load, renew
 from harness.findings.report import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
-from harness.verdict.judge import Judge, Suspicion, Unconfirmed, Verdict
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Suspicion, Unconfirmed, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,10 @@ def look_again(
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
         judge = Judge(left, right, compared)
-        verdict = judge.verdict(finding.program)
-        if verdict is None:
-            if (doubt := judge.doubt(finding.program)) is not None:
-                unlike = unlike or f"its budget is too small, {doubt.cut.describe(names)}"
+        verdict = judge.examine(finding.program)
+        if not isinstance(verdict, Verdict):
+            if verdict is not None:
+                unlike = unlike or f"its budget is too small, {verdict.cut.describe(names)}"
             return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
         return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names)

@@ -8,7 +8,7 @@ from string import Template
 from typing import Final
 
 from fuzz import __version__
-from fuzz.sides import DEFAULT_LINUX, Side
+from fuzz.sides import Side
 from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
 from harness.errors import BadInput, ToolFailure
@@ -16,6 +16,7 @@ from harness.files import brief
 from harness.findings.finding import ORIGINAL, PROGRAM, Contents, name_of
 from harness.outside import printable
 from harness.program.text import format_program
+from reference.build.packages import DEFAULT_LINUX
 
 
 def kernel_under_test(sides: Sequence[Side]) -> Side:

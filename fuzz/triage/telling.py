@@ -12,7 +12,8 @@ from harness.observation.events import TLBI, events_of
 from harness.observation.tlbi import invalidation_of
 from harness.program.machine import KNOBS, Machine
 from harness.program.program import Program
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 
 
 def is_telling(verdict: Verdict, machine: Machine) -> bool:

@@ -37,7 +37,7 @@ from harness.findings.report import observation_text
 from harness.outside import printable, read_plain, shown, write_plain
 from harness.program.program import Program
 from harness.program.text import format_program, read
-from harness.verdict.judge import Verdict
+from harness.verdict.verdicts import Verdict
 
 FORMAT: Final = 1
 PROGRAM: Final = "program.s2"

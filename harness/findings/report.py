@@ -15,8 +15,8 @@ from harness.program.program import Program
 from harness.program.text import format_op, format_program
 from harness.verdict.compare.results import describe_results
 from harness.verdict.effects.lacking import compared
-from harness.verdict.judge import Verdict
 from harness.verdict.tiers import ORDERED_TIERS, Tier
+from harness.verdict.verdicts import Verdict
 
 MAX_FILES = 8
 """Files that a note names."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from harness.observation.descriptors import is_table_entry
-from harness.observation.layout import CACHES, Observation
+from harness.observation.layout import CACHES, HOLDERS, UNDER_TEST, Holder, Observation, Root
 from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.granule import LAST_LEVEL
-from harness.program.kinds import UNLINKED
 from harness.program.machine import Machine
 from pgtable import Geometry
 from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
@@ -29,35 +29,55 @@ def _format(machine: Machine) -> AddressFormat:
 
 
 def tree(observation: Observation, machine: Machine) -> list[str]:
-    """The final tree, a line per table and per run of alike entries, decoded; then what lies outside it."""
-    lines: list[str] = []
-    read, granule = _reader(observation), machine.granule
-    geometry, address = Geometry(granule.shift), _format(machine)
-    entry_text = partial(describe_entry, machine=machine)
-    root = observation.root
-    if root is None:
-        lines.append("no table")
-    else:
-        level = sane_level(root)
-        for number in range(root.pages):
-            ipa = number * (granule.entries << granule.level_shift(level))
-            pa = root.pa + number * granule.page
-            if pa in observation.pages:
-                lines += table_lines(pa, level, ipa, read, geometry, address, entry_text)
-            else:
-                lines.append(f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page")
-    for number, table in observation.held(UNLINKED.number).items():
-        lines.append(f"unlinked table {number}, for an entry of level {table.level - 1}:")
-        lines += table_lines(table.pa, sane_level(table), 0, read, geometry, address, entry_text, depth=1)
+    """The final trees, a line per table and per run of alike entries, decoded; then what lies outside them. Each but
+    that of the one table under test is said whose it is."""
+    lines = ["no table"] if observation.root is None else []
+    is_only = len(observation.held(UNDER_TEST)) == 1
+    for root in observation.roots:
+        if is_only and root.holders == (Holder(UNDER_TEST, 0),):
+            lines += _root_lines(root, observation, machine)
+        else:
+            lines += [_whose(root), *(f"  {line}" for line in _root_lines(root, observation, machine))]
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
-        lines.append(f"leaked page {page.pa:#x}: {page.refcount} references, {used} entries in use")
+        lines.append(f"leaked page {page.pa:#x}{_of(page.table)}: {page.refcount} references, {used} entries in use")
     for cache in observation.caches:
         if cache.pages:
             pages = ", ".join(f"{pa:#x}" for pa in cache.pages)
-            lines.append(f"{CACHES[cache.kind]} holds {len(cache.pages)}: {pages}")
+            lines.append(f"{CACHES[cache.kind]}{_of(cache.number)} holds {len(cache.pages)}: {pages}")
     lines.append(f"{observation.allocs} pages allocated, {observation.frees} freed, {len(observation.pages)} in use")
     return lines
+
+
+def _whose(root: Root) -> str:
+    names = map(_name, root.holders)
+    shape = f"{root.ia_bits} bits of address" if root.ia_bits else f"for an entry of level {root.level - 1}"
+    return f"{', '.join(names)}, {shape}:"
+
+
+def _name(holder: Holder) -> str:
+    if holder.kind == UNDER_TEST:
+        return f"table {holder.number} under test"
+    return f"{HOLDERS[holder.kind]} {holder.number}"
+
+
+def _of(table: int) -> str:
+    """Which table under test something belongs to, unless it is the first."""
+    return f" of table {table}" if table else ""
+
+
+def _root_lines(root: Root, observation: Observation, machine: Machine) -> Iterator[str]:
+    read, granule = _reader(observation), machine.granule
+    geometry, address = Geometry(granule.shift), _format(machine)
+    entry_text = partial(describe_entry, machine=machine)
+    level = sane_level(root)
+    for number in range(root.pages):
+        ipa = number * (granule.entries << granule.level_shift(level))
+        pa = root.pa + number * granule.page
+        if pa in observation.pages:
+            yield from table_lines(pa, level, ipa, read, geometry, address, entry_text)
+        else:
+            yield f"level {level} table {pa:#x} from ipa {ipa:#x} is a free page"
 
 
 def _reader(observation: Observation) -> ReadTable:

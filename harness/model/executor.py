@@ -19,12 +19,12 @@ from harness.observation.calls import group
 from harness.observation.events import events_of
 from harness.observation.execution import Execution, Feedback
 from harness.observation.executor import CrashReport, TargetDied
-from harness.observation.layout import Digest, Observation, decode
+from harness.observation.layout import Digest, Observation, observation_of
 from harness.program.capabilities import Capabilities, flag_word
 from harness.program.kinds import MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.machine import Machine
 from harness.program.program import Program
-from pgtable import HOST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WildAccess
+from pgtable import HOST, NEWEST, OBJECTS, OWNERSHIPS, VERSIONS, KernelObject, LinuxVersion, PagePool, WildAccess
 
 MODELLED: Final = tuple(VERSIONS)
 """The versions that the model knows."""
@@ -39,7 +39,7 @@ class Model:
     `pgtable.OBJECTS`) is what the code is built as. Raises BadInput for what is not modelled.
     """
 
-    def __init__(self, version: str = "6.12", calls_only: bool = False, kernel_object: str = HOST.name) -> None:
+    def __init__(self, version: str = NEWEST.name, calls_only: bool = False, kernel_object: str = HOST.name) -> None:
         number, plus, ownership = version.partition("+")
         if number not in VERSIONS:
             raise BadInput(f"model:{version}: the model knows {', '.join(sorted(VERSIONS))}")
@@ -91,7 +91,7 @@ class Model:
     def observe(self, program: Program) -> Observation:
         self.start(program)
         run, pieces = self._run()
-        return decode(array("Q", b"".join(pieces)), run.notes, program.machine)
+        return observation_of(array("Q", b"".join(pieces)), run.notes, program.machine)
 
     def refresh(self) -> None:
         self._program = None

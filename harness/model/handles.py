@@ -6,12 +6,20 @@ from collections.abc import Iterator
 
 from harness.program.kinds import Handle
 
+Tree = tuple[int, int, int, int]
+"""A tree of tables, by its root: that one's address, pages and level, and the bits of the addresses that it translates;
+0 if it is for one entry alone."""
+
 
 class Made:
     """Something that an op made. `kind` and `number` are its handle's, from `Handles.keep` on."""
 
     kind: Handle
     number: int
+
+    def tree(self) -> Tree | None:
+        """What it holds, if it holds any tables."""
+        return None
 
     def end(self) -> None:
         """End it, as no op did."""

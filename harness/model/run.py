@@ -10,14 +10,13 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from harness.model.boundary import Boundary, BudgetSpent
-from harness.model.handles import Handles
+from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
-from harness.model.ops.unlinked import UnlinkedTable
 from harness.model.tlb_calls import CpuState, TlbCalls
 from harness.observation.layout import CACHES, EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
-from harness.program.kinds import UNLINKED, Handle
+from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS_BY_NAME, Machine
@@ -224,26 +223,26 @@ class ProgramRun:
         self.boundary.complaints.clear()
         pool.check_poison()
         self._observe_complaints()
-        roots = self._roots()
-        words.append(len(roots))
-        for root in roots:
-            words += root
+        self._observe_roots()
+        cache, split_cache = self.cache.pages, self.split_cache.pages
         words.extend((pool.allocs, pool.frees, len(CACHES)))
-        for kind, pages in ((MEMCACHE, self.cache.pages), (SPLIT_CACHE, self.split_cache.pages)):
-            words.extend((kind, 0, len(pages), *pages))
+        words.extend((MEMCACHE, 0, len(cache), *cache, SPLIT_CACHE, 0, len(split_cache), *split_cache))
         words.append(pool.pages_in_use())
 
-    def _roots(self) -> list[tuple[int, ...]]:
-        """The words of each root: that of the table under test, then those of unlinked tables."""
-        table = self.pgt
-        unlinked = [made for made in self.handles.live() if isinstance(made, UnlinkedTable)]
-        roots: list[tuple[int, ...]] = []
-        for made in unlinked:
-            roots.append((made.pa, 1, made.level + 1, 0, 1, UNLINKED.number, made.number))
-        if table.root is None:
-            return roots
-        shape = table.root_pages, table.start_level & U64_MAX, table.ia_bits
-        return [(table.root, *shape, 1, UNDER_TEST, 0), *roots]
+    def _observe_roots(self) -> None:
+        """Each tree once, and what holds it: the table under test, then handles by kind and number."""
+        table, words = self.pgt, self._words
+        holders: dict[Tree, list[int]] = {}
+        if table.root is not None:
+            holders[table.root, table.root_pages, table.start_level & U64_MAX, table.ia_bits] = [UNDER_TEST, 0]
+        if self.handles:
+            for made in self.handles.live():
+                tree = made.tree()
+                if tree is not None:
+                    holders.setdefault(tree, []).extend((made.kind.number, made.number))
+        words.append(len(holders))
+        for tree, held in holders.items():
+            words.extend((*tree, len(held) // 2, *held))
 
     def _observe_pages(self) -> Iterator[memoryview]:
         # In place, for copies of all pages would cost more than a small program.
@@ -251,5 +250,5 @@ class ProgramRun:
         for index in range(pool.high_water):
             if pool.refcounts[index]:
                 pa = pool.base + index * page
-                yield memoryview(array("Q", (pa, pool.refcounts[index], 0)))
+                yield memoryview(array("Q", (pa, pool.refcounts[index], pool.owners[index])))
                 yield pool.table(pa)

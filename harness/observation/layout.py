@@ -269,7 +269,7 @@ class _Reader:
         return tuple(Complaint(self.word(), self.word(), self.word()) for _ in range(self.word()))
 
 
-def decode(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEFAULT_MACHINE) -> Observation:
+def observation_of(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEFAULT_MACHINE) -> Observation:
     """The observation that `words` lay out, of a program for `machine`. Raises ToolFailure when they are not one."""
     reader = _Reader(words)
     records = []

@@ -7,13 +7,13 @@ and the rest is inconclusive (`harness/verdict/cuts.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from harness.observation.calls import Call, calls_of
-from harness.observation.execution import Execution, Feedback
-from harness.observation.executor import CrashReport, Executor, TargetDied
+from harness.observation.execution import Execution
+from harness.observation.executor import Executor, TargetDied
 from harness.observation.layout import Observation
 from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
@@ -22,32 +22,9 @@ from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
 from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
-from harness.verdict.tiers import DEFAULT_TIERS, ORDERED_TIERS, Tier
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is wrong with one program.
-
-    `kind` is `divergence`, `crash`, `hang`, `flood`: one side goes on and on where the other has long finished, and
-    `cut` says where; or `invalidation`: a TLB function does not do what it was called for, even if the sides agree on
-    that, and `problem` says what. `record` is the record (0: the implicit init) after which the sides first differ, or
-    of that call. Of the observations, that of a side that died is missing; those kept are of the program up to
-    `record`, where everything is smallest. `confirmed` is on how many fresh pairs of targets it was so.
-    """
-
-    kind: str
-    bucket: str
-    record: int
-    difference: Difference | None
-    left: Observation | None
-    right: Observation | None
-    died: CrashReport | None = None
-    died_side: str | None = None
-    problem: Problem | None = None
-    cut: Cut | None = None
-    confirmed: int = field(default=0, compare=False)
-
+from harness.verdict.pair import Comparison, Pair
+from harness.verdict.tiers import ORDERED_TIERS, Tier
+from harness.verdict.verdicts import FirstLook, Inconclusive, Suspicion, Unconfirmed, Verdict
 
 CONFIRMATIONS: Final = 3
 """How many fresh pairs of targets a finding is seen on before it is one."""
@@ -65,77 +42,8 @@ def _invalidation_bucket(program: Program, found: Problem) -> str:
     return f"invalidation-{op}-{found.call.event.name}-{found.what}"
 
 
-@dataclass(frozen=True, slots=True)
-class Suspicion:
-    """What seems to be wrong with a program, seen on the targets as they were: `what` it is in a few words, mostly the
-    bucket of the verdict to come, and the `sighting` itself."""
-
-    what: str
-    sighting: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Inconclusive:
-    """Nothing was wrong until the `cut`; what lies behind it cannot be told with the program's budget."""
-
-    cut: Cut
-
-
-class FirstLook:
-    """What a program showed on the targets as they were."""
-
-    __slots__ = ("feedback", "known", "suspicion")
-
-    def __init__(self) -> None:
-        self.suspicion: Suspicion | Inconclusive | None = None
-        """None when the sides agree."""
-        self.feedback: Feedback | None = None
-        """Of the side that told; None where none does, or one died."""
-        self.known: tuple[str, ...] = ()
-        """`KnownProblem.key` of each call that was not met before and goes wrong in a way that is known of its side's
-        Linux."""
-
-
-class Unconfirmed(Exception):
-    """The sides differed or one died, but not every time: flaky, or the environment's fault. The message says what was
-    seen, `sighting` has the state that differed; `outcomes` are the buckets on fresh targets, None for agreement."""
-
-    def __init__(self, seen: str, sighting: Verdict, outcomes: Sequence[str | None]) -> None:
-        super().__init__(seen)
-        self.sighting = sighting
-        self.outcomes = tuple(outcomes)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Both sides of a program: what they observed and in what that differs, up to where the budget `cut` them apart; or
-    the `death` of one of them, where nothing was observed."""
-
-    program: Program
-    sides: tuple[Observation, Observation] | None = None
-    found: Sequence[Difference] = ()
-    cut: Cut | None = None
-    death: TargetDied | None = None
-
-    @property
-    def is_alike(self) -> bool:
-        """Whether nothing that is compared differs."""
-        return self.death is None and self.cut is None and not self.found
-
-    @property
-    def first_record(self) -> int:
-        """The first record in which something differs, as far as records tell it: else the last."""
-        told = [one.record for one in self.found if one.record is not None]
-        return min(told, default=len(self.program.ops))
-
-
-class Judge:
-    """Compares `left` with `right` in `tiers`."""
-
-    def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
-        self.left = left
-        self.right = right
-        self.tiers = tiers
+class Judge(Pair):
+    """Compares `left` with `right` in `tiers`, and judges what differs."""
 
     def check(self, program: Program) -> Verdict | Inconclusive | None:
         """None when the sides agree. Raises Unconfirmed when what was seen did not happen again on fresh targets."""
@@ -160,7 +68,7 @@ class Judge:
         seen.feedback = right.feedback if left.feedback is None else left.feedback
         if left.digest == right.digest:
             return self._suspect_invalidation(program, left, right, seen)
-        whole = self._compare(program)
+        whole = self.compare(program)
         assert whole.sides is not None
         if whole.sides[0].words == whole.sides[1].words:
             return Suspicion("the digests differed once, the observations did not", _UNTOLD)
@@ -175,7 +83,7 @@ class Judge:
         """The shortest beginning in which the sides differ; the whole where they do not do so again. Raises
         TargetDied."""
         beginning = whole.program.prefix(whole.first_record)
-        parted = whole if whole.first_record == len(whole.program.ops) else self._compare(beginning)
+        parted = whole if whole.first_record == len(whole.program.ops) else self.compare(beginning)
         shortest = next(self.locate(beginning, None if parted.is_alike else parted), whole)
         if shortest.death is not None:
             raise shortest.death
@@ -263,60 +171,45 @@ class Judge:
     def _again(self, program: Program, verdict: Verdict) -> Verdict | None:
         """The verdict once more, where it was passed."""
         beginning = program.prefix(verdict.record)
-        self._refresh()
+        self.refresh()
         if verdict.kind == "invalidation":
             return self._misdirected(beginning)
-        again = self._judge(self._compare_all(beginning))
+        again = self._judge(self.compare_all(beginning))
         if not isinstance(again, Verdict):
             return None
         # Where a hang is found is chance, and on a busy machine it may not be found at all: it is the same by its op.
         return replace(again, bucket=verdict.bucket) if again.kind == verdict.kind == "hang" else again
 
-    def run(self, program: Program) -> tuple[Execution, Execution]:
-        """Both sides' executions; they run at the same time where an executor can. Raises TargetDied."""
-        self.left.start(program)
-        self.right.start(program)
-        return self.left.finish(), self.right.finish()
-
-    def agree(self, program: Program) -> bool:
-        """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
-        left, right = self.run(program)
-        return left.digest == right.digest
-
     def verdict(self, program: Program) -> Verdict | None:
-        """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget tells
-        (`doubt`)."""
-        self._refresh()
+        """The verdict on a program, on fresh targets. None when nothing is wrong with it, as far as its budget
+        tells."""
+        examined = self.examine(program)
+        return examined if isinstance(examined, Verdict) else None
+
+    def examine(self, program: Program) -> Verdict | Inconclusive | None:
+        """The verdict on a program, on fresh targets; or why it cannot be told whether the sides agree on the whole of
+        it. None when they do."""
+        self.refresh()
+        doubt = None
         for parted in self.locate(program):
-            self._refresh()
-            judged = self._judge(self._compare_all(parted.program))
+            self.refresh()
+            judged = self._judge(self.compare_all(parted.program))
             if isinstance(judged, Verdict):
                 return judged
             if judged is not None:
+                doubt = judged
                 break
-        return self._misdirected(program)
-
-    def doubt(self, program: Program) -> Inconclusive | None:
-        """Why it cannot be told whether the sides agree on the whole of a program that has no verdict; None where they
-        do. Raises TargetDied."""
-        if self.agree(program):
-            return None
-        cut = unequal_cut(self.left.observe(program), self.right.observe(program))
-        return None if cut is None else Inconclusive(cut)
-
-    def _refresh(self) -> None:
-        self.left.refresh()
-        self.right.refresh()
+        return self._misdirected(program) or doubt
 
     def quick(self, program: Program, kind: str) -> Verdict | None:
         """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
         thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
         if kind != "invalidation":
-            return self._quick(self._differing(program))
+            return self._quick(self.differing(program))
         if self.tiers & ORDERED_TIERS:
-            return self._misdirected(program) if self._differing(program) is None else None
+            return self._misdirected(program) if self.differing(program) is None else None
         found = self._misdirected(program)  # rarer than sides that agree
-        return found if found is not None and self._quick(self._differing(program)) is None else None
+        return found if found is not None and self._quick(self.differing(program)) is None else None
 
     def _quick(self, whole: Comparison | None) -> Verdict | None:
         """The verdict on a program whose sides part, or not."""
@@ -327,47 +220,6 @@ class Judge:
             if judged is not None:
                 return judged if isinstance(judged, Verdict) else None
         return None
-
-    def locate(self, program: Program, whole: Comparison | None = None) -> Iterator[Comparison]:
-        """Where the sides part, on the targets as they are: beginnings of the program on which they are not alike, or
-        one dies, the shortest first.
-
-        `whole` is how they part in all of it, where that is known. Then one op fewer is tried first: if they are alike
-        there, they have not parted before."""
-        length = len(program.ops)
-        if whole is not None and length and self._differing(program.prefix(length - 1)) is None:
-            yield whole
-            return
-        for ops in range(length + (whole is None)):
-            parted = self._differing(program.prefix(ops))
-            if parted is not None:
-                yield parted
-        if whole is not None:
-            yield whole
-
-    def _differing(self, program: Program) -> Comparison | None:
-        """How the sides differ on the targets as they are, or which of them dies; None where they are alike."""
-        try:
-            if self.agree(program):
-                return None
-        except TargetDied as error:
-            return Comparison(program, death=error)
-        compared = self._compare_all(program)
-        return None if compared.is_alike else compared
-
-    def _compare_all(self, program: Program) -> Comparison:
-        """Both sides' observations, compared, or the death of one."""
-        try:
-            return self._compare(program)
-        except TargetDied as error:
-            return Comparison(program, death=error)
-
-    def _compare(self, program: Program) -> Comparison:
-        """Both sides' observations, compared. Raises TargetDied."""
-        left, right = self.left.observe(program), self.right.observe(program)
-        cut = unequal_cut(left, right)
-        found = differences(left, right, self.tiers, None if cut is None else cut.record)
-        return Comparison(program, (left, right), found, cut)
 
     def _misdirected(self, program: Program) -> Verdict | None:
         """The verdict on a program on which nothing differs, but for what its TLB functions are to do."""

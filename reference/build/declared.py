@@ -30,6 +30,13 @@ _ENUMERATORS: Final[Mapping[str, str]] = {
     },
 }
 """What a setting or flag needs."""
+_FLAGS: Final[Mapping[str, int]] = {
+    enumerator: kind.bits[name]
+    for kind in STANDARD.kinds
+    if isinstance(kind, Flags)
+    for name, enumerator in kind.enumerators.items()
+}
+"""The bits that programs say, by what the tree calls them."""
 
 _NO_TYPES: Final = frozenset({"const", "extern", "inline", "static"})
 """Words of a declaration that make no difference to who calls it."""
@@ -65,7 +72,7 @@ def declared(root: Path) -> Declared:
         why |= dict.fromkeys(flags, "kvm_pgtable_stage2_map takes no flags")
     capabilities = Capabilities(frozenset(why))
     why |= {op.name: why[need] for op in OPS if op.name not in why for need in op.needs if need in why}
-    return Declared(capabilities, why, _c_header(capabilities, forms), forms)
+    return Declared(capabilities, why, _c_header(capabilities, forms, words), forms)
 
 
 def _misfit(code: str, words: Container[str], function: str, accepted: tuple[str, ...]) -> str | None:
@@ -102,7 +109,7 @@ def _read(path: Path) -> str:
         raise BadInput(f"{shown(path)}: {error.strerror}; give the top folder of a Linux tree") from error
 
 
-def _c_header(capabilities: Capabilities, forms: Mapping[str, bool]) -> str:
+def _c_header(capabilities: Capabilities, forms: Mapping[str, bool], words: Container[str]) -> str:
     lines = [
         "/* Made by reference/build/declared.py from the tree. */",
         "#ifndef S2FUZZ_DECLARED_H",
@@ -111,6 +118,8 @@ def _c_header(capabilities: Capabilities, forms: Mapping[str, bool]) -> str:
         *(f"#define S2FUZZ_HAS_{op.name} {int(capabilities.has(op.name))}" for op in OPS),
         "/* The operations that the tree has, as S2FUZZ_OPS has all of them. */",
         x_macro("OPS_HERE", map(op_entry, capabilities.ops)),
+        "/* Its flags, and the bits that programs say. */",
+        x_macro("FLAGS_HERE", ((name, f"{bit:#x}ul") for name, bit in _FLAGS.items() if name in words)),
         "#endif",
     ]
     return "\n".join(lines) + "\n"

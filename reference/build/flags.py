@@ -27,7 +27,7 @@ COMMON: Final = (
     "-Werror=implicit-function-declaration",
 )
 ASSEMBLER: Final = (COMMON[0], "-gdwarf-4")
-OWN: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter", "-march=armv8-a+crc")
+OWN: Final = ("-std=gnu11", "-fshort-wchar", "-Wall", "-Wextra", "-Wno-unused-parameter")
 HOSTED: Final = (
     "-std=gnu11",
     "-fno-strict-aliasing",

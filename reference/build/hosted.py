@@ -1,7 +1,6 @@
 """The files of Linux that run in the test kernel: a row each, and what the build must know of it.
 
-One more is a row here, what it needs of the kernel (`needs`, and headers in reference/shim), and its name and those of
-its headers among the files that the model was verified against (pgtable/verified.py).
+CONTRIBUTING.md says how to host another.
 """
 
 from __future__ import annotations
@@ -52,13 +51,16 @@ class HostedFile:
     is_under_test: bool = False
     """Whether it is there for its own sake: what it reaches is counted (edges, and in the flavour `lines` lines too),
     and where it does not compile, that is its author's doing. The others serve those."""
+    records_stores: bool = False
+    """Whether its WRITE_ONCE() and the like are stores to PTEs, and so events."""
     is_in_calls: bool = False
     """Whether it is there in the flavour `calls`."""
 
     @property
     def all_flags(self) -> tuple[str, ...]:
         """The compiler's flags that it has for itself."""
-        return (*self.flags, *(f"-D{name}={self.prefix}{name}" for name in self.functions))
+        stores = () if self.records_stores else ("-DS2FUZZ_UNRECORDED_STORES",)
+        return (*self.flags, *(f"-D{name}={self.prefix}{name}" for name in self.functions), *stores)
 
 
 _ASM: Final = Path("arch/arm64/include/asm")
@@ -91,6 +93,7 @@ HOSTED: Final = (
         },
         both_objects=True,
         is_under_test=True,
+        records_stores=True,
         is_in_calls=True,
     ),
     HostedFile(

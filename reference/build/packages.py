@@ -12,7 +12,9 @@ from reference.build.errors import BadKernelChoice, MissingSource
 from reference.build.tree import NEEDED, BaseTree
 
 SUPPORTED: Final = ("6.12", "6.1")
-"""The versions that Debian packages; the first is the default kernel."""
+"""The versions that Debian packages and the model knows."""
+DEFAULT_LINUX: Final = SUPPORTED[0]
+"""The kernel where none is chosen."""
 
 TARBALLS: Final = Path("/usr/src")
 """Where Debian's linux-source packages put their tarballs."""

@@ -18,7 +18,7 @@ from reference.build.errors import BadKernelChoice
 from reference.build.generated import generated_headers
 from reference.build.git import at_revision, commit_tree
 from reference.build.hosted import PGTABLE
-from reference.build.packages import SUPPORTED, TARBALLS, packaged_tree
+from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS, packaged_tree
 from reference.build.patches import patched
 from reference.build.tree import BaseTree, KernelTree, check_file, check_tree, read
 from reference.build.versions import is_version, version_at
@@ -28,7 +28,7 @@ from reference.build.versions import is_version, version_at
 class KernelChoice:
     """What the user asked for: the values of --linux, --patch and --pgtable."""
 
-    linux: str = SUPPORTED[0]
+    linux: str = DEFAULT_LINUX
     patches: tuple[Path, ...] = ()
     pgtable: Path | None = None
 

@@ -26,8 +26,5 @@ static_assert(KVM_PTE_VALID == 1 && KVM_PTE_ADDR_MASK == GENMASK(47, PAGE_SHIFT)
 static_assert(KVM_PTE_LEAF_ATTR_HI_SW == GENMASK(58, 55), "attributes sit where Arm puts them");
 #endif
 static_assert(POOL_PAGE_SIZE == PAGE_SIZE, "the pool's pages are table pages");
-static_assert(KVM_PGTABLE_WALK_TABLE_POST == BIT(2), "walk flags are those of harness/program/definition.py");
-#if S2FUZZ_HAS_MAP_FLAGS
-static_assert(KVM_PGTABLE_WALK_HANDLE_FAULT == BIT(4), "walk flags are those of harness/program/definition.py");
-#endif
-static_assert(KVM_PGTABLE_PROT_R == BIT(2) && KVM_PGTABLE_PROT_SW0 == BIT(55), "protections are those of harness/program/definition.py");
+#define SAME(name, bit) static_assert((u64)(name) == (bit), "flags are those of harness/program/kinds/flags.py");
+S2FUZZ_FLAGS_HERE(SAME)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What a program lets go wrong: allocations that fail, and entries that somebody else has written. harness/model/executor.py and
- * PageTable.locate() in pgtable/table.py are its twins. */
+/* What a program lets go wrong: allocations that fail, and entries that somebody else has written. Its twins are
+ * harness/model/boundary.py, and PageTable.locate() in pgtable/table.py. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"

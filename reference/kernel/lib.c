@@ -79,7 +79,7 @@ static u32 after_zeros[4][256];
 
 static u32 feed_word(u32 state, u64 word)
 {
-	asm("crc32x %w0, %w0, %1" : "+r"(state) : "r"(word));
+	asm(".arch_extension crc\n\tcrc32x %w0, %w0, %1" : "+r"(state) : "r"(word));
 	return state;
 }
 
@@ -115,7 +115,7 @@ u32 crc32(u32 crc, const void *data, unsigned long size)
 
 	crc = ~crc;
 	for (; size && (u64)at % 8; size--)
-		asm("crc32b %w0, %w0, %w1" : "+r"(crc) : "r"((u32)*at++));
+		asm(".arch_extension crc\n\tcrc32b %w0, %w0, %w1" : "+r"(crc) : "r"((u32)*at++));
 	for (; size >= 8 * CHUNK_WORDS; size -= 8 * CHUNK_WORDS) {
 		const u64 *words = (const u64 *)at;
 
@@ -130,6 +130,6 @@ u32 crc32(u32 crc, const void *data, unsigned long size)
 	for (; size >= 8; size -= 8, at += 8)
 		crc = feed_word(crc, *(const u64 *)at);
 	while (size--)
-		asm("crc32b %w0, %w0, %w1" : "+r"(crc) : "r"((u32)*at++));
+		asm(".arch_extension crc\n\tcrc32b %w0, %w0, %w1" : "+r"(crc) : "r"((u32)*at++));
 	return ~crc;
 }

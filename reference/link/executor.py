@@ -20,7 +20,7 @@ from harness.observation.layout import (
     UBSAN_REPORTS,
     Note,
     Observation,
-    decode,
+    observation_of,
 )
 from harness.outside import printable
 from harness.program.capabilities import Capabilities
@@ -157,7 +157,7 @@ class Reference:
     def _decoded(self, message: Message) -> Observation:
         """The observation of the program under way that a reply is."""
         words, notes = OBSERVATIONS[message.type](message.payload)
-        return decode(words, [note for raw in notes for note in self._notes(raw)], self._machine)
+        return observation_of(words, [note for raw in notes for note in self._notes(raw)], self._machine)
 
     def misbehave(self, how: str) -> None:
         """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,

@@ -133,12 +133,12 @@ def test_inputs_that_others_found_are_run(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
     start_from = tmp_path / "start"
-    offered = [encode(program) for path in sorted(SEEDS.glob("root_*.s2")) if (program := read(path))]
+    given = [encode(program) for path in sorted(SEEDS.glob("root_*.s2")) if (program := read(path))]
     process = FuzzingProcess(work, spool, start_from)
     try:
-        for data in offered:
-            process.capabilities(data)
-        names = {name_of(data) for data in offered}
+        for data in given:
+            process.give(data)
+        names = {name_of(data) for data in given}
         deadline = time.monotonic() + 60
         while not names & {path.name for path in process.corpus.iterdir()}:
             assert time.monotonic() < deadline
@@ -165,9 +165,9 @@ def test_a_campaign_s_directory_says_what_it_is(tmp_path: Path) -> None:
     assert not CampaignSetup.of(work).same_as(loaded), "the file has changed since"
     patch.write_text("int x;\n")
     assert CampaignSetup.of(work).same_as(loaded)
-    text = place.configuration.read_text()
+    text = place.setup.read_text()
     for old, new in (('"codec": ', '"codec": 1'), ('"sides"', '"sites"'), ("{", "{{"), ('"4k"', '"../4k"')):
-        place.configuration.write_text(text.replace(old, new))
+        place.setup.write_text(text.replace(old, new))
         with pytest.raises(BadInput, match=r"campaign\.json|granule"):
             CampaignSetup.load(place)
 

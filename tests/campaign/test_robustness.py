@@ -28,7 +28,8 @@ from fuzz.triage.filing import Filer
 from harness.model.executor import Model
 from harness.program.codec import encode
 from harness.program.text import format_program, parse
-from harness.verdict.judge import Judge, Unconfirmed
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Unconfirmed
 from reference.tools import find_toolchain
 
 

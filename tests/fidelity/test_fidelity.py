@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.fidelity, pytest.mark.xdist_group("fidelity")]
 CORPORA: Final = Path(__file__).parents[2] / "corpora"
 
 
-def lives(linux: str, seed: int, count: int, stage: int = 2, granule: Granule = GRANULE_4K) -> list[Program]:
+def generated(linux: str, seed: int, count: int, stage: int = 2, granule: Granule = GRANULE_4K) -> list[Program]:
     """What the fuzzer starts from."""
     choice, dialect = random.Random(seed), dialect_for(Model(linux).capabilities, granule)
     return [decode(fresh(choice, dialect, (stage,)), dialect) for _ in range(count)]
@@ -57,14 +57,14 @@ def programs_for(linux: str) -> list[Program]:
     return [
         *(one for one in written if not missing(capabilities, one)),
         *random_programs(seed=12, count=2000, dialect=dialect_for(capabilities, GRANULE_4K)),
-        *lives(linux, seed=12, count=3000),
-        *lives(linux, seed=12, count=1000, stage=1),
+        *generated(linux, seed=12, count=3000),
+        *generated(linux, seed=12, count=1000, stage=1),
         *(
             program
             for granule in GRANULES
             if granule is not GRANULE_4K
             for stage, count in ((1, 300), (2, 1000))
-            for program in lives(linux, 12, count, stage, granule)
+            for program in generated(linux, 12, count, stage, granule)
         ),
     ]
 
@@ -106,7 +106,7 @@ def test_the_programs_switch_every_knob(linux: str, granule: Granule) -> None:
 @pytest.mark.parametrize("granule", GRANULES, ids=lambda granule: granule.name)
 def test_the_model_agrees_with_the_kernels_own_build(linux: str, made: Executor, granule: Granule) -> None:
     model = Model(linux)
-    for program in lives(linux, 13, 200, granule=granule) + lives(linux, 13, 100, 1, granule):
+    for program in generated(linux, 13, 200, granule=granule) + generated(linux, 13, 100, 1, granule):
         assert digest(model, program) == digest(made, program), format_program(program)
 
 

@@ -16,12 +16,15 @@ from fuzz.sides import choose_sides
 from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
 from harness.model.executor import Model
+from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import Granule
-from harness.program.kunit import Unsayable
+from harness.program.kinds import IPA, Kind
+from harness.program.kunit import CForm, Returns, Unsayable
 from harness.program.ops import OPS, op_of
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 from reference.build.declared import declared
 from reference.build.image import Builder
 from reference.build.own_files import OURS
@@ -45,17 +48,11 @@ class WithReproducer(Builder):
     def _bridge(self, source: Path) -> Path:
         if source != OURS / "program.c":
             return super()._bridge(source)
-        flags = (
-            *(
-                f"-I{PARTS}/include",
-                *self._bridge_flags(source),
-                *self._ours,
-                f"-I{self.generated_for_tree}",
-                f"-I{OURS}",
-            ),
+        words = (
+            *(f"-I{PARTS}/include", *self._bridge_flags(source), *self._ours, f"-I{self.generated_for_tree}"),
             *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
         )
-        return self._object("program", PARTS / "runner.c", flags, self._misfit)
+        return self._objects.compiled("program", PARTS / "runner.c", words, self._misfit).path
 
 
 def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:
@@ -247,6 +244,25 @@ def test_every_operation_is_said_or_known_to_be_unsayable() -> None:
     ran = {op.name for text in (EVERY_OP, HYP, OLDER) for op in parse(text.lstrip()).ops}
     assert ran == {op.name for op in OPS if not isinstance(op.kunit, Unsayable)}
     assert {op.name for op in OPS} - ran == {"plant", "link", "race"}
+
+
+class Colour(Kind):
+    """A kind of argument that nothing here knows."""
+
+    def c_form(self, value: int) -> CForm | None:
+        return CForm(f"COLOUR_{value}", {"twice": str(2 * value)}, pages=value) if value < 50 else None
+
+
+def test_an_operation_says_itself() -> None:
+    """Nothing but its definition and the kinds of its arguments is needed."""
+    args = (Arg("ipa", IPA), Arg("in", Colour("colour")))
+    paint = OpDef(200, "paint", args, "", 1, kunit=Returns("kvm_paint(&s2_pgt, $ipa, $in, ${in_twice})"))
+    program = Program((Op(paint, (0x1000, 49)), Op(paint, (0, 50))))
+    forms = dict.fromkeys(declared(prepare(KernelChoice()).root).forms, True)
+    source = kunit_case(program, Verdict("divergence", "x", 2, None, None, None), forms, {})
+    assert "\tkvm_paint(&s2_pgt, 0x1000ull, COLOUR_49, 98);\n" in source
+    assert "objects[49];" in source
+    assert "NOT COMPLETE" in source
 
 
 def test_what_cannot_be_said_is_named() -> None:

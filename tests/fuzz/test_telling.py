@@ -20,7 +20,8 @@ from harness.model.executor import Model
 from harness.program.codec import encode
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 from pgtable.tlb import Instruction, TlbMaintenance
 
 _TTL_1: Final = 1 << 37

@@ -23,8 +23,8 @@ from harness.model.executor import Model
 from harness.program.codec import encode
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import Verdict
 from harness.verdict.tiers import parse_tiers
+from harness.verdict.verdicts import Verdict
 from pgtable import Stage2
 from reference.build.sources import KernelChoice, prepare
 

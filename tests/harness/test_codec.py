@@ -81,8 +81,12 @@ def test_ops_follow_each_other(first: list[Op], second: list[Op]) -> None:
     assert together == encode(Program(tuple(first)), dialect) + encode(Program(tuple(second)), dialect)[1:]
 
 
+FRAMES = st.builds(lambda number, body: frame([bytes((number,)), body]), st.integers(0, 31), st.binary(max_size=30))
+"""Mostly of an operation, with any bytes for arguments."""
+
+
 @pytest.mark.parametrize("dialect", EVERY_DIALECT)
-@given(data=st.binary(max_size=200))
+@given(data=st.one_of(st.binary(max_size=200), st.lists(FRAMES).map(lambda frames: b"\0" + b"".join(frames))))
 def test_any_bytes_are_a_program(dialect: Dialect, data: bytes) -> None:
     program = decode(data, dialect)
     assert program.machine.granule is dialect.granule

@@ -12,8 +12,9 @@ from harness.model.executor import Model
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.cuts import FLOOD_FACTOR, FLOOD_LEAST, counted_in, unequal_cut
-from harness.verdict.judge import CONFIRMATIONS, Inconclusive, Judge, Verdict
+from harness.verdict.judge import CONFIRMATIONS, Judge
 from harness.verdict.tiers import ALL_TIERS, Tier, parse_tiers
+from harness.verdict.verdicts import Inconclusive, Verdict
 from pgtable import Memcache, Stage2
 
 TEXT = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=3\ntlb_flush_vmid_range ipa=0x1000 size=4K\ndestroy\n"
@@ -49,11 +50,11 @@ def mapping(before: Callable[[Stage2], object]) -> Model:
 
 
 def seen(judge: Judge, text: Program) -> Verdict | Inconclusive | None:
-    """What `check` says, after which `verdict` and `doubt` say the same."""
+    """What `check` says, after which `verdict` and `examine` say the same."""
     found = judge.check(text)
     assert judge.verdict(text) == (found if isinstance(found, Verdict) else None)
     if not isinstance(found, Verdict):
-        assert judge.doubt(text) == found
+        assert judge.examine(text) == found
     return found
 
 

@@ -40,8 +40,9 @@ from harness.verdict.compare.differences import differences
 from harness.verdict.effects.lacking import _compared, _flushed, compared, invalidates, lacks
 from harness.verdict.effects.relations import relations
 from harness.verdict.effects.replay import Side
-from harness.verdict.judge import Judge, Suspicion
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import ORDER_EXPECTED, Tier
+from harness.verdict.verdicts import Suspicion
 from pgtable import pte
 from pgtable.entry import EntryWriter
 from pgtable.tlb import TlbMaintenance

@@ -17,7 +17,8 @@ from harness.findings.finding import ORIGINAL, PROGRAM, Contents, is_finding, lo
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.text import format_program, parse
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
+from harness.verdict.verdicts import Verdict
 
 OWNER = parse("# Why.\ns2 1\nbudget = 100\nset_owner ipa=0x1000 size=4K mc=2 owner=3\ndestroy\n")
 CONFIGURATION = {"right": {"patches": ["kernel/0-fix.patch"]}, "left": {"kind": "model"}}

@@ -39,9 +39,10 @@ from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.invalidation import Problem, problems
-from harness.verdict.judge import Judge, Suspicion
+from harness.verdict.judge import Judge
 from harness.verdict.known import known, mention, version_of
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
+from harness.verdict.verdicts import Suspicion
 from pgtable.tlb import HostTlbMaintenance, Instruction, TlbMaintenance
 from reference.build.image import build
 from reference.build.sources import KernelChoice, prepare

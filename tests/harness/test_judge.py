@@ -11,8 +11,9 @@ from harness.observation.execution import Execution
 from harness.observation.layout import Digest
 from harness.program.program import Program
 from harness.program.text import parse
-from harness.verdict.judge import CONFIRMATIONS, Judge, Unconfirmed, Verdict
+from harness.verdict.judge import CONFIRMATIONS, Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Suspicion, Unconfirmed, Verdict
 from pgtable import WildAccess
 from pgtable.memory import PagePool
 from pgtable.removal import Releaser
@@ -257,3 +258,31 @@ def test_a_quick_verdict_is_the_same(right: Model) -> None:
     beginning = OWNERS.prefix(verdict.record)
     assert judge.quick(beginning, verdict.kind) == verdict
     assert judge.quick(OWNERS.prefix(verdict.record - 1), verdict.kind) is None
+
+
+def test_where_the_sides_part_is_located_the_shortest_beginning_first() -> None:
+    judge = Judge(Model(), AnyOwner())
+    found = list(judge.locate(OWNERS))
+    assert [len(one.program.ops) for one in found] == [3, 4, 5]
+    assert [one.found[0].bucket for one in found] == ["results-set_owner-return"] * 3
+    assert [one.program for one in judge.locate(OWNERS, found[-1])] == [OWNERS.prefix(ops) for ops in (3, 4, 5)]
+    assert [one.program for one in judge.locate(found[0].program, found[0])] == [found[0].program]
+    assert not list(Judge(Model(), Model()).locate(OWNERS))
+
+
+def test_a_death_is_located_as_well() -> None:
+    found = list(Judge(Model(), Dying("unmap")).locate(OWNERS))
+    assert [len(one.program.ops) for one in found] == [2, 3, 4, 5]
+    assert all(one.death is not None and one.sides is None for one in found)
+
+
+def test_a_first_look_brings_the_feedback_of_that_program() -> None:
+    look = Judge(Model(), Model()).look(OWNERS)
+    assert (look.suspicion, look.known) == (None, ())
+    assert look.feedback is not None
+    assert look.feedback.returns == [0, 0, 0, -22, 0, 0]
+    assert len(look.feedback.levels) == len(look.feedback.kinds) == 6
+    look = Judge(Model(), AnyOwner()).look(OWNERS)
+    assert isinstance(look.suspicion, Suspicion)
+    assert look.feedback is not None and look.feedback.returns[3] == -22, "the left side's, and no prefix's"
+    assert Judge(Model(), Dying("unmap")).look(OWNERS).feedback is None

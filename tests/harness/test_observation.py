@@ -27,8 +27,8 @@ from harness.observation.layout import (
     Digest,
     Holder,
     Root,
-    decode,
     describe_return,
+    observation_of,
 )
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.program import Program
@@ -116,30 +116,30 @@ def test_cut_anywhere_is_a_failure_of_the_tool(text: str) -> None:
     words = observe(text).words
     for length in range(len(words)):
         with pytest.raises(ToolFailure, match="ends too early"):
-            decode(words[:length])
+            observation_of(words[:length])
 
 
 @given(st.lists(st.integers(0, U64_MAX), min_size=1, max_size=5))
 def test_anything_more_is_a_failure_of_the_tool(more: list[int]) -> None:
     words = observe(DYING).words
     with pytest.raises(ToolFailure, match=f"{len(more)} words follow"):
-        decode(words + array("Q", more))
+        observation_of(words + array("Q", more))
 
 
 WORDS = observe(SPLIT).words
 
 
-HEAD = len(WORDS) - 515 * len(decode(WORDS).pages)
+HEAD = len(WORDS) - 515 * len(observation_of(WORDS).pages)
 """Words before the first page."""
 
 
 def _survives(words: array[int]) -> None:
     """A kernel with a bug may observe anything; the tool must not be what breaks."""
     try:
-        damaged = decode(words)
+        damaged = observation_of(words)
     except ToolFailure:
         return
-    good = decode(WORDS)
+    good = observation_of(WORDS)
     differences(good, damaged)
     differences(damaged, good)
     side_by_side(good, damaged, DEFAULT_MACHINE, ("left", "right"))
@@ -173,7 +173,7 @@ def test_an_unknown_op_is_named() -> None:
     words = observe("").words
     words[0] = 99
     with pytest.raises(ToolFailure, match="unknown op 99"):
-        decode(words)
+        observation_of(words)
 
 
 @pytest.mark.parametrize(

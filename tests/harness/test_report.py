@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import takewhile
+
 from executors import AnyOwner, Dying, Patched
 from observations import observe
 
@@ -19,6 +22,7 @@ from harness.findings.report import (
 from harness.findings.trees import side_by_side, tree
 from harness.model.executor import Model
 from harness.observation.executor import Executor
+from harness.observation.layout import MEMCACHE, UNDER_TEST, Cache, Holder
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.program import Program
 from harness.program.text import format_program, parse
@@ -212,6 +216,26 @@ def test_a_tree() -> None:
         "memcache holds 1: 0x44002000",
         "5 pages allocated, 0 freed, 5 in use",
     ]
+
+
+def test_trees_of_several_tables() -> None:
+    """One that two hold is shown once; a table that is not the only one is said whose it is."""
+    observed = observe("map ipa=0x0 size=2M phys=0x80200000 prot=r mc=1\ncreate_unlinked phys=0x0 level=2 prot=r")
+    root, unlinked = observed.roots
+    both = replace(root, holders=(Holder(UNDER_TEST, 0), Holder(UNDER_TEST, 1)))
+    other = replace(root, holders=(Holder(UNDER_TEST, 2),))
+    cache = Cache(MEMCACHE, 2, (0x4400_0000,))
+    alone = tree(replace(observed, roots=(root,)), DEFAULT_MACHINE)
+    drawn = [f"  {line}" for line in takewhile(lambda line: not line.startswith("leaked"), alone)]
+    lines = tree(replace(observed, roots=(both, other, unlinked), caches=(cache,)), DEFAULT_MACHINE)
+    assert lines[: 2 * len(drawn) + 3] == [
+        "table 0 under test, table 1 under test, 40 bits of address:",
+        *drawn,
+        "table 2 under test, 40 bits of address:",
+        *drawn,
+        "unlinked table 0, for an entry of level 2:",
+    ]
+    assert "memcache of table 2 holds 1: 0x44000000" in lines
 
 
 def test_a_tree_without_a_root_and_with_leaks() -> None:

@@ -16,8 +16,7 @@ from harness.model.executor import MODELLED, Model
 from harness.observation.descriptors import entry_address
 from harness.observation.events import DCACHE, ICACHE, TLBI, each_event, events_of
 from harness.observation.execution import Shape
-from harness.observation.layout import EVENT_WORDS, Observation
-from harness.observation.layout import decode as decode_observation
+from harness.observation.layout import EVENT_WORDS, Observation, observation_of
 from harness.observation.tables import leaked, paired_entries
 from harness.observation.tlbi import Target, invalidation_of
 from harness.program.capabilities import EVERYTHING
@@ -29,8 +28,9 @@ from harness.program.ops import OPS, STANDARD
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read, reformat
 from harness.verdict.compare.differences import differences
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Verdict
 from pgtable.pte import LOCKED
 from reference.link.executor import ByGranule, Reference
 
@@ -487,7 +487,7 @@ def test_a_million_events_are_reported() -> None:
     records[2] = replace(records[2], events=events)
     pages[last] = replace(pages[last], entries=entries)
     right = changed(left, records=tuple(records), pages=pages)
-    right = decode_observation(right.words, (), program.machine)
+    right = observation_of(right.words, (), program.machine)
     found = differences(left, right)
     assert [one.bucket for one in found] == ["tables-walk-entry-level3", "events-split-store_release"]
     verdict = Verdict("divergence", found[0].bucket, 2, found[0], left, right)

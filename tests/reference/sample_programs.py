@@ -7,6 +7,7 @@ from typing import Final
 
 from seeds import missing
 
+from fuzz.generate.fresh import random_input
 from harness.program.capabilities import Capabilities
 from harness.program.codec import DEFAULT, Dialect, decode
 from harness.program.definition import Op
@@ -158,10 +159,11 @@ def special_programs(capabilities: Capabilities) -> list[Program]:
     return [program for program in SPECIAL.values() if not missing(capabilities, program)]
 
 
-def random_programs(seed: int, count: int, longest: int = 250, dialect: Dialect = DEFAULT) -> list[Program]:
-    """What the fuzzer's codec makes of seeded random bytes."""
+def random_programs(seed: int, count: int, longest: int = 40, dialect: Dialect = DEFAULT) -> list[Program]:
+    """Random choices, of up to `longest` ops, some for hyp."""
     rng = random.Random(seed)
-    return [decode(rng.randbytes(rng.randrange(1, longest)), dialect) for _ in range(count)]
+    stages = (2,) * 9 + (1,)
+    return [decode(random_input(rng, dialect, rng.choice(stages), (0, longest)), dialect) for _ in range(count)]
 
 
 def largest_program() -> Program:

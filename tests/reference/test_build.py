@@ -15,10 +15,11 @@ from sample_programs import ONE_PAGE, SPECIAL
 
 from harness.errors import BadInput, ToolFailure
 from harness.model.executor import Model
-from harness.observation.events import WARNED, events_of
+from harness.observation.events import STORE_PLAIN, WARNED, events_of
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.program.ops import OPS
 from harness.program.program import Program
+from harness.program.text import parse
 from reference.build import image as build_module
 from reference.build.flags import FLAVOURS
 from reference.build.image import Image, build
@@ -129,6 +130,19 @@ def test_a_changed_header_is_noticed(user_tree: Path, scratch_cache: Path) -> No
     assert steps == [*(f"compiling {name}" for name in (*bridge, *hosted)), "linking kernel.elf"]
     assert changed.sha256 != first.sha256
     assert str(user_tree) in changed.identity["source"]
+
+
+def test_stores_are_recorded_where_they_are_to_ptes(image: Image, user_tree: Path, scratch_cache: Path) -> None:
+    """Those of TLB maintenance are not."""
+    maintenance = user_tree / "arch/arm64/kvm/hyp/nvhe/tlb.c"
+    edit(maintenance, "\texit_vmid_context(&cxt);", "\tWRITE_ONCE(s2fuzz_new, 1); exit_vmid_context(&cxt);")
+    edit(maintenance, "#include <nvhe/mem_protect.h>", "#include <nvhe/mem_protect.h>\nstatic u64 s2fuzz_new;")
+    program = parse("s2 1\nmap ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=4\nunmap ipa=0x1000 size=4K\n")
+    changed = build(prepare(KernelChoice(str(user_tree))))
+    with closing(Reference(changed, "kernel:changed")) as kernel, closing(Reference(image, "kernel:plain")) as plain:
+        observation = kernel.observe(program)
+        assert observation.words == plain.observe(program).words
+    assert STORE_PLAIN in {event.kind for event in events_of(observation.records[2].events)}
 
 
 def test_a_pgtable_that_does_not_compile(image: Image, scratch_cache: Path, tmp_path: Path) -> None:

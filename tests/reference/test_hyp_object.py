@@ -99,7 +99,7 @@ def test_nothing_else_differs(hyp: Reference, kernel: Reference) -> None:
     """Of programs without shared walks, so that one strategy is all that the model needs."""
     walkers = {"mkyoung", "relax_perms"}
     compared = 0
-    for program in random_programs(seed=12, count=400, longest=120):
+    for program in random_programs(seed=12, count=400, longest=20):
         flags = [
             value
             for op in program.ops

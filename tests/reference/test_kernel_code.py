@@ -21,8 +21,9 @@ from harness.program.granule import GRANULE_4K, Granule, granule_named
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.compare.differences import differences
-from harness.verdict.judge import Judge, Verdict
+from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Verdict
 from reference.build.image import Image, build
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree

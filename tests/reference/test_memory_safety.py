@@ -235,7 +235,7 @@ def test_undefined_behaviour_is_not_reported_by_the_plain_flavour(altered) -> No
 
 
 def test_the_packaged_kernel_has_no_undefined_behaviour(ubsan_kernel: Reference) -> None:
-    programs = random_programs(seed=300, count=300, longest=150)
+    programs = random_programs(seed=300, count=300, longest=25)
     assert [program for program in programs if complaints(ubsan_kernel.observe(program), UBSAN)] == []
 
 

@@ -19,7 +19,7 @@ COMMON = dialect_for(Model("6.1").capabilities & Model("6.12").capabilities)
 """What every packaged kernel can run."""
 SPECIAL = special_programs(COMMON.capabilities)
 PROGRAMS = [*SPECIAL, *random_programs(seed=60, count=60 - len(SPECIAL), dialect=COMMON)]
-OTHERS = random_programs(seed=61, count=1000, longest=120, dialect=COMMON)
+OTHERS = random_programs(seed=61, count=1000, longest=20, dialect=COMMON)
 
 
 @pytest.fixture(scope="module")

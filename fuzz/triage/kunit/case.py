@@ -22,7 +22,7 @@ from harness.program.kinds.small import CACHE_CAPACITY
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
-from harness.verdict.judge import Verdict
+from harness.verdict.verdicts import Verdict
 
 _IN_THE_TEST: Final = ("pool_base", "pool_pages", "ia_bits", "va_bits", "nofwb", "idmap", "force_pte", "stage", "cmos")
 

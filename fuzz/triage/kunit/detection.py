@@ -10,8 +10,8 @@ from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS
 from harness.program.definition import Op
 from harness.program.ops import INIT
 from harness.program.program import Program
-from harness.verdict.judge import Verdict
 from harness.verdict.tiers import Tier
+from harness.verdict.verdicts import Verdict
 
 
 def shown_instead(program: Program, verdict: Verdict) -> list[str]:

@@ -15,7 +15,7 @@ from harness.program.definition import Op
 from harness.program.kunit import Returns, Unsayable, Value
 from harness.program.program import Program
 from harness.program.results import ResultType
-from harness.verdict.judge import Verdict
+from harness.verdict.verdicts import Verdict
 
 _SEEN_BY_MM_OPS: Final = ("get_page", "put_page", "dcache_clean_inval_poc", "icache_inval_pou")
 

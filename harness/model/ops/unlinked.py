@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.model.handles import Made
+from harness.model.handles import Made, Tree
 from harness.program.kinds import UNLINKED
 from pgtable import Stage2
 from pgtable.pte import table_pte
@@ -20,6 +20,9 @@ class UnlinkedTable(Made):
         self.pa = pa
         self.level = level
         self._stage2 = stage2
+
+    def tree(self) -> Tree:
+        return self.pa, 1, self.level + 1, 0
 
     def end(self) -> None:
         self._stage2.free_unlinked(self.pa, self.level)

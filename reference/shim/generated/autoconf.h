@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The kernel configuration that hosted files are compiled with. The granule is a build choice: build.py passes
+/* The kernel configuration that hosted files are compiled with. The granule is a build choice: image.py passes
  * S2FUZZ_PAGE_SHIFT. Without PHYS_ADDR_T_64BIT everything still compiles, with a 32-bit phys_addr_t: checks.c asserts. */
 #define CONFIG_64BIT 1
 #define CONFIG_ARM64 1

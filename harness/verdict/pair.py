@@ -1,0 +1,103 @@
+"""Two executors, whose runs of a program are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.observation.execution import Execution
+from harness.observation.executor import Executor, TargetDied
+from harness.observation.layout import Observation
+from harness.program.program import Program
+from harness.verdict.compare.difference import Difference
+from harness.verdict.compare.differences import differences
+from harness.verdict.cuts import Cut, unequal_cut
+from harness.verdict.tiers import DEFAULT_TIERS, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides of a program: what they observed and in what that differs, up to where the budget `cut` them apart; or
+    the `death` of one of them, where nothing was observed."""
+
+    program: Program
+    sides: tuple[Observation, Observation] | None = None
+    found: Sequence[Difference] = ()
+    cut: Cut | None = None
+    death: TargetDied | None = None
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether nothing that is compared differs."""
+        return self.death is None and self.cut is None and not self.found
+
+    @property
+    def first_record(self) -> int:
+        """The first record in which something differs, as far as records tell it: else the last."""
+        told = [one.record for one in self.found if one.record is not None]
+        return min(told, default=len(self.program.ops))
+
+
+class Pair:
+    """`left` and `right`, compared in `tiers`."""
+
+    def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
+        self.left = left
+        self.right = right
+        self.tiers = tiers
+
+    def run(self, program: Program) -> tuple[Execution, Execution]:
+        """Both sides' executions; they run at the same time where an executor can. Raises TargetDied."""
+        self.left.start(program)
+        self.right.start(program)
+        return self.left.finish(), self.right.finish()
+
+    def agree(self, program: Program) -> bool:
+        """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
+        left, right = self.run(program)
+        return left.digest == right.digest
+
+    def refresh(self) -> None:
+        self.left.refresh()
+        self.right.refresh()
+
+    def locate(self, program: Program, whole: Comparison | None = None) -> Iterator[Comparison]:
+        """Where the sides part, on the targets as they are: beginnings of the program on which they are not alike, or
+        one dies, the shortest first.
+
+        `whole` is how they part in all of it, where that is known. Then one op fewer is tried first: if they are alike
+        there, they have not parted before."""
+        length = len(program.ops)
+        if whole is not None and length and self.differing(program.prefix(length - 1)) is None:
+            yield whole
+            return
+        for ops in range(length + (whole is None)):
+            parted = self.differing(program.prefix(ops))
+            if parted is not None:
+                yield parted
+        if whole is not None:
+            yield whole
+
+    def differing(self, program: Program) -> Comparison | None:
+        """How the sides differ on the targets as they are, or which of them dies; None where they are alike."""
+        try:
+            if self.agree(program):
+                return None
+        except TargetDied as error:
+            return Comparison(program, death=error)
+        compared = self.compare_all(program)
+        return None if compared.is_alike else compared
+
+    def compare_all(self, program: Program) -> Comparison:
+        """Both sides' observations, compared, or the death of one."""
+        try:
+            return self.compare(program)
+        except TargetDied as error:
+            return Comparison(program, death=error)
+
+    def compare(self, program: Program) -> Comparison:
+        """Both sides' observations, compared. Raises TargetDied."""
+        left, right = self.left.observe(program), self.right.observe(program)
+        cut = unequal_cut(left, right)
+        found = differences(left, right, self.tiers, None if cut is None else cut.record)
+        return Comparison(program, (left, right), found, cut)

@@ -1,0 +1,78 @@
+"""What a judge says of a program: what it suspects, what it is sure of, and what it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.observation.execution import Feedback
+from harness.observation.executor import CrashReport
+from harness.observation.layout import Observation
+from harness.verdict.compare.difference import Difference
+from harness.verdict.cuts import Cut
+from harness.verdict.invalidation import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with one program.
+
+    `kind` is `divergence`, `crash`, `hang`, `flood`: one side goes on and on where the other has long finished, and
+    `cut` says where; or `invalidation`: a TLB function does not do what it was called for, even if the sides agree on
+    that, and `problem` says what. `record` is the record (0: the implicit init) after which the sides first differ, or
+    of that call. Of the observations, that of a side that died is missing; those kept are of the program up to
+    `record`, where everything is smallest. `confirmed` is on how many fresh pairs of targets it was so.
+    """
+
+    kind: str
+    bucket: str
+    record: int
+    difference: Difference | None
+    left: Observation | None
+    right: Observation | None
+    died: CrashReport | None = None
+    died_side: str | None = None
+    problem: Problem | None = None
+    cut: Cut | None = None
+    confirmed: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What seems to be wrong with a program, seen on the targets as they were: `what` it is in a few words, mostly the
+    bucket of the verdict to come, and the `sighting` itself."""
+
+    what: str
+    sighting: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """Nothing was wrong until the `cut`; what lies behind it cannot be told with the program's budget."""
+
+    cut: Cut
+
+
+class FirstLook:
+    """What a program showed on the targets as they were."""
+
+    __slots__ = ("feedback", "known", "suspicion")
+
+    def __init__(self) -> None:
+        self.suspicion: Suspicion | Inconclusive | None = None
+        """None when the sides agree."""
+        self.feedback: Feedback | None = None
+        """Of the side that told; None where none does, or one died."""
+        self.known: tuple[str, ...] = ()
+        """`KnownProblem.key` of each call that was not met before and goes wrong in a way that is known of its side's
+        Linux."""
+
+
+class Unconfirmed(Exception):
+    """The sides differed or one died, but not every time: flaky, or the environment's fault. The message says what was
+    seen, `sighting` has the state that differed; `outcomes` are the buckets on fresh targets, None for agreement."""
+
+    def __init__(self, seen: str, sighting: Verdict, outcomes: Sequence[str | None]) -> None:
+        super().__init__(seen)
+        self.sighting = sighting
+        self.outcomes = tuple(outcomes)
