@@ -86,7 +86,7 @@ NO_COMPILE: Final = click.option(
     "--no-compile",
     is_flag=True,
     help="Run everything as it is. Otherwise mypyc compiles the model and what drives it first, once until they "
-    "change, which takes two minutes and fuzzes faster. With --guidance model or both it always runs as it is.",
+    "change, which takes some minutes and fuzzes faster. With --guidance model or both it always runs as it is.",
 )
 GRANULE: Final = click.option(
     "--granule",

@@ -1,7 +1,6 @@
 """The files of Linux that run in the test kernel: a row each, and what the build must know of it.
 
-One more is a row here, what it needs of the kernel (`needs`, and headers in reference/shim), and its name and those of
-its headers among the files that the model was verified against (pgtable/verified.py).
+CONTRIBUTING.md says how to host another.
 """
 
 from __future__ import annotations

@@ -200,6 +200,7 @@ get_vtcr mmfr0=0x5 mmfr1=0x0 phys_shift=40
 pgd_size vtcr=0x802d3558
 flush_cpu_context
 flush_vm_context
+tlb_flush_vmid
 destroy
 init
 """

@@ -23,3 +23,8 @@ def flush_cpu_context(run: ProgramRun) -> int:
 def flush_vm_context(run: ProgramRun) -> int:
     run.boundary.call(FLUSH_VM_CONTEXT, 0, 0)
     return 0
+
+
+def tlb_flush_vmid(run: ProgramRun) -> int:
+    run.boundary.tlbi_vmid()
+    return 0

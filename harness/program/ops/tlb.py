@@ -39,4 +39,13 @@ OPS: Final = (
         kunit=Statement("kvm_call_hyp(__kvm_flush_vm_context)"),
         scenario="reschedule",
     ),
+    OpDef(
+        31,
+        "tlb_flush_vmid",
+        (),
+        "invalidate the TLB for the whole VMID, as before a log of all its memory is read",
+        weight=1,
+        functions={"__kvm_tlb_flush_vmid": ("void (struct kvm_s2_mmu *)",)},
+        kunit=Statement("kvm_call_hyp(__kvm_tlb_flush_vmid, &s2_mmu)"),
+    ),
 )

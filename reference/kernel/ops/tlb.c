@@ -26,3 +26,11 @@ s64 op_flush_vm_context(const struct args_flush_vm_context *args)
 	return 0;
 }
 #endif
+
+#if S2FUZZ_HAS_tlb_flush_vmid
+s64 op_tlb_flush_vmid(const struct args_tlb_flush_vmid *args)
+{
+	__kvm_tlb_flush_vmid(&under_test.mmu);
+	return 0;
+}
+#endif
