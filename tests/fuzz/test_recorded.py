@@ -135,7 +135,7 @@ def test_what_was_cut_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     finding = Finding(tmp_path, program, "divergence", "results-map", {"tiers": "results,tables,accounting"})
     sides = choose_sides(sides="model:6.12,model:6.12")
     for right, is_told in ((Patched(Stage2, "tlb_flush_range", flush_often), False), (Model(), True)):
-        opened = nullcontext((sides, Model(), right))
+        opened = nullcontext((sides, sides, Model(), right))
         monkeypatch.setattr(replaying, "_opened", lambda *_, opened=opened: opened)
         seen = replaying.look_again(finding, sides)
         assert seen.verdict is None

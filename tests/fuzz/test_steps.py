@@ -1,4 +1,4 @@
-"""The steps of scenarios: each plays what it says, every operation has one, and none is played in vain."""
+"""The steps of scenarios: each plays what it says, and none is played in vain."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from harness.program.definition import OpDef
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.ops import FAMILIES, OPS
 from harness.program.space import MEMORY, space_of
+
+NAMING = [op for op in OPS if op.scenario]
+"""Others come among random choices alone."""
 
 
 def played(one: Step) -> Iterator[list[str]]:
@@ -35,7 +38,7 @@ def test_a_step_plays_the_ops_that_it_uses(one: Step) -> None:
     assert all(set(one.stages) <= set(stages[name]) for name in found)
 
 
-@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+@pytest.mark.parametrize("op", NAMING, ids=[op.name for op in NAMING])
 def test_an_op_is_played_by_the_step_that_it_names(op: OpDef) -> None:
     one = STEPS[op.scenario]
     assert set(one.stages) <= set(op.stages)
@@ -47,10 +50,12 @@ def test_steps_stand_by_family() -> None:
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_every_op_has_a_step(stage: int) -> None:
+def test_steps_play_the_ops_of_their_stage(stage: int) -> None:
+    """All that name a step in any stage are played in each of theirs."""
     of_stage = [one for one in STEPS.values() if stage in one.stages]
     found = {name for one in of_stage for names in played(one) for name in names}
-    assert found == {op.name for op in OPS if stage in op.stages}
+    assert {op.name for op in NAMING if stage in op.stages} <= found
+    assert found <= {op.name for op in OPS if stage in op.stages}
 
 
 @pytest.mark.parametrize("one", STEPS.values(), ids=list(STEPS))
