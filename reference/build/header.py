@@ -26,7 +26,6 @@ from harness.observation.layout import (
     LOCKING,
     LOCKING_REPORTS,
     MAX_COMPLAINTS,
-    MAX_OUTS,
     POOL_MISUSE,
     POOL_MISUSES,
     UBSAN,
@@ -34,12 +33,12 @@ from harness.observation.layout import (
     WARN,
 )
 from harness.observation.tlbi import OPERATIONS
-from harness.program.definition import Arg, OpDef
+from harness.program.definition import Arg, Definitions, OpDef
 from harness.program.kinds.entries import VISITOR_BITS, VISITORS
 from harness.program.kinds.handles import MAX_HANDLES, Handle
 from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, Knob
-from harness.program.ops import INIT, OPS
+from harness.program.ops import INIT, STANDARD
 from harness.program.space import U64_MAX
 from reference.memory_map import (
     EVENT_MEMORY,
@@ -60,8 +59,9 @@ _GRANULE: Final = "S2FUZZ_GRANULE"
 """The macro that says which an image is compiled for, as the knob has it."""
 
 
-def generated_header() -> str:
+def generated_header(definitions: Definitions = STANDARD) -> str:
     """The C header that gives the test kernel the definitions of `harness`: operations, knobs and events."""
+    ops = definitions.ops
     lines = [
         "/* Made by reference/build/header.py from what harness and reference/memory_map.py define. */",
         "#ifndef S2FUZZ_GENERATED_H",
@@ -77,8 +77,8 @@ def generated_header() -> str:
         f"#define OUT_MEMORY {OUT_MEMORY:#x}ul",
         f"#define OUT_MEMORY_SIZE {OUT_MEMORY_SIZE:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
-        f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in OPS)}",
-        f"#define S2FUZZ_MAX_OUTS {MAX_OUTS}",
+        f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in ops)}",
+        f"#define S2FUZZ_MAX_OUTS {max(len(op.results) for op in ops)}",
         f"#define S2FUZZ_MAX_COMPLAINTS {MAX_COMPLAINTS}",
         f"#define S2FUZZ_OP_INIT {INIT.number}",
         f"#define S2FUZZ_MAX_HANDLES {MAX_HANDLES}",
@@ -86,10 +86,10 @@ def generated_header() -> str:
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         x_macro("KNOBS", map(_knob_range, KNOBS)),
         x_macro("CHOICES", ((knob.name, name, value) for knob in KNOBS for value, name in enumerate(knob.names))),
-        x_macro("OPS", map(op_entry, OPS)),
-        x_macro("HANDLE_KINDS", ((_constant(kind.name), kind.number) for kind in handle_kinds())),
-        x_macro("HANDLE_MAKERS", _makers()),
-        x_macro("HANDLE_USERS", _users()),
+        x_macro("OPS", map(op_entry, ops)),
+        x_macro("HANDLE_KINDS", ((_constant(kind.name), kind.number) for kind in _handle_kinds(ops))),
+        x_macro("HANDLE_MAKERS", _makers(ops)),
+        x_macro("HANDLE_USERS", _users(ops)),
         x_macro("EVENTS", ((one.name, one.number) for one in EVENTS)),
         x_macro("COMPLAINTS", _COMPLAINTS.items()),
         x_macro("HOLDERS", ((_constant(name), number) for number, name in HOLDERS.items())),
@@ -106,10 +106,10 @@ def generated_header() -> str:
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
         x_macro("VISITORS", ((name, number) for number, name in enumerate(VISITORS))),
-        "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, OPS)),
+        "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, ops)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
     ]
-    for op in OPS:
+    for op in ops:
         fields = " ".join(f"u64 {arg.name};" for arg in op.args)
         lines.append(f"struct args_{op.name} {{ {fields} }};")
     lines.append("#endif")
@@ -136,19 +136,19 @@ def _constant(name: str) -> str:
     return re.sub(r"[- ]", "_", name).upper()
 
 
-def handle_kinds() -> list[Handle]:
+def _handle_kinds(ops: Sequence[OpDef]) -> list[Handle]:
     """The kinds of handles that some operation makes."""
-    return list(dict.fromkeys(op.makes for op in OPS if op.makes is not None))
+    return list(dict.fromkeys(op.makes for op in ops if op.makes is not None))
 
 
-def _makers() -> Iterator[tuple[int, str]]:
+def _makers(ops: Sequence[OpDef]) -> Iterator[tuple[int, str]]:
     """The operations that make a handle, and of which kind."""
-    return ((op.number, _constant(op.makes.name)) for op in OPS if op.makes is not None)
+    return ((op.number, _constant(op.makes.name)) for op in ops if op.makes is not None)
 
 
-def _users() -> Iterator[tuple[int, int, str]]:
+def _users(ops: Sequence[OpDef]) -> Iterator[tuple[int, int, str]]:
     """The arguments that are handles: operation, place and kind."""
-    return ((op.number, place, _constant(op.args[place].kind.name)) for op in OPS for place in op.handles)
+    return ((op.number, place, _constant(op.args[place].kind.name)) for op in ops for place in op.handles)
 
 
 def stages_mask(op: OpDef) -> int:

@@ -24,6 +24,7 @@ from harness.program.program import Program
 from harness.program.source import Source
 from harness.program.space import Space
 from harness.program.text import MalformedProgram, format_program, parse
+from reference.build.header import generated_header
 
 COLOURS: Final = ("black", "red", "green", "blue")
 
@@ -179,6 +180,17 @@ def test_an_op_that_needs_a_flag_goes_with_it() -> None:
     assert Capabilities(definitions=own).has("paint")
     assert not Capabilities(frozenset({"prot nc"}), own).has("paint")
     assert {"nc", "shared"} <= {*PROT.bits, *MAP_FLAGS.bits}
+
+
+def test_the_c_header() -> None:
+    header = generated_header(OWN)
+    assert "struct args_paint { u64 brush; u64 at; u64 colour; u64 gloss; };" in header
+    assert "X(200, paint, 4, 4)" in header
+    assert "X(201, BRUSH)" in header, "what makes one"
+    assert "X(200, 0, BRUSH)" in header, "which argument is one"
+    described = header.partition("#define S2FUZZ_OP_DESCRIPTIONS")[2]
+    assert f'{{ "colour", 0x1ul, 0x0ul, {len(COLOURS) - 1:#x}ul' in described
+    assert '"paint what is there"' in described
 
 
 def test_definitions_do_not_share_names_or_numbers() -> None:
