@@ -177,7 +177,7 @@ def dictionary(dialect: Dialect) -> Iterator[str]:
     for knob in dialect.knobs:
         for what, value in (("low", knob.low), ("high", knob.high)):
             if value != knob.default:
-                yield _entry(f"{knob.name}_{what}", header_of(fitting(dialect.bare, knob, value), dialect))
+                yield _entry(f"{knob.name}_{what}", header_of(fitting(dialect.bare, {knob.name: value}), dialect))
     for stage in (1, 2):
         space = space_of(dialect.bare.replace("stage", stage))
         for op in dialect.capabilities.ops:

@@ -9,7 +9,7 @@ from itertools import accumulate
 from random import Random
 from typing import Final
 
-from harness.program.codec import Dialect, fitting, knob_value, lengths, made_usual
+from harness.program.codec import Dialect, fitting, knob_value, lengths, usual_high
 from harness.program.kinds import Kind
 from harness.program.machine import Knob, Machine
 from harness.program.parts import Part
@@ -56,12 +56,14 @@ def _weighted(dialect: Dialect, stage: int) -> tuple[list[_Form], list[int]]:
 
 def random_machine(choice: Random, dialect: Dialect, stage: int) -> Machine:
     """The default machine of that stage, or one with some other knobs."""
-    machine = bare_machine(dialect, stage)
     knobs = _knobs(dialect)
     counts, weights = (*_KNOBS_CHANGED, choice.randint(0, len(knobs))), (*_CHANGE_WEIGHTS, _MANY)
+    changes = {}
     for _ in range(choice.choices(counts, weights)[0]):
-        machine = with_random_knob(machine, choice, dialect)
-    return machine
+        knob = choice.choice(knobs)
+        changes[knob.name] = _value(knob, choice)
+    machine = bare_machine(dialect, stage)
+    return fitting(machine, changes) if changes else machine
 
 
 def bare_machine(dialect: Dialect, stage: int) -> Machine:
@@ -72,12 +74,17 @@ def bare_machine(dialect: Dialect, stage: int) -> Machine:
 def with_random_knob(machine: Machine, choice: Random, dialect: Dialect) -> Machine:
     """The machine with one knob chosen anew; of the same stage, for the other has other ops."""
     knob = choice.choice(_knobs(dialect))
+    return fitting(machine, {knob.name: _value(knob, choice)})
+
+
+def _value(knob: Knob, choice: Random) -> int:
+    """A value that the knob allows: mostly one that a byte chooses."""
     if knob.names:
-        return fitting(machine, knob, choice.randrange(len(knob.names)))
+        return choice.randrange(len(knob.names))
     if choice.random() < _SPELT_OUT:
-        value = choice.randint(knob.low, knob.high)
-        return made_usual(fitting(machine, knob, value - value % knob.align))
-    return fitting(machine, knob, knob_value(knob, choice.randrange(256)))
+        value = choice.randint(knob.low, usual_high(knob))
+        return value - value % knob.align
+    return knob_value(knob, choice.randrange(256))
 
 
 @cache

@@ -21,6 +21,7 @@ Every program has an encoding that decodes to the same machine and ops; comments
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Final
 
 from harness.program.capabilities import DEFAULT as DEFAULT_CAPABILITIES
@@ -216,9 +217,9 @@ def decode_machine(source: Source, dialect: Dialect) -> Machine:
 _NAMES: Final = tuple(knob.name for knob in KNOBS)
 
 
-def fitting(machine: Machine, knob: Knob, value: int) -> Machine:
-    """The machine with one knob changed to a value that the knob allows; the pool is moved if it must."""
-    return _fitted({**dict(zip(_NAMES, machine.values, strict=True)), knob.name: value})
+def fitting(machine: Machine, changes: Mapping[str, int]) -> Machine:
+    """The machine with some knobs changed to values that they allow; the pool is moved if it must."""
+    return _fitted({**dict(zip(_NAMES, machine.values, strict=True)), **changes})
 
 
 def _fitted(knobs: dict[str, int]) -> Machine:
@@ -237,12 +238,17 @@ _DEAR_HEADER: Final = 1 + 2 + 8
 """Bytes: how many knobs, one of them, that it is spelt out, and its value."""
 
 
+def usual_high(knob: Knob) -> int:
+    """The highest value of a knob that is not dear."""
+    return _USUAL.get(knob.name, knob.high)
+
+
 def knob_value(knob: Knob, byte: int) -> int:
     """The value of a knob that one byte chooses; it is among those that the knob allows. A byte that names nothing, of
     a knob whose values have names, chooses the default: it may come to name something."""
     if knob.names:
         return byte if byte < len(knob.names) else knob.default
-    span = _USUAL.get(knob.name, knob.high) - knob.low
+    span = usual_high(knob) - knob.low
     if knob.name == "pool_pages" and byte < CHOICES:  # memory that runs out is worth more than memory that does not
         return 1 + byte % _SMALL_POOL
     return _fit(knob, byte if span <= 256 else span >> byte % span.bit_length())
@@ -254,7 +260,7 @@ def _fit(knob: Knob, value: int) -> int:
         return value
     if knob.names:
         return knob.default
-    wrapped = knob.low + value % (_USUAL.get(knob.name, knob.high) - knob.low + 1)
+    wrapped = knob.low + value % (usual_high(knob) - knob.low + 1)
     return wrapped - wrapped % knob.align
 
 

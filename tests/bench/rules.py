@@ -69,7 +69,7 @@ def _values(arg: Arg) -> st.SearchStrategy[int]:
 def _knob(knob: Knob) -> st.SearchStrategy[Machine]:
     step = max(1, knob.align)
     values = st.integers(0, (knob.high - knob.low) // step).map(lambda index: knob.low + index * step)
-    return values.map(lambda value: fitting(DEFAULT_MACHINE, knob, value))
+    return values.map(lambda value: fitting(DEFAULT_MACHINE, {knob.name: value}))
 
 
 _OPS: Final = tuple(op for op in DEFAULT.ops if DEFAULT_MACHINE["stage"] in op.stages)

@@ -133,12 +133,11 @@ class Searched(Kind):
         self._known: dict[tuple[int, Space, int], bytes] = {}
 
     def encode(self, value: int, space: Space, address: int) -> bytes:
-        key = value, space, address
-        known = self._known.get(key)
+        known = self._known.get((value, space, address))
         if known is None:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            known = self._known[key] = self._search(value, space, address)
+            known = self._known[value, space, address] = self._search(value, space, address)
         return known
 
     def _search(self, value: int, space: Space, address: int) -> bytes:
