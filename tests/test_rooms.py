@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -92,6 +93,7 @@ class RunTime(ast.NodeTransformer):
         return node.orelse if for_checkers else self.generic_visit(node)
 
 
+@functools.cache
 def imported(file: Path, root: Path, run_time: bool = False) -> set[str]:
     """Dotted names of what a file imports anywhere in it: in functions and, but for `run_time`, for type checkers."""
     found = set()

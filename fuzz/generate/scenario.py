@@ -113,7 +113,7 @@ class _Steps:
 
 @cache
 def _steps(capabilities: Capabilities, stage: int) -> tuple[_Steps, _Steps]:
-    """The steps of that stage that can be played with what is on offer: the cheap ones and the dear ones."""
+    """The steps of that stage that can be played with what the sides can do: the cheap ones and the dear ones."""
     playable = [one for one in STEPS.values() if stage in one.stages and capabilities.has(*one.uses)]
     cheap, dear = (tuple(one for one in playable if one.dear == is_dear) for is_dear in (False, True))
     return (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from harness.observation.descriptors import is_table_entry
-from harness.observation.layout import CACHES, HOLDERS, UNDER_TEST, Holder, Observation, Root
+from harness.observation.layout import CACHES, UNDER_TEST, Holder, Observation, Root
 from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
@@ -50,15 +50,9 @@ def tree(observation: Observation, machine: Machine) -> list[str]:
 
 
 def _whose(root: Root) -> str:
-    names = map(_name, root.holders)
+    names = map(str, root.holders)
     shape = f"{root.ia_bits} bits of address" if root.ia_bits else f"for an entry of level {root.level - 1}"
     return f"{', '.join(names)}, {shape}:"
-
-
-def _name(holder: Holder) -> str:
-    if holder.kind == UNDER_TEST:
-        return f"table {holder.number} under test"
-    return f"{HOLDERS[holder.kind]} {holder.number}"
 
 
 def _of(table: int) -> str:

@@ -39,7 +39,9 @@ NO_PAGE: Final = (1 << 64) - 1
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
 UNDER_TEST: Final = 1
-HOLDERS: Final = {UNDER_TEST: "under test", UNLINKED.number: UNLINKED.name}
+_HANDLES: Final = {UNLINKED.number: UNLINKED}
+"""Kinds of handles that hold tables."""
+HOLDERS: Final = {UNDER_TEST: "under test", **{number: kind.name for number, kind in _HANDLES.items()}}
 """What may hold a root, by kind: the table under test, or a handle's object, of the kind's number."""
 MEMCACHE: Final = 1
 SPLIT_CACHE: Final = 2
@@ -150,6 +152,12 @@ class Holder:
 
     kind: int
     number: int
+
+    def __str__(self) -> str:
+        """What holds it, a handle by its name in text: `table 0 under test`, `unlinked table t1`."""
+        if self.kind == UNDER_TEST:
+            return f"table {self.number} under test"
+        return f"{HOLDERS[self.kind]} {_HANDLES[self.kind].format(self.number)}"
 
 
 @dataclass(frozen=True, slots=True)

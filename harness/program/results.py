@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from harness.program.kinds.handles import Handle
+
 
 class ResultType(enum.Enum):
     """What a result's word is."""
@@ -22,13 +24,17 @@ class Result:
 
     name: str
     type: ResultType = ResultType.NUMBER
+    handle: Handle | None = None
+    """Of a HANDLE, its kind."""
 
     def describe(self, value: int) -> str:
-        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`."""
+        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`."""
         if self.type is ResultType.LEVEL:
             return f"{self.name}={value - (1 << 64) if value >> 63 else value:#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))
+        if self.handle is not None:
+            return f"{self.name}={self.handle.format(value)}"
         return f"{self.name}={value:#x}"
 
 

@@ -48,7 +48,7 @@ class Declared:
 
     capabilities: Capabilities
     why: Mapping[str, str]
-    """Of everything that the offer lacks, the reason."""
+    """Of everything that the tree lacks, the reason."""
     header: str
     """The C header that tells the test kernel's files that meet the tree's."""
     forms: Mapping[str, bool]

@@ -37,7 +37,7 @@ _RESULT: Final = re.compile(r"^(\w+) (-\d+)")
 
 def translate(line: str, granule: Granule = GRANULE_4K, capabilities: Capabilities = EVERYTHING) -> str:
     """The line that a kernel for that granule understands; empty for a blank or a comment. Raises BadInput, also for
-    more than is on offer."""
+    what they lack."""
     text = line.partition("#")[0].strip()
     head, *words = text.split() or [""]
     if head == "reset":

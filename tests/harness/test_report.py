@@ -233,7 +233,7 @@ def test_trees_of_several_tables() -> None:
         *drawn,
         "table 2 under test, 40 bits of address:",
         *drawn,
-        "unlinked table 0, for an entry of level 2:",
+        "unlinked table t1, for an entry of level 2:",
     ]
     assert "memcache of table 2 holds 1: 0x44000000" in lines
 

@@ -10,9 +10,11 @@ from sample_programs import BUSY, DESTROY, map_op, random_programs, special_prog
 
 from harness.errors import ToolFailure
 from harness.model.executor import Model
+from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation
 from harness.program.codec import dialect_for
 from harness.program.program import Program
+from harness.program.text import parse
 from reference.link.executor import Reference
 
 COMMON = dialect_for(Model("6.1").capabilities & Model("6.12").capabilities)
@@ -99,3 +101,12 @@ def test_more_statics_than_can_be_restored_are_refused(altered) -> None:
     problem = pytest.raises(ToolFailure, match="hosted files keep more data than we can restore")
     with altered({MAP_SIGNATURE: much + MAP_SIGNATURE}) as kernel, problem:
         kernel.observe(BUSY)
+
+
+def test_what_no_op_ended_is_ended_after_the_program(altered) -> None:
+    """Unobserved: but for a crash, nobody could tell."""
+    made = parse("s2 1\ncreate_unlinked phys=0x80000000 level=2 prot=rw mc=1\n")
+    with altered(before("\tWARN_ON(mm_ops->page_count(pgtable) != 1);", "*(volatile u64 *)0 = 1;")) as kernel:
+        with pytest.raises(TargetDied, match="kvm_pgtable_stage2_free_unlinked"):
+            kernel.observe(made)
+        assert kernel.observe(Program(())).records[0].ret == 0

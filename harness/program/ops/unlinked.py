@@ -23,7 +23,7 @@ OPS: Final = (
         ),
         "make a full table for an entry of that level, which no entry points to",
         weight=1,
-        results=(Result("table", ResultType.HANDLE),),
+        results=(Result("table", ResultType.HANDLE, UNLINKED),),
         functions={
             "kvm_pgtable_stage2_create_unlinked": (
                 f"kvm_pte_t * ({PGT}, u64, s8, {C_PROT}, void *, bool)",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.layout import HOLDERS, UNDER_TEST, Observation, Root
+from harness.observation.layout import UNDER_TEST, Observation, Root
 from harness.observation.tables import names_tables, paired_entries, paired_roots
 from harness.verdict.compare.difference import Difference, last_op
 from harness.verdict.tiers import Tier
@@ -50,7 +50,7 @@ def _shape(root: Root | None) -> tuple[str, str, str]:
 
 
 def _holders(root: Root) -> str:
-    return ", ".join(f"{HOLDERS[one.kind]} {one.number}" for one in root.holders)
+    return ", ".join(map(str, root.holders))
 
 
 def dangling(left: Observation, right: Observation) -> Iterator[Difference]:
