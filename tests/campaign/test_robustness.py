@@ -316,10 +316,10 @@ from fuzz.engine import worker
 from harness.program.text import format_program
 
 class Deadly(worker.Worker):
-    def _judge(self, program):
+    def _judge(self, program, look):
         if format_program(program) == {text!r}:
             os.kill(os.getpid(), 9)
-        return super()._judge(program)
+        return super()._judge(program, look)
 
 stage2_fuzzer.Worker = Deadly
 stage2_fuzzer.main(sys.argv)
