@@ -66,7 +66,7 @@ group, folder, *files = sys.argv[1:]
 settings = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 setup(
     name=group,
-    ext_modules=mypycify([*settings, *files], opt_level="2", debug_level="0", group_name=group),
+    ext_modules=mypycify([*settings, *files], opt_level="2", debug_level="0", group_name=group, multi_file=True),
     script_args=["--quiet", "build_ext", "--build-lib", folder],
 )
 """
@@ -77,7 +77,7 @@ class CannotCompile(ToolFailure):
 
 
 def compiled(progress: Progress) -> Path:
-    """The folder of the compiled modules, made unless the cache has it. `progress` is told, for it takes minutes.
+    """The folder of the compiled modules, made unless the cache has it. `progress` is told, for it takes some two minutes.
 
     Raises CannotCompile.
     """
@@ -85,7 +85,7 @@ def compiled(progress: Progress) -> Path:
     sources = [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*.py"))]
     texts = [path.read_bytes() for path in _with_imported(MODULES)]
     name = digest(version("mypy"), sys.version, EXTENSION_SUFFIXES[0], _SETUP, *MODULES, *texts)[:16]
-    message = "compiling the model and its driver with mypyc (once, until they change; some minutes)"
+    message = "compiling the model and its driver with mypyc (once, until they change; about two minutes)"
     return cached(Path("compiled") / name, message, lambda part: _fill(part, sources), progress)
 
 
