@@ -77,7 +77,7 @@ class CannotCompile(ToolFailure):
 
 
 def compiled(progress: Progress) -> Path:
-    """The folder of the compiled modules, made unless the cache has it. `progress` is told, for it takes some two minutes.
+    """The folder of the compiled modules, made unless the cache has it. `progress` is told, for it takes minutes.
 
     Raises CannotCompile.
     """

@@ -107,7 +107,9 @@ class _Steps:
     sums: tuple[int, ...]
 
     def play(self, at: Place, choice: Random) -> list[Op]:
-        """The ops of one of them."""
+        """The ops of one of them; none where a side lacks what they are made of."""
+        if not self.steps:
+            return []
         return choice.choices(self.steps, cum_weights=self.sums)[0].play(at, choice)
 
 

@@ -80,6 +80,13 @@ def parse(text: str, source: str = "<program>", definitions: Definitions = STAND
     return _Parser(text, source, definitions).program
 
 
+def parse_op(line: str, stage: int, source: str = "<op>") -> Op:
+    """The op in a line, for whoever has a table of their own: its handles are numbered as they are written, `t1` and 0
+    being the first. Raises MalformedProgram, in which it is line 3."""
+    (op,) = _Parser(f"s2 {FORMAT_VERSION}\nstage = {stage}\n{line}", source, STANDARD).unnumbered()
+    return op
+
+
 def read(path: Path) -> Program:
     """The program in a file. Raises BadInput when it cannot be read, MalformedProgram when it is not a program."""
     return parse(read_text(path), shown(path))
@@ -192,8 +199,11 @@ class _Parser:
 
     @property
     def program(self) -> Program:
-        ops = tuple(Op(op.definition, tuple(op.args)) for op in self.ops)
-        return Program(ops, self.machine, self.requires, "\n".join(self.comment))
+        return Program(self.unnumbered(), self.machine, self.requires, "\n".join(self.comment))
+
+    def unnumbered(self) -> tuple[Op, ...]:
+        """The ops as they are written, before a program numbers what they make."""
+        return tuple(Op(op.definition, tuple(op.args)) for op in self.ops)
 
     def _error(self, column: int, problem: str) -> MalformedProgram:
         return MalformedProgram(self.source, self.number, column, problem)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.observation.executor import TargetDied
 from harness.observation.layout import describe_return
 from harness.program.capabilities import EVERYTHING, Capabilities
+from harness.program.definition import Op, OpDef
 from harness.program.granule import GRANULE_4K, Granule
+from harness.program.machine import Machine
 from harness.program.ops import OPS_BY_NAME
 from harness.program.program import Program
-from harness.program.text import FORMAT_VERSION, MalformedProgram, parse
+from harness.program.text import FORMAT_VERSION, MalformedProgram, parse, parse_op
 from reference.build.image import Image
 from reference.link.console import ConsoleLink, message_in, printable
 from reference.link.executor import RUN_TIMEOUT, Reference
@@ -47,23 +50,38 @@ def translate(line: str, granule: Granule = GRANULE_4K, capabilities: Capabiliti
         if machine.granule is not granule:
             raise BadInput(f"this kernel was built for pages of {granule.name}, not of {machine.granule.name}")
         return " ".join([head, *(f"{name}={value:#x}" for name, value in machine.changed().items())])
-    if head in OPS_BY_NAME:
-        # Whether the table is of the op's stage only the kernel knows.
-        (op,) = _parsed(f"stage = {OPS_BY_NAME[head].stages[0]}\n{text}", capabilities).ops
+    name = words[1] if len(words) > 1 and words[0] == "=" else head  # what it makes may be given a name
+    if name in OPS_BY_NAME:
+        op = _parsed_op(text, OPS_BY_NAME[name], capabilities)
         args = zip(op.definition.args, op.args, strict=True)
-        return " ".join([head, *(f"{arg.name}={value:#x}" for arg, value in args)])
+        return " ".join([name, *(f"{arg.name}={value:#x}" for arg, value in args)])
     if head and (head not in _WITHOUT_WORDS or words):
         raise BadInput(f"expected {', '.join((*OPS_BY_NAME, 'reset', *_WITHOUT_WORDS))}, got `{text}`")
     return head
 
 
 def _parsed(text: str, capabilities: Capabilities) -> Program:
-    try:
+    with _without_place():
         program = parse(f"s2 {FORMAT_VERSION}\n{text}\n", "")
-    except MalformedProgram as error:
-        raise BadInput(str(error).removeprefix(f":{error.line}:{error.column}: ")) from error
     capabilities.check(program, "this kernel")
     return program
+
+
+def _parsed_op(text: str, definition: OpDef, capabilities: Capabilities) -> Op:
+    stage = definition.stages[0]  # whether the table is of the op's stage only the kernel knows
+    with _without_place():
+        op = parse_op(text, stage, "")
+    capabilities.check(Program((op,), Machine.of(stage=stage)), "this kernel")
+    return op
+
+
+@contextmanager
+def _without_place() -> Iterator[None]:
+    """Say what is wrong with a line, and not where in a program of ours it stands."""
+    try:
+        yield
+    except MalformedProgram as error:
+        raise BadInput(str(error).removeprefix(f":{error.line}:{error.column}: ")) from error
 
 
 class _LineLink(ConsoleLink):

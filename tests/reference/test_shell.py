@@ -346,3 +346,10 @@ def test_command_on_a_terminal_has_a_prompt_and_a_history(image: Image, scratch_
         child.expect(pexpect.EOF)
         child.close()
         assert child.exitstatus == 0
+
+
+def test_handles_by_hand_are_those_of_the_kernels_table() -> None:
+    """A line knows nothing of the lines before it: names and numbers stay what they are."""
+    made = translate("t2 = create_unlinked phys=0x0 level=2 prot=r")
+    assert made.startswith("create_unlinked phys=0x0 level=0x2 prot=0x4")
+    assert translate("free_unlinked table=t3") == translate("free_unlinked table=2") == "free_unlinked table=0x2"
