@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from harness.program.capabilities import DEFAULT
+from harness.model.executor import Model
 from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import GRANULES
 from harness.program.kinds import IPA, MEMCACHE, PAGEWISE_SIZE, PHYS, SIZE
@@ -90,7 +90,7 @@ def _lively_values(arg: Arg) -> st.SearchStrategy[int]:
 lively_ops = st.one_of(
     *(
         st.tuples(*map(_lively_values, op.args)).map(lambda values, op=op: Op(op, values))
-        for op in DEFAULT.ops
+        for op in Model().capabilities.ops
         if 2 in op.stages
     )
 )

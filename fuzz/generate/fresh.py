@@ -9,7 +9,7 @@ from typing import Final
 from fuzz.generate.at_random import random_machine, random_op
 from fuzz.generate.handles import Handles
 from fuzz.generate.scenario import hyp_scenario, vm_scenario, whole_block_scenario
-from harness.program.codec import DEFAULT, Dialect, header_of
+from harness.program.codec import FULL, Dialect, header_of
 from harness.program.parts import Parts
 
 _RANDOM_OPS: Final = (6, 24)
@@ -20,7 +20,7 @@ _WHOLE_BLOCKS: Final = 1 / 20_000
 """Of inputs from nothing, those that split a whole block of level 1: each takes as long as some hundred others."""
 
 
-def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()) -> bytes:
+def fresh(choice: Random, dialect: Dialect = FULL, stages: Sequence[int] = ()) -> bytes:
     """An input from nothing, for one of these stages or any."""
     stage = choice.choice(stages) if stages else 1 if choice.random() < _HYP_SHARE else 2
     if not dialect.capabilities.has("stage"):
@@ -34,7 +34,7 @@ def fresh(choice: Random, dialect: Dialect = DEFAULT, stages: Sequence[int] = ()
 
 
 def random_input(
-    choice: Random, dialect: Dialect = DEFAULT, stage: int = 2, count: tuple[int, int] = _RANDOM_OPS
+    choice: Random, dialect: Dialect = FULL, stage: int = 2, count: tuple[int, int] = _RANDOM_OPS
 ) -> bytes:
     """Random choices all the way, but that ops use what others made where they can. `count` is the fewest and the most
     that there are of them."""

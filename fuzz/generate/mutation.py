@@ -13,7 +13,7 @@ from typing import Final
 
 from fuzz.generate.at_random import LONGEST_ARGUMENT, bare_machine, random_argument, random_op, with_random_knob
 from fuzz.generate.handles import Handles
-from harness.program.codec import DEFAULT, Dialect, decode_machine, header_of, is_dear, lengths, made_usual
+from harness.program.codec import FULL, Dialect, decode_machine, header_of, is_dear, lengths, made_usual
 from harness.program.kinds import Kind, Role
 from harness.program.parts import Part, Parts, read_argument, split
 from harness.program.source import Source
@@ -28,7 +28,7 @@ _ENTRY_SHIFTS: Final = (0, 1, 2)
 """Places in a space's units: of a page, a block, and what an entry covers above."""
 
 
-def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+def mutate(data: bytes, choice: Random, dialect: Dialect = FULL) -> bytes:
     """`data` with one to four changes that respect ops and arguments."""
     parts = split(data, dialect)
     _moderate(parts, choice)
@@ -39,9 +39,7 @@ def mutate(data: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     return parts.join()
 
 
-def mutate_bytes(
-    data: bytes, choice: Random, change: Callable[[bytes, int], bytes], dialect: Dialect = DEFAULT
-) -> bytes:
+def mutate_bytes(data: bytes, choice: Random, change: Callable[[bytes, int], bytes], dialect: Dialect = FULL) -> bytes:
     """`data` with the bytes of one argument, or of its machine, as `change` makes them of these and the most that they
     may become."""
     parts = split(data, dialect)
@@ -62,7 +60,7 @@ def mutate_bytes(
     return parts.join()
 
 
-def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+def crossover(first: bytes, second: bytes, choice: Random, dialect: Dialect = FULL) -> bytes:
     """The beginning of one program and the end of another; or a run of the other's ops in the middle of the first.
     The machine is the first's. Programs of different stages have nothing to exchange: then the first is changed."""
     parts, other = split(first, dialect), split(second, dialect)

@@ -14,7 +14,7 @@ from fuzz.generate.place import RW, RWX, Place, map_op, place_in
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import Capabilities
-from harness.program.codec import DEFAULT, Dialect, encode
+from harness.program.codec import FULL, Dialect, encode
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K, GRANULES
 from harness.program.kinds.flags import PROT_BITS
@@ -38,7 +38,7 @@ _HYP_BITS: Final = {12: (32, 39, 40, 47, 49, 52, 57), 14: (36, 37, 47, 48, 52, 5
 """Of virtual address, by log2 of the page: on either side of where a level is added."""
 
 
-def vm_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+def vm_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """A virtual machine's: memory is mapped, handed over and back, logged, split ahead of need, aged, merged again,
     looked at, and torn down; as far as the dialect can say it."""
     granule = dialect.granule
@@ -66,7 +66,7 @@ def vm_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     return _encoded(ops, knobs, dialect)
 
 
-def hyp_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+def hyp_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """Hyp's: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
     steps, _ = _steps(dialect.capabilities, 1)
     knobs = _hyp_knobs(choice, dialect)
@@ -81,7 +81,7 @@ def hyp_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
     return _encoded(ops, knobs, dialect)
 
 
-def whole_block_scenario(choice: Random, dialect: Dialect = DEFAULT) -> bytes:
+def whole_block_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """A block of level 1 is split page by page, with all its tables in the split cache at once, on a machine that has
     room for them; then something happens at either end of it."""
     cheap, _ = _steps(dialect.capabilities, 2)

@@ -97,6 +97,3 @@ class Capabilities:
 
 EVERYTHING: Final = Capabilities()
 """More than any one kernel offers."""
-
-DEFAULT: Final = Capabilities(frozenset({"is_young", "mkold"}))
-"""What the default kernel offers; what other sides do, they say themselves."""

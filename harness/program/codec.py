@@ -24,7 +24,6 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
-from harness.program.capabilities import DEFAULT as DEFAULT_CAPABILITIES
 from harness.program.capabilities import EVERYTHING, Capabilities
 from harness.program.definition import Op, OpDef
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
@@ -128,14 +127,14 @@ def _plan(capabilities: Capabilities, number: int, stage: int) -> Plan | None:
 
 
 @functools.cache
-def dialect_for(capabilities: Capabilities = DEFAULT_CAPABILITIES, granule: Granule = GRANULE_4K) -> Dialect:
+def dialect_for(capabilities: Capabilities = EVERYTHING, granule: Granule = GRANULE_4K) -> Dialect:
     """The dialect in which everything that the sides can do can be said, and nothing else."""
     return Dialect(capabilities, granule)
 
 
 def decode(data: bytes, dialect: Dialect | None = None) -> Program:
     """The program that any bytes stand for. Never raises."""
-    dialect = dialect or DEFAULT
+    dialect = dialect or FULL
     source = Source(data)
     machine = decode_machine(source, dialect)
     space, plans = space_of(machine), dialect.plans(machine["stage"])
@@ -179,7 +178,7 @@ def frame(parts: list[bytes]) -> bytes:
 
 def header_of(machine: Machine, dialect: Dialect | None = None) -> bytes:
     """The bytes that begin an input for `machine`."""
-    dialect = dialect or DEFAULT
+    dialect = dialect or FULL
     changed = machine.changed()
     changed.pop("granule", None)
     out = bytearray(_COUNTS[len(changed)] if len(changed) < len(_COUNTS) else bytes((_MANY_KNOBS, len(changed))))
@@ -281,6 +280,4 @@ def made_usual(machine: Machine) -> Machine:
 
 
 FULL: Final = dialect_for(EVERYTHING)
-"""In which every program can be said."""
-DEFAULT: Final = dialect_for(DEFAULT_CAPABILITIES)
-"""That of the default kernel, and of all functions here unless they are told another."""
+"""In which every program can be said; that of all functions here unless they are told another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.program.codec import DEFAULT, FRAME_HEAD, Dialect, Plan, decode_machine, frame
+from harness.program.codec import FRAME_HEAD, FULL, Dialect, Plan, decode_machine, frame
 from harness.program.definition import OpDef
 from harness.program.kinds.kind import Kind
 from harness.program.machine import Machine
@@ -53,7 +53,7 @@ class Parts:
 def split(data: bytes, dialect: Dialect | None = None) -> Parts:
     """The parts of an input. Frames of no op and flags of no name are left out; what is missing of an op's arguments is
     filled up, with its default or with zeros. Never raises."""
-    dialect = dialect or DEFAULT
+    dialect = dialect or FULL
     source = Source(data)
     machine = decode_machine(source, dialect)
     stage = machine["stage"]

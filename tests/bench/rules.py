@@ -15,7 +15,7 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from harness.program.capabilities import DEFAULT
+from harness.model.executor import Model
 from harness.program.codec import fitting
 from harness.program.definition import Arg, OpDef
 from harness.program.kinds import IPA, MEMCACHE, OWNER, PAGEWISE_SIZE, PHYS, PROT, SIZE, Kind
@@ -72,7 +72,7 @@ def _knob(knob: Knob) -> st.SearchStrategy[Machine]:
     return values.map(lambda value: fitting(DEFAULT_MACHINE, {knob.name: value}))
 
 
-_OPS: Final = tuple(op for op in DEFAULT.ops if DEFAULT_MACHINE["stage"] in op.stages)
+_OPS: Final = tuple(op for op in Model().capabilities.ops if DEFAULT_MACHINE["stage"] in op.stages)
 """Those that go together, of what both sides offer: stage 2's."""
 _machines = st.one_of(
     st.just(DEFAULT_MACHINE), *(_knob(knob) for knob in KNOBS if knob.name not in ("granule", "stage"))

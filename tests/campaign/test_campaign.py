@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, qemus, recorded, select, stop
+from dialects import DEFAULT
 from planted import load_all
 from processes import await_death, s2fuzz
 
@@ -19,7 +20,7 @@ from fuzz.engine.process import FuzzingProcess
 from fuzz.sides import choose_sides
 from harness.errors import BadInput
 from harness.findings.finding import load
-from harness.program.codec import DEFAULT, encode
+from harness.program.codec import encode
 from harness.program.text import read
 from reference.build.sources import KernelChoice, prepare
 

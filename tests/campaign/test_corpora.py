@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from dialects import DEFAULT
 from processes import s2fuzz
 
 from fuzz.campaign.setup import CampaignSetup, new_assignment
@@ -19,7 +20,7 @@ from fuzz.engine.process import LAUNCHER
 from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import choose_sides
 from harness.errors import BadInput, ToolFailure
-from harness.program.codec import DEFAULT, decode, encode
+from harness.program.codec import decode, encode
 from harness.program.text import parse, read
 
 SEEDS = Path(__file__).parent.parent.parent / "corpora" / "seeds"
@@ -77,8 +78,8 @@ def test_a_crash_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     before = features(store)
     script = (
         "import os, sys; from pathlib import Path; import harness.durable as durable, fuzz.corpus.minset as minset;"
-        "from fuzz.corpus.store import Store; from harness.program.codec import DEFAULT;"
-        "from fuzz.sides import choose_sides;"
+        "from fuzz.corpus.store import Store; from harness.model.executor import Model;"
+        "from harness.program.codec import dialect_for; from fuzz.sides import choose_sides;"
         "left = [int(sys.argv[2])]\n"
         "def dying(call):\n"
         "    def step(*a, **k):\n"
@@ -90,7 +91,7 @@ def test_a_crash_at_any_moment_loses_nothing(tmp_path: Path) -> None:
         "    setattr(module, name, dying(getattr(module, name)))\n"
         "os.rename = dying(os.rename); os.fsync = dying(os.fsync)\n"
         "folder = Path(sys.argv[1])\n"
-        "store = Store.open(folder / 'corpus', folder / 'corpus.tmp', DEFAULT)\n"
+        "store = Store.open(folder / 'corpus', folder / 'corpus.tmp', dialect_for(Model().capabilities))\n"
         "minset.cmin(store, [choose_sides()], lambda *_: None)\n"
     )
     ends = set()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dialects import DEFAULT
 from planted import load_all
 from processes import descendants, s2fuzz
 from seeds import SEEDS
@@ -23,7 +24,7 @@ from fuzz.cluster.folder import DICTIONARY, FILES, INTERPRETER, NAME, OPTIONS, P
 from fuzz.cluster.packaged import COMPILED, IMAGES, LIBRARIES, MANIFEST
 from fuzz.corpus.store import input_for, name_of, stamp_of
 from harness.errors import ToolFailure
-from harness.program.codec import DEFAULT, Dialect, decode, dialect_for, encode, header_of
+from harness.program.codec import Dialect, decode, dialect_for, encode, header_of
 from harness.program.granule import granule_named
 from harness.program.text import parse, read
 from reference.build.sources import KernelChoice, prepare

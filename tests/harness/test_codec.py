@@ -15,7 +15,6 @@ from harness.model.executor import MODELLED, Model
 from harness.program.capabilities import EVERYTHING
 from harness.program.codec import (
     CODEC,
-    DEFAULT,
     Dialect,
     decode,
     dialect_for,
@@ -134,10 +133,6 @@ def test_a_frame_that_is_too_long_or_too_short() -> None:
     assert decode(b"\0" + frame([number, *arguments[:4]])).ops == (mapped,)
     assert decode(b"\0" + number + b"\xff" + b"".join(arguments)).ops == (mapped,), "and the input ends within it"
     assert decode(b"\0" + number).ops == (decode(b"\0" + frame([number, *(b"\0" for _ in range(4))])).ops[0],)
-
-
-def test_the_default_dialect_is_the_default_kernels() -> None:
-    assert dialect_for(Model().capabilities) is DEFAULT
 
 
 def test_old_inputs_keep_their_meaning() -> None:

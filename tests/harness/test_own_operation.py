@@ -193,6 +193,16 @@ def test_the_c_header() -> None:
     assert '"paint what is there"' in described
 
 
+def test_numbers_up_to_the_last_one_that_bytes_hold() -> None:
+    last = Definitions([*OPS, replace(PAINT, number=256), MAKE_BRUSH])
+    dialect = dialect_for(Capabilities(definitions=last))
+    painted = parse(TEXT, definitions=last)
+    assert decode(encode(painted, dialect), dialect) == painted
+    for number in (0, 257):
+        with pytest.raises(ValueError, match="numbers from 1 to 256"):
+            replace(PAINT, number=number)
+
+
 def test_definitions_do_not_share_names_or_numbers() -> None:
     for wrong in (replace(PAINT, number=2), replace(PAINT, name="map")):
         with pytest.raises(ValueError, match="the same name or number"):

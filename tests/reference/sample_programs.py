@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from dialects import DEFAULT
 from seeds import missing
 
 from fuzz.generate.fresh import random_input
 from harness.program.capabilities import Capabilities
-from harness.program.codec import DEFAULT, Dialect, decode
+from harness.program.codec import Dialect, decode
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
 from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS

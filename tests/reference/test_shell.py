@@ -15,9 +15,9 @@ from sample_programs import BLOCK, BUSY, DESTROY, INIT, ONE_PAGE, SPECIAL, map_o
 
 from fuzz.cli.shell import converse
 from harness.errors import BadInput
+from harness.model.executor import Model
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation, Record, describe_return
-from harness.program.capabilities import DEFAULT
 from harness.program.machine import KNOBS
 from harness.program.program import Program
 from harness.program.text import format_knob, format_op
@@ -193,8 +193,8 @@ def test_an_init_that_fails_leaves_nothing_to_work_on(shell: Shell) -> None:
 
 def test_help_names_every_op_argument_and_knob(shell: Shell) -> None:
     said = {line.split()[0].rstrip(":"): line for line in ask(shell, "help")}
-    assert said.keys() == {op.name for op in DEFAULT.ops} | {"reset", "tree", "help"}
-    for op in DEFAULT.ops:
+    assert said.keys() == {op.name for op in Model().capabilities.ops} | {"reset", "tree", "help"}
+    for op in Model().capabilities.ops:
         assert said[op.name].endswith(f": {op.summary}")
         assert [word.strip("[").split("=")[0] for word in said[op.name].split(":")[0].split()[1:]] == [
             arg.name for arg in op.args
