@@ -66,6 +66,9 @@ class Kind:
         self.edges: Sequence[bytes] = ()
         """Whole arguments, as bytes, whose values lie at an edge: a limit, the end of a table, an odd size."""
 
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
     def allows(self, value: int) -> bool:
         """Whether both sides can carry `value` out."""
         return 0 <= value <= self.limit and not value & self.forbidden
