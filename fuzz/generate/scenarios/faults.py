@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Final
 
 from fuzz.generate.place import FAULT, RW, RWX, Place, map_op, some_page
 from fuzz.generate.step import step
@@ -38,6 +39,10 @@ def tamper(at: Place, choice: Random) -> list[Op]:
     return [table, op_of("plant", ipa=ipa, level=level, pte=value), after]
 
 
+_OF_ATTRIBUTES: Final = 0.3
+"""How many races are about the attributes of what is mapped already."""
+
+
 @step(weight=10, uses=("race", "map"))
 def race(at: Place, choice: Random) -> list[Op]:
     """Two vCPUs fault on the same page at once; the other is the faster one."""
@@ -47,9 +52,12 @@ def race(at: Place, choice: Random) -> list[Op]:
     flags = choice.choice((FAULT, MAP_FLAG_BITS["shared"], MAP_FLAG_BITS["shared"]))
     phys = ipa + at.memory + choice.choice((0, at.large))
     raced = op_of("map", ipa=ipa, size=size, phys=phys, prot=RW, mc=5, flags=flags)
-    other = op_of("relax_perms", ipa=ipa, prot=RWX)
     armed = op_of("race", nth=choice.choice((1, 1, 1, 2, 3)), pte=value)
-    return [armed, other if choice.random() < 0.2 else raced, map_op(at, ipa, at.page, RW, choice)]
+    after = map_op(at, ipa, at.page, RW, choice)
+    if choice.random() < _OF_ATTRIBUTES:
+        changes = (op_of("relax_perms", ipa=ipa, prot=RWX), op_of("mkyoung", ipa=ipa))
+        return [map_op(at, ipa, at.page, RW, choice), armed, choice.choice(changes), after]
+    return [armed, raced, after]
 
 
 @step(weight=5, uses=("fail_alloc", "hyp_map"), stages=(1,))
