@@ -201,6 +201,8 @@ def test_what_the_alternatives_ask_for(configuration: Configuration) -> None:
     assert asked == CAPABILITIES.keys() | later
 
 
+_ALREADY: Final = "\t\t__already = 1;\t\t\t\t\\\n\t\ts2fuzz_warn(__func__, S2FUZZ_HERE);\t\t\\\n"
+"""WARN_ON_ONCE's; WARN_ONCE's is followed by a message."""
 SHIM_BUGS: Final = {
     "a release store recorded as a plain one": (
         "linux/kvm_host.h",
@@ -211,7 +213,7 @@ SHIM_BUGS: Final = {
     "a TLBI twice": ("linux/kvm_host.h", "f(__VA_ARGS__)\n", "(f(__VA_ARGS__), f(__VA_ARGS__))\n"),
     "VMIDs always of 8 bits": ("asm/cpufeature.h", "== 2 ? 16 : 8", "== 3 ? 16 : 8"),
     "PAGE_ALIGN rounds down": ("linux/pgtable.h", "ALIGN(addr, PAGE_SIZE)", "ALIGN_DOWN(addr, PAGE_SIZE)"),
-    "WARN_ON_ONCE warns again": ("asm/bug.h", "		__already = 1;	", "		__already = 0;	"),
+    "WARN_ON_ONCE warns again": ("asm/bug.h", _ALREADY, _ALREADY.replace("= 1", "= 0")),
 }
 """Planted in a copy of the shim headers: file, text that occurs once, what it becomes."""
 
