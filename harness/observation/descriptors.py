@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.observation.layout import signed
 from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import INIT
+from harness.program.results import signed
 
 TABLE: Final = 0b11
 """The type bits of an entry that points to a table; at the last level, of a page."""

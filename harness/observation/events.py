@@ -23,9 +23,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from harness.observation.layout import EVENT_WORDS, NO_PAGE, signed
+from harness.observation.layout import EVENT_WORDS, NO_PAGE
 from harness.observation.tlbi import BY_NUMBER as TLBI_OPERATIONS
 from harness.program.machine import MAX_BUDGET
+from harness.program.results import signed
 
 TLBI_TTL_UNKNOWN: Final = 0x7FFF_FFFF
 """The level of a TLBI that hints none (asm/tlbflush.h: INT_MAX)."""

@@ -33,6 +33,7 @@ from harness.program.definition import OpDef
 from harness.program.kinds import UNLINKED
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import OPS, OPS_BY_NUMBER
+from harness.program.results import signed
 
 NO_PAGE: Final = (1 << 64) - 1
 """Stands for the address of a page that is not there."""
@@ -242,11 +243,6 @@ class Observation:
     @property
     def digest(self) -> Digest:
         return Digest.of(self.words)
-
-
-def signed(word: int) -> int:
-    """A word as two's complement: results, and levels."""
-    return word - (1 << 64) if word >> 63 else word
 
 
 def describe_return(ret: int | None) -> str:

@@ -46,7 +46,6 @@ CODEC: Final = 13
 
 FRAME_HEAD: Final = 2
 """Bytes of a frame before its arguments: number and length."""
-MOST_ARGUMENT_BYTES: Final = 0xFF
 
 _ONE_KNOB, _TWO_KNOBS, _MANY_KNOBS = 112, 192, 240
 """From which first byte on so many knobs are changed; for many, the next byte says how many."""

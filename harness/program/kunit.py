@@ -32,12 +32,6 @@ def c_number(value: int) -> str:
     return str(value) if value < 10 else f"{value:#x}ull"
 
 
-def c_flags(value: int, bits: Mapping[str, int], prefix: str, names: Mapping[str, str] | None = None) -> str:
-    """The flags of `bits` that `value` has, in C: `prefix` and the name in capitals, or what `names` has for it."""
-    found = (prefix + (names or {}).get(name, name.upper()) for name, bit in bits.items() if value & bit)
-    return " | ".join(found) or "0"
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     call: str

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from harness.program.kinds.handles import Handle
 
 
+def signed(word: int) -> int:
+    """A word as two's complement: results, and levels."""
+    return word - (1 << 64) if word >> 63 else word
+
+
 class ResultType(enum.Enum):
     """What a result's word is."""
 
@@ -30,7 +35,7 @@ class Result:
     def describe(self, value: int) -> str:
         """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`."""
         if self.type is ResultType.LEVEL:
-            return f"{self.name}={value - (1 << 64) if value >> 63 else value:#x}"
+            return f"{self.name}={signed(value):#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))
         if self.handle is not None:

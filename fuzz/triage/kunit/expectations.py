@@ -9,12 +9,12 @@ from typing import Final
 
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
-from harness.observation.layout import Observation, Record, signed
+from harness.observation.layout import Observation, Record
 from harness.observation.tables import paired_entries, paired_tables
 from harness.program.definition import Op
 from harness.program.kunit import Returns, Unsayable, Value
 from harness.program.program import Program
-from harness.program.results import ResultType
+from harness.program.results import ResultType, signed
 from harness.verdict.verdicts import Verdict
 
 _SEEN_BY_MM_OPS: Final = ("get_page", "put_page", "dcache_clean_inval_poc", "icache_inval_pou")

@@ -7,13 +7,11 @@ is a name, `t1` for the first: `t1 = create_unlinked …`. Numbers alone are rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
-from harness.program.kinds.kind import ONE_BYTE, Role, Searched, Unreadable, parse_number
-from harness.program.kunit import CForm, c_number
-from harness.program.source import CHOICES, LITERAL, Source
-from harness.program.space import Space
+from harness.program.kinds.kind import Role, Unreadable, parse_number
+from harness.program.kinds.small import Number
 
 MAX_HANDLES: Final = 4096
 """Of a kind that a program can make: one with each of its ops."""
@@ -22,15 +20,14 @@ NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
 """What people may call what an op makes."""
 
 
-class Handle(Searched):
+class Handle(Number):
     """Something that an op makes. `prefix` begins its names in text; `number` stands for the kind in observations and
     in the test kernel, from 1, and is never used again."""
 
     role = Role.HANDLE
-    forms: Sequence[bytes] = ONE_BYTE
 
     def __init__(self, name: str, number: int, prefix: str) -> None:
-        super().__init__(name, MAX_HANDLES - 1)
+        super().__init__(name, MAX_HANDLES - 1, _COMMON)
         self.number = number
         self.prefix = prefix
 
@@ -46,20 +43,8 @@ class Handle(Searched):
             raise Unreadable(f"nothing in the program is called `{text}`: expected what an op makes, {self.prefix}1")
         return parse_number(text)
 
-    def decode(self, source: Source, space: Space, address: int) -> int:
-        first = source.byte()
-        if first == LITERAL:
-            return source.literal() % (self.limit + 1)
-        return _COMMON[first % len(_COMMON)] if first < CHOICES else first - CHOICES
-
-    def cost(self, value: int, page: int) -> int:
-        return value + 1
-
     def proposed(self, value: int, page: int) -> Iterator[int]:
         yield from range(min(value, 8))
-
-    def c_form(self, value: int) -> CForm:
-        return CForm(c_number(value))
 
 
 UNLINKED: Final = Handle("unlinked table", 2, "t")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from harness.observation.descriptors import AddressField, address_field, is_table_entry
-from harness.observation.layout import Observation, Record, describe_return, signed
+from harness.observation.layout import Observation, Record, describe_return
 from harness.program.definition import OpDef
-from harness.program.results import ResultType
+from harness.program.results import ResultType, signed
 from harness.verdict.compare.difference import Difference
 from harness.verdict.tiers import Tier
 
