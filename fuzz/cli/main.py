@@ -17,7 +17,7 @@ from fuzz.cli.corpus import corpus
 from fuzz.cli.debugging import debug
 from fuzz.cli.doctor import doctor
 from fuzz.cli.kernels import build, coverage
-from fuzz.cli.options import BAD_INPUT, INTERRUPTED, OK, TOOL_FAILURE, say
+from fuzz.cli.options import BAD_INPUT, INTERRUPTED, OK, TOOL_FAILURE, say, spread_patches
 from fuzz.cli.programs import check, fmt, run, show, weigh
 from fuzz.cli.report import report
 from fuzz.cli.shell import shell
@@ -33,7 +33,7 @@ class _Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         refuse_empty_variables()
         refuse_empty_words(args)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, spread_patches(args))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
