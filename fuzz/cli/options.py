@@ -19,7 +19,7 @@ from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
-from reference.build.series import STDIN, files_in, read_series
+from reference.build.series import STDIN, files_of, read_series
 
 OK: Final = 0
 FINDING: Final = 1
@@ -91,10 +91,7 @@ def patches_in(ctx: click.Context, _param: click.Parameter, values: tuple[Path, 
         return ()
     if values.count(_STDIN) > 1:
         raise click.BadParameter("- is given twice, but there is one standard input.")
-    files: list[Path] = []
-    for value in values:
-        files += [_kept_input(ctx)] if value == _STDIN else files_in(value) if value.is_dir() else [value]
-    series = read_series(files)
+    series = read_series(files_of([_kept_input(ctx) if value == _STDIN else value for value in values]))
     for note in series.notes:
         say(note)
     return series.paths

@@ -102,6 +102,11 @@ class _Mail:
         return "" if _DIFF.search(self.diff) else "no diff in it"
 
 
+def files_of(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant: those given, and of folders those in them. Raises as `files_in` does."""
+    return [file for path in given for file in (files_in(path) if path.is_dir() else [path])]
+
+
 def files_in(folder: Path) -> list[Path]:
     """The files with patches in a folder, as `git format-patch -o` and b4 write it, or in a maildir, in the order in
     which they are applied. Raises BadKernelChoice where there are none, or several versions of a series."""
@@ -124,8 +129,8 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def read_series(paths: Sequence[Path]) -> Series:
-    """The patches in these files. Raises BadKernelChoice for a file that cannot be read or is neither diff nor mail,
-    and where there is no patch at all."""
+    """The patches in these files; none of no files. Raises BadKernelChoice for a file that cannot be read or is neither
+    diff nor mail, and where there is no patch at all."""
     patches: list[Patch] = []
     notes: list[str] = []
     for path in paths:
@@ -135,7 +140,7 @@ def read_series(paths: Sequence[Path]) -> Series:
             patches += _patches_in(path, name, _mails(name, content), notes)
         else:
             patches.append(_patch(path, name, printable(path.name), content.replace(b"\r\n", b"\n")))
-    if not patches:
+    if paths and not patches:
         raise BadKernelChoice(f"{'; '.join(notes)}: no mail in it holds a diff; give the mails with the patches")
     return Series(tuple(patches), tuple(notes))
 
@@ -214,22 +219,22 @@ def _patches_in(path: Path, name: str, mails: Iterator[_Mail], notes: list[str])
 
 def _in_order(name: str, mails: list[_Mail], notes: list[str]) -> list[_Mail]:
     """Mails as they are numbered. Several series behind each other stay as they are."""
-    numbers = [mail.number[0] for mail in mails if mail.number is not None]
+    numbers = [mail.number for mail in mails if mail.number is not None]
     twice = [mail for mail in mails if [one.title for one in mails].count(mail.title) > 1]
     if twice and numbers:
         raise BadKernelChoice(
             f'{name}: holds "{twice[0].subject}" and "{twice[-1].subject}"; give one version of the series, as '
             "`b4 am` does"
         )
-    if not all(after in (before + 1, 1) for before, after in pairwise(numbers)):
-        if len(set(numbers)) < len(numbers):
-            raise BadKernelChoice(f"{name}: holds several series, out of order; give each in a file of its own")
-        notes.append(f"{name}: its mails are out of order, and are taken as they are numbered")
-        mails = sorted(mails, key=lambda mail: mail.number or (len(mails) + max(numbers), 0))
-    totals = {mail.number[1] for mail in mails if mail.number is not None}
-    if len(mails) > 1 and len(totals) == 1:
-        missing = sorted(set(range(1, totals.pop() + 1)) - set(numbers))
-        notes += [f"{name}: patch {number} of the series is not there" for number in missing]
+    totals = {of for _, of in numbers}
+    if len(totals) == 1 and len(set(numbers)) == len(numbers):
+        if numbers != sorted(numbers):
+            notes.append(f"{name}: its mails are out of order, and are taken as they are numbered")
+            mails = sorted(mails, key=lambda mail: mail.number or max(numbers))
+        missing = sorted(set(range(1, totals.pop() + 1)) - {number for number, _ in numbers})
+        notes += [f"{name}: patch {number} of the series is not there" for number in missing if len(mails) > 1]
+    elif not all(after > before or (before == of and after == 1) for (before, of), (after, _) in pairwise(numbers)):
+        raise BadKernelChoice(f"{name}: holds several series, out of order; give each in a file of its own")
     return mails
 
 
