@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress, cached, digest
+from reference.build.cache import cached, digest
+from reference.build.progress import Progress
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")

@@ -15,13 +15,7 @@ from pathlib import Path
 
 from harness.settings import setting
 from reference.build.errors import MissingSource
-
-Progress = Callable[[str], None]
-"""Is told of steps that take a while, in words."""
-
-
-def silent(_message: str) -> None:
-    """Progress that nobody hears of."""
+from reference.build.progress import Progress
 
 
 def cache_dir() -> Path:

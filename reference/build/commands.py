@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +51,25 @@ def run(
         capture_output=True,
         check=False,
     )
+
+
+def run_fed(command: Sequence[str | Path], pieces: Iterable[bytes]) -> subprocess.CompletedProcess[bytes]:
+    """`run` for a tool that prints nothing and is fed piece by piece. One that ends sooner does without the rest.
+    Raises whatever `pieces` does."""
+    require(str(command[0]))
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=complaints, env=os.environ | {"LC_ALL": "C"}
+        ) as process,
+    ):
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as fed:
+            for piece in pieces:
+                fed.write(piece)
+        status = process.wait()
+        complaints.seek(0)
+        return subprocess.CompletedProcess(command, status, b"", complaints.read())
 
 
 def said(result: subprocess.CompletedProcess[bytes]) -> str:

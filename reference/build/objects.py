@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
+from reference.build.progress import Progress
 from reference.tools import Toolchain
 
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
