@@ -70,6 +70,12 @@ class Finding:
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
 
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it did not happen every time."""
+        seen, of = self.reliability
+        return seen < of
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
