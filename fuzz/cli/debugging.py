@@ -11,11 +11,13 @@ from typing import Any
 
 import click
 
-from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options, sides_from
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options
 from fuzz.sides import Side
 from fuzz.triage.filing import kernel_of
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import is_finding, load, program_in
+from harness.findings.finding import load
+from harness.findings.place import is_finding, program_in
 from harness.findings.report import observation_text
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation

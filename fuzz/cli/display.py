@@ -162,6 +162,6 @@ def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:
 
 def say_next(finding: Finding, done: str = "", to_stderr: bool = False) -> None:
     """Say what to do with a finding, but for the command that was just `done`."""
-    click.echo(err=to_stderr)
-    for line in next_steps(finding, done):
+    lines = next_steps(finding, done)
+    for line in ["", *lines] if lines else []:
         click.echo(line, err=to_stderr)

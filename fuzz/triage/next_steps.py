@@ -26,8 +26,10 @@ def pasted(path: Path) -> str:
 
 
 def next_steps(finding: Finding, done: str = "") -> list[str]:
-    """What can be done with it, a command a line, but for the one that was just `done`."""
+    """What can be done with it, a command a line, but for the one that was just `done`; no line where nothing can."""
     steps = [(why, f"s2fuzz {command}") for why, command in _steps(finding) if command.split()[0] != done]
+    if not steps:
+        return []
     width = max(len(why) for why, _ in steps)
     lines = ["next:", *(f"  {why:<{width}}  {command}" for why, command in steps)]
     return [*lines, f"  {_GOOD} is a revision without it"] if any(_GOOD in command for _, command in steps) else lines
