@@ -44,10 +44,11 @@ def _print(text: str) -> None:
 
 
 class Minimiser:
-    """Findings wait here to be minimised. `say` hears what came of each."""
+    """Findings wait here to be minimised. `say` hears what came of each, and `minimised` of those that were."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], minimised: Callable[[Path], None]) -> None:
         self._say = say
+        self._minimised = minimised
         self._waiting: deque[Path] = deque()
         self._present: tuple[Path, subprocess.Popen[bytes], float] | None = None
         self._said: IO[bytes] | None = None
@@ -78,7 +79,11 @@ class Minimiser:
         last = self._said.read().decode(errors="replace").splitlines()[-1:]
         self.close()
         said = f": {printable(last[0])}" if last else ""
-        self._say(f"minimised{said}" if status == 0 else f"{shown(finding)}: not minimised (status {status}){said}")
+        if status != 0:
+            self._say(f"{shown(finding)}: not minimised (status {status}){said}")
+            return
+        self._say(f"minimised{said}")
+        self._minimised(finding)
 
     def _start(self, finding: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)

@@ -119,7 +119,7 @@ class Campaign:
         self._run = 0
         self._why_lost = ""
         """What the process said that was lost last."""
-        self._minimiser = Minimiser(say)
+        self._minimiser = Minimiser(say, lambda finding: self._findings.minimised(finding))
         self._findings = KeptFindings(place, setup, say, self._minimiser.add)
 
     def run(self) -> RunResult:
@@ -305,6 +305,7 @@ class Campaign:
             seconds=self.slice_seconds if slot.takes_turns else None,
             in_flight=folder / "in_flight",
             suspects=tuple(slot.suspects),
+            filed=self._findings.filed(number),
         )
         process = FuzzingProcess(
             assignment, folder, self._inputs.stores[name].folder, keep=(self._lock,), launcher=self._launcher
