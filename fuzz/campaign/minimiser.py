@@ -44,11 +44,10 @@ def _print(text: str) -> None:
 
 
 class Minimiser:
-    """Findings wait here to be minimised. `say` hears what came of each, and `minimised` of those that were."""
+    """Findings wait here to be minimised. `say` hears what came of each."""
 
-    def __init__(self, say: Callable[[str], None], minimised: Callable[[Path], None]) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._minimised = minimised
         self._waiting: deque[Path] = deque()
         self._present: tuple[Path, subprocess.Popen[bytes], float] | None = None
         self._said: IO[bytes] | None = None
@@ -62,28 +61,25 @@ class Minimiser:
         """Have a finding minimised."""
         self._waiting.append(finding)
 
-    def attend(self) -> None:
-        """To be called now and then."""
+    def attend(self) -> Path | None:
+        """To be called now and then. A finding that has been minimised, when it has."""
         if self._present is None:
             if self._waiting:
                 self._start(self._waiting.popleft())
-            return
+            return None
         finding, child, began = self._present
         if child.poll() is None and time.monotonic() - began > _LIMIT:
             child.kill()
         status = child.poll()
         if status is None:
-            return
+            return None
         assert self._said is not None
         self._said.seek(0)
         last = self._said.read().decode(errors="replace").splitlines()[-1:]
         self.close()
         said = f": {printable(last[0])}" if last else ""
-        if status != 0:
-            self._say(f"{shown(finding)}: not minimised (status {status}){said}")
-            return
-        self._say(f"minimised{said}")
-        self._minimised(finding)
+        self._say(f"minimised{said}" if status == 0 else f"{shown(finding)}: not minimised (status {status}){said}")
+        return finding if status == 0 else None
 
     def _start(self, finding: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)

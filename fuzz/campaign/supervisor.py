@@ -119,7 +119,7 @@ class Campaign:
         self._run = 0
         self._why_lost = ""
         """What the process said that was lost last."""
-        self._minimiser = Minimiser(say, lambda finding: self._findings.minimised(finding))
+        self._minimiser = Minimiser(say)
         self._findings = KeptFindings(place, setup, say, self._minimiser.add)
 
     def run(self) -> RunResult:
@@ -219,7 +219,8 @@ class Campaign:
                 self._counts.tick(now)
             for slot in self.slots:
                 self._attend(slot, now)
-            self._minimiser.attend()
+            if (minimised := self._minimiser.attend()) is not None:
+                self._findings.minimised(minimised)
             if self._ending is not None and not self._running and self._minimiser_is_done(now):
                 break
             if now - sampled >= _SAMPLE_INTERVAL:

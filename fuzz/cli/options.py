@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from fuzz.engine import compiling
-from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -19,11 +19,14 @@ from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
+from reference.build.series import STDIN, files_of, read_series
 
 OK: Final = 0
 FINDING: Final = 1
 BAD_INPUT: Final = 2
 TOOL_FAILURE: Final = 3
+CANNOT_TELL: Final = 125
+"""What `git bisect run` takes for a commit to be skipped."""
 INTERRUPTED: Final = 130
 
 CORPORA: Final = Path(__file__).resolve().parents[2] / "corpora"
@@ -82,6 +85,25 @@ def granules_in(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(f"{error}.") from error
 
 
+def patches_in(ctx: click.Context, _param: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The callback of --patch: the files that hold patches, in order; says what of them is none. Raises BadInput."""
+    if not values or ctx.resilient_parsing:
+        return ()
+    if values.count(_STDIN) > 1:
+        raise click.BadParameter("- is given twice, but there is one standard input.")
+    series = read_series(files_of([_kept_input(ctx) if value == _STDIN else value for value in values]))
+    for note in series.notes:
+        say(note)
+    return series.paths
+
+
+def _kept_input(ctx: click.Context) -> Path:
+    """Standard input as a file, which is there as long as the command runs."""
+    file = Path(ctx.with_resource(tempfile.TemporaryDirectory(prefix="s2fuzz-"))) / STDIN
+    file.write_bytes(sys.stdin.buffer.read())
+    return file
+
+
 NO_COMPILE: Final = click.option(
     "--no-compile",
     is_flag=True,
@@ -118,6 +140,7 @@ BUDGET: Final = click.option(
 )
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
+_STDIN: Final = Path("-")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -148,10 +171,12 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--patch",
             "patches",
-            metavar="FILE",
-            type=EXISTING,
+            metavar="FILE…",
+            type=click.Path(exists=True, allow_dash=True, path_type=Path),
+            callback=patches_in,
             multiple=True,
-            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
+            help="Apply patches to a cached copy of that kernel first: diffs, mails, mailboxes (gzipped or not), a "
+            "folder of them, or - for standard input. More files may follow (*.patch), and it may be repeated.",
         ),
         click.option("--pgtable", metavar="FILE", type=EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
         click.option(
@@ -179,45 +204,3 @@ def kernel_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def sides_from(
-    linux: str | None,
-    patches: Sequence[Path],
-    pgtable: Path | None,
-    sides: str | None,
-    flavour: str | None,
-    kernel_object: str | None,
-) -> tuple[Side, Side]:
-    """The two sides that `kernel_options` came to; says why there is no model among them by default, and what a tree of
-    the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
-    if linux is not None and sides is not None:
-        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    chosen = choose_sides(
-        DEFAULT_LINUX if linux is None else linux, tuple(patches), pgtable, sides, flavour or "plain", kernel_object
-    )
-    if sides is None and chosen[0].is_kernel:
-        base, change = (side.full_name for side in chosen)
-        # Without a change, the first is another kernel: the default one.
-        kernel = chosen[0] if chosen[0].what == chosen[1].what else chosen[1]
-        say(f"{why_unmodelled(kernel)}: comparing {base} with {change} instead")
-    for line in switched_off(chosen):
-        say(line)
-    return chosen
-
-
-def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
-    """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
-    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
-
-
-def compiled_for(guidance: str, no_compile: bool) -> Path | None:
-    """The compiled modules for fuzzing processes with this guidance; None, said with the reason, where they cannot be
-    had, and where the modules must or shall run as they are."""
-    if no_compile or guidance != "kernel":
-        return None
-    try:
-        return compiling.compiled(say)
-    except compiling.CannotCompile as error:
-        say(f"the model runs as it is, more slowly than compiled: {error}")
-        return None
