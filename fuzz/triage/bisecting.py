@@ -20,6 +20,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable, shown
 from reference.build.commands import git_environment
+from reference.build.git import commit_named
 
 
 @dataclass(slots=True)
@@ -69,9 +70,7 @@ class Repository:
 
     def commit(self, revision: str) -> str:
         """The id of the commit that a revision names. Raises BadInput."""
-        if revision.startswith("-"):
-            raise BadInput(f"{shown(revision)} is not a revision")
-        return self.git("rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+        return commit_named(self.path, revision)
 
     def parents(self, commit: str) -> list[str]:
         """Of a commit, the first one first; none of one that begins a history."""
