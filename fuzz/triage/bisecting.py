@@ -21,6 +21,7 @@ from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable, shown
 from reference.build.commands import git_environment
+from reference.build.git import commit_named
 
 
 @dataclass(slots=True)
@@ -71,12 +72,9 @@ class Repository:
     def commit(self, revision: str, name: str) -> str:
         """The id of the commit that a revision names, which the user gave as `name`. Raises BadInput."""
         try:
-            return self.git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").split()[-1]
+            return commit_named(self.path, revision)
         except BadInput as error:
-            raise BadInput(
-                f"{name} {shown(revision)}: {shown(self.path)} has no such commit; give a commit, branch or tag of it "
-                f"(`git -C {shown(self.path)} log` lists them)"
-            ) from error
+            raise BadInput(f"{name}: {error}") from error
 
     def parents(self, commit: str) -> list[str]:
         """Of a commit, the first one first; none of one that begins a history."""
