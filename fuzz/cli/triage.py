@@ -19,12 +19,15 @@ from fuzz.cli.options import (
     sides_from,
     tier_options,
 )
+from fuzz.cli.result_files import ResultFiles, result_options
+from fuzz.results.outcome import replayed
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
-from fuzz.triage.replaying import look_again, shrink
+from fuzz.triage.replaying import Seen, look_again, shrink
 from harness.findings.finding import Finding, load
+from harness.outside import shown
 from harness.verdict.tiers import Tier
 
 CANNOT_TELL: Final = 125
@@ -40,9 +43,10 @@ CANNOT_TELL: Final = 125
     help="For `git bisect run`: 1 for this very bucket, 0 if the sides agree, and 125, which skips the commit, for "
     "everything else.",
 )
+@result_options
 @tier_options
 @kernel_options
-def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+def replay(finding: Path, for_bisect: bool, files: ResultFiles, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
 
     Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
@@ -52,13 +56,20 @@ def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **ker
     """
     found = load(finding)
     others = _other_sides(found, kernel)
+    files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
     seen = look_again(found, others, tiers, say)
+    files.tell([replayed(found, seen.sides, seen)])
+    files.write({"finding": shown(finding)})
+    return _say_seen(found, seen, others is not None, for_bisect)
+
+
+def _say_seen(found: Finding, seen: Seen, on_others: bool, for_bisect: bool) -> int:
     if seen.verdict is None:
         was = f"the sides agree (it was {found.kind} {found.bucket})"
         if seen.untold:
             show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
         else:
-            show_line(f"gone: {was}" if others is None else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
+            show_line(f"gone: {was}" if not on_others else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
         for line in seen.notes:
             show_line(line)
         return TOOL_FAILURE if seen.untold else OK

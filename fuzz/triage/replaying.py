@@ -24,13 +24,14 @@ from harness.verdict.verdicts import Suspicion, Unconfirmed, Verdict
 class Seen:
     """What a finding's program comes to: the verdict with its report, or None where the sides agree; `notes` are to be
     said about the sides then. `untold` says why that they agree does not mean that it is gone: they are not those that
-    it was found with, although nobody chose others, or were cut before the end. `names` are theirs."""
+    it was found with, although nobody chose others, or were cut before the end. `sides` ran, and `names` are theirs."""
 
     verdict: Verdict | None
     report: str
     notes: list[str]
     untold: str
     names: tuple[str, str]
+    sides: Sides
 
 
 def look_again(
@@ -54,9 +55,9 @@ def look_again(
         if not isinstance(verdict, Verdict):
             if verdict is not None:
                 unlike = unlike or f"its budget is too small, {verdict.cut.describe(names)}"
-            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names)
+            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names, chosen)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
-        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names)
+        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names, chosen)
 
 
 def _unlike(recorded: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]) -> str:
