@@ -16,6 +16,7 @@ from fuzz import __version__
 from fuzz.results.outcome import Comparison, Outcome, Status, Test, others
 from fuzz.sides import Side
 from harness.errors import BadInput, ToolFailure
+from harness.files import brief
 from harness.outside import printable_lines
 from harness.program.granule import granule_named
 from harness.program.text import format_program
@@ -71,11 +72,11 @@ def _checkout(outcome: Outcome, kernel: Side) -> dict[str, Any]:
         return {"id": name, "valid": False, "log_excerpt": excerpt(str(error)), **entry}
     patches = [hashlib.sha256(path.read_bytes()).hexdigest() for path in kernel.patches]
     entry["misc"] = {"linux": tree.version, "pgtable_sha256": tree.pgtable_sha256, "source": tree.description}
-    if tree.commit:
+    if re.fullmatch("[0-9a-f]{40}", tree.commit):
         entry["git_commit_hash"] = tree.commit
     if kernel.pgtable is None:
         entry["patchset_hash"] = _hash_of(patches)
-    name = _named(outcome, tree.commit or tree.version, tree.pgtable_sha256, *patches)
+    name = _named(outcome, tree.commit or tree.version, tree.description, tree.pgtable_sha256, *patches)
     return {"id": name, "valid": True, **entry}
 
 
@@ -99,7 +100,7 @@ def _build(outcome: Outcome, kernel: Side, granule: str, checkout: str) -> dict[
         identity = kernel.image(lambda _: None, granule_named(granule)).identity
     except (BadInput, ToolFailure) as error:
         return {**entry, "status": "FAIL", "log_excerpt": excerpt(str(error))}
-    return {**entry, "status": "PASS", "compiler": identity["compiler"], "misc": dict(identity)}
+    return {**entry, "status": "PASS", "compiler": identity["compiler"], "misc": brief(identity)}
 
 
 def _test(outcome: Outcome, test: Test, number: int, build: str) -> dict[str, Any]:
