@@ -114,6 +114,7 @@ def campaign(
     place = WorkDirectory(directory.resolve())
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     with place.locked() as lock:
+        place.check_known()
         setup = _setup(place, what)
         for one in setup.work:
             for side in one.sides:
