@@ -22,7 +22,7 @@ ROOMS: Mapping[str, str] = {
     "harness/observation": "harness harness/program",
     "harness/verdict": "harness harness/program harness/observation",
     "harness/model": "pgtable harness harness/program harness/observation",
-    "harness/findings/trees.py": "pgtable harness/program harness/observation",
+    "harness/findings/trees.py": "pgtable harness harness/program harness/observation",
     "harness/findings": "harness harness/program harness/observation harness/verdict harness/findings/trees.py",
     # The test kernel.
     "reference": "harness harness/program harness/observation",
@@ -51,7 +51,7 @@ ROOMS: Mapping[str, str] = {
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
     " fuzz/engine fuzz/cluster",
-    "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings fuzz",
+    "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings reference/build fuzz",
 }
 """Which other rooms each room may import. A folder below a room is part of it; a file in the table is a room."""
 
