@@ -55,7 +55,8 @@ def test_only_what_applies_is_named(tmp_path: Path) -> None:
     packaged = finding_on(tmp_path / "a", Side("kernel", "6.12"))
     assert [words[0] for words in commands(next_steps(packaged))] == ["replay", "tmin", "debug", "mail"]
     assert [words[0] for words in commands(next_steps(packaged, "tmin"))] == ["replay", "debug", "mail"]
-    assert [words[0] for words in commands(next_steps(replace(packaged, minimised=True)))] == ["replay", "debug", "mail"]
+    minimal = replace(packaged, minimised=True)
+    assert [words[0] for words in commands(next_steps(minimal))] == ["replay", "debug", "mail"]
     patched = finding_on(tmp_path / "b", Side("kernel", str(tmp_path), (tmp_path / "b/kernel/0-fix.mbox",)), "f" * 40)
     assert "bisect" not in str(next_steps(patched)), "the commits do not have the patch"
     models = finding_on(tmp_path / "c", Side("model", "6.1"))
