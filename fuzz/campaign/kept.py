@@ -15,7 +15,8 @@ from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import Side, side_to_json
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
-from harness.findings.finding import Finding, adopt, is_finding, load
+from harness.findings.finding import Finding, adopt, load
+from harness.findings.place import is_finding
 from harness.outside import shown
 
 Key = tuple[int | None, str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -14,26 +13,22 @@ import click
 from fuzz.campaign.setup import CampaignSetup, new_assignment
 from fuzz.campaign.state import DISK, ON_TIME, RunResult
 from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
-from fuzz.campaign.status import status_lines, status_of
 from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli.campaign_display import describe, live
+from fuzz.cli.chosen import also_from, compiled_for, sides_from
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
-    EXISTING,
     FINDING,
     INTERRUPTED,
     NO_COMPILE,
     OK,
     TOOL_FAILURE,
     Seconds,
-    also_from,
-    compiled_for,
     granules_in,
     kernel_options,
     say,
-    sides_from,
     tier_options,
 )
 from fuzz.cli.report import write_report
@@ -209,17 +204,3 @@ def _print(result: RunResult, place: WorkDirectory) -> int:
         say(f"for the report: s2fuzz report {shown(place.root)}")
         return INTERRUPTED
     return FINDING if result.findings else OK
-
-
-@click.command()
-@click.argument("directory", type=EXISTING, metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON line.")
-def status(directory: Path, as_json: bool) -> int:
-    """Say how a campaign is getting on, while it runs or afterwards."""
-    found = status_of(WorkDirectory(directory.resolve()))
-    if as_json:
-        click.echo(json.dumps(found, sort_keys=True))
-    else:
-        for line in status_lines(found, directory):
-            click.echo(line)
-    return OK

@@ -8,19 +8,8 @@ from typing import Any, Final
 
 import click
 
-from fuzz.cli.options import (
-    CORPORA,
-    EXISTING,
-    GRANULE,
-    NO_COMPILE,
-    OK,
-    compiled_for,
-    kernel_options,
-    say,
-    show_line,
-    sides_from,
-    tier_options,
-)
+from fuzz.cli.chosen import compiled_for, sides_from
+from fuzz.cli.options import CORPORA, EXISTING, GRANULE, NO_COMPILE, OK, kernel_options, say, show_line, tier_options
 from fuzz.cluster.folder import PackageContents, package
 from fuzz.cluster.packaged import NAME
 from fuzz.engine.process import require_atheris

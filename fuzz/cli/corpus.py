@@ -15,12 +15,13 @@ import click
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli import display
-from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line, sides_from
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
 from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import MAX_INPUT, Store, programs_in
 from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput
-from harness.findings.finding import program_in
+from harness.findings.place import program_in
 from harness.outside import shown, write_plain
 from harness.program.codec import dialect_for
 from harness.program.granule import granule_named

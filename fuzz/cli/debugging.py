@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options, sides_from
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options
 from fuzz.sides import Side
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import program_in
+from harness.findings.place import program_in
 from harness.findings.report import observation_text
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from fuzz.cli import display
-from fuzz.cli.options import CORPORA, EXISTING, GRANULE, OK, SECONDS, kernel_options, say, show_line, sides_from
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import CORPORA, EXISTING, GRANULE, OK, SECONDS, kernel_options, say, show_line
 from fuzz.coverage.kernel_lines import measure as measure_lines
 from fuzz.coverage.kernel_lines import report as report_lines
 from harness.errors import BadInput

@@ -1,5 +1,5 @@
-"""The command line: its commands, and what they end with. Each is in a module by topic, and thin: it chooses sides,
-calls, and prints."""
+"""The command line: its commands, and what they end with. Each is in a module by topic, which is imported for it, and
+thin: it chooses sides, calls, and prints."""
 
 from __future__ import annotations
 
@@ -11,32 +11,16 @@ from collections.abc import Sequence
 import click
 
 from fuzz import __version__
-from fuzz.cli.campaign import campaign, status
-from fuzz.cli.cluster import package_command
-from fuzz.cli.corpus import corpus
-from fuzz.cli.debugging import debug
-from fuzz.cli.doctor import doctor
-from fuzz.cli.kernels import build, coverage
-from fuzz.cli.options import BAD_INPUT, INTERRUPTED, OK, TOOL_FAILURE, say
-from fuzz.cli.programs import check, fmt, run, show, weigh
-from fuzz.cli.report import report
-from fuzz.cli.shell import shell
-from fuzz.cli.smoke import smoke
-from fuzz.cli.triage import CANNOT_TELL, bisect, replay, tmin
+from fuzz.cli.commands import Commands, OnDemand
+from fuzz.cli.options import BAD_INPUT, CANNOT_TELL, INTERRUPTED, OK, TOOL_FAILURE, say
 from harness.errors import BadInput, ToolFailure
-from harness.settings import refuse_empty_variables, refuse_empty_words
 
 
-class _Commands(click.Group):
-    """All commands. None of them takes an empty value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        refuse_empty_variables()
-        refuse_empty_words(args)
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    commands=OnDemand(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="s2fuzz")
 def cli() -> None:
     """Find bugs in the KVM/arm64 stage-2 page-table code.
@@ -57,15 +41,6 @@ def cli() -> None:
     Exit status: 0 nothing found, 1 a finding, 2 bad usage or input, 3 s2fuzz or its environment failed,
     130 interrupted.
     """
-
-
-for command in (
-    *(smoke, campaign, status, report, corpus, package_command),
-    *(run, show, weigh, check, fmt),
-    *(replay, tmin, bisect),
-    *(build, coverage, shell, debug, doctor),
-):
-    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

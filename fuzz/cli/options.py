@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from fuzz.engine import compiling
-from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -24,6 +22,8 @@ OK: Final = 0
 FINDING: Final = 1
 BAD_INPUT: Final = 2
 TOOL_FAILURE: Final = 3
+CANNOT_TELL: Final = 125
+"""What `git bisect run` takes for a commit to be skipped."""
 INTERRUPTED: Final = 130
 
 CORPORA: Final = Path(__file__).resolve().parents[2] / "corpora"
@@ -179,45 +179,3 @@ def kernel_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def sides_from(
-    linux: str | None,
-    patches: Sequence[Path],
-    pgtable: Path | None,
-    sides: str | None,
-    flavour: str | None,
-    kernel_object: str | None,
-) -> tuple[Side, Side]:
-    """The two sides that `kernel_options` came to; says why there is no model among them by default, and what a tree of
-    the user's has switched off. Raises BadInput, and ToolFailure where such a tree cannot be had."""
-    if linux is not None and sides is not None:
-        raise BadInput("--linux and --sides exclude each other: name the kernel in --sides, as kernel:…")
-    chosen = choose_sides(
-        DEFAULT_LINUX if linux is None else linux, tuple(patches), pgtable, sides, flavour or "plain", kernel_object
-    )
-    if sides is None and chosen[0].is_kernel:
-        base, change = (side.full_name for side in chosen)
-        # Without a change, the first is another kernel: the default one.
-        kernel = chosen[0] if chosen[0].what == chosen[1].what else chosen[1]
-        say(f"{why_unmodelled(kernel)}: comparing {base} with {change} instead")
-    for line in switched_off(chosen):
-        say(line)
-    return chosen
-
-
-def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
-    """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
-    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
-
-
-def compiled_for(guidance: str, no_compile: bool) -> Path | None:
-    """The compiled modules for fuzzing processes with this guidance; None, said with the reason, where they cannot be
-    had, and where the modules must or shall run as they are."""
-    if no_compile or guidance != "kernel":
-        return None
-    try:
-        return compiling.compiled(say)
-    except compiling.CannotCompile as error:
-        say(f"the model runs as it is, more slowly than compiled: {error}")
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -13,16 +12,16 @@ from typing import Any, Final
 import click
 
 from fuzz.cli import display
-from fuzz.cli.options import BAD_INPUT, EXISTING, FINDING, OK, kernel_options, say, show_line, sides_from, tier_options
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
 from fuzz.sides import Side, ownership_sides, parse_side
 from fuzz.triage.filing import Filer
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import file_of, program_in
+from harness.findings.place import program_in
 from harness.findings.report import event_report, observation_text, run_report, verified_against
 from harness.observation.executor import Executor, TargetDied
-from harness.outside import shown, write_plain
+from harness.outside import shown
 from harness.program.program import Program
-from harness.program.text import read_text, reformat
 from harness.verdict.judge import Judge
 from harness.verdict.known import mention
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
@@ -168,42 +167,3 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
             for line in weight_table([side.name for side in chosen], weights):
                 click.echo(line)
     return OK
-
-
-@click.command()
-@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
-@click.option("--check", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
-def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
-    """Rewrite programs in canonical form. Comments stay. Nothing is written unless all of them are well formed."""
-    files = [file_of(path) for path in programs]
-    texts = [read_text(path) for path in files]
-    formatted = [reformat(text, shown(path)) for path, text in zip(files, texts, strict=True)]
-    changed = [(path, new) for path, old, new in zip(files, texts, formatted, strict=True) if old != new]
-    for path, new in changed:
-        if not only_check:
-            _rewrite(path, new)
-        show_line(f"{shown(path)}: {'not in canonical form' if only_check else 'rewritten'}")
-    return BAD_INPUT if only_check and changed else OK
-
-
-def _rewrite(path: Path, text: str) -> None:
-    """Replace a file's text, and nothing else of it, so that it is never half written."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    write_plain(scratch, text.encode())
-    shutil.copymode(path, scratch)
-    os.replace(scratch, path)
-
-
-@click.command()
-@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
-def check(programs: tuple[Path, ...]) -> int:
-    """Check that programs are well formed, without running them."""
-    problems = 0
-    for path in programs:
-        try:
-            program = program_in(path)
-            show_line(f"{shown(path)}: ok, {len(program.ops)} ops")
-        except BadInput as error:
-            problems += 1
-            say(str(error))
-    return BAD_INPUT if problems else OK

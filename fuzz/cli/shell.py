@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import click
 
-from fuzz.cli.options import BAD_INPUT, FINDING, GRANULE, OK, kernel_options, sides_from
+from fuzz.cli.chosen import sides_from
+from fuzz.cli.options import BAD_INPUT, FINDING, GRANULE, OK, kernel_options
 from fuzz.cli.options import say as say_to_stderr
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied

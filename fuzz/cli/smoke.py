@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from fuzz.cli import display
+from fuzz.cli.chosen import also_from, compiled_for, sides_from
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -21,12 +22,9 @@ from fuzz.cli.options import (
     NO_COMPILE,
     OK,
     SECONDS,
-    also_from,
-    compiled_for,
     granules_in,
     kernel_options,
     say,
-    sides_from,
     tier_options,
 )
 from fuzz.engine.assignment import GUIDANCE, Assignment

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from fuzz.cli import display
+from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import (
+    CANNOT_TELL,
     EXISTING,
     FINDING,
     OK,
@@ -16,7 +18,6 @@ from fuzz.cli.options import (
     kernel_options,
     say,
     show_line,
-    sides_from,
     tier_options,
 )
 from fuzz.sides import with_flavour, with_object
@@ -26,9 +27,6 @@ from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again, shrink
 from harness.findings.finding import Finding, load
 from harness.verdict.tiers import Tier
-
-CANNOT_TELL: Final = 125
-"""What `git bisect run` takes for a commit to be skipped."""
 
 
 @click.command()

@@ -46,7 +46,7 @@ from fuzz.cluster.packaged import (
 from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, programs_in, read_input, stamp_of
 from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import program_in
+from harness.findings.place import program_in
 from harness.outside import shown
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule

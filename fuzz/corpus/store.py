@@ -15,7 +15,8 @@ from typing import Final
 
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
-from harness.findings.finding import ORIGINAL, is_finding
+from harness.findings.finding import ORIGINAL
+from harness.findings.place import is_finding
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
 from harness.program.codec import CODEC, Dialect, decode, encode
 from harness.program.program import Program

@@ -21,7 +21,8 @@ from fuzz.report.sources import Source, kernel_sources, model_sources
 from harness.durable import write_durably
 from harness.errors import BadInput
 from harness.files import brief
-from harness.findings.finding import REPORT, Finding, is_finding, load
+from harness.findings.finding import REPORT, Finding, load
+from harness.findings.place import is_finding
 from harness.outside import open_plain, printable
 from harness.program.text import format_program
 

@@ -13,7 +13,8 @@ from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
 from harness.errors import BadInput, ToolFailure
 from harness.files import brief
-from harness.findings.finding import ORIGINAL, PROGRAM, Contents, name_of
+from harness.findings.finding import ORIGINAL, Contents, name_of
+from harness.findings.place import PROGRAM
 from harness.outside import printable
 from harness.program.text import format_program
 from reference.build.packages import DEFAULT_LINUX

@@ -33,14 +33,14 @@ from typing import Any, Final
 
 from harness.durable import exchange, sync_all, sync_folder
 from harness.errors import BadInput
+from harness.findings.place import PROGRAM, RECORD, program_in
 from harness.findings.report import observation_text
 from harness.outside import printable, read_plain, shown, write_plain
 from harness.program.program import Program
-from harness.program.text import format_program, read
+from harness.program.text import format_program
 from harness.verdict.verdicts import Verdict
 
 FORMAT: Final = 1
-PROGRAM: Final = "program.s2"
 REPORT: Final = "report.txt"
 ORIGINAL: Final = "original.s2"
 _SIDES: Final = {"left": "left.txt", "right": "right.txt"}
@@ -49,7 +49,6 @@ _MAX_RECORD: Final = 1 << 20
 _MOST_EVENTS: Final = 20_000
 """Of an op that are kept as text."""
 _MAX_REPORT: Final = 16 << 20
-_RECORD: Final = "finding.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +88,6 @@ class Contents:
     documents: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
     outcomes: tuple[str | None, ...] = ()
-
-
-def is_finding(path: Path) -> bool:
-    """Whether `path` looks like a finding's directory."""
-    return (path / _RECORD).is_file()
-
-
-def program_in(path: Path) -> Program:
-    """The program in a file, or in a finding's directory: a finding may stand wherever a program may.
-
-    Raises BadInput.
-    """
-    return read(file_of(path))
-
-
-def file_of(path: Path) -> Path:
-    """The file that holds the program: `path` itself, or a finding's. Raises BadInput for another directory."""
-    if path.is_dir() and not is_finding(path):
-        raise BadInput(f"{shown(path)}: a directory, but not a finding (it has no {_RECORD})")
-    return path / PROGRAM if path.is_dir() else path
 
 
 def report_in(directory: Path) -> str:
@@ -198,7 +177,7 @@ def _write(scratch: Path, contents: Contents) -> None:
         "replay": "s2fuzz replay .",
         **contents.more,
     }
-    write_plain(scratch / _RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    write_plain(scratch / RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
     for path in (scratch, *scratch.rglob("*")):
         if not path.is_symlink():
             os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -229,7 +208,7 @@ def adopt(directory: Path, out: Path) -> Path:
 
 def load(directory: Path) -> Finding:
     """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
-    path = directory / _RECORD
+    path = directory / RECORD
     try:
         record = _printable(json.loads(read_plain(path, _MAX_RECORD, "a finding")))
     except OSError as error:

@@ -13,7 +13,8 @@ from executors import AnyOwner, Dying
 
 from harness.durable import exchange
 from harness.errors import BadInput
-from harness.findings.finding import ORIGINAL, PROGRAM, Contents, is_finding, load, program_in, renew, save
+from harness.findings.finding import ORIGINAL, Contents, load, renew, save
+from harness.findings.place import PROGRAM, is_finding, program_in
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.text import format_program, parse
