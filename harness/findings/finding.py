@@ -19,6 +19,7 @@ whole. What is read back may be somebody else's: it is data, sizes are bounded, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,7 +36,7 @@ from harness.durable import exchange, sync_all, sync_folder
 from harness.errors import BadInput
 from harness.findings.place import PROGRAM, RECORD, program_in
 from harness.findings.report import observation_text
-from harness.outside import printable, read_plain, shown, write_plain
+from harness.outside import printable, read_plain, read_plain_text, shown, write_plain
 from harness.program.program import Program
 from harness.program.text import format_program
 from harness.verdict.verdicts import Verdict
@@ -68,6 +69,12 @@ class Finding:
     """Of what was on the `left` and the `right`."""
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it did not happen every time."""
+        seen, of = self.reliability
+        return seen < of
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ def save(out: Path, contents: Contents) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     with _scratch(out) as scratch:
         _write(scratch, contents)
-        os.rename(scratch, target)
+        _move(scratch, target)
     return target
 
 
@@ -196,21 +203,33 @@ def adopt(directory: Path, out: Path) -> Path:
     the same name that is already there is the same one. Raises BadInput for what is no finding, and OSError."""
     load(directory)
     target = out / directory.name
-    if target.exists():
-        shutil.rmtree(directory)
-        return target
-    sync_all(directory)
-    out.mkdir(parents=True, exist_ok=True)
-    directory.rename(target)
-    sync_folder(out)
+    if not target.exists():
+        sync_all(directory)
+        out.mkdir(parents=True, exist_ok=True)
+        if _move(directory, target):
+            sync_folder(out)
+            return target
+    shutil.rmtree(directory)
     return target
+
+
+def _move(directory: Path, target: Path) -> bool:
+    """Whether the directory was moved to `target`; not where another process has put the same finding there meanwhile.
+    Raises OSError."""
+    try:
+        os.rename(directory, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def load(directory: Path) -> Finding:
     """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
     path = directory / RECORD
     try:
-        record = _printable(json.loads(read_plain(path, _MAX_RECORD, "a finding")))
+        record = _printable(json.loads(read_plain_text(path, _MAX_RECORD, "a finding")))
     except OSError as error:
         raise BadInput(f"{shown(directory)}: not a finding: {path.name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
