@@ -36,6 +36,7 @@ from fuzz.cli.report import write_report
 from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
+from harness.full_disk import explained
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
@@ -146,7 +147,7 @@ def _report(place: WorkDirectory) -> None:
     try:
         say(f"report: {shown(write_report(place))}")
     except (ToolFailure, OSError) as error:
-        say(f"there is no report ({error}); `s2fuzz report {shown(place.root)}` makes one later")
+        say(f"there is no report ({explained(error)}); `s2fuzz report {shown(place.root)}` makes one later")
 
 
 def _setup(place: WorkDirectory, what: dict[str, Any]) -> CampaignSetup:

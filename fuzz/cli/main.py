@@ -14,6 +14,7 @@ from fuzz import __version__
 from fuzz.cli.commands import Commands, OnDemand
 from fuzz.cli.options import BAD_INPUT, CANNOT_TELL, INTERRUPTED, OK, TOOL_FAILURE, say
 from harness.errors import BadInput, ToolFailure
+from harness.full_disk import explained
 
 
 @click.group(
@@ -81,7 +82,7 @@ def _status_of(arguments: Sequence[str]) -> int:
     except SystemExit:  # click's way out when nobody reads what we print; its own status would say "a finding"
         return TOOL_FAILURE
     except OSError as error:
-        say(f"s2fuzz: {error}")
+        say(f"s2fuzz: {explained(error)}")
         return TOOL_FAILURE
     except Exception:
         say(f"s2fuzz: an error of its own; please report it:\n{traceback.format_exc()}")

@@ -99,7 +99,7 @@ def test_damaged_files_are_put_aside_and_spools_rescued(campaign: Path) -> None:
     (spool / name_of(b"empty")).write_bytes(b"")
     result = resume(campaign)
     assert result.returncode == 0, result.stderr
-    assert f"{broken}: does not hold what its name says" in result.stderr
+    assert f"{broken}: damaged: what it holds has another SHA-1 than its name" in result.stderr
     assert (campaign / "damaged" / broken.name).exists()
     after = recorded(campaign)
     assert after >= set(before) - {broken}
