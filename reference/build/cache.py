@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.full_disk import DiskFull, is_full
 from harness.locks import lock, try_lock
 from harness.settings import setting
 from reference.build.errors import MissingSource
@@ -117,11 +118,22 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def environment(problem: str) -> Iterator[None]:
-    """Have an OSError within be a MissingSource that says `problem`."""
+    """Have an OSError within be a MissingSource that says `problem`, or DiskFull."""
     try:
         yield
     except OSError as error:
+        if is_full(error):
+            raise no_room() from error
         raise MissingSource(f"{problem}: {error}") from error
+
+
+def no_room() -> DiskFull:
+    """What to raise where the cache, or what a tool wrote there, has no room."""
+    return DiskFull(
+        cache_dir(),
+        "make room there (`s2fuzz doctor --clean 0` removes all of the cache that no process uses), or have "
+        "S2FUZZ_CACHE name a folder on another disk",
+    )
 
 
 def digest(*parts: bytes | str | int) -> str:

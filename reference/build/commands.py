@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from harness.full_disk import says_full
+from reference.build.cache import no_room
 from reference.build.errors import MissingSource
 
 _PACKAGES: Final = {"awk": "mawk", "git": "git", "tar": "tar", "xz": "xz-utils"}
@@ -39,9 +41,10 @@ def run(
     env: dict[str, str] | None = None,
     stdin: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a tool to its end, with messages in English. Raises MissingSource where it is not installed."""
+    """Run a tool to its end, with messages in English. Raises MissingSource where it is not installed, DiskFull where
+    that is what it says of the cache."""
     require(str(command[0]))
-    return subprocess.run(
+    result = subprocess.run(
         command,
         cwd=cwd,
         env=env or os.environ | {"LC_ALL": "C"},
@@ -49,6 +52,9 @@ def run(
         capture_output=True,
         check=False,
     )
+    if result.returncode and says_full(result.stderr.decode(errors="replace")):
+        raise no_room()
+    return result
 
 
 def said(result: subprocess.CompletedProcess[bytes]) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress, added, claimed, scratch
+from harness.full_disk import says_full
+from reference.build.cache import Progress, added, claimed, no_room, scratch
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
 from reference.tools import Toolchain
@@ -135,8 +136,8 @@ def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
     tool = Path(result.args[0]).name
     if result.returncode < 0:
         raise ToolFailure(f"{tool} was killed by signal {-result.returncode}")
-    if "No space left on device" in result.stderr:
-        raise ToolFailure(f"{tool}: no space left on device")
+    if says_full(result.stderr):
+        raise no_room()
 
 
 def _dependencies(makefile_rule: Path) -> dict[str, str]:
