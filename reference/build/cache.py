@@ -120,11 +120,21 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
 def environment(problem: str) -> Iterator[None]:
     """Have an OSError within be a MissingSource that says `problem`, or DiskFull."""
     try:
+        with room():
+            yield
+    except OSError as error:
+        raise MissingSource(f"{problem}: {error}") from error
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Have an OSError within that says that the disk is full be DiskFull, of the cache."""
+    try:
         yield
     except OSError as error:
         if is_full(error):
             raise no_room() from error
-        raise MissingSource(f"{problem}: {error}") from error
+        raise
 
 
 def no_room() -> DiskFull:

@@ -15,7 +15,7 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
-from reference.build.cache import Progress, claimed, silent
+from reference.build.cache import Progress, claimed, room, silent
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
@@ -85,9 +85,10 @@ def build(
     """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule and as that object of OBJECTS.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
-    headers, and ToolFailure when our own files or the toolchain fail.
+    headers, and ToolFailure when our own files or the toolchain fail, or the disk is full.
     """
-    return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
+    with room():
+        return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
 
 
 class Builder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
-from reference.build.cache import Progress, claimed, digest, silent
+from reference.build.cache import Progress, claimed, digest, room, silent
 from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
@@ -34,7 +34,8 @@ def build_by_make(
 
     Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
     """
-    return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
+    with room():
+        return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
 
 
 def patches_of(tree: KernelTree, configuration: Configuration, progress: Progress = silent) -> Patches:
