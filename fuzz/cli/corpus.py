@@ -16,6 +16,7 @@ from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
+from fuzz.cli.outputs import OutFolder
 from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import MAX_INPUT, Store, programs_in
 from fuzz.sides import Side, capabilities_of
@@ -27,7 +28,6 @@ from harness.outside import shown, write_plain
 from harness.program.codec import dialect_for
 from harness.program.granule import granule_named
 
-_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 _THERE: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -85,7 +85,7 @@ def _folder(folder: Path, granule: str, sides: tuple[Side, Side]) -> Iterator[_C
 
 
 @corpus.command("import")
-@click.argument("directory", type=_FOLDER, metavar="DIR")
+@click.argument("directory", type=OutFolder(), metavar="DIR")
 @click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @GRANULE
 @kernel_options
@@ -113,7 +113,7 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
 
 @corpus.command()
 @click.argument("directory", type=_THERE, metavar="DIR")
-@click.argument("out", type=_FOLDER, metavar="OUT")
+@click.argument("out", type=OutFolder(), metavar="OUT")
 @GRANULE
 @kernel_options
 def export(directory: Path, out: Path, granule: str, **kernel: Any) -> int:
