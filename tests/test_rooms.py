@@ -64,6 +64,7 @@ OTHERS: Mapping[str, str] = {
     "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
+    "platformdirs": "reference/build",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
     "xz": "reference/build",

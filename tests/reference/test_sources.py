@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.full_disk import DiskFull
 from reference.build.cache import cache_dir
 from reference.build.errors import BadKernelChoice, MissingSource
 from reference.build.hosted import PGTABLE
@@ -255,6 +256,26 @@ def test_a_damaged_tarball_leaves_nothing_behind(tarballs: Path, cache: Path) ->
     with pytest.raises(MissingSource, match="cannot be unpacked"):
         prepare(KernelChoice(), tarballs=tarballs)
     assert list((cache / "sources").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["package", "commit", "patch", "headers"])
+def test_a_full_disk_is_no_fault_of_the_kernel_s(
+    what: str, tarballs: Path, repository: Path, tmp_path: Path, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fix.patch").write_text(FIX)
+    choice = {
+        "package": KernelChoice(),
+        "commit": KernelChoice(f"{repository}@HEAD"),
+        "patch": KernelChoice(str(repository), (tmp_path / "fix.patch",)),
+        "headers": KernelChoice(str(repository)),
+    }[what]
+    monkeypatch.setenv("S2FUZZ_CACHE", str(full_disk / "cache"))
+    with pytest.raises(DiskFull) as caught:
+        prepare(choice, tarballs=tarballs)
+    assert str(caught.value).startswith(f"the disk is full: {full_disk / 'cache'}: make room there")
+    assert "S2FUZZ_CACHE" in str(caught.value)
+    (full_disk / "ballast").unlink()
+    assert prepare(choice, tarballs=tarballs).version == "6.12.7-rc1"
 
 
 def test_missing_tools_are_named(tarballs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
