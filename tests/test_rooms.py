@@ -63,8 +63,10 @@ OTHERS: Mapping[str, str] = {
     "junitparser": "fuzz/results",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
+    "platformdirs": "reference/build",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
+    "xz": "reference/build",
 }
 """Which rooms may import a package that is neither Python's nor ours."""
 

@@ -13,9 +13,11 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
+    EACH,
     FINDING,
     GRANULE_SHARES,
     INTERRUPTED,
@@ -27,6 +29,7 @@ from fuzz.cli.options import (
     say,
     tier_options,
 )
+from fuzz.cli.outputs import OutFile, OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.smoke import Interrupted, SmokeProgress
@@ -34,6 +37,7 @@ from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
 from fuzz.results.outcome import Comparison, Test
 from fuzz.triage.baseline import Base, Result, results_of
+from fuzz.triage.patch_by_patch import series_in
 from harness.errors import BadInput
 from harness.files import brief
 from harness.findings.finding import report_in
@@ -47,9 +51,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
-)
+@click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option(
     "--corpora",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -100,9 +102,10 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 )
 @result_options
 @NO_COMPILE
+@EACH
 @tier_options
 @BUDGET
-@click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
+@click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
     seconds: float,
@@ -115,6 +118,7 @@ def smoke(
     guidance: str,
     workers: int,
     also: tuple[str, ...],
+    each: bool,
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...] | None,
@@ -131,10 +135,15 @@ def smoke(
     Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
     runs but findings, which go to --out. The same seed and number of workers make the same programs; process number n
     (from 0) has the seed SEED + n.
+
+    With --each of several patches, all of them are fuzzed; which one brought a finding is then found by halving, and
+    kept with it.
     """
     shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
     granules = tuple(shares)
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
+    if each:
+        series_in(pairs[0])
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
@@ -178,6 +187,8 @@ def smoke(
             progress = error.progress
     results = results_of(progress.findings, before)
     new = [result for result in results if not result.known]
+    if each and not progress.interrupted:
+        smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
     _say_outcome(progress, results, as_json)
