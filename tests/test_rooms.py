@@ -64,8 +64,10 @@ OTHERS: Mapping[str, str] = {
     "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
+    "platformdirs": "reference/build",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
+    "xz": "reference/build",
 }
 """Which rooms may import a package that is neither Python's nor ours."""
 

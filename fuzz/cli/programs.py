@@ -15,6 +15,7 @@ import click
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
+from fuzz.cli.outputs import OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.results.outcome import Comparison, Status, Test, bucket_test
 from fuzz.sides import Side, ownership_sides, parse_side
@@ -51,9 +52,7 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 
 @click.command()
 @click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
-)
+@click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
 @result_options

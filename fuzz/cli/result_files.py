@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fuzz.cli.outputs import OutFile
 from fuzz.results.formats import FORMATS, Format
 from fuzz.results.outcome import Outcome, Test, broken
 from harness.errors import BadInput, ToolFailure
@@ -114,7 +115,7 @@ def result_options(command: _Command) -> _Command:
     for one in reversed(FORMATS):
         wrapped = click.option(
             f"--{one.name}",
-            type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+            type=OutFile(allow_dash=True),
             metavar="FILE",
             help=f"Write the results to FILE as {one.help}; `-` is stdout.",
         )(wrapped)

@@ -27,6 +27,7 @@ from fuzz.cli.options import (
     say,
     tier_options,
 )
+from fuzz.cli.outputs import OutFile, OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.smoke import Interrupted, SmokeProgress
@@ -47,9 +48,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
-)
+@click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option(
     "--corpora",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -102,7 +101,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 @NO_COMPILE
 @tier_options
 @BUDGET
-@click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
+@click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
     seconds: float,
