@@ -147,9 +147,34 @@ def summary(progress: SmokeProgress) -> list[str]:
     if stats["inconclusive"]:
         lines.append(f"{stats['inconclusive']} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
-    if not progress.findings:
+    if stats["hangs"]["count"]:
+        lines.append(hangs_told(progress))
+    if progress.interrupted:
+        lines.append(interruption(progress.seconds, _programs(progress), len(progress.findings)))
+    elif not progress.findings:
         lines.append("nothing found")
     return lines
+
+
+def hangs_told(progress: SmokeProgress) -> str:
+    """How many programs hung a kernel, how long that took, and what was left undone for it."""
+    stats = progress.stats
+    line = f"{stats.hangs:,} of {_programs(progress):,} programs hung, which took {stats.hang_seconds:.0f} s"
+    if stats.unreplayed:
+        line += f"; that was all of the run's time, so {stats.unreplayed:,} programs of the corpora were left out"
+    return line
+
+
+def interruption(seconds: float | None, programs: int, findings: int, of: int | None = None) -> str:
+    """What a run that was cut short had come to: after how many programs, of how many."""
+    time_taken = "" if seconds is None else f"{seconds:.0f} s and "
+    ran = f"{programs:,}" + ("" if of is None else f" of {of:,}")
+    found = f"{findings:,} finding{'s' * (findings != 1)}" if findings else "nothing found"
+    return f"interrupted after {time_taken}{ran} programs: {found} so far"
+
+
+def _programs(progress: SmokeProgress) -> int:
+    return progress.stats.executions + progress.stats.replayed
 
 
 def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:
