@@ -18,6 +18,7 @@ from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
 from fuzz.triage.next_steps import next_steps, pasted
+from harness.amounts import counted, number
 from harness.findings.finding import Finding, load
 from harness.verdict.known import mention
 
@@ -150,7 +151,7 @@ def summary(progress: SmokeProgress) -> list[str]:
     if stats["hangs"]["count"]:
         lines.append(hangs_told(progress))
     if progress.interrupted:
-        lines.append(interruption(progress.seconds, _programs(progress), len(progress.findings)))
+        lines.append(interruption(_programs(progress), len(progress.findings), progress.seconds))
     elif not progress.findings:
         lines.append("nothing found")
     return lines
@@ -159,18 +160,19 @@ def summary(progress: SmokeProgress) -> list[str]:
 def hangs_told(progress: SmokeProgress) -> str:
     """How many programs hung a kernel, how long that took, and what was left undone for it."""
     stats = progress.stats
-    line = f"{stats.hangs:,} of {_programs(progress):,} programs hung, which took {stats.hang_seconds:.0f} s"
+    programs = counted(_programs(progress), "program")
+    line = f"{number(stats.hangs)} of {programs} hung, which took {stats.hang_seconds:.0f} s"
     if stats.unreplayed:
-        line += f"; that was all of the run's time, so {stats.unreplayed:,} programs of the corpora were left out"
+        left = counted(stats.unreplayed, "program")
+        line += f"; that was all of the run's time, and {left} of the corpora were left out"
     return line
 
 
-def interruption(seconds: float | None, programs: int, findings: int, of: int | None = None) -> str:
-    """What a run that was cut short had come to: after how many programs, of how many."""
-    time_taken = "" if seconds is None else f"{seconds:.0f} s and "
-    ran = f"{programs:,}" + ("" if of is None else f" of {of:,}")
-    found = f"{findings:,} finding{'s' * (findings != 1)}" if findings else "nothing found"
-    return f"interrupted after {time_taken}{ran} programs: {found} so far"
+def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:
+    """What a run that was cut short had come to: after how many seconds and programs, of how many."""
+    after = "" if seconds is None else f"{seconds:.0f} s and "
+    after += counted(programs, "program") if of is None else f"{number(programs)} of {counted(of, 'program')}"
+    return f"interrupted after {after}: {counted(findings, 'finding') if findings else 'nothing found'} so far"
 
 
 def _programs(progress: SmokeProgress) -> int:
