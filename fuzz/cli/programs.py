@@ -14,8 +14,10 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
+from fuzz.cli.each import record_causes, run_each
 from fuzz.cli.options import (
     BAD_INPUT,
+    EACH,
     EXISTING,
     FINDING,
     INTERRUPTED,
@@ -69,6 +71,7 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
 @click.option("--strict", is_flag=True, help="Exit with status 2 where a program was skipped.")
+@EACH
 @result_options
 @tier_options
 @kernel_options
@@ -78,6 +81,7 @@ def run(
     verbose: bool,
     events: bool,
     strict: bool,
+    each: bool,
     files: ResultFiles,
     tiers: frozenset[Tier] | None,
     **kernel: Any,
@@ -86,6 +90,8 @@ def run(
 
     A PROGRAM is a *.s2 file or a finding's directory. One that a side cannot run, since that lacks what it asks for, is
     skipped and named; so is one that is malformed, which makes the exit status 2. So it is where none could run.
+
+    With --each of several patches, a table first tells what programs come to with none of them, the first, and so on.
     """
     sides = sides_from(**kernel)
     read = read_each(programs)
@@ -95,6 +101,7 @@ def run(
     if not read.programs:
         files.write({"programs": "0"})
         return BAD_INPUT
+    causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS) if each else {}
     left, right = _open_both(sides, [program for _, program in read.programs])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
@@ -106,6 +113,7 @@ def run(
             say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
             return INTERRUPTED
         finally:
+            record_causes(causes, [filed.directory for filed in filer.filed])
             display.print_places(filer.filed)
         for key, count in runs.known.items():
             click.echo(mention(key, count))
