@@ -78,8 +78,9 @@ class Commands(click.Group):
     """All commands. None of them takes an empty value, and none is imported to be listed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        refuse_empty_variables()
-        refuse_empty_words(args)
+        if not ctx.resilient_parsing:  # where a shell completes a line, which has whatever was typed so far
+            refuse_empty_variables()
+            refuse_empty_words(args)
         return super().parse_args(ctx, _spread(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
