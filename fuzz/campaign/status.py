@@ -39,7 +39,9 @@ def status_of(place: WorkDirectory) -> dict[str, Any]:
             raise ToolFailure(
                 f"{shown(place.ledger)}: cannot be read ({error}); `s2fuzz campaign` makes another"
             ) from error
-        raise ToolFailure(f"{shown(place.ledger)}: nothing has run here yet") from error
+        holder = place.holder()
+        how = "nothing has run here yet" if holder is None else f"process {holder} is about to begin it; ask again soon"
+        raise ToolFailure(f"{shown(place.ledger)}: {how}") from error
     try:
         return _status(place, setup, ledger)
     finally:
@@ -193,7 +195,9 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
     runs, tally = status["runs"], status["tally"]
     yield f"{shown(root)}: {_state_line(status)}"
     rate = f", {status['exec_per_s']:,.0f}/s" if status["state"] == RUNNING else ""
-    yield f"{duration(status['seconds'])} in {_count(len(runs), 'run')}, {tally['executions']:,} executions{rate}"
+    inputs = status["growth"].get("inputs", {}).get("value")
+    each = f", {tally['executions'] / inputs:,.0f} for each input" if inputs else ""
+    yield f"{duration(status['seconds'])} in {_count(len(runs), 'run')}, {tally['executions']:,} executions{rate}{each}"
     for one in status["workers"]:
         yield (
             f"worker {one['worker']}: {one['label']}, {one['executions']:,} executions in {duration(one['seconds'])}, "

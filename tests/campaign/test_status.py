@@ -28,6 +28,7 @@ from fuzz.engine.messages import ProcessState
 from fuzz.engine.stats import Stats
 from fuzz.sides import choose_sides
 from fuzz.triage.filing import Filer
+from harness.errors import ToolFailure
 from harness.model.executor import Model
 from harness.program.text import parse
 from harness.verdict.judge import Judge
@@ -105,7 +106,7 @@ def test_a_campaign_that_runs_tells_of_its_workers(place: WorkDirectory, ledger:
         (0, "4k", 400.0),
         (1, "16k", 400.0),
     ]
-    assert lines[1] == "1:00:00 in 1 run, 3,000,000 executions, 800/s"
+    assert lines[1] == "1:00:00 in 1 run, 3,000,000 executions, 800/s, 326 for each input"
     assert "worker 1: 16k, 1,500,000 executions in 1:00:00, 400/s" in lines
 
 
@@ -124,6 +125,13 @@ def test_a_bucket_of_two_granules_is_told_apart_and_what_is_kept_is_on_the_disk(
         assert f"divergence {BUCKET}, model:6.12 against model:6.12, pages of {granule}:\n" in text
     (place.root / first["directories"][0]).rename(place.root / "taken")
     assert status_of(place)["findings"][0]["kept"] == 0
+
+
+def test_a_campaign_that_is_about_to_begin(place: WorkDirectory) -> None:
+    with pytest.raises(ToolFailure, match="nothing has run here yet"):
+        status_of(place)
+    with place.locked(), pytest.raises(ToolFailure, match="is about to begin it"):
+        status_of(place)
 
 
 def test_what_grows_and_what_masks(place: WorkDirectory, ledger: Ledger) -> None:
