@@ -5,8 +5,9 @@ its name says, and has it on the disk below corpus/; a finding, once it has been
 survives everything that may happen to the processes and to the supervisor; what is in a spool, mostly: the next run
 looks there first.
 
-This is the loop. Which process runs when is decided in slots.py; what is recorded, in inputs.py, kept.py and
-incidents.py; how far it all has come, in counts.py and progress.py; what an earlier run left, in recovery.py.
+This is the loop. Which process runs when is decided in slots.py; what is recorded, in spool.py, inputs.py, kept.py and
+incidents.py; how far it all has come, in counts.py, growth.py and progress.py; what an earlier run left, in
+recovery.py.
 """
 
 from __future__ import annotations
