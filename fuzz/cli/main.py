@@ -19,6 +19,7 @@ from fuzz import __version__
 from fuzz.cli.commands import Commands, OnDemand
 from fuzz.cli.options import BAD_INPUT, CANNOT_TELL, INTERRUPTED, OK, TOOL_FAILURE, say
 from harness.errors import BadInput, ToolFailure
+from harness.full_disk import explained
 
 _NAME: Final = "s2fuzz"
 _COMPLETE: Final = "_S2FUZZ_COMPLETE"
@@ -108,7 +109,7 @@ def _status_of(arguments: Sequence[str]) -> int:
     except SystemExit:  # click's way out when nobody reads what we print; its own status would say "a finding"
         return TOOL_FAILURE
     except (ToolFailure, OSError) as error:
-        return _failed(TOOL_FAILURE, partial(say, f"{_NAME}: {error}"))
+        return _failed(TOOL_FAILURE, partial(say, f"{_NAME}: {explained(error)}"))
     except Exception:
         message = f"{_NAME}: an error of its own; please report it:\n{traceback.format_exc()}"
         return _failed(TOOL_FAILURE, partial(say, message))

@@ -21,7 +21,9 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress, cached, digest
+from harness.full_disk import says_full
+from reference.build.cache import cached, digest, no_room
+from reference.build.progress import Progress
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
@@ -152,6 +154,8 @@ def _fill(part: Path, sources: Sequence[Path]) -> None:
     command = [sys.executable, "-c", _SETUP, _GROUP, str(part), *files]
     result = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if result.returncode:
+        if says_full(result.stdout + result.stderr):
+            raise no_room()
         said = "\n".join([line for line in (result.stdout + result.stderr).splitlines() if "warning" not in line][-15:])
         raise CannotCompile(f"mypyc failed with status {result.returncode}:\n{said}")
     shutil.rmtree(work)
