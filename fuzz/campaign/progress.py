@@ -101,7 +101,7 @@ class CampaignProgress:
                     at,
                     self._counts.executions(),
                     self._growth,
-                    [slot.rate for slot in shown if slot.is_fuzzing],
+                    [slot.rate for slot in shown if slot.is_warm],
                     maskings(self._setup.labels(), stats),
                 )
             ),

@@ -18,6 +18,8 @@ FAILED: Final = "a failure"
 
 
 FUZZING: Final = "fuzzing"
+WARM: Final = 30.0
+"""Seconds of fuzzing until a process is as fast as it gets, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,9 @@ class SlotState:
     rate: float
 
     @property
-    def is_fuzzing(self) -> bool:
-        """Whether its rate says something."""
-        return self.health == FUZZING and self.rate > 0
+    def is_warm(self) -> bool:
+        """Whether it has been fuzzing for long enough that its rate says something."""
+        return self.health == FUZZING and self.seconds >= WARM
 
 
 @dataclass(frozen=True, slots=True)

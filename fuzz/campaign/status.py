@@ -12,7 +12,7 @@ from fuzz.campaign.growth import WHAT, Grown, Growth, duration, growth_rows, mas
 from fuzz.campaign.kept import KeptFindings
 from fuzz.campaign.ledger import Damaged, Ledger
 from fuzz.campaign.setup import CampaignSetup
-from fuzz.campaign.state import INTERRUPTED, ON_TIME
+from fuzz.campaign.state import INTERRUPTED, ON_TIME, WARM
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
 from harness.errors import ToolFailure
@@ -66,7 +66,9 @@ def _status(place: WorkDirectory, setup: CampaignSetup, ledger: Ledger) -> dict[
     seconds, executions = ledger.seconds(), tally["executions"]
     workers = list(_workers(setup, ledger)) if state == RUNNING else []
     masked = maskings(setup.labels(), every)
-    notes = list(remarks(seconds, executions, growth, [one["rate"] for one in workers if one["rate"]], masked))
+    notes = list(
+        remarks(seconds, executions, growth, [one["rate"] for one in workers if one["seconds"] >= WARM], masked)
+    )
     quiet = _quiet(place)
     if state == RUNNING and quiet > _QUIET:
         notes.append(f"odd: it has written nothing for {duration(quiet)}; is it stopped, or its disk slow?")

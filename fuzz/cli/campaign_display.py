@@ -76,7 +76,7 @@ def describe(state: CampaignState) -> str:
     ]
     if (last := last_new(growth)) is not None:
         parts.append(f"last new {duration(state.at - last.at)} ago")
-    if state.left is not None:
+    if state.left:
         parts.append(f"{duration(state.left)} left")
     return ", ".join(parts)
 

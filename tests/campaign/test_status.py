@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,11 @@ STATE = CampaignState(
     ),
     remarks=("slow: 20/s a worker",),
 )
+
+
+def test_a_process_is_not_called_slow_before_it_is_warm() -> None:
+    assert [replace(STATE.slots[0], seconds=seconds).is_warm for seconds in (1.0, 60.0)] == [False, True]
+    assert not STATE.slots[1].is_warm, "it is silent"
 
 
 def test_the_live_view_fits_a_terminal_of_80_columns() -> None:
