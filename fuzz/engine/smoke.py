@@ -75,16 +75,18 @@ def smoke(
     workers: int,
     show: Callable[[SmokeProgress], None],
     shares: Sequence[float] = (),
+    ready: Callable[[Assignment], Assignment] = lambda assignment: assignment,
 ) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
-    unless they are to keep going. `show` is called whenever there is something new to show.
+    unless they are to keep going. `show` is called whenever there is something new to show, and
+    `ready` with an assignment before its process begins.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
+        lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
         progress = _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
