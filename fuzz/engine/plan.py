@@ -16,27 +16,31 @@ def plan(assignments: Sequence[Assignment], workers: int, shares: Sequence[float
 
     Every process has a seed of its own, counted from that of the assignments in the order of the plan. The run's
     seconds, a worker's time, and executions, of all together, are those of the first assignment; every process has at
-    least one execution, where there are enough. One process of each assignment replays the corpora: one that begins
-    at once, if there is one.
+    least one execution, where there are enough. The first process of each assignment replays the corpora. Where that
+    would come late, one before all others does that alone (its executions are 0).
     """
     whole = assignments[0]
     pieces = _pieces(len(assignments), workers, shares or [1.0] * len(assignments))
     executions = _split(whole.executions, [piece.share for piece in pieces])
-    lanes: list[list[Assignment]] = [[] for _ in range(workers)]
-    replays: dict[int, int] = {}
-    for number in sorted(range(len(pieces)), key=lambda number: pieces[number].is_late):
-        replays.setdefault(pieces[number].assignment, number)
+    first: list[list[Assignment]] = [[] for _ in range(workers)]
+    then: list[list[Assignment]] = [[] for _ in range(workers)]
+    replayed: set[int] = set()
     for number, (piece, count) in enumerate(zip(pieces, executions, strict=True)):
+        replays = piece.assignment not in replayed
+        replayed.add(piece.assignment)
         assignment = replace(
             assignments[piece.assignment],
             seed=whole.seed + number,
             seconds=None if whole.seconds is None else piece.share * workers * whole.seconds,
             executions=count,
-            corpora=whole.corpora if number == replays[piece.assignment] else (),
+            corpora=whole.corpora if replays and not piece.is_late else (),
         )
+        if piece.is_late and replays and whole.corpora:
+            replay = replace(assignment, seconds=whole.seconds, executions=0, corpora=whole.corpora)
+            first[piece.worker].append(replay)
         if count != 0 or assignment.corpora:
-            lanes[piece.worker].append(assignment)
-    return lanes
+            then[piece.worker].append(assignment)
+    return [before + after for before, after in zip(first, then, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

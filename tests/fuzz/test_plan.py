@@ -43,34 +43,40 @@ def test_images_divide_the_workers() -> None:
 
 
 def test_images_divide_a_workers_time_where_there_are_too_few() -> None:
-    ((first, second),) = plan([ONE, OTHER], 1)
+    ((replay, first, second),) = plan([ONE, OTHER], 1)
     assert [one.sides for one in (first, second)] == [ONE.sides, OTHER.sides]
     assert first.seconds == second.seconds == 30.0
     assert first.executions == second.executions == 50
-    assert first.corpora == second.corpora == CORPORA, "each image replays the corpora once"
+    assert (replay.sides, replay.executions, replay.corpora) == (OTHER.sides, 0, CORPORA), "all seeds come first"
+    assert (first.corpora, second.corpora) == (CORPORA, ())
 
 
 def test_an_image_may_go_on_at_the_next_worker() -> None:
     work = plan([ONE, OTHER], 3)
-    assert [[one.sides is OTHER.sides for one in lane] for lane in work] == [[False], [False, True], [True]]
-    assert [[bool(one.corpora) for one in lane] for lane in work] == [[True], [False, False], [True]], "at once"
+    assert [[one.sides is OTHER.sides for one in lane] for lane in work] == [[False], [True, False, True], [True]]
     assert [[one.seconds for one in lane if one.executions] for lane in work] == [[60.0], [30.0, 30.0], [60.0]]
     seeds = [one.seed for lane in work for one in lane if one.executions]
     assert seeds == [7, 8, 9, 10]
 
 
 def test_granules_by_default() -> None:
-    assert shape(plan(GRANULES, 1, SHARES)) == [[("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]]
+    assert shape(plan(GRANULES, 1, SHARES)) == [
+        [("16k", 60.0, 0), ("64k", 60.0, 0), ("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]
+    ]
     assert shape(plan(GRANULES, 2, SHARES)) == [
         [("4k", 60.0, 50)],
-        [("4k", 24.0, 20), ("16k", 18.0, 15), ("64k", 18.0, 15)],
+        [("16k", 60.0, 0), ("64k", 60.0, 0), ("4k", 24.0, 20), ("16k", 18.0, 15), ("64k", 18.0, 15)],
     ]
+    without = [replace(one, corpora=()) for one in GRANULES]
+    assert shape(plan(without, 1, SHARES)) == [[("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]]
 
 
-def test_all_seeds_run_once() -> None:
+def test_all_seeds_run_once_and_before_anything_else_of_their_worker() -> None:
     for workers in range(1, 9):
-        work = [one for lane in plan(GRANULES, workers, SHARES) for one in lane]
-        assert sorted(one.granule for one in work if one.corpora) == ["16k", "4k", "64k"]
+        for lane in (work := plan(GRANULES, workers, SHARES)):
+            replays = [bool(one.corpora) for one in lane]
+            assert replays == sorted(replays, reverse=True)
+        assert sorted(one.granule for lane in work for one in lane if one.corpora) == ["16k", "4k", "64k"]
 
 
 @pytest.mark.parametrize("workers", range(1, 9))
