@@ -40,7 +40,7 @@ def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
-            described = f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress, growth)}"
+            described = f"{how_far(progress, seconds)}: {describe(progress, growth)}"
             bar.update(task, description=escape(described))
 
         yield show
@@ -107,9 +107,16 @@ def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
         described = describe(progress, growth)
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
-            print(f"{progress.seconds:.0f} s: {described}", file=sys.stderr, flush=True)
+            print(f"{how_far(progress)}: {described}", file=sys.stderr, flush=True)
 
     return show
+
+
+def how_far(progress: SmokeProgress, seconds: float | None = None) -> str:
+    """How much of its time a run has had, or how far it is with what comes before."""
+    if not progress.seconds and progress.stats.replayed:
+        return f"{counted(progress.stats.replayed, 'program')} of the corpora"
+    return f"{progress.seconds:.0f}{'' if seconds is None else f'/{seconds:g}'} s"
 
 
 def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
