@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import Final
+from typing import Any, Final
 
 from harness.observation.execution import Feedback
 from harness.program.ops import OPS_BY_NUMBER
@@ -26,6 +26,14 @@ _KINDS_FROM: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
 _SIZE: Final = _KINDS_FROM + _OP_NUMBERS * _KIND_SETS
 
 
+def _new_memory() -> tuple[Any, Any]:
+    """Counters, and their places: libFuzzer wants an address and flags for each."""
+    places = (ctypes.c_uint64 * (2 * _SIZE))()
+    for index in range(_SIZE):
+        places[2 * index] = index + 1
+    return (ctypes.c_uint8 * _SIZE)(), places
+
+
 class JointCoverage:
     """A counter for every combination of op, return code and the set of levels at which entries were written, and for
     every combination of op and the set of kinds of its events.
@@ -34,11 +42,10 @@ class JointCoverage:
     the counters.
     """
 
-    def __init__(self) -> None:
-        self._counters = (ctypes.c_uint8 * _SIZE)()
-        self._places = (ctypes.c_uint64 * (2 * _SIZE))()  # libFuzzer wants an address and flags for each
-        for index in range(_SIZE):
-            self._places[2 * index] = index + 1
+    def __init__(self, memory: tuple[Any, Any] | None = None) -> None:
+        """`memory` is that of another one, in whose place this is: libFuzzer goes on reading it where it is."""
+        self.memory = _new_memory() if memory is None else memory
+        self._counters, self._places = self.memory
         self._view = memoryview(self._counters).cast("B")
 
     def registration(self) -> Registration:
