@@ -23,6 +23,7 @@ from harness.settings import refuse_empty
 from harness.verdict.judge import Judge
 from harness.verdict.tiers import DEFAULT_TIERS, format_tiers, parse_tiers
 from harness.verdict.verdicts import Inconclusive, Unconfirmed
+from reference.build.series import files_of, read_series
 
 
 class Runner:
@@ -35,7 +36,7 @@ class Runner:
                 if value is not None:
                     refuse_empty(f"--s2-{name}", value)
         linux, sides = config.getoption("s2_linux"), config.getoption("s2_sides")
-        patches = tuple(Path(name) for name in config.getoption("s2_patch"))
+        patches = read_series(files_of([Path(name) for name in config.getoption("s2_patch")])).paths
         pgtable = config.getoption("s2_pgtable")
         options = {} if linux is None else {"linux": linux}
         chosen = choose_sides(

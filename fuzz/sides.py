@@ -28,6 +28,7 @@ from reference.build.image import Image, build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
+from reference.build.series import names_of
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 from reference.build.versions import version_of
@@ -146,7 +147,7 @@ class Side:
     @property
     def full_name(self) -> str:
         """The name, with what was changed."""
-        extras = [path.name for path in (*self.patches, self.pgtable) if path is not None]
+        extras = [*names_of(self.patches), *([] if self.pgtable is None else [self.pgtable.name])]
         if self.flavour != "plain":
             extras.append(self.flavour)
         return shown("+".join([self.name, *extras]))

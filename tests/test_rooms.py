@@ -50,7 +50,7 @@ ROOMS: Mapping[str, str] = {
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
     " fuzz/engine fuzz/cluster",
-    "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings fuzz",
+    "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings reference/build fuzz",
 }
 """Which other rooms each room may import. A folder below a room is part of it; a file in the table is a room."""
 

@@ -1,10 +1,14 @@
-"""The findings that a campaign keeps: of every bucket a few, of all workers together."""
+"""The findings that a campaign keeps: of every bucket a few, of all workers, slices and runs together.
+
+What is kept is what lies in the campaign's folder; nothing here remembers more than a look at that folder tells. So a
+run that follows one that was killed decides as that one would have.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +22,39 @@ from harness.errors import BadInput
 from harness.findings.finding import Finding, adopt, load
 from harness.findings.place import is_finding
 from harness.outside import shown
+from harness.program.program import Program
+from harness.program.text import format_program
 
 Key = tuple[int | None, str]
 """A comparison's number, where it is one of the campaign's, and a bucket."""
 
 
+def canonical(program: Program) -> str:
+    """The text that programs have in common which are the same but for what is said about them."""
+    return format_program(replace(program, comment=""))
+
+
+def is_wanted(program: Program, kept: Sequence[Finding]) -> bool:
+    """Whether a bucket of which those are `kept` takes in a finding with that program."""
+    return len(kept) < KEPT_PER_BUCKET and canonical(program) not in {canonical(one.program) for one in kept}
+
+
+def to_minimise(kept: Sequence[Finding]) -> Finding | None:
+    """Which of a bucket's findings is to be minimised: the shortest, where none is yet."""
+    if not kept or any(one.minimised for one in kept):
+        return None
+    return min(kept, key=lambda one: (len(one.program.ops), one.directory.name))
+
+
+def copies(kept: Sequence[Finding]) -> list[Finding]:
+    """Of a bucket's findings, those whose program another was minimised to: they say nothing more."""
+    minimal = {canonical(one.program) for one in kept if one.minimised}
+    return [one for one in kept if not one.minimised and canonical(one.program) in minimal]
+
+
 class KeptFindings:
-    """Those in findings/ and flaky/, counted. `say` hears of the first of each bucket; where it is not minimised,
-    `minimise` has it."""
+    """Those in findings/ and flaky/. `say` hears of the first of each bucket; `minimise` has those that are to be
+    minimised, and then `minimised` is to be told."""
 
     def __init__(
         self,
@@ -38,32 +67,55 @@ class KeptFindings:
         self._setup = setup
         self._say = say
         self._minimise = minimise
-        self.buckets: Counter[Key] = Counter()
-        self.flaky: Counter[Key] = Counter()
+        self._kept: dict[Path, dict[Key, list[Finding]]] = {place.findings: {}, place.flaky: {}}
+
+    def look(self) -> None:
+        """See what is there."""
+        for home, buckets in self._kept.items():
+            buckets.clear()
+            for finding in self._read(home):
+                buckets.setdefault(self.key(finding), []).append(finding)
 
     def count(self) -> None:
-        """Know those that are there."""
-        for finding in self.all():
-            buckets = self.flaky if self.is_flaky(finding) else self.buckets
-            key = self.key(finding)
-            buckets[key] += 1
-            if buckets is self.buckets and buckets[key] == 1 and not finding.minimised:
-                self._minimise(finding.directory)
+        """See what is there, and have minimised what that calls for."""
+        self.look()
+        for key in self._kept[self._place.findings]:
+            self._drop_copies(key)
+            self._have_minimised(key)
+
+    @property
+    def buckets(self) -> Counter[Key]:
+        """How many there are of each that is not flaky."""
+        return self._counted(self._place.findings)
+
+    @property
+    def flaky(self) -> Counter[Key]:
+        """The same of those that are."""
+        return self._counted(self._place.flaky)
+
+    def of(self, key: Key) -> list[Finding]:
+        """Those that are not flaky."""
+        return list(self._kept[self._place.findings].get(key, ()))
+
+    def filed(self, comparison: int) -> dict[str, int]:
+        """How many there are of each bucket of a comparison."""
+        return {bucket: count for (number, bucket), count in self.buckets.items() if number == comparison}
+
+    def _counted(self, home: Path) -> Counter[Key]:
+        return Counter({key: len(kept) for key, kept in self._kept[home].items() if kept})
 
     def all(self) -> Iterator[Finding]:
         """All that can be read, flaky ones last."""
-        yield from self.confirmed()
-        yield from self._kept_in(self._place.flaky)
-
-    def confirmed(self) -> Iterator[Finding]:
-        """Those that are not flaky, and can be read."""
-        yield from self._kept_in(self._place.findings)
+        for buckets in self._kept.values():
+            for kept in buckets.values():
+                yield from kept
 
     def by_bucket(self) -> dict[str, list[Path]]:
         """Where those are that are not flaky, nor known to the user; the shortest of a bucket, and of all, first."""
         known = self._place.known_buckets()
         found: dict[str, list[Path]] = {}
-        for finding in sorted(self.confirmed(), key=lambda one: len(one.program.ops)):
+        confirmed = [one for kept in self._kept[self._place.findings].values() for one in kept]
+        for finding in sorted(confirmed, key=lambda one: len(one.program.ops)):
             if finding.bucket not in known:
                 found.setdefault(finding.bucket, []).append(finding.directory)
         return found
@@ -81,16 +133,23 @@ class KeptFindings:
         return None, finding.bucket
 
     def take(self, folder: Path) -> Iterator[Finding]:
-        """Move what a process filed in `folder` to where it is kept, unless enough of its bucket are there. Yields
-        what is new."""
+        """Move what a process filed in `folder` to where it is kept, unless enough of its bucket are there, or one with
+        the same program. Yields what is new."""
         for path in _entries(folder):
             if path.name == FLAKY:
                 for one in _entries(path):
-                    yield from self._adopt(one, self._place.flaky, self.flaky)
+                    yield from self._adopt(one, self._place.flaky)
             else:
-                yield from self._adopt(path, self._place.findings, self.buckets)
+                yield from self._adopt(path, self._place.findings)
 
-    def _adopt(self, path: Path, home: Path, buckets: Counter[Key]) -> Iterator[Finding]:
+    def minimised(self, directory: Path) -> None:
+        """Minimising one of them has ended, whatever came of it: look at it again."""
+        for key, kept in self._kept[self._place.findings].items():
+            if any(one.directory == directory for one in kept):
+                kept[:] = [load(one.directory) if one.directory == directory else one for one in _still_there(kept)]
+                self._drop_copies(key)
+
+    def _adopt(self, path: Path, home: Path) -> Iterator[Finding]:
         if not is_finding(path):
             return
         try:
@@ -101,24 +160,43 @@ class KeptFindings:
             self._say(f"{error}; put aside as {shown(target)}")
             return
         key = self.key(finding)
-        if buckets[key] >= KEPT_PER_BUCKET or (home / path.name).exists():
+        kept = self._kept[home].setdefault(key, [])
+        kept[:] = _still_there(kept)
+        if (home / path.name).exists() or not is_wanted(finding.program, kept):
             shutil.rmtree(path)
             return
-        kept = adopt(path, home)
-        buckets[key] += 1
-        yield replace(finding, directory=kept)
-        if buckets[key] == 1:
-            what = "flaky: " if buckets is self.flaky else ""
-            self._say(f"{what}{finding.kind} {finding.bucket}: {shown(kept)}")
+        finding = replace(finding, directory=adopt(path, home))
+        kept.append(finding)
+        yield finding
+        if len(kept) == 1:
+            what = "flaky: " if home == self._place.flaky else ""
+            self._say(f"{what}{finding.kind} {finding.bucket}: {shown(finding.directory)}")
             if not what:
-                self._minimise(kept)
+                self._have_minimised(key)
 
-    def _kept_in(self, home: Path) -> Iterator[Finding]:
+    def _have_minimised(self, key: Key) -> None:
+        finding = to_minimise(self._kept[self._place.findings][key])
+        if finding is not None:
+            self._minimise(finding.directory)
+
+    def _drop_copies(self, key: Key) -> None:
+        kept = self._kept[self._place.findings][key]
+        for finding in copies(kept):
+            self._say(f"{shown(finding.directory)}: another was minimised to its program, so it goes")
+            shutil.rmtree(finding.directory)
+            kept.remove(finding)
+
+    def _read(self, home: Path) -> Iterator[Finding]:
         for path in _entries(home):
             try:
                 yield load(path)
             except BadInput as error:
                 self._say(f"left out: {error}")
+
+
+def _still_there(kept: Sequence[Finding]) -> list[Finding]:
+    """Those that nobody has taken away."""
+    return [one for one in kept if is_finding(one.directory)]
 
 
 def _is_of(side: Any, of: Side) -> bool:

@@ -61,24 +61,25 @@ class Minimiser:
         """Have a finding minimised."""
         self._waiting.append(finding)
 
-    def attend(self) -> None:
-        """To be called now and then."""
+    def attend(self) -> Path | None:
+        """To be called now and then. A finding that has been minimised, when it has."""
         if self._present is None:
             if self._waiting:
                 self._start(self._waiting.popleft())
-            return
+            return None
         finding, child, began = self._present
         if child.poll() is None and time.monotonic() - began > _LIMIT:
             child.kill()
         status = child.poll()
         if status is None:
-            return
+            return None
         assert self._said is not None
         self._said.seek(0)
         last = self._said.read().decode(errors="replace").splitlines()[-1:]
         self.close()
         said = f": {printable(last[0])}" if last else ""
         self._say(f"minimised{said}" if status == 0 else f"{shown(finding)}: not minimised (status {status}){said}")
+        return finding if status == 0 else None
 
     def _start(self, finding: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (kept open; a pipe could fill)

@@ -219,7 +219,8 @@ class Campaign:
                 self._counts.tick(now)
             for slot in self.slots:
                 self._attend(slot, now)
-            self._minimiser.attend()
+            if (minimised := self._minimiser.attend()) is not None:
+                self._findings.minimised(minimised)
             if self._ending is not None and not self._running and self._minimiser_is_done(now):
                 break
             if now - sampled >= _SAMPLE_INTERVAL:
@@ -305,6 +306,7 @@ class Campaign:
             seconds=self.slice_seconds if slot.takes_turns else None,
             in_flight=folder / "in_flight",
             suspects=tuple(slot.suspects),
+            filed=self._findings.filed(number),
         )
         process = FuzzingProcess(
             assignment, folder, self._inputs.stores[name].folder, keep=(self._lock,), launcher=self._launcher

@@ -15,6 +15,7 @@ from fuzz.campaign.state import DISK, ON_TIME, RunResult
 from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
 from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
+from fuzz.cli import display
 from fuzz.cli.campaign_display import describe, live
 from fuzz.cli.chosen import also_from, compiled_for, sides_from
 from fuzz.cli.options import (
@@ -34,6 +35,7 @@ from fuzz.cli.options import (
 from fuzz.cli.report import write_report
 from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
+from harness.findings.finding import load
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
@@ -194,7 +196,7 @@ def _print(result: RunResult, place: WorkDirectory) -> int:
     for bucket, paths in result.findings.items():
         click.echo(f"{bucket}: {shown(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
     if result.findings:
-        click.echo(f"replay with: s2fuzz replay {shown(next(iter(result.findings.values()))[0])}")
+        display.say_next(load(next(iter(result.findings.values()))[0]))
     else:
         click.echo("nothing found")
     if result.ended == DISK:

@@ -4,7 +4,7 @@ others do without."""
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.settings import refuse_empty_variables, refuse_empty_words
+from reference.build.series import FILE_ENDS
 
 
 class _Place(NamedTuple):
@@ -45,6 +46,16 @@ _COMMANDS: Final = {
 }
 
 
+def _spread(words: Sequence[str]) -> list[str]:
+    """The words of a command line as click knows it: of `--patch A.patch B.patch`, which a shell makes of *.patch, with
+    the option before each."""
+    spread: list[str] = []
+    for word in words:
+        follows = len(spread) > 1 and spread[-2] == "--patch" and word.endswith(FILE_ENDS)
+        spread += ["--patch", word] if follows else [word]
+    return spread
+
+
 class OnDemand(UserDict[str, click.Command]):
     """The commands by name, for a group; each is imported when it is looked up."""
 
@@ -69,7 +80,7 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         refuse_empty_variables()
         refuse_empty_words(args)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, _spread(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -14,8 +14,10 @@ import click
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options
 from fuzz.sides import Side
+from fuzz.triage.filing import kernel_of
 from harness.errors import BadInput, ToolFailure
-from harness.findings.place import program_in
+from harness.findings.finding import load
+from harness.findings.place import is_finding, program_in
 from harness.findings.report import observation_text
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation
@@ -79,20 +81,28 @@ def _free_port() -> int:
 @click.command()
 @click.argument("program", type=EXISTING)
 @click.option(
-    "--op", "record", type=int, default=1, show_default=True, help="Stop before this op; 0 is the implicit init."
+    "--op",
+    "record",
+    type=int,
+    help="Stop before this op; 0 is the implicit init.  [default: 1; of a finding, where it shows]",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port for gdb, on 127.0.0.1.  [default: a free one]")
 @click.option("--seconds", type=SECONDS, default=3600.0, show_default=True, help="How long to wait for gdb to finish.")
 @kernel_options
-def debug(program: Path, record: int, port: int | None, seconds: float, **kernel: Any) -> int:
+def debug(program: Path, record: int | None, port: int | None, seconds: float, **kernel: Any) -> int:
     """Run a program in a kernel that waits for gdb at an op.
 
-    Prints the gdb command that attaches, sets a breakpoint on the op and continues to it.
+    Prints the gdb command that attaches, sets a breakpoint on the op and continues to it. Of a finding, the kernel is
+    the one that it was found on, unless the options choose another.
     """
     loaded = program_in(program)
-    sides = sides_from(**kernel)
+    finding = load(program) if is_finding(program) else None
+    found_on = kernel_of(finding) if finding is not None and not any(kernel.values()) else None
+    side = found_on or sides_from(**kernel)[1]
+    if record is None:
+        record = 1 if finding is None else finding.record
     try:
-        observation = wait_for_debugger(loaded, sides[1], record, port, seconds, click.echo)
+        observation = wait_for_debugger(loaded, side, record, port, seconds, click.echo)
     except TargetDied as error:
         click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
         return FINDING

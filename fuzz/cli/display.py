@@ -17,7 +17,8 @@ from fuzz.engine.cautions import caution_lines
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
-from harness.outside import shown
+from fuzz.triage.next_steps import next_steps, pasted
+from harness.findings.finding import Finding, load
 from harness.verdict.known import mention
 
 _LINE_INTERVAL: Final = 10.0
@@ -152,8 +153,15 @@ def summary(progress: SmokeProgress) -> list[str]:
 
 
 def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:
-    """Say where findings are, and how to run the first of them again."""
+    """Say where findings are, and what to do with the first of them."""
     for finding in findings:
-        click.echo(f"{finding.kind} {finding.bucket}: {shown(finding.directory)}", err=to_stderr)
+        click.echo(f"{finding.kind} {finding.bucket}: {pasted(finding.directory)}", err=to_stderr)
     if findings:
-        click.echo(f"replay with: s2fuzz replay {shown(findings[0].directory)}", err=to_stderr)
+        say_next(load(findings[0].directory), to_stderr=to_stderr)
+
+
+def say_next(finding: Finding, done: str = "", to_stderr: bool = False) -> None:
+    """Say what to do with a finding, but for the command that was just `done`."""
+    lines = next_steps(finding, done)
+    for line in ["", *lines] if lines else []:
+        click.echo(line, err=to_stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -17,6 +19,7 @@ from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
+from reference.build.series import STDIN, files_of, read_series
 
 OK: Final = 0
 FINDING: Final = 1
@@ -82,6 +85,25 @@ def granules_in(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(f"{error}.") from error
 
 
+def patches_in(ctx: click.Context, _param: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The callback of --patch: the files that hold patches, in order; says what of them is none. Raises BadInput."""
+    if not values or ctx.resilient_parsing:
+        return ()
+    if values.count(_STDIN) > 1:
+        raise click.BadParameter("- is given twice, but there is one standard input.")
+    series = read_series(files_of([_kept_input(ctx) if value == _STDIN else value for value in values]))
+    for note in series.notes:
+        say(note)
+    return series.paths
+
+
+def _kept_input(ctx: click.Context) -> Path:
+    """Standard input as a file, which is there as long as the command runs."""
+    file = Path(ctx.with_resource(tempfile.TemporaryDirectory(prefix="s2fuzz-"))) / STDIN
+    file.write_bytes(sys.stdin.buffer.read())
+    return file
+
+
 NO_COMPILE: Final = click.option(
     "--no-compile",
     is_flag=True,
@@ -118,6 +140,7 @@ BUDGET: Final = click.option(
 )
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
+_STDIN: Final = Path("-")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -148,10 +171,12 @@ def kernel_options(command: _Command) -> _Command:
         click.option(
             "--patch",
             "patches",
-            metavar="FILE",
-            type=EXISTING,
+            metavar="FILE…",
+            type=click.Path(exists=True, allow_dash=True, path_type=Path),
+            callback=patches_in,
             multiple=True,
-            help="Apply a diff or mbox to a cached copy of that kernel first. May be repeated.",
+            help="Apply patches to a cached copy of that kernel first: diffs, mails, mailboxes (gzipped or not), a "
+            "folder of them, or - for standard input. More files may follow (*.patch), and it may be repeated.",
         ),
         click.option("--pgtable", metavar="FILE", type=EXISTING, help="Use FILE in place of the kernel's pgtable.c."),
         click.option(

@@ -210,12 +210,9 @@ def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: 
 
 def _check_places(out: Path, *files: Path | None) -> None:
     """Find out before the run whether it can write what it finds, not when it has found it. Raises OSError."""
-    existed = out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    with tempfile.TemporaryFile(dir=there):  # no folder is made: another run may be about to write there
         pass
-    if not existed:
-        out.rmdir()
     for file in files:
         if file is not None:
             file.touch()

@@ -25,6 +25,7 @@ from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again, shrink
+from harness.amounts import counted
 from harness.findings.finding import Finding, load
 from harness.verdict.tiers import Tier
 
@@ -38,21 +39,29 @@ from harness.verdict.tiers import Tier
     help="For `git bisect run`: 1 for this very bucket, 0 if the sides agree, and 125, which skips the commit, for "
     "everything else.",
 )
+@click.option(
+    "--times",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="How often to run it, for what does not happen every time.",
+)
 @tier_options
 @kernel_options
-def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+def replay(finding: Path, for_bisect: bool, times: int, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
 
     Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
-    does, and if the sides agree on it, nobody can tell whether the finding is gone. With --linux, --patch or --pgtable
-    it runs on another kernel instead, for instance one with a fix. Exit status: 1 still there, 0 gone, 3 could not run
-    it, or not on what it was found on.
+    does, and if the sides agree on it, nobody can tell whether the finding is gone; nor can they of a flaky one. With
+    --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status: 1 still
+    there, 0 gone, 3 could not run it, or cannot tell.
     """
     found = load(finding)
     others = _other_sides(found, kernel)
-    seen = look_again(found, others, tiers, say)
+    seen = look_again(found, others, tiers, say, times)
     if seen.verdict is None:
-        was = f"the sides agree (it was {found.kind} {found.bucket})"
+        agree = "the sides agree" if times == 1 else f"the sides agree, all {times} times"
+        was = f"{agree} (it was {found.kind} {found.bucket})"
         if seen.untold:
             show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
         else:
@@ -61,11 +70,14 @@ def replay(finding: Path, for_bisect: bool, tiers: frozenset[Tier] | None, **ker
             show_line(line)
         return TOOL_FAILURE if seen.untold else OK
     is_same = seen.verdict.bucket == found.bucket
-    show_line("still there" if is_same else f"still there, but it was {found.bucket}")
+    often = "" if times == 1 else f", {seen.often} of {counted(times, 'time')}"
+    show_line(f"still there{often}" if is_same else f"still there{often}, but it was {found.bucket}")
     if seen.untold:
         show_line(f"note: {seen.untold}")
     click.echo()
     click.echo(seen.report, nl=False)
+    if not for_bisect:
+        display.say_next(found, "replay")
     return FINDING if is_same or not for_bisect else CANNOT_TELL
 
 
@@ -105,6 +117,7 @@ def tmin(finding: Path, tries: int | None) -> int:
     click.echo(shrunk.report, nl=False)
     click.echo()
     show_line(shrunk.summary(found))
+    display.say_next(load(finding), "tmin")
     return OK
 
 

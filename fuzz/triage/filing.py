@@ -163,6 +163,11 @@ def recorded_sides_of(finding: Finding) -> Sides:
     return as_recorded(finding, sides_of(finding))
 
 
+def kernel_of(finding: Finding) -> Side | None:
+    """Of `recorded_sides_of` a finding the last one that is a kernel: the one under test. Raises BadInput."""
+    return next((side for side in reversed(recorded_sides_of(finding)) if side.kind == "kernel"), None)
+
+
 def as_recorded(finding: Finding, stored: Sides) -> Sides:
     """Of `sides_of` a finding, those of `recorded_sides_of`: the same ones where there is no other commit."""
     left, right = stored

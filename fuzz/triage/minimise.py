@@ -17,7 +17,7 @@ from fuzz.triage.telling import is_telling, telling_variant
 from harness.errors import BadInput
 from harness.program.definition import Arg, Op
 from harness.program.kinds.kind import Kind, Role, level_shifts
-from harness.program.machine import DEFAULT_MACHINE, KNOBS, Knob
+from harness.program.machine import KNOBS, Knob, Machine
 from harness.program.program import Program
 from harness.verdict.judge import Judge
 from harness.verdict.verdicts import Verdict
@@ -265,14 +265,25 @@ def _knobs(program: Program) -> Steps:
     """Give the machine its default settings: all at once, each, or at least nearer to them. Ask for nothing."""
     if (yield (proposed := replace(program, requires=()))):
         program = proposed
-    if (yield (proposed := replace(program, machine=DEFAULT_MACHINE.replace("stage", program.machine["stage"])))):
+    if (yield (proposed := replace(program, machine=_plain(program.machine)))):
         program = proposed
     for knob in KNOBS:
+        if knob.name == _GRANULE:
+            continue
         nearer = _nearer(program, knob)
         while nearer:
             if (yield (proposed := nearer.pop(0))):
                 program = proposed
                 nearer = _nearer(program, knob)
+
+
+_GRANULE: Final = "granule"
+"""It stays: each granule has a kernel compiled for it, so with another one a finding would be another's."""
+
+
+def _plain(machine: Machine) -> Machine:
+    """The default settings, for the stage and the granule that the machine has."""
+    return Machine.of(stage=machine["stage"], granule=machine[_GRANULE])
 
 
 def _nearer(program: Program, knob: Knob) -> list[Program]:

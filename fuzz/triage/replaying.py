@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fuzz.triage.filing import Filer, Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
 from fuzz.triage.minimise import Minimised, Step, minimise
+from harness.amounts import counted
 from harness.errors import BadInput, ToolFailure
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
 from harness.findings.finding import Finding, load, renew
@@ -17,20 +18,22 @@ from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
-from harness.verdict.verdicts import Suspicion, Unconfirmed, Verdict
+from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a finding's program comes to: the verdict with its report, or None where the sides agree; `notes` are to be
     said about the sides then. `untold` says why that they agree does not mean that it is gone: they are not those that
-    it was found with, although nobody chose others, or were cut before the end. `names` are theirs."""
+    it was found with, although nobody chose others, or were cut before the end, or it was flaky to begin with. `names`
+    are theirs. `often` is how many times it was seen."""
 
     verdict: Verdict | None
     report: str
     notes: list[str]
     untold: str
     names: tuple[str, str]
+    often: int
 
 
 def look_again(
@@ -38,8 +41,10 @@ def look_again(
     sides: Sides | None = None,
     tiers: frozenset[Tier] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    times: int = 1,
 ) -> Seen:
-    """Run a finding's program on fresh targets: on the sides and in the tiers that it was found with, or on others.
+    """Run a finding's program on fresh targets, so many times: on the sides and in the tiers that it was found with, or
+    on others. What is seen is the finding itself, if it shows at all, or else the first other thing that does.
 
     Of its own sides, the commits that were recorded run, where they can be had. Raises BadInput for other sides that
     cannot be, ToolFailure where it cannot be run.
@@ -50,13 +55,20 @@ def look_again(
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
         judge = Judge(left, right, compared)
-        verdict = judge.examine(finding.program)
-        if not isinstance(verdict, Verdict):
-            if verdict is not None:
-                unlike = unlike or f"its budget is too small, {verdict.cut.describe(names)}"
-            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names)
+        outcomes = [judge.examine(finding.program) for _ in range(times)]
+        verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+        if not verdicts:
+            cut = next((outcome.cut for outcome in outcomes if isinstance(outcome, Inconclusive)), None)
+            if cut is not None:
+                unlike = unlike or f"its budget is too small, {cut.describe(names)}"
+            elif finding.is_flaky:
+                seen, of = finding.reliability
+                unlike = unlike or f"it was flaky, seen {seen} of {counted(of, 'time')}"
+            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names, 0)
+        verdict = next((one for one in verdicts if one.bucket == finding.bucket), verdicts[0])
+        often = sum(one.bucket == verdict.bucket for one in verdicts)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
-        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names)
+        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names, often)
 
 
 def _unlike(recorded: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]) -> str:

@@ -61,9 +61,13 @@ def _about(contents: Contents) -> dict[str, str]:
 
 def _readme(contents: Contents, files: Sequence[str]) -> str:
     verdict = contents.verdict
-    seen = f"{verdict.confirmed} of {verdict.confirmed}"
-    if contents.outcomes:
+    seen, again = (
+        f"{verdict.confirmed} of {verdict.confirmed}",
+        "replay .                          # 1: still there, 0: gone",
+    )
+    if contents.outcomes:  # it is flaky
         seen = f"{contents.outcomes.count(verdict.bucket)} of {len(contents.outcomes)}"
+        again = "replay . --times 20               # 1: seen at least once"
     lines = [
         f"{verdict.kind}: {verdict.bucket}",
         "",
@@ -72,7 +76,7 @@ def _readme(contents: Contents, files: Sequence[str]) -> str:
         "",
         "To run it again, from this folder:",
         "",
-        "    s2fuzz replay .                          # 1: still there, 0: gone",
+        f"    s2fuzz {again}",
         "    s2fuzz replay . --linux ~/src/linux      # on another kernel",
         "",
         "Files:",

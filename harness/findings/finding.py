@@ -19,6 +19,7 @@ whole. What is read back may be somebody else's: it is data, sizes are bounded, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -69,6 +70,12 @@ class Finding:
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
 
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it did not happen every time."""
+        seen, of = self.reliability
+        return seen < of
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -115,7 +122,7 @@ def save(out: Path, contents: Contents) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     with _scratch(out) as scratch:
         _write(scratch, contents)
-        os.rename(scratch, target)
+        _move(scratch, target)
     return target
 
 
@@ -196,14 +203,26 @@ def adopt(directory: Path, out: Path) -> Path:
     the same name that is already there is the same one. Raises BadInput for what is no finding, and OSError."""
     load(directory)
     target = out / directory.name
-    if target.exists():
-        shutil.rmtree(directory)
-        return target
-    sync_all(directory)
-    out.mkdir(parents=True, exist_ok=True)
-    directory.rename(target)
-    sync_folder(out)
+    if not target.exists():
+        sync_all(directory)
+        out.mkdir(parents=True, exist_ok=True)
+        if _move(directory, target):
+            sync_folder(out)
+            return target
+    shutil.rmtree(directory)
     return target
+
+
+def _move(directory: Path, target: Path) -> bool:
+    """Whether the directory was moved to `target`; not where another process has put the same finding there meanwhile.
+    Raises OSError."""
+    try:
+        os.rename(directory, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def load(directory: Path) -> Finding:

@@ -5,42 +5,39 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.outside import shown
+from harness.outside import printable, shown
 from reference.build.cache import Progress, cached, digest
-from reference.build.commands import git_environment, run, said
+from reference.build.commands import run, said
 from reference.build.errors import BadKernelChoice
-from reference.build.tree import NEEDED, BaseTree, check_file, needed_files, read, tree_digest
+from reference.build.series import ONLY_NEEDED, Patch, apply_environment, names_of, read_series
+from reference.build.tree import NEEDED, BaseTree, needed_files, read, tree_digest
 
 
 def patched(base: BaseTree, patches: Sequence[Path], progress: Progress) -> BaseTree:
-    """The tree with these patches, in the cache. Raises BadKernelChoice for one that does not apply, that concerns
-    nothing that is used here, or that changes what would run on this machine."""
-    contents = [_read_patch(patch) for patch in patches]
+    """The tree with the patches in these files, in the cache. Raises BadKernelChoice for one that cannot be read, does
+    not apply, or changes what would run on this machine, and where none concerns anything that is used here."""
+    series = [patch for patch in read_series(patches).patches if patch.files]
+    if not series:
+        raise BadKernelChoice(
+            f"--patch {', '.join(shown(patch) for patch in patches)}: touches nothing that is used here "
+            f"({', '.join(NEEDED)}; paths are read as `git apply -p1` does); leave it out"
+        )
     identity = base.identity or tree_digest(base.root)
 
     def fill(part: Path) -> None:
         _populate(base, part)
         if base.identity is None and tree_digest(part) != identity:
             raise BadKernelChoice(f"{shown(base.root)}: changed while it was being copied; try again")
-        for patch, content in zip(patches, contents, strict=True):
-            _apply(part, patch, content)
+        for patch in series:
+            _apply(part, patch)
 
-    name = f"patched-{digest(identity, *NEEDED, *contents)}"
+    name = f"patched-{digest(identity, *NEEDED, *(patch.diff for patch in series))}"
     root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
-    description = " + ".join([base.description, *(shown(patch.name) for patch in patches)])
+    description = " + ".join([base.description, *map(shown, names_of(patches))])
     return BaseTree(root, name, description, base.commit, base.folder)
-
-
-def _read_patch(patch: Path) -> bytes:
-    check_file(patch, "--patch")
-    content = read(patch)
-    if not content.strip():
-        raise BadKernelChoice(f"--patch {shown(patch)}: the file is empty; give a diff or a mail with one")
-    return content
 
 
 def _populate(base: BaseTree, target: Path) -> None:
@@ -57,57 +54,32 @@ def _populate(base: BaseTree, target: Path) -> None:
                 shutil.copyfile(base.root / path, new)
 
 
-def _apply(tree: Path, patch: Path, content: bytes) -> None:
+def _apply(tree: Path, patch: Patch) -> None:
     """Applies what concerns needed files. git replaces files; it never writes through a link."""
-    environment = git_environment() | {
-        # Without a repository: inside one, git would silently skip all that is not in this folder.
-        "GIT_DIR": os.devnull,
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-    }
-    command = ["git", "apply", "--numstat", "--apply", "-p1", "--whitespace=nowarn"]
-    command += [f"--include={path}{'' if path == 'Makefile' else '/*'}" for path in NEEDED]
-    touched = False
-    for part in _diffs(patch, content, environment):
-        result = run([*command, "-"], cwd=tree, env=environment, stdin=part)
-        if result.returncode:
-            raise BadKernelChoice(
-                f"--patch {shown(patch)}: does not apply; choose the tree that it was made for. git says: "
-                f"{said(result)}"
-            )
-        if b".awk" in result.stdout:
-            raise BadKernelChoice(
-                f"--patch {shown(patch)}: changes a script that the build runs on this machine; if you trust it, apply "
-                "it to a tree of your own and use --linux"
-            )
-        touched = touched or bool(result.stdout)
-    if not touched:
+    if any(".awk" in file for file in patch.files):
         raise BadKernelChoice(
-            f"--patch {shown(patch)}: touches nothing that is used here ({', '.join(NEEDED)};"
-            " paths are read as `git apply -p1` does); leave it out"
+            f"{patch.place}: changes a script that the build runs on this machine; if you trust it, apply it to a tree "
+            "of your own and use --linux"
+        )
+    command = ["git", "apply", "-p1", "--whitespace=nowarn", *ONLY_NEEDED]
+    result = run([*command, "-"], cwd=tree, env=apply_environment(), stdin=patch.diff)
+    if result.returncode:
+        undone = run([*command, "--check", "--reverse", "-"], cwd=tree, env=apply_environment(), stdin=patch.diff)
+        advice = (
+            "choose the tree that it was made for" if undone.returncode else "it is in the tree already: leave it out"
+        )
+        because = f" ({patch.hint})" if patch.hint else ""
+        raise BadKernelChoice(
+            f"{patch.place}: does not apply{_where(patch, result.stderr)}; {advice}{because}. git says: {said(result)}"
         )
 
 
-def _diffs(patch: Path, content: bytes, environment: dict[str, str]) -> list[bytes]:
-    """The diffs of a patch file, in order: of each mail that has one, or the file as it is."""
-    header = content.lstrip().replace(b"\r\n", b"\n").split(b"\n\n")[0]
-    if not re.match(rb"From \S", header) and not all(
-        re.search(rb"(?mi)^%s:" % name, header) for name in (b"from", b"subject")
-    ):
-        return [content]
-    bodies = []
-    with tempfile.TemporaryDirectory() as scratch:
-
-        def git(*arguments: str, stdin: bytes) -> None:
-            result = run(["git", *arguments], cwd=Path(scratch), env=environment, stdin=stdin)
-            if result.returncode:
-                raise BadKernelChoice(f"--patch {shown(patch)}: not a readable mail: {said(result)}")
-
-        git("mailsplit", "-b", "-o.", stdin=content.lstrip())
-        for mail in sorted(Path(scratch).glob("[0-9]*"), key=lambda path: int(path.name)):
-            git("mailinfo", "-n", "message", "diff", stdin=mail.read_bytes())
-            bodies.append((Path(scratch) / "diff").read_bytes())
-    diffs = [body for body in bodies if re.search(rb"(?m)^(diff --git|\+\+\+) ", body)]
-    if not diffs:
-        raise BadKernelChoice(f"--patch {shown(patch)}: no mail in it holds a diff; leave it out")
-    return diffs
+def _where(patch: Patch, complaint: bytes) -> str:
+    """The file and the hunk that git complains of; empty where it complains of something else."""
+    failed = re.search(rb"patch failed: (.+):(\d+)", complaint)
+    if failed is None:
+        return ""
+    of_file = patch.diff.partition(b"--- a/" + failed[1])[2]
+    hunk = re.search(rb"^@@ -%s\b.*$" % failed[2], of_file, re.MULTILINE)
+    place = failed[1] if hunk is None else failed[1] + b", hunk `" + hunk[0] + b"`"
+    return f" at {printable(place.decode(errors='replace'))}"

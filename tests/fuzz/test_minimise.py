@@ -55,6 +55,14 @@ destroy
 """
 
 
+@pytest.mark.parametrize("granule", ["16k", "64k"])
+def test_a_finding_keeps_its_granule(granule: str) -> None:
+    """Though it shows with every one: each has a kernel of its own, and a campaign counts by it."""
+    program = parse(f"s2 1\ngranule = {granule}\nfwb = off\nset_owner ipa=0x0 size=64K mc=3 owner=77\n")
+    result = minimise(program, Judge(Model(), AnyOwner()))
+    assert result.program.machine.changed() == {"granule": program.machine["granule"]}
+
+
 def test_a_divergence_is_minimised_to_one_readable_op() -> None:
     result = minimise(parse(LONG), Judge(Model(), AnyOwner()), "results-set_owner-return")
     assert format_program(result.program) == "s2 1\n\nset_owner ipa=0x0 size=4K owner=2\n"

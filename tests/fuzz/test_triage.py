@@ -29,7 +29,7 @@ def finding(tmp_path: Path) -> Path:
 def test_tmin_replaces_the_program_and_keeps_the_first(finding: Path, tmp_path: Path) -> None:
     result = s2fuzz("tmin", finding, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert f"{finding}: 5 ops to 2, in " in result.stdout.splitlines()[-1]
+    assert f"\n{finding}: 5 ops to 2, in " in result.stdout
     found = load_finding(finding)
     assert len(found.program.ops) == 2 and found.program.machine.changed() == {}
     assert found.bucket in result.stdout and finding.name.startswith(found.bucket)

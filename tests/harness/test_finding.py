@@ -13,7 +13,8 @@ from executors import AnyOwner, Dying
 
 from harness.durable import exchange
 from harness.errors import BadInput
-from harness.findings.finding import ORIGINAL, Contents, load, renew, save
+from harness.findings import finding
+from harness.findings.finding import ORIGINAL, Contents, adopt, load, renew, save
 from harness.findings.place import PROGRAM, is_finding, program_in
 from harness.model.executor import Model
 from harness.observation.executor import Executor
@@ -259,3 +260,28 @@ def test_a_record_has_a_bounded_size(tmp_path: Path) -> None:
     (directory / "finding.json").write_text(" " * (1 << 20) + (directory / "finding.json").read_text())
     with pytest.raises(BadInput, match="too large"):
         load(directory)
+
+
+def test_two_processes_may_save_the_same_finding_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is ready while this one writes."""
+    write = finding._write
+
+    def overtaken(scratch: Path, contents: Contents) -> None:
+        write(scratch, contents)
+        monkeypatch.setattr(finding, "_write", write)
+        (tmp_path / "first").write_text(str(save_in(tmp_path / "out")))
+
+    monkeypatch.setattr(finding, "_write", overtaken)
+    directory = save_in(tmp_path / "out")
+    assert (tmp_path / "first").read_text() == str(directory)
+    assert list((tmp_path / "out").iterdir()) == [directory]
+    assert load(directory).program == OWNER
+
+
+def test_two_processes_may_adopt_the_same_finding_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = save_in(tmp_path / "mine"), save_in(tmp_path / "theirs")
+    monkeypatch.setattr(finding, "sync_all", lambda _: theirs.rename(tmp_path / "kept" / theirs.name))
+    (tmp_path / "kept").mkdir()
+    assert adopt(mine, tmp_path / "kept") == tmp_path / "kept" / mine.name
+    assert not mine.exists()
+    assert load(tmp_path / "kept" / mine.name).program == OWNER

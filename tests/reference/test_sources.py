@@ -526,9 +526,9 @@ def test_mails_without_a_diff(tree: Path, tmp_path: Path) -> None:
         (FIX.replace("a/", "").replace("b/", ""), "touches nothing that is used here"),
         ("", "is empty"),
         (" \n", "is empty"),
-        (b"\x00\xff\x80" * 100, "does not apply"),
+        (b"\x00\xff\x80" * 100, "no diff that can be read"),
         (b"From \x00\xff\x80 12:00:00 2024\n" * 3, "fix0.patch: "),
-        (FIX[:-20], "does not apply"),
+        (FIX[:-20], "no diff that can be read.*corrupt patch"),
         (diff("include/../../../x", "a", "b"), "does not apply"),
     ],
 )
