@@ -44,6 +44,8 @@ class CampaignState:
     incidents: int
     minimising: int
     slots: tuple[SlotState, ...]
+    compiling: str = ""
+    """How far the compiling is that goes on behind the run; empty where none does."""
 
 
 @dataclass(frozen=True, slots=True)

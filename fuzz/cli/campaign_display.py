@@ -74,6 +74,8 @@ def describe(state: CampaignState) -> str:
         parts.append(f"incidents {state.incidents}")
     if state.minimising:
         parts.append(f"{state.minimising} to minimise")
+    if state.compiling:
+        parts.append(state.compiling)
     if state.left is not None:
         parts.append(f"{duration(state.left)} left")
     return ", ".join(parts)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
+from rich.text import Text
 
 from fuzz.engine.cautions import caution_lines
 from fuzz.engine.smoke import SmokeProgress
@@ -19,6 +20,7 @@ from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
 from fuzz.triage.next_steps import next_steps, pasted
 from harness.findings.finding import Finding, load
+from harness.outside import printable_lines
 from harness.verdict.known import mention
 
 _LINE_INTERVAL: Final = 10.0
@@ -26,11 +28,11 @@ _LINE_INTERVAL: Final = 10.0
 
 
 @contextmanager
-def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
-    """Yields what to call with news of the run. Writes to stderr."""
-    console = Console(stderr=True)
+def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[SmokeProgress], None]]]:
+    """Yields what to call with events, and with how far the run is. Writes to stderr."""
+    console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _plain_lines()
+        yield (lambda text: print(printable_lines(text), file=sys.stderr, flush=True)), _plain_lines()
         return
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
@@ -38,7 +40,7 @@ def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
         def show(progress: SmokeProgress) -> None:
             bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
 
-        yield show
+        yield lambda text: console.print(Text(text)), show
 
 
 @contextmanager
@@ -120,6 +122,8 @@ def describe(progress: SmokeProgress) -> str:
     restarts = progress.boots - progress.kernels
     if restarts > 0:
         parts.append(f"restarts {restarts}")
+    if progress.compiling:
+        parts.append(progress.compiling)
     return ", ".join(parts)
 
 

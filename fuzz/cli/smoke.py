@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from fuzz.cli import display
-from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -139,12 +139,12 @@ def smoke(
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
+    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
-    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs, junit, sarif)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -163,7 +163,6 @@ def smoke(
             tiers=tiers or DEFAULT_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
-            compiled=compiled,
             budget=budget,
         )
         for granule in granules
@@ -171,9 +170,10 @@ def smoke(
     ]
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
-    with display.live(seconds) as show:
+    time_shares = [shares[granule] for granule in granules for _ in pairs]
+    with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
+            progress = run_smoke(work, workers, show, time_shares, behind, tell)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
