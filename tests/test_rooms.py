@@ -22,7 +22,7 @@ ROOMS: Mapping[str, str] = {
     "harness/observation": "harness harness/program",
     "harness/verdict": "harness harness/program harness/observation",
     "harness/model": "pgtable harness harness/program harness/observation",
-    "harness/findings/trees.py": "pgtable harness/program harness/observation",
+    "harness/findings/trees.py": "pgtable harness harness/program harness/observation",
     "harness/findings": "harness harness/program harness/observation harness/verdict harness/findings/trees.py",
     # The test kernel.
     "reference": "harness harness/program harness/observation",

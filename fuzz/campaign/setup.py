@@ -17,7 +17,7 @@ from fuzz.engine.assignment import Assignment
 from fuzz.sides import Side, capabilities_of, side_from_json, side_to_json
 from harness.durable import sync_folder, write_durably
 from harness.errors import BadInput
-from harness.outside import check_inside, read_plain, shown
+from harness.outside import check_inside, read_plain_text, shown
 from harness.program.codec import CODEC, dialect_for
 from harness.program.granule import granule_named
 from harness.verdict.tiers import format_tiers, parse_tiers
@@ -111,7 +111,7 @@ class CampaignSetup:
         path = place.setup
         try:
             place.check_links()
-            data = json.loads(read_plain(path, AT_MOST, "a campaign's configuration"))
+            data = json.loads(read_plain_text(path, AT_MOST, "a campaign's configuration"))
             if data["format"] != _FORMAT:
                 raise BadInput(f"{shown(path)}: a campaign of format {data['format']}, expected {_FORMAT}")
             if data["codec"] != CODEC:

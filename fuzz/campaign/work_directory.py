@@ -29,7 +29,8 @@ from typing import Final
 from fuzz.triage.filing import FLAKY
 from harness.durable import write_durably
 from harness.errors import BadInput
-from harness.outside import read_plain, shown
+from harness.outside import read_plain, read_plain_text, shown
+from harness.verdict.buckets import check_buckets, listed_buckets
 
 SETUP: Final = "campaign.json"
 LOCK: Final = "lock"
@@ -94,14 +95,19 @@ class WorkDirectory:
         return self.setup.is_file()
 
     def known_buckets(self) -> frozenset[str]:
-        """Those that the user does not want to hear of. Raises OSError, BadInput."""
+        """Those that the user does not want to hear of. A misspelt one, which `check_known` would refuse, does no harm.
+        Raises OSError, BadInput."""
+        return listed_buckets(self._known_text())
+
+    def check_known(self) -> None:
+        """Raise BadInput where the user's list has what no finding can be called; OSError."""
+        check_buckets(self._known_text(), shown(self.root / "known"))
+
+    def _known_text(self) -> str:
         try:
-            text = read_plain(self.root / "known", AT_MOST, "a list of buckets").decode()
+            return read_plain_text(self.root / "known", AT_MOST, "a list of buckets")
         except FileNotFoundError:
-            return frozenset()
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{shown(self.root / 'known')}: not text") from error
-        return frozenset(word for line in text.splitlines() if (word := line.partition("#")[0].strip()))
+            return ""
 
     def make_room_for_last_word(self) -> None:
         """Have a file for `say_last_word`, which takes no more room then. Raises OSError."""

@@ -113,6 +113,7 @@ def campaign(
     place = WorkDirectory(directory.resolve())
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
     with place.locked() as lock:
+        place.check_known()
         setup = _setup(place, what)
         behind = click.get_current_context().with_resource(compiling_for(setup.work[0].guidance, no_compile))
         for one in setup.work:

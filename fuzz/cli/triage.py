@@ -21,6 +21,7 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.sides import with_flavour, with_object
+from fuzz.triage import cause
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
@@ -136,14 +137,16 @@ def bisect(finding: Path, repo: Path, good: str, bad: str) -> int:
     """Find the commit between GOOD and BAD that brought a finding.
 
     Tries commits that touch what the compiler read of those that it built, and skips those that do not build or where
-    something else goes wrong first. The one that is named was run, and so were its parents: it has the finding, they
-    have not. Exit status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if it cannot be pinned down.
+    something else goes wrong first. GOOD need not be an ancestor of BAD. The commit that is named was run, and so were
+    its parents: it has the finding, they have not. That is kept with the finding, in bisect.json and its report. Exit
+    status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if it cannot be pinned down.
     """
     found = load(finding)
     repository = Repository(repo)
     culprit = walk_commits(found, repository, good, bad, show_line)
     if not culprit.why:
         (commit,) = culprit.commits
+        cause.record(finding, repository.cause(commit))
         show_line(f"the first with it: {repository.describe(commit)}\n{commit}")
         return OK
     which = "one of these" if len(culprit.commits) > 1 else "perhaps this one"

@@ -18,6 +18,7 @@ from fuzz.engine.assignment import Assignment
 from fuzz.sides import Side, side_from_json, side_to_json
 from harness.errors import BadInput
 from harness.observation.executor import Executor
+from harness.outside import read_plain_text
 from harness.program.capabilities import Capabilities
 from harness.program.granule import Granule, granule_named
 from harness.verdict.tiers import Tier, format_tiers, parse_tiers
@@ -35,6 +36,8 @@ NAME: Final = "stage2_fuzzer"
 FILES: Final = f"{NAME}.files"
 """The folder beside the launcher that holds whatever is no business of the cluster's."""
 MANIFEST: Final = "package.json"
+_MAX_MANIFEST: Final = 1 << 20
+"""Bytes."""
 LIBRARIES, FIRMWARE, COMPILED, IMAGES = "libraries", "firmware", "compiled", "kernels"
 
 _FRAMES: Final = 3
@@ -104,7 +107,7 @@ class Package:
     def open(cls, files: Path) -> Package:
         """Raises BadInput for a folder that is no package. From then on QEMU is the package's own."""
         try:
-            data = json.loads((files / MANIFEST).read_text())
+            data = json.loads(read_plain_text(files / MANIFEST, _MAX_MANIFEST, "a package's manifest"))
             granule = granule_named(data["granule"])
             left, right = data["sides"]
             sides = (_side(left), _side(right))

@@ -13,8 +13,9 @@ from fuzz.triage.filing import Filed, Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput
 from harness.findings.finding import Finding, load, report_in
-from harness.outside import printable, read_plain, shown
+from harness.outside import printable, read_plain_text, shown
 from harness.program.granule import Granule
+from harness.verdict.buckets import check_buckets, listed_buckets
 
 _MAX_FILE: Final = 16 << 20
 """Bytes of a list of buckets."""
@@ -57,10 +58,14 @@ class Base:
 
     def build(self, pairs: Iterable[Sides], granules: Sequence[Granule], say: Callable[[str], None]) -> None:
         """Find out before the run whether the kernel can be had. Raises BadInput or ToolFailure."""
-        if self.buckets is None:
+        if self.buckets is not None:
+            return
+        try:
             for sides in pairs:
                 for side in self._of(sides):
                     side.open(say, granules).close()
+        except BadInput as error:  # of a kernel, which does not know by which option it was chosen
+            raise BadInput(f"--base {shown(self.text)}: {error}") from error
 
     def _of(self, sides: Sides) -> Sides:
         """The same comparison before the change, whose kernels are prepared once."""
@@ -94,12 +99,14 @@ def _kernel_of(text: str, linux: str | None) -> str:
 def _buckets_in(path: Path) -> frozenset[str]:
     """The buckets that a file lists: one a line, with comments, or the line that `smoke --json` prints."""
     try:
-        text = read_plain(path, _MAX_FILE, "a list of buckets").decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--base {shown(path)}: {printable(str(error))}") from error
+        text = read_plain_text(path, _MAX_FILE, "a list of buckets")
+    except OSError as error:
+        raise BadInput(f"--base {shown(path)}: {error.strerror}") from error
+    except BadInput as error:
+        raise BadInput(f"--base {error}") from error
     if not text.lstrip().startswith("{"):
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        return frozenset(line for line in lines if line)
+        check_buckets(text, f"--base {shown(path)}")
+        return listed_buckets(text)
     try:
         return frozenset(str(finding["bucket"]) for finding in json.loads(text)["findings"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:

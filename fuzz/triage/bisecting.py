@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzz.triage.cause import CommitCause
 from fuzz.triage.filing import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable, shown
 from reference.build.commands import git_environment
+from reference.build.git import commit_named
 
 
 @dataclass(slots=True)
@@ -60,30 +62,45 @@ class Repository:
             command, env=git_environment(), capture_output=True, text=True, errors="replace", check=False
         )
         if result.returncode:
-            raise BadInput(f"{shown(self.path)}: git says: {printable(result.stderr.strip())}")
+            raise BadInput(f"--repo {shown(self.path)}: git says: {printable(result.stderr.strip())}")
         return result.stdout
 
     def top(self) -> Path:
         """The folder that commits are of: paths are relative to it. Raises BadInput."""
         return (self.path / self.git("rev-parse", "--show-cdup").rstrip("\n")).resolve()
 
-    def commit(self, revision: str) -> str:
-        """The id of the commit that a revision names. Raises BadInput."""
-        if revision.startswith("-"):
-            raise BadInput(f"{shown(revision)} is not a revision")
-        return self.git("rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+    def commit(self, revision: str, name: str) -> str:
+        """The id of the commit that a revision names, which the user gave as `name`. Raises BadInput."""
+        try:
+            return commit_named(self.path, revision)
+        except BadInput as error:
+            raise BadInput(f"{name}: {error}") from error
 
     def parents(self, commit: str) -> list[str]:
         """Of a commit, the first one first; none of one that begins a history."""
         return self.git("rev-list", "--parents", "--max-count=1", commit).split()[1:]
 
-    def between(self, walk: Walk) -> list[str]:
-        """The commits that touch what counts and may be the first bad one."""
-        return self.git("rev-list", *walk.limits).split()
+    def bases(self, one: str, other: str) -> list[str]:
+        """The best common ancestors of two commits. Raises BadInput where they have none."""
+        try:
+            return self.git("merge-base", "--all", one, other).split()
+        except BadInput as error:
+            raise BadInput("GOOD and BAD have no commit in common; give two of one history") from error
+
+    def holds_any(self, walk: Walk) -> bool:
+        """Whether any commit may be the first bad one."""
+        return bool(self.git("rev-list", "--max-count=1", *walk.limits))
 
     def halves(self, walk: Walk) -> list[str]:
-        """The same, in the order in which trying them tells most."""
+        """The commits that touch what counts and may be the first bad one, in the order in which trying them tells
+        most, by git's own reckoning."""
         return [line.split()[0] for line in self.git("rev-list", "--bisect-all", *walk.limits).splitlines()]
+
+    def cause(self, commit: str) -> CommitCause:
+        """Who made a commit, and what of."""
+        told = self.git("show", "-s", "--date=short", "--format=%s%x00%an <%ae>%x00%ad%x00%P", commit).strip("\n")
+        subject, author, date, parents = map(printable, told.split("\0"))
+        return CommitCause(commit, subject, author, date, tuple(parents.split()))
 
     def describe(self, commit: str) -> str:
         """A commit on one line: id, subject, author, date."""
@@ -93,8 +110,9 @@ class Repository:
 def bisect(finding: Finding, repository: Repository, good: str, bad: str, say: Callable[[str], None]) -> Culprit:
     """The commit between `good` and `bad` that brought the finding.
 
-    `say` hears of every step. Raises BadInput when a revision does not exist, `good` has the finding, `bad` has not, or
-    `good` is no ancestor of `bad` and nothing lies between them; ToolFailure when one of these two cannot be run.
+    `say` hears of every step. Where `good` is no ancestor of `bad`, the commits where their histories part are tried
+    first, as `git bisect` does. Raises BadInput when a revision does not exist, `good` or where they part has the
+    finding, `bad` has not, or nothing lies between; ToolFailure when one of these cannot be run.
     """
     return _Bisection(finding, Repository(repository.top()), say).run(good, bad)
 
@@ -110,13 +128,19 @@ class _Bisection:
         """Files of the tree that any commit's kernel was made of."""
 
     def run(self, good: str, bad: str) -> Culprit:
-        walk = Walk(self._repository.commit(bad), [self._repository.commit(good)], self._read)
-        for name, commit, expected in (("GOOD", walk.good[0], False), ("BAD", walk.bad, True)):
-            found, what = self._has(commit), self._repository.describe(commit)
-            if found is None:
-                raise ToolFailure(f"{name}, {what}, cannot be run")
-            if found != expected:
-                raise BadInput(f"{name}, {what}, {'has' if found else 'does not have'} the finding")
+        of = self._repository
+        walk = Walk(of.commit(bad, "BAD"), [of.commit(good, "GOOD")], self._read)
+        self._check_end("GOOD", walk.good[0], False)
+        self._check_end("BAD", walk.bad, True)
+        bases = of.bases(walk.good[0], walk.bad)
+        if walk.bad in bases:
+            raise BadInput(
+                "BAD is an ancestor of GOOD, so that no commit between them brought it; choose another range"
+            )
+        for base in bases:
+            if base != walk.good[0]:
+                self._say("GOOD is no ancestor of BAD: trying where their histories part")
+                self._check_end("where GOOD and BAD part", base, False)
         while True:
             left = self._narrow(walk)
             if len(left) > 1:
@@ -124,20 +148,25 @@ class _Bisection:
             if left and (culprit := self._examined(walk, left[0])):
                 return culprit
             if not left and walk.paths is None:
-                raise BadInput("there is no commit between GOOD and BAD: GOOD is no ancestor of BAD")
+                raise BadInput("there is no commit between GOOD and BAD")
             if not left:
                 self._say("no commit that is left touches what was read of those that were built: going on with all")
                 walk.paths = None
 
+    def _check_end(self, name: str, commit: str, expected: bool) -> None:
+        found, what = self._has(commit), self._repository.describe(commit)
+        if found is None:
+            raise ToolFailure(f"{name}, {what}, cannot be run")
+        if found != expected:
+            raise BadInput(f"{name}, {what}, {'has' if found else 'does not have'} the finding; choose another range")
+
     def _narrow(self, walk: Walk) -> list[str]:
         """The commits that may be the first with it, once there is one, or nothing more can be told about them."""
         while True:
-            left = self._repository.between(walk)
-            if len(left) <= 1:
-                return left
-            untried = [one for one in self._repository.halves(walk) if one not in self._seen]
-            if not untried:
-                return [one for one in left if self._seen[one] is None or one == walk.bad]
+            left = self._repository.halves(walk)
+            untried = [one for one in left if one not in self._seen]
+            if len(left) <= 1 or not untried:
+                return left if len(left) <= 1 else [one for one in left if self._seen[one] is None or one == walk.bad]
             self._tell(walk, untried[0])
 
     def _examined(self, walk: Walk, commit: str) -> Culprit | None:
@@ -149,7 +178,7 @@ class _Bisection:
             return None
         parents = self._repository.parents(commit)
         for parent in parents:
-            if self._has(parent) and self._repository.between(Walk(parent, walk.good, None)):
+            if self._has(parent) and self._repository.holds_any(Walk(parent, walk.good, None)):
                 walk.bad = parent
                 return None
         if not parents:

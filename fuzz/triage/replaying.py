@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzz.triage import cause
 from fuzz.triage.filing import Filer, Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
 from fuzz.triage.minimise import Minimised, Step, minimise
 from harness.amounts import counted
@@ -172,4 +173,5 @@ def shrink(
         more = {"minimised": {"complete": found.complete, "ops_before": len(finding.program.ops), "tries": found.tries}}
         contents = filer.contents(found.program, verdict, **more)
         renew(finding.directory, contents)
+        cause.tell(finding.directory)
         return Shrunk(found, contents.report)

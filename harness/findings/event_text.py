@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
 
+from harness.amounts import counted, number
 from harness.findings.trees import describe_entry
 from harness.observation.descriptors import address_field, is_table_entry, level_of, root_field
 from harness.observation.events import (
@@ -46,7 +47,7 @@ def event_lines(observation: Observation, machine: Machine, most: int | None = N
             continue
         ends = range(most // 2), range(count - most // 2, count)
         said = list(places.lines(record, *ends))
-        said.insert(most // 2, f"… {count - len(said)} more events")
+        said.insert(most // 2, f"… {number(count - len(said))} more events")
         lines.append(said)
     return lines
 
@@ -65,11 +66,11 @@ class _Places:
     def lines(self, record: Record, *wanted: range) -> Iterator[str]:
         """A record's events: those in the `wanted` ranges, or all."""
         words = record.events
-        for number, kind in enumerate(words[::EVENT_WORDS]):
-            is_wanted = not wanted or any(number in one for one in wanted)
+        for nth, kind in enumerate(words[::EVENT_WORDS]):
+            is_wanted = not wanted or any(nth in one for one in wanted)
             if not is_wanted and kind not in _TELLING:
                 continue
-            at = EVENT_WORDS * number
+            at = EVENT_WORDS * nth
             event = Event(kind, words[at + 1], words[at + 2])
             place = self._learn(event, record)
             if is_wanted:
@@ -145,12 +146,12 @@ def aligned_events(
         shown = group[-1][2] + start
     rest = max(counts[0] - shown, 0)
     if max(counts) > stop:
-        return [*rows, f"    … {rest} more events, not aligned"]
+        return [*rows, f"    … {counted(rest, 'more event', 'more events')}, not aligned"]
     return [*rows, *_equal(rest)]
 
 
 def _equal(count: int) -> list[str]:
-    return [f"    … {count} equal {'event' if count == 1 else 'events'}"] if count > 0 else []
+    return [f"    … {counted(count, 'equal event')}"] if count > 0 else []
 
 
 def _texts(side: Observation, machine: Machine, record: int, wanted: range) -> Iterator[str]:

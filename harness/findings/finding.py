@@ -36,7 +36,7 @@ from harness.durable import exchange, sync_all, sync_folder
 from harness.errors import BadInput
 from harness.findings.place import PROGRAM, RECORD, program_in
 from harness.findings.report import observation_text
-from harness.outside import printable, read_plain, shown, write_plain
+from harness.outside import printable, read_plain, read_plain_text, shown, write_plain
 from harness.program.program import Program
 from harness.program.text import format_program
 from harness.verdict.verdicts import Verdict
@@ -229,7 +229,7 @@ def load(directory: Path) -> Finding:
     """A finding's directory, read back. Raises BadInput when it is not one, or not of this format."""
     path = directory / RECORD
     try:
-        record = _printable(json.loads(read_plain(path, _MAX_RECORD, "a finding")))
+        record = _printable(json.loads(read_plain_text(path, _MAX_RECORD, "a finding")))
     except OSError as error:
         raise BadInput(f"{shown(directory)}: not a finding: {path.name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from harness.amounts import counted, number
 from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_verified
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
+from harness.findings.repeats import fold
 from harness.findings.trees import side_by_side, tree
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
@@ -21,7 +23,8 @@ from harness.verdict.verdicts import Verdict
 MAX_FILES = 8
 """Files that a note names."""
 MAX_ROWS = 60
-"""Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed."""
+"""Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed; of what repeats, few."""
+_ABRIDGED: Final = " (a finding's left.txt and right.txt have all of them)"
 
 
 def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], notes: Sequence[str] = ()) -> str:
@@ -46,11 +49,12 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
     if verdict.left is not None and verdict.right is not None:
         rows = side_by_side(verdict.left, verdict.right, program.machine, names)
         if rows:
-            lines += ["", "Tables after that op (only rows that differ):", *_cut(rows)]
+            lines += ["", "Tables after that op (only rows that differ):", *_cut(fold(rows))]
         lines += _effects(verdict, names)
         rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
         if rows:
-            lines += ["", "Events of that op:", *_cut(rows)]
+            shown = _cut(fold(rows))
+            lines += ["", f"Events of that op{_ABRIDGED if len(shown) < len(rows) else ''}:", *shown]
     lines += ["", "Program (> marks the first differing op):", *_marked(program, verdict.record)]
     return "\n".join(lines) + "\n"
 
@@ -109,14 +113,14 @@ def _notes(verdict: Verdict, names: tuple[str, str]) -> list[str]:
 
 
 def _cut(rows: list[str]) -> list[str]:
-    return rows if len(rows) <= MAX_ROWS else [*rows[:MAX_ROWS], f"… {len(rows) - MAX_ROWS} more rows"]
+    return rows if len(rows) <= MAX_ROWS else [*rows[:MAX_ROWS], f"… {number(len(rows) - MAX_ROWS)} more rows"]
 
 
 def describe_record(record: Record) -> str:
     """One op's result on one line: return code, out-values, complaints."""
     words = [describe_return(record.ret)]
     if record.definition.repeats:
-        words.append(f"{len(record.outs) // len(record.definition.results)} visits")
+        words.append(counted(len(record.outs) // len(record.definition.results), "visit"))
     else:
         words += [result.describe(value) for result, value in zip(record.definition.results, record.outs, strict=False)]
     words += [f"[{complaint}]" for complaint in record.complaints]
@@ -140,7 +144,7 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
     unrun = len(program.ops) + 1 - len(observation.records)
     if unrun:
         why = "the budget is spent" if observation.records[-1].ret is None else "there is no table"
-        lines.append(f"    {unrun} more {'op' if unrun == 1 else 'ops'} not run: {why}")
+        lines.append(f"    {counted(unrun, 'more op', 'more ops')} not run: {why}")
     return lines
 
 
@@ -150,7 +154,7 @@ def event_report(program: Program, observation: Observation, most: int | None = 
     lines = []
     for index, events in enumerate(event_lines(observation, program.machine, most)):
         count = sum(not kind & IN_CALL for kind in observation.records[index].events[::EVENT_WORDS])
-        lines.append(f"{index:>3} {_op_text(program, index)}: {count} events")
+        lines.append(f"{index:>3} {_op_text(program, index)}: {counted(count, 'event')}")
         lines += [f"      {event}" for event in events]
     return lines
 
@@ -169,8 +173,8 @@ def observation_text(
 
 
 def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """A line on each kernel that was made of other files than the one that the model among the sides was verified
-    against, with their names."""
+    """Lines on each kernel that was made of other files than the one that the model among the sides was verified
+    against: their names, and what they are by their hashes."""
     model = next((one[VERIFIED_FILES] for one in identities if VERIFIED_FILES in one), None)
     lines = []
     for identity in identities:
@@ -179,10 +183,11 @@ def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
         verified, here = parse_files(model), parse_files(identity[HOSTED_FILES])
         unlike = unlike_verified(verified, here)
         if unlike:
-            named = [f"{name} ({verified.get(name, 'none')}, here {here[name]})" for name in unlike[:MAX_FILES]]
-            more = f" and {len(unlike) - MAX_FILES} more" if len(unlike) > MAX_FILES else ""
-            lines.append(
-                f"note: the model was verified against other files than those of this kernel, "
-                f"{identity.get('source', 'unknown')}: {', '.join(named)}{more}"
-            )
+            lines += [
+                "note: the model was verified against other files than those of this kernel,",
+                f"  {identity.get('source', 'unknown')}:",
+                *(f"    {name}  {verified.get(name, 'none')}, here {here[name]}" for name in unlike[:MAX_FILES]),
+            ]
+            if len(unlike) > MAX_FILES:
+                lines.append(f"    and {number(len(unlike) - MAX_FILES)} more")
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from harness.amounts import counted
 from harness.observation.descriptors import is_table_entry
 from harness.observation.layout import CACHES, UNDER_TEST, Holder, Observation, Root
 from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
@@ -13,8 +14,6 @@ from harness.program.machine import Machine
 from pgtable import Geometry
 from pgtable.pte import AddressFormat, address_format, describe, describe_hyp
 from pgtable.tree import ReadTable, TablePage, table_lines
-
-_LEFT_WIDTH = 46
 
 
 def describe_entry(entry: int, level: int, machine: Machine) -> str:
@@ -40,7 +39,10 @@ def tree(observation: Observation, machine: Machine) -> list[str]:
             lines += [_whose(root), *(f"  {line}" for line in _root_lines(root, observation, machine))]
     for page in leaked(observation):
         used = sum(1 for entry in page.entries if entry)
-        lines.append(f"leaked page {page.pa:#x}{_of(page.table)}: {page.refcount} references, {used} entries in use")
+        lines.append(
+            f"leaked page {page.pa:#x}{_of(page.table)}: {counted(page.refcount, 'reference')}, "
+            f"{counted(used, 'entry', 'entries')} in use"
+        )
     for cache in observation.caches:
         if cache.pages:
             pages = ", ".join(f"{pa:#x}" for pa in cache.pages)
@@ -77,48 +79,54 @@ def _root_lines(root: Root, observation: Observation, machine: Machine) -> Itera
 def _reader(observation: Observation) -> ReadTable:
     def read(pa: int) -> TablePage | None:
         page = observation.pages.get(pa)
-        return None if page is None else TablePage(page.entries, f", {page.refcount} references")
+        return None if page is None else TablePage(page.entries, f", {counted(page.refcount, 'reference')}")
 
     return read
 
 
 def side_by_side(left: Observation, right: Observation, machine: Machine, names: tuple[str, str]) -> list[str]:
     """Both trees, only the rows that differ; rows that agree are counted. Empty when the trees agree."""
-    rows: list[str] = []
-    differing = equal = 0
-
-    def flush() -> None:
-        nonlocal equal
-        if equal:
-            rows.append(f"  … {equal} equal {'entry' if equal == 1 else 'entries'}")
-        equal = 0
+    rows: list[_Row | int] = []
+    """Rows, and how many entries agree between them."""
 
     def say(entry: int, level: int) -> str:
         return describe_entry(entry, level, machine)
 
+    equal = 0
     for ipa, level, a, b in paired_entries(left, right):
         if _alike(a, b, level):
             equal += 1
             continue
-        flush()
-        differing += 1
-        rows.append(_row("!", str(level), f"{ipa:#x}", say(a, level), say(b, level)))
+        rows += [equal, ("!", str(level), f"{ipa:#x}", say(a, level), say(b, level))]
+        equal = 0
         if say(a, level) == say(b, level):
-            rows.append(_row(" ", "", "", f"{a:#018x}", f"{b:#018x}"))
-    flush()
+            rows.append((" ", "", "", f"{a:#018x}", f"{b:#018x}"))
+    rows.append(equal)
     for ipa, level, mine, theirs in paired_tables(left, right):
         if mine.refcount != theirs.refcount:
-            differing += 1
-            texts = [f"table with {page.refcount} references" for page in (mine, theirs)]
-            rows.append(_row("!", str(level), f"{ipa:#x}", *texts))
-    if not differing:
+            texts = [f"table with {counted(page.refcount, 'reference')}" for page in (mine, theirs)]
+            rows.append(("!", str(level), f"{ipa:#x}", texts[0], texts[1]))
+    if len(rows) == 1:
         return []
-    return [_row(" ", "level", "ipa", *names), *rows]
+    return _in_columns([(" ", "level", "ipa", *names), *rows])
+
+
+_Row = tuple[str, str, str, str, str]
+"""A mark, the level, the IPA, and what either side has there."""
+
+
+def _in_columns(rows: list[_Row | int]) -> list[str]:
+    """The rows as wide as they have to be; of entries that agree, how many."""
+    cells = [row for row in rows if not isinstance(row, int)]
+    ipa, left = (max(len(row[column]) for row in cells) for column in (2, 3))
+    return [
+        f"  … {counted(row, 'equal entry', 'equal entries')}"
+        if isinstance(row, int)
+        else f"{row[0]} {row[1]:>5} {row[2]:<{ipa}}  {row[3]:<{left}}  {row[4]}".rstrip()
+        for row in rows
+        if row != 0
+    ]
 
 
 def _alike(a: int, b: int, level: int) -> bool:
     return a == b or (is_table_entry(a, level) and is_table_entry(b, level) and level < LAST_LEVEL)
-
-
-def _row(mark: str, level: str, ipa: str, left: str, right: str) -> str:
-    return f"{mark} {level:>5} {ipa:<14} {left:<{_LEFT_WIDTH}} {right}".rstrip()

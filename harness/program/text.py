@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput
-from harness.outside import read_plain, shown
+from harness.outside import read_plain_text, shown
 from harness.program.definition import Arg, Definitions, Op, OpDef
 from harness.program.kinds.handles import NAME, Handle
 from harness.program.kinds.kind import Role, Unreadable, one_of, parse_choice, parse_number
@@ -96,11 +96,9 @@ def read_text(path: Path) -> str:
     """A program file's text, which may be printed. Raises BadInput when it cannot be read, or cannot be a program for
     its size, bytes or control characters."""
     try:
-        text = read_plain(path, MAX_TEXT, "a program").decode()
+        text = read_plain_text(path, MAX_TEXT, "a program")
     except OSError as error:
         raise BadInput(f"{shown(path)}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{shown(path)}: not text (byte {error.start} is not UTF-8)") from error
     unwelcome = {one for one in set(text) - set("\t\n\r") if unicodedata.category(one) in _UNPRINTABLE}
     if unwelcome:
         at, found = next((at, one) for at, one in enumerate(text) if one in unwelcome)

@@ -24,29 +24,42 @@ def at_revision(linux: str) -> tuple[Path, str] | None:
     return None
 
 
-def commit_tree(repository: Path, rev: str, progress: Progress) -> BaseTree:
-    """The tree at a revision, in the cache. Raises BadKernelChoice where there is no such tree."""
-    where = f"--linux {shown(repository)}@{shown(rev)}"
-
-    def git(*arguments: str | Path, folder: Path = repository) -> bytes:
-        result = run(["git", "-C", folder, *arguments], env=git_environment())
-        if result.returncode:
-            raise BadKernelChoice(f"{where}: git says: {said(result)}; give REPOSITORY@REVISION")
-        return result.stdout
-
+def commit_named(repository: Path, rev: str) -> str:
+    """The id of the commit that a revision names in a repository. Raises BadKernelChoice, which names both."""
+    where = f"{shown(repository)}@{shown(rev)}"
     if not rev or rev.startswith("-"):
         raise BadKernelChoice(f"{where}: {rev!r} is no revision; give REPOSITORY@REVISION")
+    _git(where, repository, "rev-parse", "--git-dir")
+    result = run(["git", "-C", repository, "rev-parse", "--verify", f"{rev}^{{commit}}"], env=git_environment())
+    if result.returncode:
+        raise BadKernelChoice(
+            f"{where}: the repository has no revision `{shown(rev)}`; name a commit, a branch or a tag that is there"
+        )
+    return result.stdout.decode().strip()
+
+
+def _git(where: str, folder: Path, *arguments: str | Path) -> bytes:
+    """What git prints. Raises BadKernelChoice with its message when it fails."""
+    result = run(["git", "-C", folder, *arguments], env=git_environment())
+    if result.returncode:
+        raise BadKernelChoice(f"{where}: git says: {said(result)}; give REPOSITORY@REVISION")
+    return result.stdout
+
+
+def commit_tree(repository: Path, rev: str, progress: Progress) -> BaseTree:
+    """The tree at a revision, in the cache. Raises BadKernelChoice where there is no such tree."""
+    where = f"{shown(repository)}@{shown(rev)}"
+    commit = commit_named(repository, rev)
     # git archive would pack only the folder that it is called in.
-    top = repository / os.fsdecode(git("rev-parse", "--show-cdup").strip())
-    commit = git("rev-parse", "--verify", f"{rev}^{{commit}}").decode().strip()
-    listing = git("ls-tree", "-z", "--name-only", commit, "--", *NEEDED, folder=top)
+    top = repository / os.fsdecode(_git(where, repository, "rev-parse", "--show-cdup").strip())
+    listing = _git(where, top, "ls-tree", "-z", "--name-only", commit, "--", *NEEDED)
     present = os.fsdecode(listing).rstrip("\0").split("\0")
     description = f"{shown(repository)}@{commit[:12]}"
     if not listing:
         raise BadKernelChoice(f"{where}: nothing of Linux is in that commit; choose another")
 
     def fill(part: Path) -> None:
-        archive = git("archive", "--format=tar", commit, "--", *present, folder=top)
+        archive = _git(where, top, "archive", "--format=tar", commit, "--", *present)
         result = run(["tar", "-x", "-f", "-", "-C", part, *TAR_OPTIONS], stdin=archive)
         if result.returncode:
             raise MissingSource(f"cannot unpack into {part.parent}: {said(result)}")

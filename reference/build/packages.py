@@ -35,7 +35,7 @@ def packaged_tree(version: str, tarballs: Path, progress: Progress) -> BaseTree:
     packaged, MissingSource where the package is not installed."""
     if version not in SUPPORTED:
         raise BadKernelChoice(
-            f"--linux {version}: {version} is not supported; use {' or '.join(SUPPORTED)}, or give the folder of a"
+            f"kernel {version}: {version} is not supported; use {' or '.join(SUPPORTED)}, or give the folder of a"
             " kernel tree"
         )
     name = f"linux-{version}-{_tarball_key(version, tarballs, *NEEDED)}"

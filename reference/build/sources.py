@@ -81,6 +81,6 @@ def _find_base(linux: str, tarballs: Path, progress: Progress) -> BaseTree:
     if split is not None:
         return commit_tree(*split, progress)
     raise BadKernelChoice(
-        f"--linux {shown(linux)}: no such folder (or not readable), and not a known version; give one of"
+        f"kernel {shown(linux)}: no such folder (or not readable), and not a known version; give one of"
         f" {', '.join(SUPPORTED)}, the folder of a kernel tree, or REPOSITORY@REVISION"
     )

@@ -13,8 +13,9 @@ from kernel_history import PROGRAM, begin, commit, found_on, git
 from processes import s2fuzz
 
 from fuzz.triage.bisecting import Repository, _Bisection
+from fuzz.triage.cause import commit_of
 from harness.errors import BadInput
-from harness.findings.finding import Finding
+from harness.findings.finding import Finding, report_in
 from reference.build.hosted import PGTABLE
 
 ALIGN = "include/linux/align.h"
@@ -59,6 +60,11 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return History(path, good, culprit, passing_culprit)
 
 
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """By name, all files of a repository: what is checked out, and all of .git."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def head(history: History) -> str:
     branches = git(history.path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
     (main,) = [name for name in branches if name != "passing"]
@@ -68,10 +74,17 @@ def head(history: History) -> str:
 @pytest.mark.parametrize("branch", ["", "passing"])
 def test_the_commit_that_changes_a_header(history: History, branch: str, tmp_path: Path) -> None:
     bad = branch or head(history)
+    before = everything_in(history.path)
     finding = found_on(tmp_path, "--linux", f"{history.path}@{bad}", program=UNALIGNED)
     result = s2fuzz("bisect", finding, "--repo", history.path, history.good, bad, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert everything_in(history.path) == before, "nothing of the user's repository changes"
+    assert {".git/HEAD", ".git/index", ".git/logs/HEAD", ".git/config"} <= before.keys()
     culprit = history.passing_culprit if branch else history.culprit
+    found = commit_of(finding)
+    assert found is not None and (found.commit, found.author) == (culprit, "A U Thor <author@example.org>")
+    assert found.parents == (git(history.path, "rev-parse", f"{culprit}^"),)
+    assert found.line in report_in(finding).splitlines()
     assert result.stdout.splitlines()[-1] == culprit
     if branch:
         assert "elsewhere" not in result.stdout
@@ -191,7 +204,34 @@ def test_what_was_merged_had_it_from_before(path: Path) -> None:
     )
 
 
-def test_good_is_no_ancestor(path: Path) -> None:
+def test_good_is_on_another_branch(path: Path) -> None:
+    """Where the two part is tried first: with the finding there, GOOD only mended it."""
     merged(path)
-    with pytest.raises(BadInput, match="no commit between"):
+    git(path, "checkout", "-q", "-b", "other", "main~3")
+    add(path, "e", "read")
+    without = {"a": False, "b": False, "c": False, "d": True, "e": False, "m": False}
+    walk = Pretended(path, without, READS)
+    assert subjects(path, walk.run("other", "main").commits) == ["d"]
+    assert walk.tried[:3] == ["e", "d", "a"]
+    walk = Pretended(path, {**without, "a": True}, READS)
+    with pytest.raises(BadInput, match=r"where GOOD and BAD part, .* a .* has the finding"):
+        walk.run("other", "main")
+    git(path, "checkout", "-q", "--orphan", "stranger")
+    add(path, "f", "read")
+    with pytest.raises(BadInput, match="no commit in common"):
+        Pretended(path, {"d": True, "f": False}, READS).run("stranger", "main")
+
+
+def test_good_comes_after_bad(path: Path) -> None:
+    merged(path)
+    with pytest.raises(BadInput, match="BAD is an ancestor of GOOD"):
         Pretended(path, {"a": True, "d": False}, READS).run("main", "main~3")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "named"), [("v9", "main", "GOOD: .*@v9"), ("main", "--help", "BAD: .*@--help")]
+)
+def test_a_revision_that_is_not_there_is_named(path: Path, good: str, bad: str, named: str) -> None:
+    add(path, "a", "read")
+    with pytest.raises(BadInput, match=f"{named}: .*no revision"):
+        Pretended(path, {"a": True}, READS).run(good, bad)

@@ -17,9 +17,11 @@ from sarif_pydantic import Sarif
 
 from fuzz.cli import main as cli
 from fuzz.report.ci import write_junit, write_sarif
+from fuzz.sides import Side
 from fuzz.triage.baseline import Base, Result, _buckets_in
 from harness.errors import BadInput
 from harness.findings.finding import load as load_finding
+from harness.program.granule import GRANULE_4K
 from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare
 
@@ -135,10 +137,22 @@ def test_a_revision_is_one_of_the_repository_under_test(tmp_path: Path) -> None:
         Base("v6.12", "6.12")
 
 
+def test_a_base_that_is_no_revision_is_blamed_itself(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    sides = Side("model", "6.12"), Side("kernel", f"{tmp_path}@HEAD")
+    with pytest.raises(BadInput) as error:
+        Base("NOREV", str(tmp_path)).build([sides], [GRANULE_4K], lambda _: None)
+    assert str(error.value).startswith(f"--base NOREV: {tmp_path}@NOREV: the repository has no revision `NOREV`")
+    assert "--linux" not in str(error.value)
+
+
 def test_lists_of_buckets_are_bounded_data(tmp_path: Path) -> None:
     path = tmp_path / "known"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadInput, match="--base"):
+    with pytest.raises(BadInput, match=r"^--base .*known: not text \(byte 0 is not UTF-8\), so not a list of buckets"):
+        _buckets_in(path)
+    path.write_text("# seen before\ntabels-map-entry-level2\n")
+    with pytest.raises(BadInput, match=r"^--base .*known:2: `tabels-map-entry-level2` is no bucket: .* `tables`"):
         _buckets_in(path)
     path.write_text("{" * 5000)
     with pytest.raises(BadInput, match="not what"):

@@ -164,7 +164,7 @@ def test_bisect_says_which_end_is_wrong(finding: Path, history: History, tmp_pat
     for good, bad, said in (
         (history.culprit, "HEAD", "GOOD, "),
         (history.good, f"{history.broken}^", "BAD, "),
-        ("nowhere", "HEAD", "git says: "),
+        ("nowhere", "HEAD", f"{history.path}@nowhere: the repository has no revision `nowhere`"),
         (history.good, "--all", "No such option"),
     ):
         result = s2fuzz("bisect", finding, "--repo", history.path, good, bad, cwd=tmp_path)

@@ -96,7 +96,7 @@ def test_any_other_word_of_a_visit(at: int) -> None:
 
 def test_fewer_visits() -> None:
     found = only(SEEN, with_record(SEEN, 5, outs=SEEN.records[5].outs[:4]))
-    assert (found.bucket, found.left, found.right) == ("results-walk-visits", "2 visits", "1 visits")
+    assert (found.bucket, found.left, found.right) == ("results-walk-visits", "2 visits", "1 visit")
 
 
 def test_fewer_records() -> None:
@@ -431,7 +431,7 @@ def test_another_shape_of_the_root() -> None:
     for parts, left, right in (
         ({"level": 2}, "level 1", "level 2"),
         ({"ia_bits": 39}, "40 bits of address", "39 bits of address"),
-        ({"pages": 1}, "2 pages", "1 pages"),
+        ({"pages": 1}, "2 pages", "1 page"),
     ):
         found = differences(SEEN, changed(SEEN, roots=(replace(SEEN.root, **parts),)), frozenset({Tier.TABLES}))
         assert [(one.what, one.left, one.right) for one in found] == [("root", left, right)]

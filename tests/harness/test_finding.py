@@ -131,7 +131,7 @@ def test_an_odd_bucket_makes_a_good_name(tmp_path: Path) -> None:
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", r"not text \(byte 0 is not UTF-8\)"),
         (b"[]", "not a finding of format 1"),
         (b"null", "not a finding of format 1"),
         (b'{"format": 2}', "not a finding of format 1"),

@@ -411,7 +411,7 @@ def test_a_git_hook_s_environment_does_not_mislead(
 
 @pytest.mark.parametrize("rev", ["nosuch", "", "-x", "HEAD:Makefile"])
 def test_a_bad_revision(repository: Path, rev: str) -> None:
-    with pytest.raises(BadKernelChoice, match=f"@{rev}: .*REPOSITORY@REVISION"):
+    with pytest.raises(BadKernelChoice, match=f"@{rev}: .*no revision"):
         prepare(KernelChoice(f"{repository}@{rev}"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
+from harness.amounts import counted
 from harness.observation.descriptors import AddressField, address_field, is_table_entry
 from harness.observation.layout import Observation, Record, describe_return
 from harness.program.definition import OpDef
@@ -67,7 +68,7 @@ def _group(mine: Record, theirs: Record, addresses: AddressField) -> _Differing 
             return what, left, right
     if len(ours) == len(others):
         return None
-    return f"{what}s", f"{len(ours)} {what}s", f"{len(others)} {what}s"
+    return f"{what}s", counted(len(ours), what), counted(len(others), what)
 
 
 def _groups(record: Record) -> list[Sequence[int]]:

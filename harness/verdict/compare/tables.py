@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.amounts import counted
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.layout import UNDER_TEST, Observation, Root
 from harness.observation.tables import names_tables, paired_entries, paired_roots
@@ -46,7 +47,7 @@ def _shape(root: Root | None) -> tuple[str, str, str]:
     """What of the root must agree, in words."""
     if root is None:
         return "0 pages", "no level", "no bits of address"
-    return f"{root.pages} pages", f"level {root.level}", f"{root.ia_bits} bits of address"
+    return counted(root.pages, "page"), f"level {root.level}", f"{root.ia_bits} bits of address"
 
 
 def _holders(root: Root) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from harness.amounts import counted
 from harness.observation.layout import POOL_MISUSE, UBSAN, UBSAN_REPORTS, WARN, Observation, Record
 from harness.program.definition import OpDef
 from harness.program.ops.tlb import OPS as TLB_MAINTENANCE
@@ -163,7 +164,9 @@ def _held(index: int, mine: Side, theirs: Side) -> Iterator[Lack]:
     """Pages and references once the op is over."""
     a, b = mine.loose(), theirs.loose()
     if a != b:
-        left, right = (f"{pages} pages in no tree, {references} references" for pages, references in (a, b))
+        left, right = (
+            f"{counted(pages, 'page')} in no tree, {counted(references, 'reference')}" for pages, references in (a, b)
+        )
         yield Lack(index, "pages" if a[0] != b[0] else "references", None, left, right)
     ours, others = mine.held(), theirs.held()
     for place in sorted({**ours, **others}):
