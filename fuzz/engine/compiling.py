@@ -73,9 +73,8 @@ group, plan, *files = sys.argv[1:]
 # `make test` checks types, with the project's own settings; here they only tell mypyc what is what.
 settings = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 library = mypycify([*settings, *files], opt_level="2", debug_level="0", group_name=group, multi_file=True)[0]
-flags = [*library.extra_compile_args, *(f"-I{folder}" for folder in library.include_dirs)]
 with open(plan, "w") as file:
-    json.dump({"sources": library.sources, "flags": flags}, file)
+    json.dump([library.sources, library.extra_compile_args, library.include_dirs], file)
 """
 _LIBRARY: Final = f"{_GROUP}__mypyc{EXTENSION_SUFFIXES[0]}"
 """Where all of them are: mypyc calls the module so. It would have another extension for each module, which only passes
@@ -188,18 +187,20 @@ def _fill(part: Path, steps: Steps) -> None:
         shutil.copyfile(source, copy)
     files = [str(_source(module).relative_to(_ROOT)) for module in MODULES]
     _run([sys.executable, "-c", _GENERATE, _GROUP, "plan.json", *files], work, "mypyc")
-    plan = json.loads((work / "plan.json").read_text())
-    objects = _compile_all(work, plan["sources"], plan["flags"], steps)
+    sources, flags, folders = json.loads((work / "plan.json").read_text())
+    objects = _compile_all(work, sources, flags, [sysconfig.get_path("include"), *folders], steps)
     link = shlex.split(sysconfig.get_config_var("LDSHARED"))
     _run([*link, *map(str, objects), "-o", str(part / _LIBRARY)], work, "the linker")
     shutil.rmtree(work)
 
 
-def _compile_all(work: Path, sources: Sequence[str], flags: Sequence[str], steps: Steps) -> list[Path]:
+def _compile_all(
+    work: Path, sources: Sequence[str], flags: Sequence[str], folders: Sequence[str], steps: Steps
+) -> list[Path]:
     """The objects of these files below `work`, made on all CPUs. One of a file and headers that were compiled before
-    is taken as it is."""
+    is taken as it is. The headers in `folders` outside are Python's and mypyc's, and follow from their versions."""
     words = " ".join(sysconfig.get_config_var(name) or "" for name in ("CC", "CFLAGS", "CCSHARED"))
-    command = [*shlex.split(words), f"-I{sysconfig.get_path('include')}", *flags]
+    command = [*shlex.split(words), *flags]
     headers = [path.read_bytes() for path in sorted(work.rglob("*.h"))]
     compiler = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
     common = digest(version("mypy"), sys.version, compiler, *command, *headers)
@@ -212,7 +213,7 @@ def _compile_all(work: Path, sources: Sequence[str], flags: Sequence[str], steps
             target.touch()  # it is in use
             return
         new = work / f"{target.name}.new"
-        _run([*command, "-c", source, "-o", str(new)], work, command[0])
+        _run([*command, *(f"-I{folder}" for folder in folders), "-c", source, "-o", str(new)], work, command[0])
         new.replace(target)
 
     with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MOST_COMPILERS)) as pool:

@@ -123,7 +123,7 @@ def test_an_object_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def objects(*flags: str) -> list[tuple[Path, int]]:
         told: list[tuple[int, int]] = []
-        made = compiling._compile_all(work, ["one.c", "other.c"], flags, lambda done, of: told.append((done, of)))
+        made = compiling._compile_all(work, ["one.c", "other.c"], flags, [], lambda done, of: told.append((done, of)))
         assert told == [(1, 2), (2, 2)]
         return [(path, path.stat().st_ino) for path in made]
 
