@@ -25,6 +25,7 @@ import atheris  # noqa: E402  (after the path is put right)
 
 from fuzz.engine import compiling  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
+from harness.full_disk import explained  # noqa: E402
 from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
 try:
@@ -131,7 +132,7 @@ def prepare(work: Assignment, arguments: list[str], package: Package | None) -> 
         worker.retry_suspects()
         worker.replay_corpora()
     except (BadInput, ToolFailure, OSError) as error:
-        worker.fail(str(error), bad_input=isinstance(error, BadInput))
+        worker.fail(explained(error), bad_input=isinstance(error, BadInput))
     return worker
 
 

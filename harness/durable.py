@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from harness.outside import writing
+
 
 def write_durably(target: Path, data: bytes, scratch: Path) -> None:
     """Write a file by way of `scratch`, a folder on the same file system: `target` appears whole, or replaces what was
@@ -15,11 +17,12 @@ def write_durably(target: Path, data: bytes, scratch: Path) -> None:
     temporary = scratch / f".tmp-{os.getpid()}-{target.name}"
     try:
         temporary.unlink(missing_ok=True)  # of one that had our number and was killed, or put there to mislead us
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
+        with writing(target):
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(target)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,8 +79,19 @@ def write_plain(path: Path, data: bytes) -> None:
     Raises OSError."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "wb") as file:
+    with writing(path), os.fdopen(descriptor, "wb") as file:
         file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have an OSError within say which file it is about: one of a write or a close does not know its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def check_inside(path: Path, root: Path) -> None:

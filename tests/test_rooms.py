@@ -40,13 +40,14 @@ ROOMS: Mapping[str, str] = {
     " reference/build reference/link fuzz fuzz/generate fuzz/coverage fuzz/corpus fuzz/triage",
     "fuzz/campaign": "harness harness/program harness/verdict harness/model harness/findings reference/link fuzz"
     " fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine",
-    "fuzz/report": "pgtable harness harness/program harness/findings reference/probe reference/build fuzz"
-    " fuzz/coverage fuzz/triage fuzz/engine fuzz/campaign",
+    "fuzz/results": "harness harness/program harness/findings reference/build fuzz fuzz/triage fuzz/engine",
+    "fuzz/report": "pgtable harness harness/program harness/findings reference/probe fuzz fuzz/coverage fuzz/engine"
+    " fuzz/campaign",
     "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings reference/build"
     " reference/link fuzz fuzz/corpus fuzz/engine",
     "fuzz/cli": "pgtable harness harness/program harness/observation harness/verdict harness/findings reference"
-    " reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine fuzz/campaign fuzz/report"
-    " fuzz/cluster",
+    " reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine fuzz/campaign fuzz/results"
+    " fuzz/report fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
     " fuzz/engine fuzz/cluster",
@@ -59,12 +60,14 @@ OTHERS: Mapping[str, str] = {
     "click": "fuzz/cli",
     "elftools": "reference/probe reference/build",
     "jinja2": "fuzz/report fuzz/triage",
-    "junitparser": "fuzz/report",
+    "junitparser": "fuzz/results",
     "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
+    "platformdirs": "reference/build",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
+    "xz": "reference/build",
 }
 """Which rooms may import a package that is neither Python's nor ours."""
 

@@ -16,6 +16,7 @@ from fuzz.corpus.store import Store, is_whole, name_of, read_input
 from fuzz.coverage.model_lines import ModelLines
 from fuzz.engine.first_inputs import starting_inputs
 from fuzz.sides import model_of
+from harness.errors import BadInput
 from harness.model.executor import Model
 from harness.outside import program_files, shown
 from harness.program.text import read
@@ -46,10 +47,10 @@ class Inputs:
     def put_damaged_aside(self) -> None:
         """Move away what does not hold what its name says. Raises OSError."""
         for store in self.stores.values():
-            for path in store.damaged():
+            for path, why in store.damaged().items():
                 target = free_name(self._place.damaged / path.name)
                 path.rename(target)
-                self._say(f"{shown(path)}: does not hold what its name says; put aside as {shown(target)}")
+                self._say(f"{shown(path)}: {why}; put aside as {shown(target)}")
 
     def rescue(self, name: str, folder: Path) -> None:
         """Record what a process of an earlier run left in a folder of inputs for that store. Raises OSError."""
@@ -105,6 +106,9 @@ class Inputs:
             try:
                 program = self.stores[name].program(one)
             except FileNotFoundError:
+                continue
+            except BadInput as error:  # it was damaged since; the next run puts it aside
+                self._say(f"left out: {error}")
                 continue
             before = self.lines.missing()
             self.lines.be_patient()

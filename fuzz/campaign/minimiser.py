@@ -15,6 +15,7 @@ from typing import IO, Final, NoReturn
 from fuzz.triage.replaying import shrink
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
+from harness.full_disk import explained
 from harness.outside import printable, shown
 from harness.parent_death import die_with
 
@@ -35,7 +36,7 @@ def minimise_alone(parent: int, finding: str) -> NoReturn:
         print(shrink(found, _print).summary(found))
         sys.exit(0)
     except (BadInput, ToolFailure, OSError) as error:
-        _print(f"s2fuzz: {error}")
+        _print(f"s2fuzz: {explained(error)}")
         sys.exit(_BAD_INPUT if isinstance(error, BadInput) else _TOOL_FAILURE)
 
 

@@ -12,8 +12,6 @@ incidents.py; how far it all has come, in counts.py and progress.py; what an ear
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import select
 import shutil
 import sqlite3
@@ -42,6 +40,7 @@ from fuzz.engine.process import LAUNCHER, FuzzingProcess, require_atheris
 from fuzz.engine.stop_signals import StopSignals
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
+from harness.full_disk import DiskFull, explained, is_full, says_full
 from harness.outside import shown
 from reference.link.executor import INPUT_TIMEOUT
 
@@ -58,7 +57,6 @@ _SILENCE: Final = 2.0 * INPUT_TIMEOUT
 """Seconds without a word after which a process is given up. libFuzzer ends a program that takes half of that."""
 _FIRST_PROGRAM: Final = 300.0
 """Seconds for which a run goes on beyond its time until it has run a program at least."""
-_FULL: Final = os.strerror(errno.ENOSPC)
 
 
 @dataclass(slots=True)
@@ -139,12 +137,12 @@ class Campaign:
                     raise ToolFailure(f"no program was run{f': {self._why_lost}' if self._why_lost else ''}")
                 return RunResult(self._ending or ON_TIME, self.state(), self._findings.by_bucket())
             except (BadInput, ToolFailure) as error:
-                self._note_end(DISK if _FULL in str(error) else GAVE_UP)
+                self._note_end(DISK if says_full(str(error)) else GAVE_UP)
                 raise
             except (OSError, sqlite3.Error) as error:
                 self._note_end(DISK if _is_full(error) else FAILED)
                 there = "what was recorded is there, and `s2fuzz campaign` goes on from it"
-                raise ToolFailure(f"{shown(self.place.root)}: {error}; {there}") from error
+                raise ToolFailure(f"{shown(self.place.root)}: {_why(error)}; {there}") from error
             finally:
                 self._minimiser.close()
                 for running in self._running.values():
@@ -443,5 +441,9 @@ class Campaign:
 def _is_full(error: OSError | sqlite3.Error) -> bool:
     """Whether the disk is full, or one's share of it."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return is_full(error)
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _why(error: OSError | sqlite3.Error) -> str:
+    return str(DiskFull("the ledger")) if isinstance(error, sqlite3.Error) and _is_full(error) else explained(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -31,19 +31,19 @@ from fuzz.cli.options import (
     say,
     tier_options,
 )
+from fuzz.cli.outputs import OutFolder
 from fuzz.cli.report import write_report
 from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
+from harness.full_disk import explained
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
-_DIR: Final = click.Path(file_okay=False, path_type=Path)
-
 
 @click.command()
-@click.argument("directory", type=_DIR, metavar="DIR")
+@click.argument("directory", type=OutFolder(), metavar="DIR")
 @click.option(
     "--hours", type=Seconds(min=0.0001, max=1e5), help="How long to fuzz.  [default: until Ctrl-C or SIGTERM]"
 )
@@ -144,7 +144,7 @@ def _report(place: WorkDirectory) -> None:
     try:
         say(f"report: {shown(write_report(place))}")
     except (ToolFailure, OSError) as error:
-        say(f"there is no report ({error}); `s2fuzz report {shown(place.root)}` makes one later")
+        say(f"there is no report ({explained(error)}); `s2fuzz report {shown(place.root)}` makes one later")
 
 
 def _setup(place: WorkDirectory, what: dict[str, Any]) -> CampaignSetup:

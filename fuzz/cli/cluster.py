@@ -10,6 +10,7 @@ import click
 
 from fuzz.cli.chosen import compiled_now, sides_from
 from fuzz.cli.options import CORPORA, EXISTING, GRANULE, NO_COMPILE, OK, kernel_options, say, show_line, tier_options
+from fuzz.cli.outputs import OutFolder
 from fuzz.cluster.folder import PackageContents, package
 from fuzz.cluster.packaged import NAME
 from fuzz.engine.process import require_atheris
@@ -21,7 +22,7 @@ _SEEDS: Final = CORPORA / "seeds"
 
 
 @click.command("package")
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("directory", type=OutFolder(), metavar="DIR")
 @click.option(
     "--corpus",
     "corpora",

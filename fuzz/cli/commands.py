@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "debug": _Place("debugging", "debug", "Run a program in a kernel that waits for gdb at an op."),
     "doctor": _Place("doctor", "doctor", "Check this machine: what is needed, and how to get it."),
     "fmt": _Place("files", "fmt", "Rewrite programs in canonical form."),
+    "mail": _Place("mail", "mail", "Write a mail on a finding, ready to be sent."),
     "package": _Place("cluster", "package_command", "Make a folder from which a fuzzing cluster runs."),
     "replay": _Place("triage", "replay", "Run a finding again: still there, or gone?"),
     "report": _Place("report", "report", "Write a campaign's report, one page of HTML."),
@@ -78,8 +79,9 @@ class Commands(click.Group):
     """All commands. None of them takes an empty value, and none is imported to be listed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        refuse_empty_variables()
-        refuse_empty_words(args)
+        if not ctx.resilient_parsing:  # where a shell completes a line, which has whatever was typed so far
+            refuse_empty_variables()
+            refuse_empty_words(args)
         return super().parse_args(ctx, _spread(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

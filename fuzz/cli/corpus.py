@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,16 +16,19 @@ from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
+from fuzz.cli.outputs import OutFolder
 from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import MAX_INPUT, Store, programs_in
 from fuzz.sides import Side, capabilities_of
+from harness.amounts import counted, number
 from harness.errors import BadInput
 from harness.findings.place import program_in
+from harness.locks import try_lock
 from harness.outside import shown, write_plain
 from harness.program.codec import dialect_for
 from harness.program.granule import granule_named
 
-_FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+_THERE: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,9 @@ def _folder(folder: Path, granule: str, sides: tuple[Side, Side]) -> Iterator[_C
     store = Store.open(folder, scratch, dialect_for(capabilities_of(sides), granule_named(granule)))
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not try_lock(descriptor):
+            raise BadInput(f"{shown(folder)}: in use by another process; wait for it, or end it")
         yield _Corpus(folder.name, store, (sides,))
-    except BlockingIOError as error:
-        raise BadInput(f"{shown(folder)}: in use by another process") from error
     finally:
         os.close(descriptor)
         with suppress(OSError):
@@ -84,7 +85,7 @@ def _folder(folder: Path, granule: str, sides: tuple[Side, Side]) -> Iterator[_C
 
 
 @corpus.command("import")
-@click.argument("directory", type=_FOLDER, metavar="DIR")
+@click.argument("directory", type=OutFolder(), metavar="DIR")
 @click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @GRANULE
 @kernel_options
@@ -111,25 +112,40 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
 
 
 @corpus.command()
-@click.argument("directory", type=EXISTING, metavar="DIR")
-@click.argument("out", type=_FOLDER, metavar="OUT")
+@click.argument("directory", type=_THERE, metavar="DIR")
+@click.argument("out", type=OutFolder(), metavar="OUT")
 @GRANULE
 @kernel_options
 def export(directory: Path, out: Path, granule: str, **kernel: Any) -> int:
-    """Write a corpus as text, a *.s2 file for every input; of a campaign with several, into a folder for each."""
+    """Write a corpus as text, a *.s2 file for every input; of a campaign with several, into a folder for each.
+
+    What is damaged is left out, and named. Exit status: 2 if anything is.
+    """
+    problems = 0
     with _corpora(directory, granule, kernel) as corpora:
         for one in corpora:
             folder = out / one.name if len(corpora) > 1 else out
             folder.mkdir(parents=True, exist_ok=True)
-            names = one.store.names()
+            damaged = _say_what_is_damaged(one, "; left out")
+            names = [name for name in one.store.names() if name not in damaged]
             for name in names:
                 write_plain(folder / f"{name}.s2", one.store.text(name).encode())
-            show_line(f"{shown(one.name)}: {len(names)} programs in {shown(folder)}")
-    return OK
+            left_out = f", {len(damaged)} left out" if damaged else ""
+            show_line(f"{shown(one.name)}: {counted(len(names), 'program')} in {shown(folder)}{left_out}")
+            problems += len(damaged)
+    return BAD_INPUT if problems else OK
+
+
+def _say_what_is_damaged(one: _Corpus, more: str = "") -> set[str]:
+    """A line on each file that is not what its name says, with `more` behind it; returns their names."""
+    damaged = one.store.damaged()
+    for path, why in damaged.items():
+        say(f"{shown(path)}: {why}{more}")
+    return {path.name for path in damaged}
 
 
 @corpus.command()
-@click.argument("directory", type=EXISTING, metavar="DIR")
+@click.argument("directory", type=_THERE, metavar="DIR")
 @GRANULE
 @kernel_options
 def check(directory: Path, granule: str, **kernel: Any) -> int:
@@ -137,19 +153,20 @@ def check(directory: Path, granule: str, **kernel: Any) -> int:
     problems = 0
     with _corpora(directory, granule, kernel) as corpora:
         for one in corpora:
-            damaged = one.store.damaged()
+            damaged = _say_what_is_damaged(one)
             problems += len(damaged)
-            for path in damaged:
-                say(f"{shown(path)}: does not hold what its name says")
-            sound = [name for name in one.store.names() if one.store.folder / name not in set(damaged)]
+            sound = [name for name in one.store.names() if name not in damaged]
             texts = {one.store.text(name) for name in sound}
             size = sum((one.store.folder / name).stat().st_size for name in sound)
-            show_line(f"{shown(one.name)}: {len(sound)} inputs, {size} bytes, {len(texts)} different programs")
+            show_line(
+                f"{shown(one.name)}: {counted(len(sound), 'input')}, {number(size)} bytes, "
+                f"{counted(len(texts), 'different program')}"
+            )
     return BAD_INPUT if problems else OK
 
 
 @corpus.command()
-@click.argument("directory", type=EXISTING, metavar="DIR")
+@click.argument("directory", type=_THERE, metavar="DIR")
 @GRANULE
 @kernel_options
 def cmin(directory: Path, granule: str, **kernel: Any) -> int:

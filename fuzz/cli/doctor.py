@@ -10,17 +10,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import click
 
 from fuzz.cli.options import OK
 from fuzz.engine import compiling
 from harness.errors import ToolFailure
+from harness.outside import shown
 from reference.build.cache import cache_dir
 from reference.build.kbuild import KERNEL_BUILD_TOOLS
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS
+from reference.build.pruning import KINDS, SIZE_SETTING, most, parse_size, prune, readable, size_of, survey
 from reference.link.console import qemu_version
 from reference.tools import PREFERRED, find_toolchain, look_up
+
+_DOWN_TO_THE_LIMIT: Final = "the limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,56 @@ def _writable_cache() -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".writable").touch()
     (folder / ".writable").unlink()
-    return f"{folder} ({shutil.disk_usage(folder).free >> 30} GiB free)"
+    return f"{folder} ({readable(shutil.disk_usage(folder).free)} free on its disk)"
+
+
+def _clean(size: str) -> None:
+    """Prune the cache to a size. Raises BadInput, OSError."""
+    root = cache_dir()
+    freed = prune(root, most() if size == _DOWN_TO_THE_LIMIT else parse_size(size, "--clean"))
+    click.echo(f"removed {readable(freed)} from {shown(root)}")
+
+
+def _describe_cache() -> None:
+    """How large the cache is, by kind, and what cleaning it would free. Raises BadInput, OSError."""
+    root, limit = cache_dir(), most()
+    if not root.is_dir():
+        return
+    found = survey(root)
+    taken = [entry for entry in found.entries if entry.name in found.taken]
+    click.echo(
+        f"         {readable(size_of(found.entries))}, {readable(size_of(taken))} of it in use; it may hold "
+        f"{readable(limit)} ({SIZE_SETTING}), and is pruned when something is added"
+    )
+    for kind, title in KINDS.items():
+        entries = [entry for entry in found.entries if entry.kind == kind]
+        in_use = sum(entry.kind == kind for entry in taken)
+        if entries:
+            click.echo(f"         {title}: {len(entries)}, {in_use} in use, {readable(size_of(entries))}")
+    for size, asked in ((limit, ""), (0, " 0")):
+        going = found.superfluous(size)
+        if going:
+            freed = size_of(found.entries) - size_of(found.without(going))
+            click.echo(f"         `s2fuzz doctor --clean{asked}` would free {readable(freed)}")
 
 
 @click.command()
-def doctor() -> int:
-    """Check this machine: what s2fuzz needs, whether it is there, and how to get it."""
+@click.option(
+    "--clean",
+    metavar="[SIZE]",
+    is_flag=False,
+    flag_value=_DOWN_TO_THE_LIMIT,
+    help="First remove from the cache what was not used for longest, until it holds no more than SIZE (0, 500M, 2G; "
+    f"without one, what {SIZE_SETTING} says). What a process uses stays.",
+)
+def doctor(clean: str | None) -> int:
+    """Check this machine: what s2fuzz needs, whether it is there, and how to get it.
+
+    The cache has what was unpacked, generated and compiled, all of which can be made again. It keeps itself to
+    S2FUZZ_CACHE_SIZE (1G where it is not set); --clean is for room that is needed now.
+    """
+    if clean is not None:
+        _clean(clean)
     missing = 0
     for check in examine():
         if check.found is None:
@@ -137,6 +186,7 @@ def doctor() -> int:
             click.echo(f"missing  {check.name}, needed for {check.needed_for}: {check.remedy}")
         else:
             click.echo(f"ok       {check.name}: {check.found}")
+    _describe_cache()
     if missing:
         raise ToolFailure(f"{missing} missing; `make setup` in a checkout installs them on Debian 12")
     return OK

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,14 @@ import click
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
+from fuzz.cli.outputs import OutFolder
+from fuzz.cli.result_files import ResultFiles, result_options
+from fuzz.results.outcome import Comparison, Status, Test, bucket_test
 from fuzz.sides import Side, ownership_sides, parse_side
+from fuzz.triage.baseline import Result
 from fuzz.triage.filing import Filer
 from harness.errors import BadInput, ToolFailure
+from harness.findings.finding import load
 from harness.findings.place import program_in
 from harness.findings.report import event_report, observation_text, run_report, verified_against
 from harness.observation.executor import Executor, TargetDied
@@ -46,15 +52,20 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 
 @click.command()
 @click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
-)
+@click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
+@result_options
 @tier_options
 @kernel_options
 def run(
-    programs: tuple[Path, ...], out: Path, verbose: bool, events: bool, tiers: frozenset[Tier] | None, **kernel: Any
+    programs: tuple[Path, ...],
+    out: Path,
+    verbose: bool,
+    events: bool,
+    files: ResultFiles,
+    tiers: frozenset[Tier] | None,
+    **kernel: Any,
 ) -> int:
     """Run programs on both sides and compare.
 
@@ -62,25 +73,36 @@ def run(
     """
     sides = sides_from(**kernel)
     loaded = [(path, program_in(path)) for path in programs]
+    planned = [Test(shown(path), Comparison(sides, program.machine.granule.name)) for path, program in loaded]
+    files.begin("run", planned)
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
         judge, known = Judge(left, right, filer.tiers), Counter[str]()
         try:
-            for path, program in loaded:
-                _run_one(path, program, judge, known, filer, verbose, events)
+            for test, (path, program) in zip(planned, loaded, strict=True):
+                files.tell([_run_one(test, path, program, judge, known, filer, verbose, events)])
         finally:
             display.print_places(filer.filed)
         for key, count in known.items():
             click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
+        files.write({"programs": str(len(loaded))})
         return FINDING if filer.filed else OK
 
 
 def _run_one(
-    path: Path, program: Program, judge: Judge, known: Counter[str], filer: Filer, verbose: bool, events: bool
-) -> None:
+    test: Test,
+    path: Path,
+    program: Program,
+    judge: Judge,
+    known: Counter[str],
+    filer: Filer,
+    verbose: bool,
+    events: bool,
+) -> Test:
+    """Run a program, say what comes of it, and return that as a test."""
     look = judge.look(program)
     known.update(look.known)
     suspicion = look.suspicion
@@ -93,18 +115,21 @@ def _run_one(
         ) from error
     if isinstance(verdict, Inconclusive):
         show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
-        show_line(f"  {verdict.cut.describe((judge.left.name, judge.right.name))}")
+        cut = verdict.cut.describe((judge.left.name, judge.right.name))
+        show_line(f"  {cut}")
+        test = replace(test, status=Status.SKIPPED, why=f"its budget is too small: {cut}")
     elif verdict is not None:
         show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
         click.echo(filer.report(program, verdict))
-        filer.file(program, verdict)
-        return
+        found = load(filer.file(program, verdict))
+        return replace(bucket_test(test.comparison, [Result(found)]), name=test.name)
     else:
         show_line(f"{shown(path)}: the sides agree")
     if verbose or events:
         seen = judge.right.observe(program)
         for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:
             click.echo(f"  {line}")
+    return test
 
 
 @click.command()

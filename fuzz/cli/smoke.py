@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -27,10 +27,13 @@ from fuzz.cli.options import (
     say,
     tier_options,
 )
+from fuzz.cli.outputs import OutFile, OutFolder
+from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
-from fuzz.report.ci import write_junit, write_sarif
+from fuzz.results.fuzzing import FUZZING, fuzzing_tests
+from fuzz.results.outcome import Comparison, Test
 from fuzz.triage.baseline import Base, Result, results_of
 from harness.errors import BadInput
 from harness.files import brief
@@ -39,17 +42,13 @@ from harness.findings.report import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
-_FILE: Final = click.Path(dir_okay=False, path_type=Path)
-
 
 @click.command()
 @click.option("--seconds", type=SECONDS, default=60.0, show_default=True, help="How long to fuzz.")
 @click.option("--executions", type=click.IntRange(min=1), help="Stop after so many generated programs, if sooner.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same programs.  [default: from the clock]")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first finding; keep three of each bucket.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="s2fuzz-out", show_default=True, help="Where findings go."
-)
+@click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option(
     "--corpora",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -98,12 +97,11 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     help="What the change under test is a change of: a kernel as for --linux, a revision of the repository that "
     "--linux is in, another pgtable.c, or a file with known buckets. What is found there as well does not count.",
 )
-@click.option("--junit", type=_FILE, metavar="FILE", help="Write the outcome to FILE, as JUnit XML.")
-@click.option("--sarif", type=_FILE, metavar="FILE", help="Write the findings to FILE, as SARIF.")
+@result_options
 @NO_COMPILE
 @tier_options
 @BUDGET
-@click.option("--inputs", type=click.Path(path_type=Path), help="Write every generated input to FILE, a hex line each.")
+@click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
 def smoke(
     seconds: float,
@@ -120,8 +118,7 @@ def smoke(
     as_json: bool,
     granules: tuple[Granule, ...] | None,
     base: str | None,
-    junit: Path | None,
-    sarif: Path | None,
+    files: ResultFiles,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
     budget: int | None,
@@ -139,13 +136,15 @@ def smoke(
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
+    comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
+    files.begin("smoke", [Test(FUZZING, one) for one in comparisons], "--json" if as_json else "")
     behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
-    _check_places(out, inputs, junit, sarif)
+    _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())
@@ -178,12 +177,8 @@ def smoke(
             progress = error.progress
     results = results_of(progress.findings, before)
     new = [result for result in results if not result.known]
-    names = [f"{left.full_name} against {right.full_name}" for left, right in pairs]
-    about = {"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)}
-    if junit is not None:
-        write_junit(junit, ", ".join(names), results, about, progress.seconds)
-    if sarif is not None:
-        write_sarif(sarif, results)
+    files.tell(fuzzing_tests(comparisons, results, progress))
+    files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
     _say_outcome(progress, results, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, results, chosen_seed), sort_keys=True))

@@ -20,14 +20,17 @@ from fuzz.cli.options import (
     show_line,
     tier_options,
 )
+from fuzz.cli.result_files import ResultFiles, result_options
+from fuzz.results.outcome import replayed
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage import cause
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
 from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
-from fuzz.triage.replaying import look_again, shrink
+from fuzz.triage.replaying import Seen, look_again, shrink
 from harness.amounts import counted
 from harness.findings.finding import Finding, load
+from harness.outside import shown
 from harness.verdict.tiers import Tier
 
 
@@ -47,9 +50,12 @@ from harness.verdict.tiers import Tier
     show_default=True,
     help="How often to run it, for what does not happen every time.",
 )
+@result_options
 @tier_options
 @kernel_options
-def replay(finding: Path, for_bisect: bool, times: int, tiers: frozenset[Tier] | None, **kernel: Any) -> int:
+def replay(
+    finding: Path, for_bisect: bool, times: int, files: ResultFiles, tiers: frozenset[Tier] | None, **kernel: Any
+) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
 
     Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
@@ -59,14 +65,21 @@ def replay(finding: Path, for_bisect: bool, times: int, tiers: frozenset[Tier] |
     """
     found = load(finding)
     others = _other_sides(found, kernel)
+    files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
     seen = look_again(found, others, tiers, say, times)
+    files.tell([replayed(found, seen.sides, seen)])
+    files.write({"finding": shown(finding)})
+    return _say_seen(found, seen, others is not None, times, for_bisect)
+
+
+def _say_seen(found: Finding, seen: Seen, on_others: bool, times: int, for_bisect: bool) -> int:
     if seen.verdict is None:
         agree = "the sides agree" if times == 1 else f"the sides agree, all {times} times"
         was = f"{agree} (it was {found.kind} {found.bucket})"
         if seen.untold:
             show_line(f"not seen here: {was}\nWhether it is gone cannot be told: {seen.untold}")
         else:
-            show_line(f"gone: {was}" if others is None else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
+            show_line(f"gone: {was}" if not on_others else f"gone on {' and '.join(dict.fromkeys(seen.names))}: {was}")
         for line in seen.notes:
             show_line(line)
         return TOOL_FAILURE if seen.untold else OK

@@ -43,7 +43,7 @@ from fuzz.cluster.packaged import (
     loader_in,
     to_manifest,
 )
-from fuzz.corpus.store import MAX_INPUT, check_codec, input_for, is_whole, name_of, programs_in, read_input, stamp_of
+from fuzz.corpus.store import MAX_INPUT, check_codec, check_whole, input_for, name_of, programs_in, read_input, stamp_of
 from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.place import program_in
@@ -161,7 +161,10 @@ def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes],
     for corpus in corpora:
         if stamp_of(corpus).is_file():
             check_codec(corpus, dialect)
-            found: list[bytes | None] = [read_input(path) for path in sorted(corpus.iterdir()) if is_whole(path)]
+            files = sorted(corpus.iterdir())
+            for path in files:
+                check_whole(path)
+            found: list[bytes | None] = [read_input(path) for path in files]
         else:
             texts = programs_in(corpus)
             if not texts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ _READ_AT_MOST: Final = 1 << 20
 """Bytes; no input is as long, whoever made it."""
 
 _NAME: Final = re.compile("[0-9a-f]{40}")
+_STAMP: Final = re.compile(r"\d+ \d+k( no-\S+)*")
 
 
 def name_of(data: bytes) -> str:
@@ -63,7 +65,11 @@ def check_codec(folder: Path, dialect: Dialect) -> None:
         write_plain(stamp, f"{_stamp(dialect)}\n".encode())
         return
     if not stamp.is_file():
-        raise BadInput(f"{shown(folder)}: holds inputs, but {stamp.name} does not say which codec wrote them")
+        raise BadInput(
+            f"{shown(folder)}: there are files in it, but no {shown(stamp)} beside it, which says what wrote them; if "
+            f"they are inputs, and this s2fuzz wrote them for the kernels and the granule chosen now, make it: "
+            f"echo '{_stamp(dialect)}' > {shown(shlex.quote(str(stamp)))}"
+        )
     check_stamp(folder, dialect)
 
 
@@ -72,13 +78,24 @@ def check_stamp(folder: Path, dialect: Dialect) -> None:
     it is: fuzzing clusters keep none, and any bytes are a program."""
     try:
         written = read_plain(stamp_of(folder), _STAMP_AT_MOST, "a stamp").decode(errors="replace").strip()
-    except OSError:
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise BadInput(f"{shown(stamp_of(folder))}: {error.strerror}; make it readable") from error
     if written != _stamp(dialect):
         raise BadInput(
-            f"{shown(folder)}: written by codec {shown(written)}, this is codec {_stamp(dialect)}; convert it "
-            "through text"
+            f"{shown(folder)}: written by codec {shown(written)}, this is codec {_stamp(dialect)}; {_remedy(written)}"
         )
+
+
+def _remedy(written: str) -> str:
+    """What to do with inputs of another codec or dialect, by what their stamp says."""
+    if _STAMP.fullmatch(written) is None:
+        return "the stamp is damaged: where the folder is from, there may be another"
+    codec, granule, *_ = written.split()
+    if codec != str(CODEC):
+        return "have the s2fuzz that wrote it `corpus export` it, and `corpus import` the programs here"
+    return f"choose the kernels that it was made for, with --granule {granule}, or `corpus export` it with those"
 
 
 def read_input(path: Path) -> bytes:
@@ -93,12 +110,31 @@ def programs_in(path: Path) -> list[Path]:
     return [file for file in program_files(path) if file.name != ORIGINAL]
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with something in a folder of inputs, in words; None where it is a file that holds what its name
+    says."""
+    if path.is_dir() and not path.is_symlink():
+        return "a folder, where only inputs are to be"
+    try:
+        name = name_of(read_input(path))
+    except BadInput as error:
+        return str(error).removeprefix(f"{shown(path)}: ")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if _NAME.fullmatch(path.name) is None:
+        return "not called as an input is, by the SHA-1 of what it holds"
+    return None if name == path.name else "damaged: what it holds has another SHA-1 than its name"
+
+
+def check_whole(path: Path) -> None:
+    """Refuse (BadInput) what is no input, or another than its name says."""
+    if (why := damage(path)) is not None:
+        raise BadInput(f"{shown(path)}: {why}; `s2fuzz corpus check` lists all such files: remove them first")
+
+
 def is_whole(path: Path) -> bool:
     """Whether a file holds what its name says."""
-    try:
-        return name_of(read_input(path)) == path.name
-    except (OSError, BadInput):
-        return False
+    return damage(path) is None
 
 
 def input_for(program: Program, dialect: Dialect) -> bytes | None:
@@ -138,33 +174,39 @@ class Store:
         return sorted(entry.name for entry in os.scandir(self.folder) if _NAME.fullmatch(entry.name))
 
     def read(self, name: str) -> bytes:
-        """Raises OSError, BadInput."""
-        return read_input(self.folder / name)
+        """An input. Raises BadInput where the file does not hold what its name says: any bytes are a program, so that
+        nobody else would notice. OSError."""
+        data = read_input(self.folder / name)
+        if name_of(data) != name:
+            raise BadInput(f"{shown(self.folder / name)}: {damage(self.folder / name)}; remove it")
+        return data
 
     def program(self, name: str) -> Program:
-        """What an input means. Raises OSError, BadInput."""
+        """What an input means. Raises as `read` does."""
         return decode(self.read(name), self.dialect)
 
     def add(self, inputs: Iterable[bytes]) -> list[str]:
-        """Keep those that are not there yet, and return their names, once they are on the disk. Raises OSError."""
+        """Keep those that are not there yet, or damaged, and return their names, once they are on the disk. Raises
+        OSError."""
         added: list[str] = []
         for data in inputs:
             target = self.folder / name_of(data)
-            if target.name not in added and not target.exists():
+            if target.name not in added and not is_whole(target):
                 write_durably(target, data, self.scratch)
                 added.append(target.name)
         if added:
             sync_folder(self.folder)
         return added
 
-    def damaged(self) -> list[Path]:
-        """What is in the folder but does not hold what its name says, or has no such name."""
-        return sorted(path for path in self.folder.iterdir() if not is_whole(path))
+    def damaged(self) -> dict[Path, str]:
+        """What is in the folder but no input, or not the one that its name says; and what is wrong with it."""
+        found = {path: damage(path) for path in sorted(self.folder.iterdir())}
+        return {path: why for path, why in found.items() if why is not None}
 
     def encode(self, program: Program) -> bytes | None:
         """An input that means `program`; None where the dialect has no words for it or it is too long."""
         return input_for(program, self.dialect)
 
     def text(self, name: str) -> str:
-        """The program that an input means, in text form. Raises OSError, BadInput."""
+        """The program that an input means, in text form. Raises as `read` does."""
         return format_program(self.program(name))

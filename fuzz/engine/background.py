@@ -14,6 +14,7 @@ from fuzz.engine import compiling
 from harness.errors import ToolFailure
 from harness.outside import printable
 from harness.parent_death import die_with
+from reference.build.progress import HowFar
 
 _COMMAND: Final = "from fuzz.engine.background import run; run({parent})"
 _NICENESS: Final = 5
@@ -69,11 +70,14 @@ class Compiling:
         return lines
 
     def _hear(self, said: dict[str, Any]) -> str | None:
-        if "of" in said:
-            self.state = f"compiling {said['done']}/{said['of']}"
+        if "how_far" in said:
+            self.state = said["how_far"]
             return None
-        if "folder" in said:
-            self.folder, self.state = Path(said["folder"]), ""
+        if "made" in said:
+            self.folder = compiling.in_cache(said["made"])
+            if self.folder is None:
+                return self._failed("what was compiled has gone from the cache")
+            self.state = ""
             return "the model and its driver are compiled"
         if "failure" in said:
             return self._failed(said["failure"])
@@ -104,8 +108,7 @@ def run(parent: int) -> None:
     die_with(parent, signal.SIGTERM)
     os.nice(_NICENESS)
     try:
-        folder = compiling.compiled(lambda step: _say(step=step), lambda done, of: _say(done=done, of=of))
-        _say(folder=str(folder))
+        _say(made=compiling.compiled(_tell).name)
     except (ToolFailure, OSError) as error:
         _say(failure=str(error))
 
@@ -113,6 +116,10 @@ def run(parent: int) -> None:
 def _end_group(_number: int, _frame: Any) -> NoReturn:
     os.killpg(0, signal.SIGKILL)
     raise AssertionError("it has ended")
+
+
+def _tell(step: str) -> None:
+    _say(**{"how_far" if isinstance(step, HowFar) else "step": step})
 
 
 def _say(**what: Any) -> None:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
@@ -27,7 +27,9 @@ from types import ModuleType
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress, cache_dir, cached, digest
+from harness.full_disk import says_full
+from reference.build.cache import added, cached, claimed, digest, no_room
+from reference.build.progress import HowFar, Progress
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
@@ -79,37 +81,40 @@ with open(plan, "w") as file:
 _LIBRARY: Final = f"{_GROUP}__mypyc{EXTENSION_SUFFIXES[0]}"
 """Where all of them are: mypyc calls the module so. It would have another extension for each module, which only passes
 on to this one, and takes as long to compile as a quarter of it; `_Loader` does that instead."""
+_KIND: Final = "compiled"
+"""Of entries in the cache."""
 _MOST_COMPILERS: Final = 8
 """At once: each takes up to a quarter of a gigabyte."""
-
-Steps = Callable[[int, int], None]
-"""Is told how many C files are compiled, and how many there are."""
 
 
 class CannotCompile(ToolFailure):
     """Something is missing that compiling takes, or it failed. The message says what, and what to do."""
 
 
-def compiled(progress: Progress, steps: Steps = lambda _done, _of: None) -> Path:
-    """The folder of the compiled modules, made unless the cache has it. `progress` and `steps` are told, for it takes
-    minutes; what is made until it is killed, the next one need not make again.
+def compiled(progress: Progress) -> Path:
+    """The folder of the compiled modules, made unless the cache has it. `progress` is told, for it takes minutes; what
+    is compiled until it is killed, the next one need not compile again.
 
     Raises CannotCompile.
     """
-    return cached(_entry(), "compiling the model and its driver with mypyc", lambda part: _fill(part, steps), progress)
+    message = "compiling the model and its driver with mypyc"
+    return cached(Path(_KIND, _entry()), message, lambda part: _fill(part, progress), progress)
 
 
-def in_cache() -> Path | None:
-    """The folder of the compiled modules, where the cache has it. Raises CannotCompile as `compiled` does."""
-    folder = cache_dir() / _entry()
+def in_cache(name: str | None = None) -> Path | None:
+    """The folder of the compiled modules, or of those of that name, where the cache has it; it stays there while this
+    process lives. Raises CannotCompile as `compiled` does."""
+    try:
+        folder = claimed(_KIND, name or _entry())
+    except OSError:  # whoever makes it says what is wrong with the cache
+        return None
     return folder if folder.is_dir() else None
 
 
-def _entry() -> Path:
+def _entry() -> str:
     tools()
     texts = [path.read_bytes() for path in _with_imported(MODULES)]
-    name = digest(version("mypy"), sys.version, EXTENSION_SUFFIXES[0], _GENERATE, *MODULES, *texts)[:16]
-    return Path("compiled") / name
+    return digest(version("mypy"), sys.version, EXTENSION_SUFFIXES[0], _GENERATE, *MODULES, *texts)[:16]
 
 
 def install(folder: Path) -> None:
@@ -179,7 +184,7 @@ def _with_imported(modules: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
-def _fill(part: Path, steps: Steps) -> None:
+def _fill(part: Path, progress: Progress) -> None:
     work = part / "work"
     for source in [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*.py"))]:
         copy = work / source.relative_to(_ROOT)
@@ -188,14 +193,14 @@ def _fill(part: Path, steps: Steps) -> None:
     files = [str(_source(module).relative_to(_ROOT)) for module in MODULES]
     _run([sys.executable, "-c", _GENERATE, _GROUP, "plan.json", *files], work, "mypyc")
     sources, flags, folders = json.loads((work / "plan.json").read_text())
-    objects = _compile_all(work, sources, flags, [sysconfig.get_path("include"), *folders], steps)
+    objects = _compile_all(work, sources, flags, [sysconfig.get_path("include"), *folders], progress)
     link = shlex.split(sysconfig.get_config_var("LDSHARED"))
     _run([*link, *map(str, objects), "-o", str(part / _LIBRARY)], work, "the linker")
     shutil.rmtree(work)
 
 
 def _compile_all(
-    work: Path, sources: Sequence[str], flags: Sequence[str], folders: Sequence[str], steps: Steps
+    work: Path, sources: Sequence[str], flags: Sequence[str], folders: Sequence[str], progress: Progress
 ) -> list[Path]:
     """The objects of these files below `work`, made on all CPUs. One of a file and headers that were compiled before
     is taken as it is. The headers in `folders` outside are Python's and mypyc's, and follow from their versions."""
@@ -204,13 +209,12 @@ def _compile_all(
     headers = [path.read_bytes() for path in sorted(work.rglob("*.h"))]
     compiler = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
     common = digest(version("mypy"), sys.version, compiler, *command, *headers)
-    folder = cache_dir() / "compiled-objects"
+    folder = claimed(_KIND, f"objects-{common[:16]}")
     folder.mkdir(exist_ok=True)
-    objects = [folder / f"{digest(common, (work / source).read_bytes())}.o" for source in sources]
+    objects = [folder / f"{digest((work / source).read_bytes())[:32]}.o" for source in sources]
 
     def make(source: str, target: Path) -> None:
         if target.exists():
-            target.touch()  # it is in use
             return
         new = work / f"{target.name}.new"
         _run([*command, *(f"-I{folder}" for folder in folders), "-c", source, "-o", str(new)], work, command[0])
@@ -221,15 +225,18 @@ def _compile_all(
         try:
             for done, task in enumerate(as_completed(tasks), 1):
                 task.result()
-                steps(done, len(tasks))
+                progress(HowFar("compiling with mypyc", done, len(tasks), "C files"))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    added(folder, progress)
     return objects
 
 
 def _run(command: Sequence[str], folder: Path, what: str) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
+        if says_full(result.stdout + result.stderr):
+            raise no_room()
         said = "\n".join([line for line in (result.stdout + result.stderr).splitlines() if "warning" not in line][-15:])
         raise CannotCompile(f"{what} failed with status {result.returncode}:\n{said}")

@@ -37,6 +37,7 @@ from fuzz.sides import Side
 from fuzz.triage.filing import Filed, Filer
 from fuzz.triage.telling import telling_variant
 from harness.errors import BadInput, ToolFailure
+from harness.full_disk import explained
 from harness.model.executor import Model
 from harness.observation.execution import Feedback
 from harness.observation.executor import Executor
@@ -235,7 +236,7 @@ class Worker:
         except ToolFailure as error:
             self.fail(str(error))
         except OSError as error:
-            self.fail(f"{error}; the program under way was:\n{format_program(program)}")
+            self.fail(f"{explained(error)}; the program under way was:\n{format_program(program)}")
         if (found and not self.assignment.keep_going) or self._is_done():
             self.finish()
 

@@ -57,6 +57,7 @@ def _steps(finding: Finding) -> Iterator[tuple[str, str]]:
     repository, commit = _repository(kernel), _commit(finding)
     if repository is not None and commit and not finding.is_flaky:
         yield "find its commit", f"bisect {directory} --repo {pasted(repository)} {_GOOD} {commit[:12]}"
+    yield "write a mail", f"mail {directory}"
 
 
 def _repository(kernel: Side) -> Path | None:

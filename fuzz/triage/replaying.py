@@ -26,14 +26,15 @@ from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed, Verdi
 class Seen:
     """What a finding's program comes to: the verdict with its report, or None where the sides agree; `notes` are to be
     said about the sides then. `untold` says why that they agree does not mean that it is gone: they are not those that
-    it was found with, although nobody chose others, or were cut before the end, or it was flaky to begin with. `names`
-    are theirs. `often` is how many times it was seen."""
+    it was found with, although nobody chose others, or were cut before the end, or it was flaky to begin with. `sides`
+    ran, and `names` are theirs. `often` is how many times it was seen."""
 
     verdict: Verdict | None
     report: str
     notes: list[str]
     untold: str
     names: tuple[str, str]
+    sides: Sides
     often: int
 
 
@@ -65,11 +66,11 @@ def look_again(
             elif finding.is_flaky:
                 seen, of = finding.reliability
                 unlike = unlike or f"it was flaky, seen {seen} of {counted(of, 'time')}"
-            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names, 0)
+            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names, chosen, 0)
         verdict = next((one for one in verdicts if one.bucket == finding.bucket), verdicts[0])
         often = sum(one.bucket == verdict.bucket for one in verdicts)
         filer = Filer(finding.directory, chosen, (left, right), {}, compared)
-        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names, often)
+        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names, chosen, often)
 
 
 def _unlike(recorded: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]) -> str:

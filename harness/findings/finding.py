@@ -102,6 +102,17 @@ def report_in(directory: Path) -> str:
     return read_plain(directory / REPORT, _MAX_REPORT, "a report", directory).decode(errors="replace")
 
 
+def observations_in(directory: Path) -> tuple[str, str] | None:
+    """What either side observed, as text; None where one died. Raises BadInput, OSError."""
+    paths = [directory / name for name in _SIDES.values()]
+    if not all(os.path.lexists(path) for path in paths):
+        return None
+    left, right = (
+        read_plain(path, _MAX_REPORT, "an observation", directory).decode(errors="replace") for path in paths
+    )
+    return left, right
+
+
 def name_of(contents: Contents) -> str:
     """The name of the directory: of a program, sides and their identities always the same."""
     configuration = contents.configuration

@@ -15,15 +15,16 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
-from reference.build.cache import Progress, cache_dir, silent
+from reference.build.cache import claimed, room
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
 from reference.build.header import generated_header, generated_include, generated_rules
 from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
-from reference.build.objects import Object, ObjectCache, replace_file
+from reference.build.objects import KERNELS, Object, ObjectCache, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
+from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
 from reference.tools import Toolchain, find_toolchain
 
@@ -85,9 +86,10 @@ def build(
     """The test kernel that hosts `tree`'s pgtable.c, compiled for that granule and as that object of OBJECTS.
 
     Raises BadInput, with the compiler's message, when the tree's file does not compile or no longer fits the shim
-    headers, and ToolFailure when our own files or the toolchain fail.
+    headers, and ToolFailure when our own files or the toolchain fail, or the disk is full.
     """
-    return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
+    with room():
+        return Builder(tree, flavour, find_toolchain(), progress, granule, kernel_object).image()
 
 
 class Builder:
@@ -107,8 +109,6 @@ class Builder:
         self.toolchain = toolchain
         self.granule = granule
         self.kernel_object = kernel_object
-        self.cache = cache_dir() / "kernels"
-        self.cache.mkdir(parents=True, exist_ok=True)
         self.declared = declared(tree.root)
         self.generated = self._generated_dir(
             "generated",
@@ -119,7 +119,7 @@ class Builder:
             },
         )
         self.generated_for_tree = self._generated_dir("declared", {"declared.h": self.declared.header})
-        self._objects = ObjectCache(toolchain, self.cache, self.generated, progress)
+        self._objects = ObjectCache(toolchain, self.generated, progress)
         self._hosted_files: dict[str, str] = {str(PGTABLE): tree.pgtable_sha256}
         self._read: set[str] = {*GENERATORS, str(PGTABLE)}
 
@@ -149,7 +149,7 @@ class Builder:
 
     def _generated_dir(self, name: str, files: Mapping[str, str]) -> Path:
         """A folder with these files."""
-        directory = self.cache / f"{name}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}"
+        directory = claimed(KERNELS, f"{name}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}")
         directory.mkdir(exist_ok=True)
         for file, text in files.items():
             replace_file(directory / file, text.encode())

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import BadInput, ToolFailure
+from harness.full_disk import says_full
 from harness.program.granule import GRANULE_4K, Granule, granule_named
 from harness.program.machine import Machine
-from reference.build.cache import Progress, cached, digest
+from reference.build.cache import cached, digest, no_room
 from reference.build.hosted import PGTABLE
 from reference.build.packages import SUPPORTED, TARBALLS, whole_tree
+from reference.build.progress import Progress
 from reference.tools import Toolchain, required
 
 OBJECT: Final = PGTABLE.with_suffix(".o")
@@ -152,6 +154,8 @@ def _run(command: Sequence[str], variables: dict[str, str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise ToolFailure(f"the kernel's build did not end within {_SECONDS:g} s") from error
     if result.returncode:
+        if says_full(result.stderr):
+            raise no_room()
         said = "\n".join(result.stderr.strip().splitlines()[-20:])
         raise ToolFailure(f"the kernel's build failed ({command[-1]}):\n{said}")
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
-from reference.build.cache import Progress, digest, silent
+from reference.build.cache import claimed, digest, room
 from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
-from reference.build.objects import replace_file
+from reference.build.objects import KERNELS, replace_file
 from reference.build.own_files import SHIM, bridge_files
+from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
 from reference.tools import find_toolchain
 
@@ -34,7 +35,8 @@ def build_by_make(
 
     Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
     """
-    return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
+    with room():
+        return replace(_MakeBuilder(tree, configuration, progress, calls_only).image(), is_made=True)
 
 
 def patches_of(tree: KernelTree, configuration: Configuration, progress: Progress = silent) -> Patches:
@@ -70,7 +72,7 @@ class _MakeBuilder(Builder):
         return self._kept(f"patches_{path.stem}.S", tables(path, patches).encode())
 
     def _kept(self, name: str, content: bytes) -> Path:
-        folder = self.cache / f"patched-{digest(name, content)[:24]}"
+        folder = claimed(KERNELS, f"patched-{digest(name, content)[:24]}")
         folder.mkdir(exist_ok=True)
         replace_file(folder / name, content)
         return folder / name

@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ToolFailure
-from reference.build.cache import Progress
+from harness.full_disk import says_full
+from reference.build.cache import added, claimed, no_room, scratch
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
+from reference.build.progress import Progress
 from reference.tools import Toolchain
 
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
 """One that is new may hide a header of the tree's from an object that is otherwise up to date."""
+
+KERNELS: Final = "kernels"
+"""The kind of entry of the cache that objects and images are."""
 
 _INSTRUCTIONS: Final = OURS / "instructions.inc"
 _LINKER_SCRIPT: Final = OURS / "link.ld"
@@ -43,12 +48,11 @@ class Object:
 
 
 class ObjectCache:
-    """Compiles and links, unless that was done before. `generated` holds what instructions.inc includes. Objects and
-    images are kept in `folder`; `progress` is told of what is made."""
+    """Compiles and links, unless that was done before. `generated` holds what instructions.inc includes; `progress` is
+    told of what is made."""
 
-    def __init__(self, toolchain: Toolchain, folder: Path, generated: Path, progress: Progress) -> None:
+    def __init__(self, toolchain: Toolchain, generated: Path, progress: Progress) -> None:
         self._toolchain = toolchain
-        self._folder = folder
         self._generated = generated
         self._progress = progress
 
@@ -82,17 +86,18 @@ class ObjectCache:
     def linked(self, objects: Sequence[Path], failure: Callable[[str], Exception]) -> Path:
         """The image. Raises what `failure` makes of the linker's message, or ToolFailure."""
         content = [self._toolchain.version, _hash_of(_LINKER_SCRIPT), *(_hash_of(path) for path in objects)]
-        directory = self._folder / f"image-{_sha256(json.dumps(content).encode())[:24]}"
+        directory = claimed(KERNELS, f"image-{_sha256(json.dumps(content).encode())[:24]}")
         elf = directory / "kernel.elf"
         if elf.exists():
             return elf
         self._progress("linking kernel.elf")
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="tmp-") as scratch:
-            out = Path(scratch) / "kernel.elf"
+        with scratch(KERNELS) as folder:
+            out = folder / "kernel.elf"
             command = [self._toolchain.lld, "--orphan-handling=error", "-T", str(_LINKER_SCRIPT), "-o", str(out)]
             _run([*command, *map(str, objects)], out, lambda _, message: failure(message))
             directory.mkdir(exist_ok=True)
             replace_file(elf, out.read_bytes())
+        added(directory, self._progress)
         return elf
 
     def _made(
@@ -100,18 +105,19 @@ class ObjectCache:
     ) -> Object:
         """The object that `make` writes, with the compiler's rule of what it was made of."""
         content = [self._toolchain.version, *how, str(source), _hash_of(source), _SHIM_HEADERS]
-        directory = self._folder / f"object-{_sha256(json.dumps(content).encode())[:24]}"
+        directory = claimed(KERNELS, f"object-{_sha256(json.dumps(content).encode())[:24]}")
         target, manifest = directory / f"{name}.o", directory / "dependencies.json"
         if target.exists() and (known := _up_to_date(manifest)) is not None:
             return Object(target, known)
         self._progress(f"compiling {label or source.name}")
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="tmp-") as scratch:
-            out, deps = Path(scratch) / target.name, Path(scratch) / "deps"
+        with scratch(KERNELS) as folder:
+            out, deps = folder / target.name, folder / "deps"
             make(out, deps)
             directory.mkdir(exist_ok=True)
             replace_file(target, out.read_bytes())
             found = _dependencies(deps)
             replace_file(manifest, json.dumps(found).encode())
+        added(directory, self._progress)
         return Object(target, found)
 
 
@@ -131,8 +137,8 @@ def _check_environment(result: subprocess.CompletedProcess[str]) -> None:
     tool = Path(result.args[0]).name
     if result.returncode < 0:
         raise ToolFailure(f"{tool} was killed by signal {-result.returncode}")
-    if "No space left on device" in result.stderr:
-        raise ToolFailure(f"{tool}: no space left on device")
+    if says_full(result.stderr):
+        raise no_room()
 
 
 def _dependencies(makefile_rule: Path) -> dict[str, str]:
@@ -162,6 +168,11 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that nobody, now or after a crash, sees half of it."""
     if path.exists() and path.read_bytes() == data:
         return
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
-        scratch.write(data)
-    os.replace(scratch.name, path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as new:
+        try:
+            new.write(data)
+            new.flush()
+        except OSError:
+            os.unlink(new.name)
+            raise
+    os.replace(new.name, path)

@@ -14,13 +14,15 @@ from processes import s2fuzz
 
 from fuzz.campaign.setup import CampaignSetup, new_assignment
 from fuzz.campaign.work_directory import WorkDirectory
+from fuzz.cli.main import status_of
+from fuzz.cluster.folder import seed_inputs
 from fuzz.corpus.minset import cmin, cover, measure
 from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
 from fuzz.engine.process import LAUNCHER
 from fuzz.generate.scenario import vm_scenario
-from fuzz.sides import choose_sides
+from fuzz.sides import capabilities_of, choose_sides
 from harness.errors import BadInput, ToolFailure
-from harness.program.codec import decode, encode
+from harness.program.codec import CODEC, decode, dialect_for, encode
 from harness.program.text import parse, read
 
 SEEDS = Path(__file__).parent.parent.parent / "corpora" / "seeds"
@@ -171,7 +173,12 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(tmp_path: Path) -> None:
     os.symlink("/dev/zero", store.folder / second)
     result = s2fuzz("corpus", "check", store.folder, cwd=tmp_path)
     assert result.returncode == 2
-    assert all(f"{store.folder / name}: does not hold" in result.stderr for name in (first, second, "stray"))
+    whys = {
+        first: "damaged: what it holds has another",
+        second: "a symbolic link",
+        "stray": "not called as an input is",
+    }
+    assert all(f"{store.folder / name}: {why}" in result.stderr for name, why in whys.items())
     assert "4 inputs" in result.stdout
     result = s2fuzz("corpus", "cmin", store.folder, cwd=tmp_path)
     assert result.returncode == 2
@@ -213,5 +220,88 @@ def test_a_store_keeps_each_input_once(tmp_path: Path) -> None:
     (store.folder / ".tmp").write_bytes(b"x")
     assert store.names() == [name_of(data)]
     stamp_of(store.folder).unlink()
-    with pytest.raises(BadInput, match="does not say which codec"):
+    with pytest.raises(BadInput, match=r"no .* beside it, which says what wrote them") as caught:
         Store.open(store.folder, store.scratch, DEFAULT)
+    subprocess.run(["sh", "-c", str(caught.value).partition("make it: ")[2]], check=True)
+    assert Store.open(store.folder, store.scratch, DEFAULT).names() == [name_of(data)], "what it says to do helps"
+
+
+MODELS = ("--sides", "model:6.12,model:6.12")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Store, dict[Path, str]]:
+    """A corpus of two inputs, and everything else that may lie in its folder, with what is to be said of it."""
+    dialect = dialect_for(capabilities_of(choose_sides(sides="model:6.12,model:6.12")))
+    store = Store.open(tmp_path / "corpus", tmp_path / "corpus.tmp", dialect)
+    store.add(encode(parse(f"s2 1\n{text}\n"), dialect) for text in ("destroy", "init", "init\ndestroy"))
+    broken = store.folder / store.names()[0]
+    broken.write_bytes(broken.read_bytes() + b"?")
+    (store.folder / "folder").mkdir()
+    (store.folder / "stray").write_bytes(b"?")
+    (store.folder / "link").symlink_to("/dev/zero")
+    (store.folder / "long").write_bytes(bytes(2 << 20))
+    os.mkfifo(store.folder / "fifo")
+    return store, {
+        broken: "damaged: what it holds has another SHA-1 than its name",
+        store.folder / "folder": "a folder, where only inputs are to be",
+        store.folder / "stray": "not called as an input is, by the SHA-1 of what it holds",
+        store.folder / "link": "a symbolic link, not a plain file",
+        store.folder / "long": "too large for an input",
+        store.folder / "fifo": "not a plain file",
+    }
+
+
+@pytest.mark.parametrize("command", ["check", "export", "cmin"])
+def test_damage_is_told_in_words_and_is_2(
+    command: str, damaged: tuple[Store, dict[Path, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, whys = damaged
+    words = {"export": [str(store.folder), str(tmp_path / "out")]}.get(command, [str(store.folder)])
+    assert status_of(["corpus", command, *words, *MODELS]) == 2
+    said = capsys.readouterr()
+    found = [path for path, why in whys.items() if f"{path}: {why}" in said.err]
+    assert found == list(whys) if command != "cmin" else found, said.err
+    if command == "export":
+        assert said.out == f"corpus: 2 programs in {tmp_path / 'out'}, 6 left out\n"
+        assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_damaged_input_is_not_read_but_may_be_added_again(damaged: tuple[Store, dict[Path, str]]) -> None:
+    store, whys = damaged
+    broken = next(iter(whys))
+    with pytest.raises(BadInput, match=f"{broken}: damaged: .*; remove it"):
+        store.program(broken.name)
+    data = broken.read_bytes()[:-1]
+    assert store.add([data]) == [broken.name]
+    assert store.read(broken.name) == data
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [
+        ("1 4k", "have the s2fuzz that wrote it `corpus export` it"),
+        (f"{CODEC} 16k", "with --granule 16k"),
+        (f"{CODEC} 4k no-nothing", "choose the kernels that it was made for"),
+        ("\0\0\0", "the stamp is damaged"),
+    ],
+)
+def test_a_stamp_of_others_says_what_to_do(tmp_path: Path, stamp: str, said: str) -> None:
+    store = a_corpus(tmp_path, 2)
+    stamp_of(store.folder).write_text(stamp)
+    with pytest.raises(BadInput, match=said):
+        Store.open(store.folder, store.scratch, DEFAULT)
+
+
+def test_what_is_packaged_is_whole(damaged: tuple[Store, dict[Path, str]]) -> None:
+    store, _ = damaged
+    with pytest.raises(BadInput, match="`s2fuzz corpus check` lists all such files"):
+        seed_inputs([store.folder], store.dialect)
+
+
+@pytest.mark.parametrize("command", ["check", "export", "cmin"])
+def test_a_file_is_no_corpus(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    words = [str(tmp_path / "file"), *([str(tmp_path / "out")] if command == "export" else [])]
+    assert status_of(["corpus", command, *words, *MODELS]) == 2
+    assert "is a file" in capsys.readouterr().err

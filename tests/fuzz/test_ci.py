@@ -16,11 +16,9 @@ from processes import s2fuzz
 from sarif_pydantic import Sarif
 
 from fuzz.cli import main as cli
-from fuzz.report.ci import write_junit, write_sarif
 from fuzz.sides import Side
-from fuzz.triage.baseline import Base, Result, _buckets_in
+from fuzz.triage.baseline import Base, _buckets_in
 from harness.errors import BadInput
-from harness.findings.finding import load as load_finding
 from harness.program.granule import GRANULE_4K
 from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare
@@ -58,7 +56,7 @@ def corpora(tmp_path: Path) -> Path:
 
 def smoke(cwd: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
     """A run that replays the corpora and little else."""
-    few = ("--executions", "1", "--seed", "1", "--corpora", "programs", "--tiers", "tables,accounting")
+    few = ("--no-compile", "--executions", "1", "--seed", "1", "--corpora", "programs", "--tiers", "tables,accounting")
     return s2fuzz("smoke", *few, *options, cwd=cwd)
 
 
@@ -73,11 +71,11 @@ def test_only_what_the_change_introduced_counts(corpora: Path, tmp_path: Path) -
     assert "s2fuzz replay s2fuzz-out/tables-map-entry-level3-" in result.stdout
 
     (suite,) = JUnitXml.fromfile(str(tmp_path / "out.xml"))
-    cases = {case.name.rpartition("-")[0]: case for case in suite if case.classname == "s2fuzz.finding"}
+    cases = {case.name: case for case in suite if case.classname == "s2fuzz.smoke"}
     assert isinstance(cases["tables-map-entry-level3"].result[0], Failure)
     assert "First differing op" in cases["tables-map-entry-level3"].result[0].text
     assert isinstance(cases["accounting-map-pages_freed"].result[0], Skipped)
-    assert (suite.failures, suite.skipped, suite.tests) == (2, 1, 3)
+    assert (suite.failures, suite.skipped, suite.tests) == (1, 1, 3)
 
     log = json.loads((tmp_path / "out.sarif").read_text())
     Sarif.model_validate(log)
@@ -113,7 +111,7 @@ def test_a_clean_run_is_a_suite_that_passes(corpora: Path, tmp_path: Path) -> No
     assert result.returncode == 0, result.stderr
     (suite,) = JUnitXml.fromfile(str(tmp_path / "out.xml"))
     (case,) = suite
-    assert (case.name, case.classname, case.is_passed) == ("model:6.12 against kernel:6.12", "s2fuzz.smoke", True)
+    assert (case.name, case.classname, case.is_passed) == ("fuzzing", "s2fuzz.smoke", True)
     assert {one.name: one.value for one in suite.properties()}["executions"] == "1"
     log = json.loads((tmp_path / "out.sarif").read_text())
     Sarif.model_validate(log)
@@ -159,19 +157,6 @@ def test_lists_of_buckets_are_bounded_data(tmp_path: Path) -> None:
         _buckets_in(path)
 
 
-def test_text_of_a_report_cannot_break_the_files(corpora: Path, tmp_path: Path) -> None:
-    after = with_bugs(tmp_path / "after.c", "write-permission-lost")
-    assert s2fuzz("run", corpora / "write.s2", "--pgtable", after, "--out", "out", cwd=tmp_path).returncode == 1
-    (directory,) = (tmp_path / "out").iterdir()
-    (directory / "report.txt").write_text("]]> & <b> \x1b[2J \x00 é\n")
-    results = [Result(load_finding(directory))]
-    write_junit(tmp_path / "j.xml", "x", results, {"a": "\x07<"}, 1.0)
-    write_sarif(tmp_path / "s.sarif", results)
-    (suite,) = JUnitXml.fromfile(str(tmp_path / "j.xml"))
-    assert [case.result[0].text for case in suite][1] == "]]> & <b> ?[2J ? é"
-    assert "\\u001b" not in (tmp_path / "s.sarif").read_text()
-
-
 def pytest_with(cwd: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fuzz.pytest_plugin", "-v"]
     return subprocess.run(
@@ -209,6 +194,6 @@ def test_the_documented_jobs_use_options_that_exist() -> None:
     text = (Path(__file__).parents[2] / "docs/ci.md").read_text()
     known = {option for parameter in cli.cli.commands["smoke"].params for option in parameter.opts}
     commands = re.findall(r"s2fuzz smoke ((?:.|\n)+?)(?:\n\n|\n +- |\n +artifacts|\n  [a-z])", text)
-    used = [set(re.findall(r"--[a-z]+", command)) for command in commands if "`" not in command]  # jobs, not prose
-    assert len(used) == 3
-    assert all(options >= {"--linux", "--base", "--junit", "--sarif"} and options <= known for options in used)
+    used = [set(re.findall(r"--[a-z-]+", command)) for command in commands if "`" not in command]  # jobs, not prose
+    assert len([options for options in used if options >= {"--linux", "--base", "--junit", "--sarif"}]) == 3
+    assert all(options <= known for options in used)

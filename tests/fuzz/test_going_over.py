@@ -56,10 +56,11 @@ def test_the_inputs_are_the_same_as_is_compiled_and_gone_over(tmp_path: Path, ex
 
 def test_a_run_begins_at_once_and_goes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a cache that has nothing but the objects. It is interrupted as soon as it has said that it went over."""
-    objects = compiling.compiled(print).parent.parent / "compiled-objects"
-    before = sorted(objects.iterdir())
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache/compiled-objects").symlink_to(objects)
+    made = compiling.compiled(print).parent
+    objects = sorted(made.glob("objects-*/*"))
+    (tmp_path / "cache/compiled").mkdir(parents=True)
+    for folder in made.glob("objects-*"):
+        (tmp_path / "cache/compiled" / folder.name).symlink_to(folder)
     monkeypatch.setenv("S2FUZZ_CACHE", str(tmp_path / "cache"))
     run = start("smoke", *MODELS, "--seconds", "400", "--inputs", "inputs", cwd=tmp_path)
     assert run.stderr is not None
@@ -77,8 +78,9 @@ def test_a_run_begins_at_once_and_goes_over(tmp_path: Path, monkeypatch: pytest.
     assert began < made < over
     programs = int(said[over].split()[-2])
     assert 0 < programs < len((tmp_path / "inputs").read_text().splitlines()), "it goes on afterwards"
-    assert [path.suffix for path in (tmp_path / "cache/compiled").iterdir()] == [""], "an entry, and no part of one"
-    assert sorted(objects.iterdir()) == before, "what mypyc makes is the same again"
+    entries = [path for path in (tmp_path / "cache/compiled").iterdir() if not path.is_symlink()]
+    assert [path.name for path in entries] == [compiling._entry()], "and no part of one"
+    assert sorted(made.glob("objects-*/*")) == objects, "what mypyc makes is the same again"
 
 
 def test_the_compiling_does_not_outlive_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,12 +121,11 @@ def test_an_object_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("S2FUZZ_CACHE", str(tmp_path / "cache"))
     work = tmp_path / "work"
     work.mkdir()
-    (tmp_path / "cache").mkdir()
 
     def objects(*flags: str) -> list[tuple[Path, int]]:
-        told: list[tuple[int, int]] = []
-        made = compiling._compile_all(work, ["one.c", "other.c"], flags, [], lambda done, of: told.append((done, of)))
-        assert told == [(1, 2), (2, 2)]
+        told: list[str] = []
+        made = compiling._compile_all(work, ["one.c", "other.c"], flags, [], told.append)
+        assert [line.rpartition(": ")[2] for line in told] == ["1 of 2 C files", "2 of 2 C files"]
         return [(path, path.stat().st_ino) for path in made]
 
     (work / "h.h").write_text("enum { VALUE = 1 };\n")

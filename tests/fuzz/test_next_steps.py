@@ -42,7 +42,7 @@ def test_every_command_is_one_that_can_be_typed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     found = finding_on(folder / "b-1", Side("kernel", str(tree)), "0123456789abcdef0123456789abcdef01234567")
     typed = commands(next_steps(found))
-    assert [words[0] for words in typed] == ["replay", "tmin", "debug", "bisect"]
+    assert [words[0] for words in typed] == ["replay", "tmin", "debug", "bisect", "mail"]
     assert typed[3][2:] == ["--repo", "a tree", "GOOD", "0123456789ab"]
     for name, *words in typed:
         command = cli.get_command(click.Context(cli), name)
@@ -53,9 +53,10 @@ def test_every_command_is_one_that_can_be_typed(tmp_path: Path, monkeypatch: pyt
 
 def test_only_what_applies_is_named(tmp_path: Path) -> None:
     packaged = finding_on(tmp_path / "a", Side("kernel", "6.12"))
-    assert [words[0] for words in commands(next_steps(packaged))] == ["replay", "tmin", "debug"]
-    assert [words[0] for words in commands(next_steps(packaged, "tmin"))] == ["replay", "debug"]
-    assert [words[0] for words in commands(next_steps(replace(packaged, minimised=True)))] == ["replay", "debug"]
+    assert [words[0] for words in commands(next_steps(packaged))] == ["replay", "tmin", "debug", "mail"]
+    assert [words[0] for words in commands(next_steps(packaged, "tmin"))] == ["replay", "debug", "mail"]
+    minimal = replace(packaged, minimised=True)
+    assert [words[0] for words in commands(next_steps(minimal))] == ["replay", "debug", "mail"]
     patched = finding_on(tmp_path / "b", Side("kernel", str(tmp_path), (tmp_path / "b/kernel/0-fix.mbox",)), "f" * 40)
     assert "bisect" not in str(next_steps(patched)), "the commits do not have the patch"
     models = finding_on(tmp_path / "c", Side("model", "6.1"))
@@ -67,6 +68,7 @@ def test_a_flaky_one_is_run_more_often(tmp_path: Path) -> None:
     assert commands(next_steps(flaky)) == [
         ["replay", str(tmp_path / "a"), "--times", "20"],
         ["debug", str(tmp_path / "a")],
+        ["mail", str(tmp_path / "a")],
     ]
 
 

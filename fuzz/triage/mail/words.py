@@ -1,0 +1,77 @@
+"""What is wrong, and on whose word, in a few of the field's words."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from fuzz.triage.filing import Sides
+from harness.findings.finding import Finding
+from harness.program.ops import INIT
+
+
+class Words(NamedTuple):
+    """The mail's subject, its first sentence, and who says so and may be wrong."""
+
+    subject: str
+    opening: str
+    judge: str
+
+
+def words_on(finding: Finding, sides: Sides, names: tuple[str, str]) -> Words:
+    """What is to be said of a finding. `names` are the sides' as the mail has them."""
+    function, detail = _function(finding), _detail(finding)
+    match finding.kind:
+        case "crash":
+            subject, does = f"{function} crashes in {detail}", f"{function} crashes, in {detail}"
+        case "hang":
+            subject, does = f"{function} hangs in {detail}", f"{function} does not return; it is found in {detail}"
+        case "flood":
+            subject, does = f"{function} does not end", f"{function} goes on where the other side has long finished"
+        case "invalidation":
+            subject = f"{function}: {detail}"
+            does = f"a TLB function that {function} calls does not do what it is called for ({detail})"
+        case _:
+            other = "another kernel" if all(side.is_kernel for side in sides) else "a model"
+            subject = f"{function} differs from {other} ({detail})"
+            does = f"{function} does not do what is expected of it ({detail})"
+    return Words(f"KVM: arm64: {subject}", f"In the program below, {does}:", _judge(finding, sides, names))
+
+
+def _function(finding: Finding) -> str:
+    """The C function at which it shows; the op where none carries that out."""
+    record = finding.record
+    known = 0 < record <= len(finding.program.ops)
+    definition = finding.program.ops[record - 1].definition if known else INIT
+    return next((f"{name}()" for name in definition.functions if name.islower()), definition.name)
+
+
+def _detail(finding: Finding) -> str:
+    """What the bucket says beyond its kind and op: the tier and what differs, the call and what is wrong with it, or
+    the function that it ends in."""
+    tier, _, rest = finding.bucket.partition("-")
+    rest = re.sub(r"-level(-?\d+)$", r", level \1", rest.partition("-")[2])
+    if finding.kind == "divergence":
+        return f"{tier}: {rest.replace('_', ' ')}" if rest else tier
+    return rest.replace("-", ": ", 1) if finding.kind == "invalidation" else rest
+
+
+def _judge(finding: Finding, sides: Sides, names: tuple[str, str]) -> str:
+    if finding.kind in ("crash", "hang"):
+        return "That takes no second opinion."
+    if finding.kind == "invalidation":
+        return (
+            "The word is the architecture's, as s2fuzz reads it: what the instructions that were issued invalidate, "
+            "against what the function is called for. The sides need not differ in that."
+        )
+    is_effect = finding.bucket.startswith("effects-")
+    effects = " Compared is what an op has achieved at its end, in whatever order." if is_effect else ""
+    if all(side.is_kernel for side in sides):
+        return (
+            f"Expected is what {names[0]} does. No model is in this comparison, and a difference that is meant is no "
+            f"bug.{effects}"
+        )
+    model = names[0] if sides[1].is_kernel else names[1]
+    return (
+        f"Expected is what {model} does, a model of kvm_pgtable in Python. It may be the model that is wrong.{effects}"
+    )
