@@ -140,6 +140,11 @@ BUDGET: Final = click.option(
     help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
     f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
 )
+EACH: Final = click.option(
+    "--each",
+    is_flag=True,
+    help="Try the patches of --patch one after the other as well: which of them brought it?",
+)
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
 _STDIN: Final = Path("-")
