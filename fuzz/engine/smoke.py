@@ -138,6 +138,7 @@ class _Run:
             finally:
                 for lane in lanes:
                     self._end(lane)
+            self.progress.compiling = ""
             for process in self.processes:
                 process.settle(self.progress.interrupted)
         self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, self.processes)))
