@@ -24,14 +24,22 @@ _KIND_SETS: Final = 61
 _OP_NUMBERS: Final = max(OPS_BY_NUMBER) + 1
 _KINDS_FROM: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
 _SIZE: Final = _KINDS_FROM + _OP_NUMBERS * _KIND_SETS
+RESULTS: Final = "results"
+EVENTS: Final = "events"
+_PARTS: Final = {RESULTS: (0, _KINDS_FROM), EVENTS: (_KINDS_FROM, _SIZE)}
+"""From which counter to which."""
 
 
-def _new_memory() -> tuple[Any, Any]:
-    """Counters, and their places: libFuzzer wants an address and flags for each."""
+Memory = tuple[Any, Any, bytearray]
+"""Counters and their places, which libFuzzer reads; and a digit for each counter: 1 once it has counted."""
+
+
+def _new_memory() -> Memory:
+    """Of places libFuzzer wants an address and flags for each counter."""
     places = (ctypes.c_uint64 * (2 * _SIZE))()
     for index in range(_SIZE):
         places[2 * index] = index + 1
-    return (ctypes.c_uint8 * _SIZE)(), places
+    return (ctypes.c_uint8 * _SIZE)(), places, bytearray(b"0" * _SIZE)
 
 
 class JointCoverage:
@@ -39,13 +47,13 @@ class JointCoverage:
     every combination of op and the set of kinds of its events.
 
     Taken from the side that tells (the model), and only when the sides agree: then it stands for both. libFuzzer clears
-    the counters.
+    the counters. So there are so many and no more, each counts to `LOOP`, and a run comes to an end of what is new.
     """
 
-    def __init__(self, memory: tuple[Any, Any] | None = None) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
         """`memory` is that of another one, in whose place this is: libFuzzer goes on reading it where it is."""
         self.memory = _new_memory() if memory is None else memory
-        self._counters, self._places = self.memory
+        self._counters, self._places, self._ever = self.memory
         self._view = memoryview(self._counters).cast("B")
 
     def registration(self) -> Registration:
@@ -62,6 +70,12 @@ class JointCoverage:
             self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
             self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
 
+    @property
+    def reached(self) -> dict[str, int]:
+        """Which counters ever counted, a bit for each: those of `RESULTS` (op, return code and levels), and those of
+        `EVENTS` (op and kinds of events)."""
+        return {name: int(self._ever[begin:end], 2) for name, (begin, end) in _PARTS.items()}
+
     def take(self) -> bytes:
         """The counters since the last time."""
         counts = bytes(self._view)
@@ -71,3 +85,4 @@ class JointCoverage:
     def _count(self, index: int) -> None:
         if self._view[index] < LOOP:
             self._view[index] += 1
+            self._ever[index] = 0x31

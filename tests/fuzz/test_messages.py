@@ -34,6 +34,7 @@ STATE = ProcessState(
     identities=({"version": "6.12"}, {"linux": "6.12"}),
     boots=2,
     edges=(Edges("image", 319, 0b1011),),
+    joint={"results": 0b10110},
 )
 
 
@@ -64,7 +65,8 @@ def test_an_order_arrives_as_it_was_given(order: Order) -> None:
 
 def test_names_on_the_wire() -> None:
     said = json.loads(to_line(STATE))
-    assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "seconds", "tally"]
+    assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "joint", "seconds", "tally"]
     assert said["edges"] == [{"image": "image", "of": 319, "reached": "b"}]
+    assert said["joint"] == {"results": "16"}
     assert said["findings"] == [{"bucket": "tables-map", "class": "divergence", "directory": "out/one", "ops": 4}]
     assert said["tally"]["executions"] == 3

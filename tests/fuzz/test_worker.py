@@ -263,7 +263,7 @@ def known_to(worker: Worker) -> dict[str, Any]:
         "edges": state.edges,
         "findings": [(one.bucket, one.kind, one.ops) for one in state.findings],
         "identities": state.identities,
-        "joint": bytes(joint._view),
+        "joint": (bytes(joint._view), state.joint),
         "kernel": bytes(kernel._view),
         "private": (worker._confirmed, worker._filed, worker._flaky, worker._lost, worker._told_to_stop),
         "stats": state.stats.to_json(),
@@ -295,7 +295,7 @@ def test_a_worker_in_the_place_of_another_knows_what_that_one_knew(leaky: Path, 
             side.close()
     assert ends[0] == ends[1]
     assert ends[0]["diverging"] and ends[0]["findings"] and ends[0]["calls"]
-    assert any(ends[0]["joint"])
+    assert any(ends[0]["joint"][0])
 
 
 def test_a_worker_in_the_place_of_another_goes_on_listening(tmp_path: Path) -> None:
