@@ -30,10 +30,13 @@ from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
 try:
     refuse_empty_variables()
+    _ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
 except BadInput as error:
     print(f"s2fuzz: {error}", file=sys.stderr)
     sys.exit(2)
-_ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
+except ValueError as error:
+    print(f"s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: {error}; unset it", file=sys.stderr)
+    sys.exit(2)
 _PACKAGE = setting("S2FUZZ_PACKAGE")
 _MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
 """Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
