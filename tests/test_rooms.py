@@ -67,6 +67,7 @@ OTHERS: Mapping[str, str] = {
     "platformdirs": "reference/build",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
+    "xz": "reference/build",
 }
 """Which rooms may import a package that is neither Python's nor ours."""
 

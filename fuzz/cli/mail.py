@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 import click
 
 from fuzz.cli.options import EXISTING, OK, say
+from fuzz.cli.outputs import OutFile
 from fuzz.triage.cause import commit_of
 from fuzz.triage.mail.letter import letter
 from fuzz.triage.mail.maintainers import SECONDS, Recipients, recipients_for
 from harness.findings.finding import load
+from harness.outside import write_plain
 from reference.build.hosted import PGTABLE
 
 
@@ -20,7 +21,7 @@ from reference.build.hosted import PGTABLE
 @click.option(
     "-o",
     "--out",
-    type=click.File("wb", lazy=True, atomic=True),
+    type=OutFile(allow_dash=True),
     default="-",
     metavar="FILE",
     help="Write it to FILE.  [default: standard output]",
@@ -32,7 +33,7 @@ from reference.build.hosted import PGTABLE
     help="A kernel tree whose scripts/get_maintainer.pl says who gets it. That runs code of the tree, for at most "
     f"{SECONDS:g} s; name one that you trust.  [default: nobody is named]",
 )
-def mail(finding: Path, out: IO[bytes], tree: Path | None) -> int:
+def mail(finding: Path, out: Path, tree: Path | None) -> int:
     """Write a mail on a finding, ready to be sent: what happens, the program, on whose word, how to reproduce it.
 
     Plain text of 72 columns with headers, as `git send-email` and `mutt -H` take it. Nothing is sent. It has a Fixes:
@@ -42,7 +43,11 @@ def mail(finding: Path, out: IO[bytes], tree: Path | None) -> int:
     """
     found = load(finding)
     recipients = Recipients() if tree is None else recipients_for(tree, [PGTABLE])
-    out.write(letter(found, recipients))
+    data = letter(found, recipients)
+    if out == Path("-"):
+        click.echo(data, nl=False)
+    else:
+        write_plain(out, data)
     cause = commit_of(finding)
     if cause is not None:
         say(f"note: {cause.author}, who wrote the commit that brought it, is in Cc")

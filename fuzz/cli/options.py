@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fuzz.cli.lines import Lines
 from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
@@ -19,6 +20,7 @@ from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import OBJECTS
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
+from reference.build.progress import HowFar
 from reference.build.series import STDIN, files_of, read_series
 
 OK: Final = 0
@@ -138,6 +140,11 @@ BUDGET: Final = click.option(
     help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
     f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
 )
+EACH: Final = click.option(
+    "--each",
+    is_flag=True,
+    help="Try the patches of --patch one after the other as well: which of them brought it?",
+)
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
 _STDIN: Final = Path("-")
@@ -149,14 +156,16 @@ def tier_options(command: _Command) -> _Command:
     return _TIERS(_EXPECT(command))
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, whatever names of others' files it has."""
-    click.echo(printable_lines(text), err=True)
+say: Final = Lines().say
+"""Prints a line on stderr, whatever names of others' files it has."""
 
 
 def show_line(text: str) -> None:
-    """Print a line on stdout, whatever names of others' files it has."""
-    click.echo(printable_lines(text))
+    """Print a line on stdout, whatever names of others' files it has; how far a step is goes to stderr."""
+    if isinstance(text, HowFar):
+        say(text)
+    else:
+        click.echo(printable_lines(text))
 
 
 def kernel_options(command: _Command) -> _Command:

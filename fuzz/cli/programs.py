@@ -14,7 +14,8 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
-from fuzz.cli.options import EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
+from fuzz.cli.each import record_causes, run_each
+from fuzz.cli.options import EACH, EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
 from fuzz.cli.outputs import OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.results.outcome import Comparison, Status, Test, bucket_test
@@ -55,6 +56,7 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 @click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
+@EACH
 @result_options
 @tier_options
 @kernel_options
@@ -63,18 +65,21 @@ def run(
     out: Path,
     verbose: bool,
     events: bool,
+    each: bool,
     files: ResultFiles,
     tiers: frozenset[Tier] | None,
     **kernel: Any,
 ) -> int:
     """Run programs on both sides and compare.
 
-    A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused.
+    A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused. With
+    --each of several patches, a table first tells what programs come to with none of them, the first, and so on.
     """
     sides = sides_from(**kernel)
     loaded = [(path, program_in(path)) for path in programs]
     planned = [Test(shown(path), Comparison(sides, program.machine.granule.name)) for path, program in loaded]
     files.begin("run", planned)
+    causes = run_each(loaded, sides, tiers or DEFAULT_TIERS) if each else {}
     left, right = _open_both(sides, [program for _, program in loaded])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
@@ -83,6 +88,7 @@ def run(
             for test, (path, program) in zip(planned, loaded, strict=True):
                 files.tell([_run_one(test, path, program, judge, known, filer, verbose, events)])
         finally:
+            record_causes(causes, [filed.directory for filed in filer.filed])
             display.print_places(filer.filed)
         for key, count in known.items():
             click.echo(mention(key, count))

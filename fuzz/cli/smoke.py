@@ -13,9 +13,11 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
+    EACH,
     FINDING,
     GRANULE_SHARES,
     INTERRUPTED,
@@ -35,6 +37,7 @@ from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
 from fuzz.results.outcome import Comparison, Test
 from fuzz.triage.baseline import Base, Result, results_of
+from fuzz.triage.patch_by_patch import series_in
 from harness.errors import BadInput
 from harness.files import brief
 from harness.findings.finding import report_in
@@ -99,6 +102,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 )
 @result_options
 @NO_COMPILE
+@EACH
 @tier_options
 @BUDGET
 @click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
@@ -114,6 +118,7 @@ def smoke(
     guidance: str,
     workers: int,
     also: tuple[str, ...],
+    each: bool,
     stage: str | None,
     as_json: bool,
     granules: tuple[Granule, ...] | None,
@@ -130,10 +135,15 @@ def smoke(
     Replays the corpora first, then lets Atheris generate programs, each run on both sides. Nothing is kept between
     runs but findings, which go to --out. The same seed and number of workers make the same programs; process number n
     (from 0) has the seed SEED + n.
+
+    With --each of several patches, all of them are fuzzed; which one brought a finding is then found by halving, and
+    kept with it.
     """
     shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
     granules = tuple(shares)
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
+    if each:
+        series_in(pairs[0])
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
@@ -177,6 +187,8 @@ def smoke(
             progress = error.progress
     results = results_of(progress.findings, before)
     new = [result for result in results if not result.known]
+    if each and not progress.interrupted:
+        smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
     _say_outcome(progress, results, as_json)

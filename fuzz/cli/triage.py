@@ -9,8 +9,10 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
+from fuzz.cli.each import replay_each
 from fuzz.cli.options import (
     CANNOT_TELL,
+    EACH,
     EXISTING,
     FINDING,
     OK,
@@ -26,7 +28,7 @@ from fuzz.sides import with_flavour, with_object
 from fuzz.triage import cause
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import Sides, recorded_sides_of, with_kernel
+from fuzz.triage.filing import Sides, recorded_sides_of, tiers_of, with_kernel
 from fuzz.triage.replaying import Seen, look_again, shrink
 from harness.amounts import counted
 from harness.findings.finding import Finding, load
@@ -50,21 +52,31 @@ from harness.verdict.tiers import Tier
     show_default=True,
     help="How often to run it, for what does not happen every time.",
 )
+@EACH
 @result_options
 @tier_options
 @kernel_options
 def replay(
-    finding: Path, for_bisect: bool, times: int, files: ResultFiles, tiers: frozenset[Tier] | None, **kernel: Any
+    finding: Path,
+    for_bisect: bool,
+    times: int,
+    each: bool,
+    files: ResultFiles,
+    tiers: frozenset[Tier] | None,
+    **kernel: Any,
 ) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
 
     Of a repository or a working tree, the commit that it was found on runs. Where that cannot be had, what is there now
     does, and if the sides agree on it, nobody can tell whether the finding is gone; nor can they of a flaky one. With
-    --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix. Exit status: 1 still
-    there, 0 gone, 3 could not run it, or cannot tell.
+    --linux, --patch or --pgtable it runs on another kernel instead, for instance one with a fix; with --each of several
+    patches on every part of the series before, to tell which patch brings or ends it. Exit status: 1 still there, 0
+    gone, 3 could not run it, or cannot tell.
     """
     found = load(finding)
     others = _other_sides(found, kernel)
+    if each:
+        replay_each(found, others or recorded_sides_of(found), tiers or tiers_of(found), is_its_own=others is None)
     files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
     seen = look_again(found, others, tiers, say, times)
     files.tell([replayed(found, seen.sides, seen)])

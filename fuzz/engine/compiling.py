@@ -22,7 +22,8 @@ from typing import Final
 
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
-from reference.build.cache import Progress, cached, digest, no_room
+from reference.build.cache import cached, digest, no_room
+from reference.build.progress import Progress
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")

@@ -19,14 +19,8 @@ from harness.outside import shown
 from harness.settings import setting
 from reference.build.errors import MissingSource
 from reference.build.in_use import NOT_OURS, use
+from reference.build.progress import Progress
 from reference.build.pruning import KINDS, most, note_added, readable, remove_leftovers
-
-Progress = Callable[[str], None]
-"""Is told of steps that take a while, in words."""
-
-
-def silent(_message: str) -> None:
-    """Progress that nobody hears of."""
 
 
 def cache_dir() -> Path:

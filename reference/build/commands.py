@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +54,29 @@ def run(
         capture_output=True,
         check=False,
     )
+    return _checked(result)
+
+
+def run_fed(command: Sequence[str | Path], pieces: Iterable[bytes]) -> subprocess.CompletedProcess[bytes]:
+    """`run` for a tool that prints nothing and is fed piece by piece. One that ends sooner does without the rest.
+    Raises whatever `pieces` does."""
+    require(str(command[0]))
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=complaints, env=os.environ | {"LC_ALL": "C"}
+        ) as process,
+    ):
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as fed:
+            for piece in pieces:
+                fed.write(piece)
+        status = process.wait()
+        complaints.seek(0)
+        return _checked(subprocess.CompletedProcess(command, status, b"", complaints.read()))
+
+
+def _checked(result: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[bytes]:
     if result.returncode and says_full(result.stderr.decode(errors="replace")):
         raise no_room()
     return result

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from reference.build.cache import Progress, cached, digest
+from reference.build.cache import cached, digest
 from reference.build.commands import run, said
 from reference.build.errors import BadKernelChoice
+from reference.build.progress import Progress
 from reference.build.tree import read
 
 # Header: its generator and table, both in arch/arm64/tools (6.1 has cpucaps.h for cpucap-defs.h).

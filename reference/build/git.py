@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from harness.outside import shown
-from reference.build.cache import Progress, cached, digest
+from reference.build.cache import cached, digest
 from reference.build.commands import TAR_OPTIONS, git_environment, run, said
 from reference.build.errors import BadKernelChoice, MissingSource
+from reference.build.progress import Progress
 from reference.build.tree import NEEDED, BaseTree, KernelTree, read
 
 

@@ -15,7 +15,7 @@ from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
-from reference.build.cache import Progress, claimed, room, silent
+from reference.build.cache import claimed, room
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
@@ -24,6 +24,7 @@ from reference.build.header import generated_header, generated_include, generate
 from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
 from reference.build.objects import KERNELS, Object, ObjectCache, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
+from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
 from reference.tools import Toolchain, find_toolchain
 

@@ -21,9 +21,10 @@ from harness.errors import BadInput, ToolFailure
 from harness.full_disk import says_full
 from harness.program.granule import GRANULE_4K, Granule, granule_named
 from harness.program.machine import Machine
-from reference.build.cache import Progress, cached, digest, no_room
+from reference.build.cache import cached, digest, no_room
 from reference.build.hosted import PGTABLE
 from reference.build.packages import SUPPORTED, TARBALLS, whole_tree
+from reference.build.progress import Progress
 from reference.tools import Toolchain, required
 
 OBJECT: Final = PGTABLE.with_suffix(".o")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
-from reference.build.cache import Progress, claimed, digest, room, silent
+from reference.build.cache import claimed, digest, room
 from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
 from reference.build.objects import KERNELS, replace_file
 from reference.build.own_files import SHIM, bridge_files
+from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
 from reference.tools import find_toolchain
 

@@ -20,9 +20,10 @@ from typing import Final
 
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
-from reference.build.cache import Progress, added, claimed, no_room, scratch
+from reference.build.cache import added, claimed, no_room, scratch
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
+from reference.build.progress import Progress
 from reference.tools import Toolchain
 
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))

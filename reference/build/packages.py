@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from reference.build.cache import Progress, cached, digest, environment, silent
-from reference.build.commands import HELP, TAR_OPTIONS, require, run, said
+from reference.build.cache import cached, digest, environment
+from reference.build.commands import HELP, TAR_OPTIONS, require, run_fed, said
 from reference.build.errors import BadKernelChoice, MissingSource
+from reference.build.progress import HowFar, Progress, silent
 from reference.build.tree import NEEDED, BaseTree
 
 SUPPORTED: Final = ("6.12", "6.1")
@@ -39,9 +41,11 @@ def packaged_tree(version: str, tarballs: Path, progress: Progress) -> BaseTree:
             " kernel tree"
         )
     name = f"linux-{version}-{_tarball_key(version, tarballs, *NEEDED)}"
-    message = f"unpacking linux-source-{version}.tar.xz (once; about 10 s)"
-    members = tuple(f"linux-source-{version}/{path}" for path in NEEDED)
-    root = cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, members), progress)
+    tarball, what = _tarball(version, tarballs), f"unpacking {_tarball(version, tarballs).name} (once)"
+    members = [f"linux-source-{version}/{path}" for path in NEEDED]
+    root = cached(
+        Path("sources") / name, what, lambda part: _unpack_members(tarball, part, members, what, progress), progress
+    )
     return BaseTree(root, name, f"{version} (Debian linux-source-{version})")
 
 
@@ -54,9 +58,11 @@ def whole_tree(version: str, progress: Progress = silent, tarballs: Path = TARBA
     if version not in SUPPORTED:
         raise BadKernelChoice(f"{version} is not supported; use {' or '.join(SUPPORTED)}")
     name = f"linux-{version}-whole-{_tarball_key(version, tarballs, *_LEFT_OUT)}"
-    leave_out = ("--anchored", *(f"--exclude=linux-source-{version}/{pattern}" for pattern in _LEFT_OUT))
-    message = f"unpacking all of linux-source-{version}.tar.xz that is needed (once; about 15 s)"
-    return cached(Path("sources") / name, message, lambda part: _unpack(version, tarballs, part, leave_out), progress)
+    leave_out = ["--anchored", *(f"--exclude=linux-source-{version}/{pattern}" for pattern in _LEFT_OUT)]
+    tarball, what = _tarball(version, tarballs), f"unpacking most of {_tarball(version, tarballs).name} (once)"
+    return cached(
+        Path("sources") / name, what, lambda part: _unpack_whole(tarball, part, leave_out, what, progress), progress
+    )
 
 
 def _tarball(version: str, tarballs: Path) -> Path:
@@ -70,12 +76,50 @@ def _tarball_key(version: str, tarballs: Path, *parts: str) -> str:
     return digest(tarball.name, stat.st_size, stat.st_mtime_ns, *parts)[:16]
 
 
-def _unpack(version: str, tarballs: Path, part: Path, what: Sequence[str]) -> None:
-    """Unpacks a Debian tarball into `part`; `what` are tar's last arguments."""
+def _unpack_members(tarball: Path, part: Path, members: Sequence[str], what: str, progress: Progress) -> None:
+    """Unpacks folders and files of a Debian tarball into `part`, and tells how far it is with `what`."""
+    # Only who unpacks needs these.
+    import lzma  # noqa: PLC0415
+
+    import xz  # noqa: PLC0415
+
+    from reference.build.tarball import END, Tarball  # noqa: PLC0415
+
+    try:
+        with Tarball(tarball) as archive:
+            ranges = archive.ranges(members)
+            pieces = chain.from_iterable(map(archive.read, ranges))
+            told = _told(pieces, sum(map(len, ranges)), what, progress)
+            _unpack(tarball, part, chain(told, (END,)), members)
+    except (xz.XZError, lzma.LZMAError, EOFError) as error:
+        raise _damaged(tarball, str(error)) from error
+
+
+def _unpack_whole(tarball: Path, part: Path, leave_out: Sequence[str], what: str, progress: Progress) -> None:
+    """Unpacks a Debian tarball into `part`, but for what tar's options leave out, and tells how far it is."""
     require("xz")
-    tarball = _tarball(version, tarballs)
-    # Debian's tarballs have many blocks: -T0 halves the time on two cores.
-    unpack = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={tarball}"]
-    result = run([*unpack, f"--directory={part}", "--strip-components=1", *TAR_OPTIONS, *what])
+    with tarball.open("rb") as packed:
+        pieces = iter(lambda: packed.read(1 << 18), b"")
+        told = _told(pieces, tarball.stat().st_size, what, progress)
+        # Debian's tarballs have many blocks: -T0 halves the time on two cores.
+        _unpack(tarball, part, told, ["--use-compress-program=xz -T0", *leave_out])
+
+
+def _told(pieces: Iterable[bytes], of: int, what: str, progress: Progress) -> Iterator[bytes]:
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        progress(HowFar(what, done, of))
+
+
+def _unpack(tarball: Path, part: Path, pieces: Iterable[bytes], words: Sequence[str]) -> None:
+    """Has tar unpack what it is fed; `words` are its last arguments."""
+    command = ["tar", "-x", "--file=-", f"--directory={part}", "--strip-components=1", *TAR_OPTIONS, *words]
+    result = run_fed(command, pieces)
     if result.returncode:
-        raise MissingSource(f"{tarball} cannot be unpacked (reinstall linux-source-{version}): {said(result)}")
+        raise _damaged(tarball, said(result))
+
+
+def _damaged(tarball: Path, why: str) -> MissingSource:
+    return MissingSource(f"{tarball} cannot be unpacked (reinstall {tarball.name.removesuffix('.tar.xz')}): {why}")

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.outside import printable, shown
-from reference.build.cache import Progress, cached, digest
+from reference.build.cache import cached, digest
 from reference.build.commands import run, said
 from reference.build.errors import BadKernelChoice
+from reference.build.progress import Progress
 from reference.build.series import ONLY_NEEDED, Patch, apply_environment, names_of, read_series
 from reference.build.tree import NEEDED, BaseTree, needed_files, read, tree_digest
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.outside import shown
-from reference.build.cache import Progress, silent
 from reference.build.errors import BadKernelChoice
 from reference.build.generated import generated_headers
 from reference.build.git import at_revision, commit_tree
 from reference.build.hosted import PGTABLE
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS, packaged_tree
 from reference.build.patches import patched
+from reference.build.progress import Progress, silent
 from reference.build.tree import BaseTree, KernelTree, check_file, check_tree, read
 from reference.build.versions import is_version, version_at
 

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from fuzz.cli.commands import Commands
 from fuzz.cli.options import kernel_options
 from fuzz.sides import Side
-from reference.build.cache import silent
 from reference.build.errors import BadKernelChoice
 from reference.build.patches import patched
+from reference.build.progress import silent
 from reference.build.series import files_of, read_series
 from reference.build.tree import BaseTree
 
