@@ -8,6 +8,7 @@ six bits say how far the rest is shifted left), because a character costs more t
                    then each op's number and arguments                                     -> digest / full observation
     request H      nothing                                                                 -> greeting
     request M      one letter: misbehave (tests of the driver)
+    request S      nothing: what the shell's last line did, and its table                   -> full observation
     request G      the index of a record, then a program: stop there for a debugger        -> full observation
     reply   D      words, crc
     reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,

@@ -45,9 +45,9 @@ ROOMS: Mapping[str, str] = {
     " fuzz/campaign",
     "fuzz/cluster": "harness harness/program harness/observation harness/verdict harness/findings reference/build"
     " reference/link fuzz fuzz/corpus fuzz/engine",
-    "fuzz/cli": "pgtable harness harness/program harness/observation harness/verdict harness/findings reference"
-    " reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage fuzz/engine fuzz/campaign fuzz/results"
-    " fuzz/report fuzz/cluster",
+    "fuzz/cli": "pgtable harness harness/program harness/observation harness/verdict harness/findings"
+    " harness/findings/trees.py reference reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage"
+    " fuzz/engine fuzz/campaign fuzz/results fuzz/report fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
     "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
     " fuzz/engine fuzz/cluster",
@@ -61,7 +61,6 @@ OTHERS: Mapping[str, str] = {
     "elftools": "reference/probe reference/build",
     "jinja2": "fuzz/report fuzz/triage",
     "junitparser": "fuzz/results",
-    "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
     "platformdirs": "reference/build",

@@ -18,6 +18,7 @@ from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import Filed
 from fuzz.triage.minimise import Step
 from fuzz.triage.next_steps import next_steps, pasted
+from harness.amounts import counted, number
 from harness.findings.finding import Finding, load
 from harness.verdict.known import mention
 
@@ -147,9 +148,35 @@ def summary(progress: SmokeProgress) -> list[str]:
     if stats["inconclusive"]:
         lines.append(f"{stats['inconclusive']} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
-    if not progress.findings:
+    if stats["hangs"]["count"]:
+        lines.append(hangs_told(progress))
+    if progress.interrupted:
+        lines.append(interruption(_programs(progress), len(progress.findings), progress.seconds))
+    elif not progress.findings:
         lines.append("nothing found")
     return lines
+
+
+def hangs_told(progress: SmokeProgress) -> str:
+    """How many programs hung a kernel, how long that took, and what was left undone for it."""
+    stats = progress.stats
+    programs = counted(_programs(progress), "program")
+    line = f"{number(stats.hangs)} of {programs} hung, which took {stats.hang_seconds:.0f} s"
+    if stats.unreplayed:
+        left = counted(stats.unreplayed, "program")
+        line += f"; that was all of the run's time, and {left} of the corpora were left out"
+    return line
+
+
+def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:
+    """What a run that was cut short had come to: after how many seconds and programs, of how many."""
+    after = "" if seconds is None else f"{seconds:.0f} s and "
+    after += counted(programs, "program") if of is None else f"{number(programs)} of {counted(of, 'program')}"
+    return f"interrupted after {after}: {counted(findings, 'finding') if findings else 'nothing found'} so far"
+
+
+def _programs(progress: SmokeProgress) -> int:
+    return progress.stats.executions + progress.stats.replayed
 
 
 def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:

@@ -34,8 +34,8 @@ class Edges:
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """How far the process has come. `seconds` are since its first generated execution; `done` says that it has finished
-    what it was to do, and ends."""
+    """How far the process has come. `seconds` are since its first generated execution, with what hangs took before;
+    `done` says that it has finished what it was to do, and ends."""
 
     done: bool
     seconds: float

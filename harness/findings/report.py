@@ -9,11 +9,14 @@ from harness.amounts import counted, number
 from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_verified
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
 from harness.findings.repeats import fold
-from harness.findings.trees import side_by_side, tree
+from harness.findings.trees import describe_entry, side_by_side, tree
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
+from harness.program.granule import LAST_LEVEL
+from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
+from harness.program.results import ResultType, signed
 from harness.program.text import format_op, format_program
 from harness.verdict.compare.results import describe_results
 from harness.verdict.effects.lacking import compared
@@ -137,15 +140,40 @@ def run_report(program: Program, observation: Observation, visits: bool = False)
     for index, record in enumerate(observation.records):
         lines.append(f"{index:>3} {_op_text(program, index)}  => {describe_record(record)}")
         lines += _cut([f"      {note.text}" for note in observation.notes if note.is_printed and note.record == index])
-        if visits and record.definition.repeats:
-            width = len(record.definition.results)
-            groups = [record.outs[i : i + width] for i in range(0, len(record.outs), width)]
-            lines += _cut([f"      {describe_results(record.definition, group)}" for group in groups])
+        lines += _cut([f"      {visit}" for visit in _visits(record)] if visits else [])
     unrun = len(program.ops) + 1 - len(observation.records)
     if unrun:
         why = "the budget is spent" if observation.records[-1].ret is None else "there is no table"
         lines.append(f"    {counted(unrun, 'more op', 'more ops')} not run: {why}")
     return lines
+
+
+def _visits(record: Record) -> list[str]:
+    """Of an op whose results repeat, each in words."""
+    if not record.definition.repeats:
+        return []
+    width = len(record.definition.results)
+    groups = [record.outs[at : at + width] for at in range(0, len(record.outs), width)]
+    return [describe_results(record.definition, group) for group in groups]
+
+
+def record_lines(observation: Observation, index: int) -> list[str]:
+    """What one op did, by itself: its result, the entry that it tells, its visits, what was printed and where what it
+    complains of came from."""
+    record = observation.records[index]
+    lines = [f"{record.definition.name} {describe_record(record)}"]
+    lines += [f"  {entry}" for entry in _entry(record, observation.machine)]
+    lines += _cut(fold([f"  {visit}" for visit in _visits(record)]))
+    return [*lines, *_cut([f"  {note.text}" for note in observation.notes if note.record == index])]
+
+
+def _entry(record: Record, machine: Machine) -> list[str]:
+    """The entry among an op's results, decoded, where its level is told as well."""
+    by_type = {result.type: value for result, value in zip(record.definition.results, record.outs, strict=False)}
+    level, entry = by_type.get(ResultType.LEVEL), by_type.get(ResultType.ENTRY)
+    if record.definition.repeats or level is None or entry is None or signed(level) > LAST_LEVEL:
+        return []
+    return [describe_entry(entry, signed(level), machine)]
 
 
 def event_report(program: Program, observation: Observation, most: int | None = None) -> list[str]:

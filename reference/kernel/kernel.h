@@ -236,11 +236,16 @@ void table_reset(const u64 *knobs);
 bool table_op(u64 number, const u64 *args);
 u64 table_stage(void);
 
+/* Adds what there is now to the observation: of the last op by hand, or of none. */
+void table_observe(void);
+
 /* Whether the kernel under test has the op. */
 bool table_has(u64 number);
 
-/* shell.c: a line that a person wrote. A program takes the shell's table away. */
+/* shell.c: a line that a person wrote. A program takes the shell's table away. What the last line's op did, and what
+ * there is now, is left in observe.c for whoever asks; asked again, the latter alone. */
 void shell_line(const u8 *line, u64 size);
+void shell_observe(void);
 void shell_forget(void);
 
 #endif

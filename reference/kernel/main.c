@@ -55,6 +55,10 @@ static void answer(const struct frame *frame)
 	case 'H':
 		reply('H', frame->seq, S2FUZZ_GREETING);
 		break;
+	case 'S':
+		shell_observe();
+		observe_end(frame->seq);
+		break;
 	case SHELL_LINE:
 		shell_line(frame->payload, frame->size);
 		break;

@@ -213,3 +213,8 @@ u64 table_stage(void)
 {
 	return config.stage;
 }
+
+void table_observe(void)
+{
+	observe_state();
+}

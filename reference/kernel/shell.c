@@ -39,6 +39,9 @@ struct text {
  * cut off by its budget and left who knows what, a program would end; here `reset` must come. */
 static enum { NO_TABLE, TABLE, ENDED } state;
 
+/* Whether the last op was told of in full. */
+static bool is_told;
+
 static void put_hex(u64 value)
 {
 	int shift = 60;
@@ -193,6 +196,7 @@ static void put_complaints(const u64 *complaints, u64 count)
 static void run(u64 number, const u64 *args)
 {
 	observe_begin(true);
+	is_told = false;
 	if (!table_op(number, args))
 		state = ENDED;
 }
@@ -343,6 +347,18 @@ void shell_line(const u8 *line, u64 size)
 {
 	command((struct text){ line, line + size });
 	console_text("$\n");
+}
+
+void shell_observe(void)
+{
+	static const struct text nothing;
+
+	if (state == NO_TABLE)
+		reset(nothing);
+	if (is_told)
+		observe_begin(true);
+	table_observe();
+	is_told = true;
 }
 
 void shell_forget(void)

@@ -14,18 +14,25 @@ from altered_tree import IN_MAP, before, with_changes
 from sample_programs import BLOCK, BUSY, DESTROY, INIT, ONE_PAGE, SPECIAL, map_op, random_programs, unmap_op
 
 from fuzz.cli.shell import converse
+from fuzz.cli.shell_session import Session
+from fuzz.cli.shell_words import completions
 from harness.errors import BadInput
+from harness.findings.report import describe_record
+from harness.findings.trees import tree
 from harness.model.executor import Model
 from harness.observation.executor import TargetDied
 from harness.observation.layout import Observation, Record, describe_return
 from harness.program.machine import KNOBS
+from harness.program.ops import FAMILIES, OPS
 from harness.program.program import Program
-from harness.program.text import format_knob, format_op
+from harness.program.text import format_knob, format_op, parse, parse_op
 from reference.build.image import Image, build
 from reference.build.sources import KernelChoice, prepare
 from reference.link.shell import Shell, translate
 from reference.protocol import Message
 
+SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"
+LEAF = "page  pa=0x80001000 RWX normal AF"
 PAGE = "map ipa=0x1000 size=4K phys=0x80001000 prot=rwx mc=5"
 
 
@@ -133,6 +140,96 @@ def test_ops_by_hand_do_what_they_do_in_a_program(running: Shell) -> None:
     assert compared > 40
 
 
+def said_by(session: Session, *lines: str) -> list[str]:
+    return [answer for line in lines for answer in session.answers(line)]
+
+
+@pytest.mark.parametrize("name", ["block_split", "link", "fail_alloc_unlinked", "hyp_life"])
+def test_a_program_may_be_pasted(running: Shell, name: str) -> None:
+    """And comes to what `show` says of it, its tree included."""
+    text = (SEEDS / f"{name}.s2").read_text()
+    program = parse(text)
+    seen = running.observe(program)
+    said = said_by(Session(running), *text.splitlines(), "tree")
+    settings = ["init 0"] if program.machine.changed() else []
+    starts = [*settings, *(f"{record.definition.name} {describe_record(record)}" for record in seen.records[1:])]
+    assert [line for line in starts if not any(one.startswith(line) for one in said)] == []
+    assert said[-len(tree(seen, program.machine)) :] == tree(seen, program.machine)
+
+
+def test_settings_come_first_or_begin_anew(running: Shell) -> None:
+    session = Session(running)
+    assert said_by(session, "s2 1", "ia_bits = 32", "requires = split", "destroy")[-1] == "destroy 0"
+    with pytest.raises(BadInput, match="`reset fwb=off` begins anew, or `s2 1`"):
+        said_by(session, "fwb = off")
+    assert "ia_bits=0x28" in said_by(session, "s2 1", "fwb = off", "destroy")[0]
+    for line, problem in (
+        ("s2 2", "expected `s2 1`"),
+        ("requires = mkold", "this kernel lacks mkold"),
+        ("ia_bits = 1", "32"),
+    ):
+        with pytest.raises(BadInput, match=problem):
+            said_by(session, "s2 1", line)
+
+
+def test_what_an_op_makes_is_called_as_its_line_says(running: Shell) -> None:
+    session = Session(running)
+    make = "create_unlinked phys=0x0 level=2 prot=r mc=4"
+    assert said_by(session, f"t7 = {make}", f"mine = {make}") == [f"create_unlinked 0 table=t{n}" for n in (1, 2)]
+    assert said_by(session, "free_unlinked table=mine", "free_unlinked table=t7") == ["free_unlinked 0"] * 2
+    assert said_by(session, "free_unlinked table=t1") == ["free_unlinked -EBADF"], "which was t7"
+    with pytest.raises(BadInput, match="called `yours`"):
+        said_by(session, "free_unlinked table=yours")
+
+
+def test_what_an_op_did_is_told_on_request(running: Shell) -> None:
+    session = Session(running)
+    with pytest.raises(BadInput, match="no op yet"):
+        said_by(session, "events")
+    said_by(session, PAGE)
+    assert "store release 0x44000000 = 0x4400" in " ".join(said_by(session, "events"))
+    assert said_by(session, "walk ipa=0x1000 size=4K flags=leaf")[1].startswith("  leaf level=0x3 ipa=0x1000 pte=")
+
+
+def test_help(running: Shell) -> None:
+    session = Session(running)
+    overview = said_by(session, "help")
+    assert [line[:-1] for line in overview if line.endswith(":")] == [
+        *(family for family in FAMILIES if family != "hyp"),
+        "also",
+    ]
+    for op in OPS:
+        example = next(line for line in said_by(session, f"help {op.name}") if line.startswith("  example: "))
+        assert parse_op(example.removeprefix("  example: "), op.stages[0]).definition is op
+    assert any("handle_fault" in line for line in said_by(session, "help map"))
+    assert any(line.startswith("  ia_bits ") and "32 to 52" in line for line in said_by(session, "help reset"))
+    with pytest.raises(BadInput, match="`mop` is no op"):
+        said_by(session, "help mop")
+
+
+@pytest.mark.parametrize(
+    ("before", "begun", "found"),
+    [
+        ("", "unm", ["unmap "]),
+        ("", "tre", ["tree "]),
+        ("", "hyp_", []),
+        ("", "mkold", []),  # which this kernel lacks
+        ("map ", "p", ["phys=", "prot="]),
+        ("map prot=", "dev", ["device"]),
+        ("map flags=shared+", "s", ["skip_bbm_tlbi", "skip_cmo"]),
+        ("reset ", "ia", ["ia_bits="]),
+        ("reset fwb=", "o", ["off ", "on "]),
+        ("help ", "set", ["set_owner"]),
+        ("x = ", "", ["create_unlinked "]),
+        ("x = create_unlinked ", "le", ["level="]),
+        ("free_unlinked table=", "", ["mine"]),
+        ("mop ", "", []),
+    ],
+)
+def test_completion(running: Shell, before: str, begun: str, found: list[str]) -> None:
+    assert completions(before, begun, running.capabilities, Session(running).machine, ["mine"]) == found
+
+
 def test_programs_run_identically_after_a_session(shell: Shell) -> None:
     programs = [ONE_PAGE, BUSY, *SPECIAL.values(), *random_programs(8, 20)]
     before_session = [shell.observe(program).words for program in programs]
@@ -206,7 +303,7 @@ def test_help_names_every_op_argument_and_knob(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("mop ipa=1", "expected init, map, .*, help, got `mop ipa=1`"),
+        ("mop ipa=1", "`mop` is no op: perhaps `map`[?] `help` lists them"),
         ("map ipa=0x1000", "expected size=… for map"),
         ("map ipa=0x1000 ipa=1", "ipa is given twice"),
         ("unmap ipa=zero size=1", "expected a number .*`zero`"),
@@ -214,9 +311,9 @@ def test_help_names_every_op_argument_and_knob(shell: Shell) -> None:
         ("reset ia_bits=9", "expected 32 to 52 for ia_bits, got `9`"),
         ("reset tea=9", "expected pool_base, .*, got `tea`"),
         ("reset now", "expected"),
-        ("reset granule=64k", "this kernel was built for pages of 4k, not of 64k"),
+        ("reset granule=64k", "this kernel was built for pages of 4k, not of 64k: `s2fuzz shell --granule 64k`"),
         ("reset granule=16k pool_base=0x1000", "pool_base: expected a multiple of 0x4000"),
-        ("tree now", "got `tree now`"),
+        ("tree now", "expected the end of the line after `tree`, got `now`"),
         ("unmap ipa=0 size=4K é", "got `é`"),
     ],
 )
@@ -276,8 +373,8 @@ def test_a_line_that_is_too_long_is_refused(shell: Shell) -> None:
     assert ask(shell, "destroy") == ["destroy 0"]
 
 
-def altered_shell(image: Image, tmp_path: Path, changes: dict[str, str], timeout: float = 10.0) -> Shell:
-    return Shell(build(with_changes(image.tree, tmp_path / "pgtable.c", changes)), "kernel:altered", timeout)
+def altered_shell(image: Image, tmp_path: Path, changes: dict[str, str]) -> Shell:
+    return Shell(build(with_changes(image.tree, tmp_path / "pgtable.c", changes)), "kernel:altered")
 
 
 def test_warnings_name_their_place(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
@@ -294,18 +391,19 @@ def test_a_crash_is_symbolised_and_the_next_line_has_a_fresh_kernel(
     with closing(altered_shell(image, tmp_path, before(IN_MAP, "if (addr) *(volatile u64 *)8 = 1;"))) as shell:
         heard: list[str] = []
         complaints: list[str] = []
-        outcome = converse(shell, [PAGE, "bad", "get_leaf ipa=0x1000"], heard.append, complaints.append)
+        lines = ["ia_bits = 32", PAGE, "bad", "get_leaf ipa=0x1000"]
+        outcome = converse(Session(shell), lines, heard.append, complaints.append)
         assert (outcome.deaths, outcome.refused) == (1, 1)
-        assert heard[0].startswith("panic: synchronous exception esr=")
         assert heard[1].startswith("crash: synchronous exception (data abort on write) in kvm_pgtable_stage2_map\n")
         assert "called from op_map (table.c:" in heard[1]
-        assert heard[2:] == ["get_leaf 0 pte=0x0 level=0x1"]
+        assert heard[3:] == ["get_leaf 0 pte=0x0 level=0x2", "  -"]
+        assert heard[0] == heard[2] and "ia_bits=0x20" in heard[0], "the next table is of the same machine"
         assert len(complaints) == 2
 
 
 def test_a_hang_is_symbolised(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
     changes = before(IN_MAP, 'for (;;) asm volatile("" ::: "memory");')
-    with closing(altered_shell(image, tmp_path, changes, timeout=1.0)) as shell:
+    with closing(altered_shell(image, tmp_path, changes)) as shell:
         assert ask(shell, "destroy") == ["destroy 0"]
         with pytest.raises(TargetDied) as died:
             ask(shell, PAGE)
@@ -320,9 +418,9 @@ COMMAND = str(Path(sys.executable).with_name("s2fuzz"))
 @pytest.mark.parametrize(
     ("given", "status", "said", "complaint"),
     [
-        (f"{PAGE}\nget_leaf ipa=0x1000", 0, "map 0\nget_leaf 0 pte=0x800017db level=0x3\n", ""),
-        ("tree now\n\ndestroy\n", 2, "destroy 0\n", "expected init, map"),
-        ("\xff\n", 2, "", "expected init, map"),
+        (f"{PAGE}\nget_leaf ipa=0x1000", 0, f"map 0\nget_leaf 0 pte=0x800017db level=0x3\n  {LEAF}\n", ""),
+        ("tree now\n\ndestroy\n", 2, "destroy 0\n", "expected the end of the line"),
+        ("\xff\n", 2, "", "is no op"),
         ("", 0, "", ""),
     ],
 )
@@ -335,12 +433,22 @@ def test_command_carries_out_what_it_reads(given: str, status: int, said: str, c
     assert "Traceback" not in run.stderr.decode()
 
 
-def test_command_on_a_terminal_has_a_prompt_and_a_history(image: Image, scratch_cache: Path) -> None:
-    for keys in (PAGE, "\x1b[A"):  # the second time by the up key
+def test_command_on_a_terminal(image: Image, scratch_cache: Path) -> None:
+    """A prompt, completion, Ctrl-C that leaves the line, lines pasted together, and a history for the next session."""
+    pasted = f"\x1b[200~{PAGE}\nget_le\x1b[201~\t\t0x1000"
+    for keys, said in (
+        (pasted, ("map 0", "get_leaf 0 pte=0x800017db level=0x3", f"  {LEAF}")),
+        ("\x1b[A\x1b[A", ("map 0",)),
+    ):
         child = pexpect.spawn(COMMAND, ["shell", "--linux", str(image.tree.root)], timeout=60, encoding="utf-8")
+        child.delaybeforesend = None
+        child.expect_exact("s2> ")
+        child.send("unmap ipa=0")
+        child.sendintr()
         child.expect_exact("s2> ")
         child.sendline(keys)
-        child.expect(r"map 0\r\n")
+        for line in said:
+            child.expect_exact(f"{line}\r\n")
         child.expect_exact("s2> ")
         child.sendeof()
         child.expect(pexpect.EOF)

@@ -55,6 +55,10 @@ class Planted(Searched):
 
     forms: Sequence[bytes] = ONE_BYTE
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.words = tuple(PLANTED_NAMES)
+
     def format(self, value: int) -> str:
         return _PLANTED_BY_VALUE.get(value) or f"{value:#x}"
 
@@ -76,6 +80,11 @@ class Visitor(Searched):
     """What a walk's visitor does, and at which visit."""
 
     forms: Sequence[bytes] = ONE_BYTE
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(name, limit)
+        self.words = VISITORS
+        self.hint = "look@2 at the second visit only"
 
     def format(self, value: int) -> str:
         nth = value >> VISITOR_BITS

@@ -62,6 +62,8 @@ class Flags(Kind):
         if len(bits) > _MOST_BITS:
             raise ValueError(f"{name} has {len(bits)} flags; two bytes hold {_MOST_BITS}")
         self.bits = bits
+        self.words = (*bits, "-")
+        self.hint = "some joined by +, - for none"
         self.forbidden = ~self.limit
         self.common = tuple(common)
         own = c_names or {}
@@ -165,6 +167,7 @@ HYP_PROT: Final = Prot(
     _C_PROT,
     _C_PROTS,
 )
+PROT.words = HYP_PROT.words = (_RWX_LETTERS, *PROT.words)
 HYP_PROT.may_lack = False  # hyp takes any bits of its enumeration, and refuses those that it does not know
 MAP_FLAGS: Final = Flags("map flags", MAP_FLAG_BITS, (0, 0, 0, 0, _FAULT, _SHARED, _FAULT | _SHARED), _C_WALK)
 VISIT_FLAGS: Final = Flags("visit flags", VISIT_FLAG_BITS, (7, 1, 3, 5, 2, 4, 6, 7 | _FAULT | _SHARED), _C_WALK)

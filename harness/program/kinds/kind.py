@@ -63,6 +63,10 @@ class Kind:
         """Of flags, the bits by name."""
         self.forbidden = 0
         """Bits that must be clear."""
+        self.words: Sequence[str] = ()
+        """What values, or parts of them, are written with besides numbers."""
+        self.hint = ""
+        """What more there is to say of how they are written."""
         self.edges: Sequence[bytes] = ()
         """Whole arguments, as bytes, whose values lie at an edge: a limit, the end of a table, an odd size."""
 

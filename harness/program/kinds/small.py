@@ -64,6 +64,10 @@ class Number(Searched):
 class Memcache(Few):
     """Pages that the memcache is topped up to first, plus one; 0 is no memcache at all."""
 
+    def __init__(self, name: str, limit: int, common: Sequence[int]) -> None:
+        super().__init__(name, limit, common)
+        self.words = ("none",)
+
     def format(self, value: int) -> str:
         return str(value - 1) if value else "none"
 
@@ -104,6 +108,7 @@ class Switch(Kind):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, 1)
+        self.words = _SWITCH
 
     def format(self, value: int) -> str:
         return _SWITCH[value]
