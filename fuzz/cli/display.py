@@ -10,9 +10,11 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
+from fuzz.campaign.growth import Growth
 from fuzz.engine.cautions import caution_lines
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import Filed
@@ -30,14 +32,16 @@ _LINE_INTERVAL: Final = 10.0
 def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
     """Yields what to call with news of the run. Writes to stderr."""
     console = Console(stderr=True)
+    growth = Growth()
     if not console.is_terminal:
-        yield _plain_lines()
+        yield _plain_lines(growth)
         return
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
-            bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
+            described = f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress, growth)}"
+            bar.update(task, description=escape(described))
 
         yield show
 
@@ -95,32 +99,39 @@ def _spinner(first: str) -> Iterator[Callable[[str], None]]:
         yield say
 
 
-def _plain_lines() -> Callable[[SmokeProgress], None]:
+def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
     last = time.monotonic()
 
     def show(progress: SmokeProgress) -> None:
         nonlocal last
+        described = describe(progress, growth)
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
-            print(f"{progress.seconds:.0f} s: {describe(progress)}", file=sys.stderr, flush=True)
+            print(f"{progress.seconds:.0f} s: {described}", file=sys.stderr, flush=True)
 
     return show
 
 
-def describe(progress: SmokeProgress) -> str:
-    """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
+def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
+    """Rate, inputs, the kernel's coverage, and findings, on one line. With a `growth` that is told every time, also how
+    long ago an edge was new."""
+    reached, of = (sum(column) for column in zip(*progress.edges, strict=True)) if progress.edges else (0, 0)
+    edges = " ".join(f"{reached}/{of}" for reached, of in progress.edges) or "no"
     parts = [
-        f"{progress.executions} executions",
-        f"{progress.rate:.0f}/s",
-        f"corpus {progress.corpus}",
-        f"coverage {' '.join(f'{reached}/{of}' for reached, of in progress.edges) or '-'}",
+        f"{progress.executions:,} executions",
+        f"{progress.rate:,.0f}/s",
+        f"{progress.corpus:,} inputs",
+        f"{edges} kernel edges",
         f"findings {len(progress.findings)}",
     ]
+    if growth is not None and of:
+        growth.note(progress.seconds, progress.executions, {"edges": (reached, of)})
+        parts[3] += f" (last new {progress.seconds - growth.of['edges'].at:.0f} s ago)"
     if masking := progress.stats.masking():
         parts.append(f"masked by {', '.join(masking)}")
     restarts = progress.boots - progress.kernels
     if restarts > 0:
-        parts.append(f"restarts {restarts}")
+        parts.append(f"kernels started again {restarts}")
     return ", ".join(parts)
 
 

@@ -42,6 +42,7 @@ from harness.findings.place import program_in
 from harness.findings.report import event_report, observation_text, run_report, verified_against
 from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown
+from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
 from harness.verdict.judge import Judge
 from harness.verdict.known import mention
@@ -97,7 +98,8 @@ def run(
     read = read_each(programs)
     planned = [Test(shown(path), Comparison(sides, program.machine.granule.name)) for path, program in read.programs]
     files.begin("run", planned)
-    files.tell(broken(Test(shown(path), Comparison(sides, "")), error) for path, error in read.malformed)
+    unknown = planned[0].comparison if planned else Comparison(sides, GRANULE_4K.name)
+    files.tell(broken(Test(shown(path), unknown), error) for path, error in read.malformed)
     if not read.programs:
         files.write({"programs": "0"})
         return BAD_INPUT
@@ -111,6 +113,7 @@ def run(
                 files.tell([runs.run(test, path, program)])
         except KeyboardInterrupt:
             say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
+            files.interrupt()
             return INTERRUPTED
         finally:
             record_causes(causes, [filed.directory for filed in filer.filed])

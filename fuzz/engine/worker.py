@@ -295,6 +295,7 @@ class Worker:
             tuple([dict(side.identity) for side in self.executors]),
             boots,
             tuple([Edges(hosted.image, hosted.edges, hosted.reached) for hosted in self.coverage]),
+            self.joint[0].reached if self.joint else {},
         )
 
     def _say(self, message: Message) -> None:

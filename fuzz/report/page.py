@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fuzz.campaign.growth import duration
 from fuzz.campaign.ledger import Ledger
 from fuzz.campaign.setup import CampaignSetup
-from fuzz.campaign.status import duration, status_of
+from fuzz.campaign.status import status_of
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
 from fuzz.report import charts
