@@ -393,7 +393,9 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         if self.assignment.messages is not None:
-            os.write(self.assignment.messages, to_line(message))
+            rest = to_line(message)
+            while rest:  # a signal may end a write early, libFuzzer's timer for one
+                rest = rest[os.write(self.assignment.messages, rest) :]
 
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:
