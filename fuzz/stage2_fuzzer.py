@@ -54,6 +54,7 @@ from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.target import Target  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
+from harness.outside import shown  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
@@ -95,7 +96,7 @@ def go_over(target: Target) -> Target:
     try:
         gone_over: Target = importlib.import_module("fuzz.engine.target").Target.in_place_of(left, mutate_bytes)
     except Exception as error:
-        worker.fail(f"it cannot go over to the compiled modules in {folder}: {error!r}")
+        worker.fail(f"it cannot go over to the compiled modules in {shown(folder)}: {error!r}")
     gc.collect()
     gc.freeze()
     return gone_over
