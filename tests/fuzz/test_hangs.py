@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from executors import Dying
 
-from fuzz.cli.display import hangs_told, summary
+from fuzz.cli.display import summary
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.messages import ProcessState, to_line
 from fuzz.engine.process import FuzzingProcess
@@ -80,12 +80,10 @@ def test_what_hangs_took_before_counts_from_the_first_program(tmp_path: Path) ->
 def test_the_end_says_what_hangs_took() -> None:
     stats = Stats(executions=15000, replayed=12, hangs=3, hang_seconds=7.4, unreplayed=2)
     progress = SmokeProgress(seconds=20.0, stats=stats)
-    told = hangs_told(progress)
-    assert told in summary(progress)
-    assert told == (
+    assert (
         "3 of 15,012 programs hung, which took 7 s; that was all of the run's time, and 2 programs of the corpora were "
         "left out"
-    )
+    ) in summary(progress)
     assert summary(SmokeProgress(stats=Stats(executions=1)))[-1] == "nothing found"
 
 
