@@ -278,7 +278,7 @@ def choose_sides(
     else:
         chosen = [parse_side(text) for text in sides.split(",")]
     if len(chosen) != 2:
-        raise BadInput(f"--sides takes two, separated by a comma, got `{shown(sides or '')}`")
+        raise BadInput(f"`{shown(sides or '')}` is not two sides: expected A,B")
     kernels = [index for index, side in enumerate(chosen) if side.is_kernel]
     chosen = [with_flavour(side, flavour) for side in chosen]
     if kernel_object is not None:

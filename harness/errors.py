@@ -10,5 +10,13 @@ class BadInput(Exception):
     """
 
 
+class CannotRun(BadInput):
+    """A side cannot run a program, which others may; `why` says what it lacks."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}, so it cannot run this program")
+        self.why = why
+
+
 class ToolFailure(Exception):
     """s2fuzz or its environment failed (exit status 3): a package is missing, QEMU does not start, the link breaks."""

@@ -5,36 +5,36 @@ from __future__ import annotations
 
 import functools
 import io
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from reference.build.cache import cached, silent
-from reference.build.packages import DEFAULT_LINUX, TARBALLS
+from reference.build.cache import cached
+from reference.build.packages import DEFAULT_LINUX, TARBALLS, _unpack_members
+from reference.build.progress import silent
 
+_FOLDER = "tools/testing/kunit"
 _FILES = ("kunit_parser.py", "kunit_printer.py")
+_PACKAGE = f"linux-source-{DEFAULT_LINUX}"
+_TARBALL = TARBALLS / f"{_PACKAGE}.tar.xz"
 
 
 def _unpack(folder: Path) -> None:
-    name = f"linux-source-{DEFAULT_LINUX}"
-    members = [f"{name}/tools/testing/kunit/{file}" for file in _FILES]
-    tar = ["tar", "-x", "--use-compress-program=xz -T0", f"--file={TARBALLS / name}.tar.xz", f"--directory={folder}"]
-    subprocess.run([*tar, "--strip-components=4", "--occurrence=1", *members], check=True)
+    _unpack_members(_TARBALL, folder, [f"{_PACKAGE}/{_FOLDER}/{file}" for file in _FILES], "the parser", silent)
 
 
 @functools.cache
 def _parser() -> Any:
     """The module, which prints to nowhere."""
-    size = (TARBALLS / f"linux-source-{DEFAULT_LINUX}.tar.xz").stat().st_size
-    folder = cached(Path("kunit") / f"{DEFAULT_LINUX}-{size}", "unpacking the parser", _unpack, silent)
-    sys.path.insert(0, str(folder))
+    name = f"kunit-{DEFAULT_LINUX}-{_TARBALL.stat().st_size}"
+    folder = str(cached(Path("sources") / name, "unpacking the parser", _unpack, silent) / _FOLDER)
+    sys.path.insert(0, folder)
     try:
         parser = import_module("kunit_parser")
         parser.stdout = import_module("kunit_printer").Printer(io.StringIO())
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(folder)
     return parser
 
 

@@ -61,7 +61,6 @@ OTHERS: Mapping[str, str] = {
     "elftools": "reference/probe reference/build",
     "jinja2": "fuzz/report fuzz/triage",
     "junitparser": "fuzz/results",
-    "markupsafe": "fuzz/report",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
     "platformdirs": "reference/build",

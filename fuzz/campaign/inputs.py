@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fuzz.campaign.kept import free_name
@@ -39,6 +38,10 @@ class Inputs:
         """By store."""
         self.lines = ModelLines()
         self._unmeasured: deque[tuple[str, str]] = deque()
+        self._first: set[tuple[str, str]] = set()
+        """Those that were the first to reach a line of the model."""
+        self._replaced: set[tuple[str, str]] = set()
+        """Those that may go, once it is known which lines they reach."""
 
     def store_of(self, comparison: int) -> Store:
         """That of a comparison."""
@@ -97,6 +100,22 @@ class Inputs:
             self._ledger.forget_inputs(name, [path.name])
             self.counts[name] -= 1
 
+    def replace(self, name: str, inputs: Iterable[str]) -> None:
+        """Let inputs go for which a process has recorded shorter ones that steer it as well; but for those that reach
+        lines of the model first, for it does not see these. Raises OSError."""
+        unmeasured = set(self._unmeasured)
+        for one in inputs:
+            if (name, one) in unmeasured:
+                self._replaced.add((name, one))
+            else:
+                self._let_go(name, one)
+
+    def _let_go(self, name: str, one: str) -> None:
+        if (name, one) not in self._first:
+            self._ledger.note_replaced(name, one, self._now())
+            (self.stores[name].folder / one).unlink(missing_ok=True)
+            self.counts[name] -= 1
+
     def measure(self, seconds: float) -> None:
         """Follow the model through inputs that were kept, for so long."""
         until = time.monotonic() + seconds
@@ -113,14 +132,10 @@ class Inputs:
             before = self.lines.missing()
             self.lines.be_patient()
             self.lines.run(Model(model_of(work.sides)), [program])
-            self._ledger.note_model_lines(name, one, before - self.lines.missing(), self._now())
-
-
-def new_in_spool(folder: Path, seen: set[str]) -> Iterator[tuple[Path, bytes]]:
-    """The files of a process's corpus whose names are not among those `seen`, and what they hold. One that goes in
-    between is left out: libFuzzer found a shorter one for it."""
-    for name in sorted(set(os.listdir(folder)) - seen):
-        try:
-            yield folder / name, read_input(folder / name)
-        except FileNotFoundError:
-            continue
+            lines = before - self.lines.missing()
+            self._ledger.note_model_lines(name, one, lines, self._now())
+            if lines:
+                self._first.add((name, one))
+            if (name, one) in self._replaced:
+                self._replaced.discard((name, one))
+                self._let_go(name, one)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import Side, side_to_json
 from fuzz.triage.filing import FLAKY
 from harness.errors import BadInput
-from harness.findings.finding import Finding, adopt, load
+from harness.findings.finding import ORIGINAL, Finding, adopt, load
 from harness.findings.place import is_finding
 from harness.outside import shown
 from harness.program.program import Program
-from harness.program.text import format_program
+from harness.program.text import format_program, read
 
 Key = tuple[int | None, str]
 """A comparison's number, where it is one of the campaign's, and a bucket."""
@@ -36,7 +37,16 @@ def canonical(program: Program) -> str:
 
 def is_wanted(program: Program, kept: Sequence[Finding]) -> bool:
     """Whether a bucket of which those are `kept` takes in a finding with that program."""
-    return len(kept) < KEPT_PER_BUCKET and canonical(program) not in {canonical(one.program) for one in kept}
+    return len(kept) < KEPT_PER_BUCKET and not any(canonical(program) in _texts(one) for one in kept)
+
+
+def _texts(finding: Finding) -> Iterator[str]:
+    """Of its program, and of that which it was found with."""
+    yield canonical(finding.program)
+    original = finding.directory / ORIGINAL
+    if original.is_file():
+        with suppress(BadInput):  # it was tampered with, and is not needed
+            yield canonical(read(original))
 
 
 def to_minimise(kept: Sequence[Finding]) -> Finding | None:

@@ -10,21 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.campaign.growth import Sample
 from fuzz.engine.messages import ProcessState
 from fuzz.engine.stats import Stats
 from harness.errors import BadInput
 from harness.outside import shown
 from harness.verdict.tiers import Tier
 
-_VERSION: Final = 1
-"""Of the tables below."""
-
-_TABLES: Final = """
+_TABLES: Final = (
+    """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, day TEXT, began REAL, seconds REAL, workers INTEGER, ended TEXT);
 CREATE TABLE processes (
     id INTEGER PRIMARY KEY, run INTEGER, slot INTEGER, comparison INTEGER, seed INTEGER, began REAL, seconds REAL,
@@ -45,12 +44,24 @@ CREATE TABLE incidents (
     id INTEGER PRIMARY KEY, at REAL, day TEXT, slot INTEGER, what TEXT, details TEXT, input TEXT, verdict TEXT
 );
 CREATE INDEX unmeasured ON inputs (measured) WHERE measured = 0;
-"""
-"""`runs.ended` is NULL while one goes on, and of one that was killed. `processes.tally` is a `Stats` as JSON, of a
+""",
+    """
+ALTER TABLE samples ADD COLUMN features INTEGER;
+ALTER TABLE samples ADD COLUMN joint TEXT;
+ALTER TABLE processes ADD COLUMN rate REAL;
+CREATE TABLE joint (comparison INTEGER, kind TEXT, reached TEXT, PRIMARY KEY (comparison, kind));
+CREATE TABLE replaced (corpus TEXT, name TEXT, at REAL, PRIMARY KEY (corpus, name));
+""",
+)
+"""What makes a ledger of each version one of the next, beginning with none.
+
+`runs.ended` is NULL while one goes on, and of one that was killed. `processes.tally` is a `Stats` as JSON, of a
 process that may still go on; `processes.ended` is `done` (its slice of time was up), `stopped` with the run, or `lost`.
 `samples.edges` is JSON: of each kernel image and side, edges reached and how many there are; `coverage.reached` has a
-bit per edge, as hex digits. `inputs.measured` says whether model_lines has its lines; `inputs.slot` is NULL for one
-that was brought from outside."""
+bit per edge, as hex digits; so has `joint.reached` for each of what the sides did together, and `samples.joint` is how
+many by kind, as JSON. `inputs.measured` says whether model_lines has its lines; `inputs.slot` is NULL for one that was
+brought from outside. `replaced` are inputs that were recorded, and went for shorter ones that reach the same."""
+_VERSION: Final = len(_TABLES)
 
 
 def today() -> str:
@@ -87,13 +98,15 @@ class Ledger:
             if sound != "ok":
                 raise Damaged(str(sound))
             (version,) = self._base.execute("PRAGMA user_version").fetchone()
-            if version == 0 and not readonly:
-                self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-                version = _VERSION
-            if version != _VERSION:
+            if not (readonly and version == 0) and version < _VERSION:
+                if readonly:
+                    self._base = _in_memory(self._base)
+                later = "".join(_TABLES[version:])
+                self._base.executescript(f"BEGIN; {later} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version != _VERSION:
                 raise BadInput(f"{shown(path)}: a ledger of version {version}, expected {_VERSION}")
             if not readonly:
-                self.stats(), self.coverage()
+                self.stats(), self.coverage(), self.joint()
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise
@@ -150,34 +163,46 @@ class Ledger:
         self._base.execute("UPDATE processes SET seed = ? WHERE id = ?", (own, number))
         return number, own
 
-    def note_process(self, process: int, state: ProcessState, features: int, ended: str | None = None) -> None:
-        """How far it has come, with libFuzzer's `features`, and how it ended."""
+    def note_process(
+        self, process: int, state: ProcessState, features: int, rate: float, ended: str | None = None
+    ) -> None:
+        """How far it has come, with libFuzzer's `features` and its `rate` of late, and how it ended."""
         self._base.execute(
             "UPDATE processes SET seconds = ?, executions = ?, boots = ?, features = ?, identities = ?, tally = ?, "
-            "ended = ? WHERE id = ?",
+            "rate = ?, ended = ? WHERE id = ?",
             (
                 *(state.seconds, state.stats.executions, state.boots, features),
                 *(json.dumps(state.identities, sort_keys=True), json.dumps(state.stats.to_json(), sort_keys=True)),
-                *(ended, process),
+                *(round(rate, 2), ended, process),
             ),
         )
 
-    def sample(
-        self,
-        at: float,
-        comparison: int,
-        executions: int,
-        rate: float,
-        corpus: int,
-        edges: Sequence[Mapping[str, Any]],
-        model_lines: tuple[int, int],
-        buckets: int,
-    ) -> None:
+    def sample(self, one: Sample) -> None:
         """How far a comparison has come at a moment, all of its processes together."""
+        edges = [
+            {"image": image, "of": of, "reached": reached, "side": side}
+            for (image, side), (reached, of) in sorted(one.edges.items())
+        ]
         self._base.execute(
-            "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (at, comparison, executions, rate, corpus, json.dumps(list(edges), sort_keys=True), *model_lines, buckets),
+            "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(one.at, one.comparison, one.executions, round(one.rate, 2), one.corpus),
+                *(json.dumps(edges, sort_keys=True), *one.model_lines, one.buckets),
+                *(one.features, json.dumps(dict(one.joint), sort_keys=True)),
+            ),
         )
+
+    def samples(self, stores: Sequence[str]) -> Iterator[Sample]:
+        """All of them, in order of time; `stores` has the name of each comparison's."""
+        for at, number, executions, rate, corpus, edges, lines, of, buckets, features, joint in self._base.execute(
+            "SELECT at, comparison, executions, rate, corpus, edges, model_lines, model_of, buckets, features, joint "
+            "FROM samples ORDER BY at, comparison"
+        ):
+            reached = {(one["image"], one["side"]): (one["reached"], one["of"]) for one in json.loads(edges)}
+            yield Sample(
+                *(at, number, executions, rate, stores[number], corpus, reached, (lines, of), buckets),
+                *(json.loads(joint or "{}"), features or 0),
+            )
 
     def coverage(self) -> dict[tuple[str, int], tuple[int, int]]:
         """By kernel image and side: which edges were reached, a bit for each, and how many there are."""
@@ -186,9 +211,23 @@ class Ledger:
             for image, side, edges, reached in self.rows("SELECT image, side, edges, reached FROM coverage")
         }
 
+    def images(self) -> dict[int, set[tuple[str, int]]]:
+        """Kernel images and sides that each comparison had last."""
+        rows = self.rows("SELECT comparison, edges, max(at) FROM samples WHERE edges <> '[]' GROUP BY comparison")
+        return {number: {(one["image"], one["side"]) for one in json.loads(edges)} for number, edges, _ in rows}
+
     def note_coverage(self, image: str, side: int, reached: int, edges: int) -> None:
         """Which edges were reached, of how many."""
         self._base.execute("INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?)", (image, side, edges, f"{reached:x}"))
+
+    def joint(self) -> dict[tuple[int, str], int]:
+        """By comparison and kind: what the sides did together, a bit for each."""
+        rows = self.rows("SELECT comparison, kind, reached FROM joint")
+        return {(comparison, kind): int(reached, 16) for comparison, kind, reached in rows}
+
+    def note_joint(self, comparison: int, kind: str, reached: int) -> None:
+        """What the sides did together."""
+        self._base.execute("INSERT OR REPLACE INTO joint VALUES (?, ?, ?)", (comparison, kind, f"{reached:x}"))
 
     def note_inputs(self, corpus: str, names: Iterable[str], at: float, slot: int | None) -> None:
         """Inputs that were kept, and by whom they were found (None: brought from outside)."""
@@ -199,6 +238,13 @@ class Ledger:
     def forget_inputs(self, corpus: str, names: Iterable[str]) -> None:
         """Inputs that are no longer kept."""
         self._base.executemany("DELETE FROM inputs WHERE corpus = ? AND name = ?", [(corpus, name) for name in names])
+
+    def note_replaced(self, corpus: str, name: str, at: float) -> None:
+        """An input that is about to go, for another that reaches the same."""
+        self._base.execute("BEGIN")
+        self._base.execute("INSERT OR REPLACE INTO replaced VALUES (?, ?, ?)", (corpus, name, at))
+        self._base.execute("DELETE FROM inputs WHERE corpus = ? AND name = ?", (corpus, name))
+        self._base.execute("COMMIT")
 
     def note_model_lines(self, corpus: str, name: str, lines: Iterable[tuple[str, int]], at: float) -> None:
         """Lines of the model that an input was the first to reach."""
@@ -251,6 +297,14 @@ def put_aside(path: Path) -> Path:
             os.rename(beside, aside.with_name(aside.name + suffix))
     os.rename(path, aside)
     return aside
+
+
+def _in_memory(base: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy of a ledger that may be changed where the ledger may not."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    base.backup(copy)
+    base.close()
+    return copy
 
 
 def _quoted(path: Path) -> str:

@@ -53,6 +53,14 @@ class CampaignSetup:
         """A line for each comparison."""
         return [f"{one.sides[0].name} against {one.sides[1].name}, pages of {one.granule}" for one in self.work]
 
+    def labels(self) -> list[str]:
+        """What tells each comparison from the others, in few words: its granule, with its sides where that alone does
+        not."""
+        granules = [one.granule for one in self.work]
+        if len(set(granules)) == len(granules):
+            return granules
+        return [f"{one.sides[0].name} {one.sides[1].name} {one.granule}" for one in self.work]
+
     def open_store(self, number: int, place: WorkDirectory) -> Store:
         """The inputs of a comparison. Raises BadInput, OSError."""
         one = self.work[number]

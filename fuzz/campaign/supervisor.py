@@ -5,8 +5,9 @@ its name says, and has it on the disk below corpus/; a finding, once it has been
 survives everything that may happen to the processes and to the supervisor; what is in a spool, mostly: the next run
 looks there first.
 
-This is the loop. Which process runs when is decided in slots.py; what is recorded, in inputs.py, kept.py and
-incidents.py; how far it all has come, in counts.py and progress.py; what an earlier run left, in recovery.py.
+This is the loop. Which process runs when is decided in slots.py; what is recorded, in spool.py, inputs.py, kept.py and
+incidents.py; how far it all has come, in counts.py, growth.py and progress.py; what an earlier run left, in
+recovery.py.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from fuzz.campaign.counts import Counts
 from fuzz.campaign.incidents import Incidents
-from fuzz.campaign.inputs import Inputs, new_in_spool
+from fuzz.campaign.inputs import Inputs
 from fuzz.campaign.kept import KeptFindings
 from fuzz.campaign.minimiser import Minimiser
 from fuzz.campaign.progress import CampaignProgress, slot_state
 from fuzz.campaign.recovery import open_ledger, rescue_spools
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.slots import BARREN, STRIKES, Slot, Slots
+from fuzz.campaign.spool import Spool
 from fuzz.campaign.state import DISK, FAILED, GAVE_UP, INTERRUPTED, ON_TIME, CampaignState, RunResult, SlotState
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
@@ -66,9 +68,8 @@ class _Running:
     row: int
     """Of the process, in the ledger."""
     folder: Path
-    """Its spool."""
-    collected: set[str] = field(default_factory=set)
-    """Names in the spool that have been seen to."""
+    """Its own, with its spool in it."""
+    spool: Spool
 
 
 class Campaign:
@@ -178,7 +179,7 @@ class Campaign:
         self._counts = Counts(self.ledger, len(self.setup.work))
         self._incidents = Incidents(self.place, self.ledger, self._now)
         self._progress = CampaignProgress(
-            self.place, self.setup, self._counts, self._inputs, self._findings, self._incidents
+            self.place, self.setup, self._counts, self._inputs, self._findings, self._incidents, self.ledger
         )
         self._inputs.follow(self.ledger)
         known = set(self.ledger.rows("SELECT directory, flaky FROM findings"))
@@ -215,6 +216,7 @@ class Campaign:
                 for slot in self.slots:
                     self._collect_from(slot)
                 self._counts.tick(now)
+                self._progress.tick(self._now())
             for slot in self.slots:
                 self._attend(slot, now)
             if (minimised := self._minimiser.attend()) is not None:
@@ -283,6 +285,7 @@ class Campaign:
         process.news.clear()
         if process.state is not None:
             self._counts.note(slot.number, slot.comparison, process.state)
+            self._counts.note_features(slot.comparison, process.features)
         process.watch()
         if now - process.heard > _SILENCE:
             process.kill()
@@ -309,13 +312,13 @@ class Campaign:
         process = FuzzingProcess(
             assignment, folder, self._inputs.stores[name].folder, keep=(self._lock,), launcher=self._launcher
         )
-        self._running[slot.number] = _Running(process, row, folder)
+        self._running[slot.number] = _Running(process, row, folder, Spool(process.corpus))
 
     def _bury(self, slot: Slot, running: _Running) -> None:
         """See to what a process left that has ended, and to what comes next."""
         process = running.process
         self._collect_from(slot, last=True)
-        self._note_process(running, "stopped" if self._ending else "done" if process.done else "lost")
+        self._note_process(slot.number, running, "stopped" if self._ending else "done" if process.done else "lost")
         self._counts.settle(slot.number)
         del self._running[slot.number]
         if process.done:
@@ -364,21 +367,27 @@ class Campaign:
         running = self._running.get(slot.number)
         if running is None:
             return
-        fresh: list[bytes] = []
-        for path, data in new_in_spool(running.folder / "corpus", running.collected):
-            if name_of(data) == path.name:
-                running.collected.add(path.name)
-                fresh.append(data)
-            elif last:
-                self._incidents.note(slot.number, "a damaged file in a spool", f"{shown(path.name)}: {len(data)} bytes")
-                self._say(f"worker {slot.number}: {shown(path.name)} in its spool is damaged, and left out")
         name = self.setup.stores[slot.comparison]
-        kept = self._inputs.keep(name, fresh, slot.number)
+        kept = self._inputs.keep(name, running.spool.whole(), slot.number)
+        running.spool.found(kept)
+        if last:
+            for path, size in running.spool.broken():
+                self._incidents.note(slot.number, "a damaged file in a spool", f"{shown(path.name)}: {size} bytes")
+                self._say(f"worker {slot.number}: {shown(path.name)} in its spool is damaged, and left out")
+        if not last or running.process.done:
+            self._let_go(name, running.spool)
         for other in self.slots:  # whoever else can run them gets them
             if other is not slot and self.setup.stores[other.comparison] == name and other.number in self._running:
                 for one in kept:
                     self._running[other.number].process.give(self._inputs.stores[name].read(one))
         self._collect_findings(slot)
+
+    def _let_go(self, name: str, spool: Spool) -> None:
+        """Take what a process replaced out of the store of that name as well, unless another has it, or another
+        comparison uses that store: what it reaches there is another matter."""
+        if self.setup.stores.count(name) == 1:
+            others = [running.spool for running in self._running.values() if running.spool is not spool]
+            self._inputs.replace(name, spool.replaced(others))
 
     def _collect_findings(self, slot: Slot) -> None:
         for finding in self._findings.take(self._running[slot.number].folder / "found"):
@@ -398,14 +407,15 @@ class Campaign:
     def _record(self, ended: str | None = None) -> None:
         """Have the ledger know how far everything has come."""
         self.ledger.note_run(self._run, round(self._now() - self._before, 3), ended)
-        for running in self._running.values():
-            self._note_process(running, None)
+        for number, running in self._running.items():
+            self._note_process(number, running, None)
         self._progress.record(self.ledger, self._now())
 
-    def _note_process(self, running: _Running, ended: str | None) -> None:
+    def _note_process(self, slot: int, running: _Running, ended: str | None) -> None:
         state = running.process.state
         if state is not None:
-            self.ledger.note_process(running.row, state, running.process.features, ended)
+            rate = self._counts.rate_of(slot)
+            self.ledger.note_process(running.row, state, running.process.features, rate, ended)
 
     def state(self) -> CampaignState:
         """As of now."""
@@ -417,7 +427,8 @@ class Campaign:
     def _slot_state(self, slot: Slot, now: float) -> SlotState:
         running = self._running.get(slot.number)
         process = None if running is None else running.process
-        return slot_state(self.setup, slot, process, now, self._ending is not None)
+        rate = self._counts.rate_of(slot.number)
+        return slot_state(self.setup, slot, process, rate, now, self._ending is not None)
 
 
 def _is_full(error: OSError | sqlite3.Error) -> bool:

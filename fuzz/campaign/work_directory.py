@@ -2,7 +2,7 @@
 
 campaign.json   what is compared, how, with which seed and codec; and copies of --patch and --pgtable files in kernel/
 corpus/NAME/    inputs, each a file named by its SHA-1; a folder for each granule and for each set of capabilities
-findings/       findings, at most three of a bucket
+findings/       findings, at most three of a bucket and comparison, each program once
 flaky/          what did not happen every time on fresh kernels
 incidents/      programs in flight when a fuzzing process or QEMU was lost, and what was said then
 damaged/        files that did not hold what their names say

@@ -86,7 +86,8 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     "granules",
     callback=granules_in,
     metavar="GRANULE,…",
-    help=f"Sizes of page to fuzz, some of {','.join(one.name for one in GRANULES)}.  [default: {GRANULE_4K.name}]",
+    help=f"Sizes of page to fuzz: {','.join(one.name for one in GRANULES)} has all, which take turns. "
+    f"Said once, when the campaign begins.  [default: {GRANULE_4K.name} alone]",
 )
 @tier_options
 @BUDGET

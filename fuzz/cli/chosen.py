@@ -40,7 +40,10 @@ def sides_from(
 
 def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
     """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
-    return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
+    try:
+        return choose_sides(sides=text, flavour=flavour or "plain", kernel_object=kernel_object)
+    except BadInput as error:
+        raise BadInput(f"--also: {error}") from error
 
 
 def compiled_for(guidance: str, no_compile: bool) -> Path | None:

@@ -17,12 +17,12 @@ from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
 from fuzz.cli.outputs import OutFolder
+from fuzz.cli.several import read_each
 from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import MAX_INPUT, Store, programs_in
 from fuzz.sides import Side, capabilities_of
 from harness.amounts import counted, number
 from harness.errors import BadInput
-from harness.findings.place import program_in
 from harness.locks import try_lock
 from harness.outside import shown, write_plain
 from harness.program.codec import dialect_for
@@ -93,10 +93,10 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
     """Add programs to a corpus: *.s2 files, findings' directories, or folders of either.
 
     What a corpus cannot hold is left out, and said: a program for another granule, one that asks for what the sides
-    lack, or one that is too long.
+    lack, or one that is too long. One that is malformed is named, and makes the exit status 2.
     """
-    files = [file for path in programs for file in programs_in(path)]
-    loaded = [(path, program_in(path)) for path in files]
+    read = read_each(file for path in programs for file in programs_in(path))
+    loaded = read.programs
     with _corpora(directory, granule, kernel) as corpora:
         homeless = {path for path, _ in loaded}
         for one in corpora:
@@ -105,10 +105,10 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
             added = one.store.add(taken.values())
             homeless -= taken.keys()
             show_line(f"{shown(one.name)}: {len(added)} added, {len(taken) - len(added)} were there")
-        for path in files:
+        for path, _ in loaded:
             if path in homeless:
                 show_line(f"{shown(path)}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
-    return OK
+    return BAD_INPUT if read.malformed else OK
 
 
 @corpus.command()

@@ -11,9 +11,11 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
+from fuzz.campaign.growth import Growth
 from fuzz.engine.cautions import caution_lines
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import FLAKY, Filed
@@ -31,14 +33,16 @@ _LINE_INTERVAL: Final = 10.0
 def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
     """Yields what to call with news of the run. Writes to stderr."""
     console = Console(stderr=True)
+    growth = Growth()
     if not console.is_terminal:
-        yield _plain_lines()
+        yield _plain_lines(growth)
         return
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
-            bar.update(task, description=f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress)}")
+            described = f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress, growth)}"
+            bar.update(task, description=escape(described))
 
         yield show
 
@@ -98,32 +102,39 @@ def _spinner(first: str) -> Iterator[Callable[[str], None]]:
         yield say
 
 
-def _plain_lines() -> Callable[[SmokeProgress], None]:
+def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
     last = time.monotonic()
 
     def show(progress: SmokeProgress) -> None:
         nonlocal last
+        described = describe(progress, growth)
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
-            print(f"{progress.seconds:.0f} s: {describe(progress)}", file=sys.stderr, flush=True)
+            print(f"{progress.seconds:.0f} s: {described}", file=sys.stderr, flush=True)
 
     return show
 
 
-def describe(progress: SmokeProgress) -> str:
-    """Rate, corpus, the kernel's coverage, and findings, on one line that fits a terminal."""
+def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
+    """Rate, inputs, the kernel's coverage, and findings, on one line. With a `growth` that is told every time, also how
+    long ago an edge was new."""
+    reached, of = (sum(column) for column in zip(*progress.edges, strict=True)) if progress.edges else (0, 0)
+    edges = " ".join(f"{reached}/{of}" for reached, of in progress.edges) or "no"
     parts = [
-        f"{progress.executions} executions",
-        f"{progress.rate:.0f}/s",
-        f"corpus {progress.corpus}",
-        f"coverage {' '.join(f'{reached}/{of}' for reached, of in progress.edges) or '-'}",
+        f"{progress.executions:,} executions",
+        f"{progress.rate:,.0f}/s",
+        f"{progress.corpus:,} inputs",
+        f"{edges} kernel edges",
         f"findings {len(progress.findings)}",
     ]
+    if growth is not None and of:
+        growth.note(progress.seconds, progress.executions, {"edges": (reached, of)})
+        parts[3] += f" (last new {progress.seconds - growth.of['edges'].at:.0f} s ago)"
     if masking := progress.stats.masking():
         parts.append(f"masked by {', '.join(masking)}")
     restarts = progress.boots - progress.kernels
     if restarts > 0:
-        parts.append(f"restarts {restarts}")
+        parts.append(f"kernels started again {restarts}")
     return ", ".join(parts)
 
 
@@ -159,9 +170,35 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
         inconclusive = counted(stats["inconclusive"], "program")
         lines.append(f"{inconclusive} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
-    if not progress.findings:
+    if stats["hangs"]["count"]:
+        lines.append(hangs_told(progress))
+    if progress.interrupted:
+        lines.append(interruption(_programs(progress), len(progress.findings), progress.seconds))
+    elif not progress.findings:
         lines.append("nothing found")
     return lines
+
+
+def hangs_told(progress: SmokeProgress) -> str:
+    """How many programs hung a kernel, how long that took, and what was left undone for it."""
+    stats = progress.stats
+    programs = counted(_programs(progress), "program")
+    line = f"{number(stats.hangs)} of {programs} hung, which took {stats.hang_seconds:.0f} s"
+    if stats.unreplayed:
+        left = counted(stats.unreplayed, "program")
+        line += f"; that was all of the run's time, and {left} of the corpora were left out"
+    return line
+
+
+def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:
+    """What a run that was cut short had come to: after how many seconds and programs, of how many."""
+    after = "" if seconds is None else f"{seconds:.0f} s and "
+    after += counted(programs, "program") if of is None else f"{number(programs)} of {counted(of, 'program')}"
+    return f"interrupted after {after}: {counted(findings, 'finding') if findings else 'nothing found'} so far"
+
+
+def _programs(progress: SmokeProgress) -> int:
+    return progress.stats.executions + progress.stats.replayed
 
 
 def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:

@@ -19,24 +19,35 @@ from harness.program.text import read_text, reformat
 @click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
 @click.option("--check", "only_check", is_flag=True, help="Only name the files that would change; exit 2 if any.")
 def fmt(programs: tuple[Path, ...], only_check: bool) -> int:
-    """Rewrite programs in canonical form. Comments stay. Nothing is written unless all of them are well formed."""
-    files = [file_of(path) for path in programs]
-    texts = [read_text(path) for path in files]
-    formatted = [reformat(text, shown(path)) for path, text in zip(files, texts, strict=True)]
-    changed = [(path, new) for path, old, new in zip(files, texts, formatted, strict=True) if old != new]
-    for path, new in changed:
-        if not only_check:
-            _rewrite(path, new)
-        show_line(f"{shown(path)}: {'not in canonical form' if only_check else 'rewritten'}")
-    return BAD_INPUT if only_check and changed else OK
+    """Rewrite programs in canonical form. Comments stay. One that is malformed is named, and stays as it is: exit
+    status 2."""
+    problems = 0
+    for program in programs:
+        try:
+            path = file_of(program)
+            old = read_text(path)
+            new = reformat(old, shown(path))
+        except BadInput as error:
+            say(str(error))
+            problems += 1
+            continue
+        if old != new:
+            problems += only_check
+            if not only_check:
+                _rewrite(path, new)
+            show_line(f"{shown(path)}: {'not in canonical form' if only_check else 'rewritten'}")
+    return BAD_INPUT if problems else OK
 
 
 def _rewrite(path: Path, text: str) -> None:
     """Replace a file's text, and nothing else of it, so that it is never half written."""
     scratch = path.with_name(f".{path.name}.tmp")
-    write_plain(scratch, text.encode())
-    shutil.copymode(path, scratch)
-    os.replace(scratch, path)
+    try:
+        write_plain(scratch, text.encode())
+        shutil.copymode(path, scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 @click.command()

@@ -15,19 +15,34 @@ import click
 from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.each import record_causes, run_each
-from fuzz.cli.options import EACH, EXISTING, FINDING, OK, kernel_options, say, show_line, tier_options
+from fuzz.cli.options import (
+    BAD_INPUT,
+    EACH,
+    EXISTING,
+    FINDING,
+    INTERRUPTED,
+    OK,
+    TOOL_FAILURE,
+    kernel_options,
+    say,
+    show_line,
+    tier_options,
+)
 from fuzz.cli.outputs import OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
-from fuzz.results.outcome import Comparison, Status, Test, bucket_test
+from fuzz.cli.several import read_each
+from fuzz.results.outcome import Comparison, Status, Test, broken, bucket_test
 from fuzz.sides import Side, ownership_sides, parse_side
 from fuzz.triage.baseline import Result
 from fuzz.triage.filing import Filer
-from harness.errors import BadInput, ToolFailure
+from harness.amounts import counted, number
+from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.findings.finding import load
 from harness.findings.place import program_in
 from harness.findings.report import event_report, observation_text, run_report, verified_against
 from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown
+from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
 from harness.verdict.judge import Judge
 from harness.verdict.known import mention
@@ -56,6 +71,7 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 @click.option("--out", type=OutFolder(), default="s2fuzz-out", show_default=True, help="Where findings go.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every op with its result.")
 @click.option("--events", is_flag=True, help="Print every op's boundary events.")
+@click.option("--strict", is_flag=True, help="Exit with status 2 where a program was skipped.")
 @EACH
 @result_options
 @tier_options
@@ -65,6 +81,7 @@ def run(
     out: Path,
     verbose: bool,
     events: bool,
+    strict: bool,
     each: bool,
     files: ResultFiles,
     tiers: frozenset[Tier] | None,
@@ -72,70 +89,115 @@ def run(
 ) -> int:
     """Run programs on both sides and compare.
 
-    A PROGRAM is a *.s2 file or a finding's directory. A program that one of the kernels cannot run is refused. With
-    --each of several patches, a table first tells what programs come to with none of them, the first, and so on.
+    A PROGRAM is a *.s2 file or a finding's directory. One that a side cannot run, since that lacks what it asks for, is
+    skipped and named; so is one that is malformed, which makes the exit status 2. So it is where none could run.
+
+    With --each of several patches, a table first tells what programs come to with none of them, the first, and so on.
     """
     sides = sides_from(**kernel)
-    loaded = [(path, program_in(path)) for path in programs]
-    planned = [Test(shown(path), Comparison(sides, program.machine.granule.name)) for path, program in loaded]
+    read = read_each(programs)
+    planned = [Test(shown(path), Comparison(sides, program.machine.granule.name)) for path, program in read.programs]
     files.begin("run", planned)
-    causes = run_each(loaded, sides, tiers or DEFAULT_TIERS) if each else {}
-    left, right = _open_both(sides, [program for _, program in loaded])
+    unknown = planned[0].comparison if planned else Comparison(sides, GRANULE_4K.name)
+    files.tell(broken(Test(shown(path), unknown), error) for path, error in read.malformed)
+    if not read.programs:
+        files.write({"programs": "0"})
+        return BAD_INPUT
+    causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS) if each else {}
+    left, right = _open_both(sides, [program for _, program in read.programs])
     with closing(left), closing(right):
         filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
-        judge, known = Judge(left, right, filer.tiers), Counter[str]()
+        runs = _Runs(Judge(left, right, filer.tiers), filer, verbose, events)
         try:
-            for test, (path, program) in zip(planned, loaded, strict=True):
-                files.tell([_run_one(test, path, program, judge, known, filer, verbose, events)])
+            for test, (path, program) in zip(planned, read.programs, strict=True):
+                files.tell([runs.run(test, path, program)])
+        except KeyboardInterrupt:
+            say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
+            files.interrupt()
+            return INTERRUPTED
         finally:
             record_causes(causes, [filed.directory for filed in filer.filed])
             display.print_places(filer.filed)
-        for key, count in known.items():
+        for key, count in runs.known.items():
             click.echo(mention(key, count))
         if not filer.filed:
             _say_verified_against(left, right)
-        files.write({"programs": str(len(loaded))})
-        return FINDING if filer.filed else OK
+        if len(programs) > 1:
+            show_line(runs.summary(len(programs), len(read.malformed)))
+        files.write({"programs": str(len(programs))})
+        if filer.filed:
+            return FINDING
+        if runs.flaky:
+            return TOOL_FAILURE
+        return BAD_INPUT if read.malformed or not runs.ran or (strict and runs.skipped) else OK
 
 
-def _run_one(
-    test: Test,
-    path: Path,
-    program: Program,
-    judge: Judge,
-    known: Counter[str],
-    filer: Filer,
-    verbose: bool,
-    events: bool,
-) -> Test:
-    """Run a program, say what comes of it, and return that as a test."""
-    look = judge.look(program)
-    known.update(look.known)
-    suspicion = look.suspicion
-    try:
-        verdict = judge.confirm(program, suspicion) if isinstance(suspicion, Suspicion) else suspicion
-    except Unconfirmed as error:
-        kept = filer.file_flaky(program, error)
-        raise ToolFailure(
-            f"{shown(path)}: flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
-        ) from error
-    if isinstance(verdict, Inconclusive):
-        show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
-        cut = verdict.cut.describe((judge.left.name, judge.right.name))
-        show_line(f"  {cut}")
-        test = replace(test, status=Status.SKIPPED, why=f"its budget is too small: {cut}")
-    elif verdict is not None:
-        show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
-        click.echo(filer.report(program, verdict))
-        found = load(filer.file(program, verdict))
-        return replace(bucket_test(test.comparison, [Result(found)]), name=test.name)
-    else:
-        show_line(f"{shown(path)}: the sides agree")
-    if verbose or events:
-        seen = judge.right.observe(program)
-        for line in [*(run_report(program, seen) if verbose else ()), *(event_report(program, seen) if events else ())]:
-            click.echo(f"  {line}")
-    return test
+class _Runs:
+    """Runs programs, says what comes of each, and counts."""
+
+    def __init__(self, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
+        self._judge = judge
+        self._filer = filer
+        self._verbose = verbose
+        self._events = events
+        self.known = Counter[str]()
+        """Calls that go wrong in a way that is known of Linux."""
+        self.skipped = Counter[str]()
+        """Programs by why they could not run."""
+        self.ran = self.flaky = 0
+
+    def run(self, test: Test, path: Path, program: Program) -> Test:
+        """Run a program, and return what comes of it. Raises ToolFailure, OSError."""
+        try:
+            look = self._judge.look(program)
+        except CannotRun as error:
+            self.skipped[error.why] += 1
+            say(f"{shown(path)}: skipped: {error.why}")
+            return replace(test, status=Status.SKIPPED, why=error.why)
+        self.ran += 1
+        self.known.update(look.known)
+        suspicion = look.suspicion
+        try:
+            verdict = self._judge.confirm(program, suspicion) if isinstance(suspicion, Suspicion) else suspicion
+        except Unconfirmed as error:
+            self.flaky += 1
+            kept = self._filer.file_flaky(program, error)
+            why = f"flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
+            say(f"{shown(path)}: {why}")
+            return broken(test, ToolFailure(why))
+        if isinstance(verdict, Inconclusive):
+            show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
+            cut = verdict.cut.describe((self._judge.left.name, self._judge.right.name))
+            show_line(f"  {cut}")
+            test = replace(test, status=Status.SKIPPED, why=f"its budget is too small: {cut}")
+        elif verdict is not None:
+            show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
+            click.echo(self._filer.report(program, verdict))
+            found = load(self._filer.file(program, verdict))
+            return replace(bucket_test(test.comparison, [Result(found)]), name=test.name)
+        else:
+            show_line(f"{shown(path)}: the sides agree")
+        self._tell_more(program)
+        return test
+
+    def _tell_more(self, program: Program) -> None:
+        if self._verbose or self._events:
+            seen = self._judge.right.observe(program)
+            ops, events = run_report(program, seen), event_report(program, seen)
+            for line in [*(ops if self._verbose else ()), *(events if self._events else ())]:
+                click.echo(f"  {line}")
+
+    def summary(self, of: int, malformed: int) -> str:
+        """How many programs ran, `of` how many, and what became of the others."""
+        parts = [f"ran {number(self.ran)} of {counted(of, 'program')}"]
+        if self.skipped:
+            why = ", ".join(f"{reason} ({number(count)})" for reason, count in self.skipped.most_common())
+            parts.append(f"{number(self.skipped.total())} skipped: {why}")
+        if malformed:
+            parts.append(f"{number(malformed)} malformed")
+        if self.flaky:
+            parts.append(f"{number(self.flaky)} flaky")
+        return "; ".join(parts)
 
 
 @click.command()
@@ -184,17 +246,25 @@ def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> in
     if ways is not None and sides is not None:
         raise BadInput("--ways and --sides exclude each other")
     chosen = ownership_sides(ways) if sides is None else [parse_side(text) for text in sides.split(",")]
-    loaded = [(path, program_in(path)) for path in programs]
+    read = read_each(programs)
+    weighed, died = 0, False
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(side.open(say))) for side in chosen]
-        for number, (path, program) in enumerate(loaded):
-            if len(loaded) > 1:
-                show_line(f"{os.linesep if number else ''}{shown(path)}:")
+        for path, program in read.programs:
             try:
                 weights = [weigh_program(side, program) for side in opened]
+            except CannotRun as error:
+                say(f"{shown(path)}: skipped: {error.why}")
+                continue
             except TargetDied as error:
-                click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
-                return FINDING
+                show_line(f"{shown(path)}: {error.report.kind}: {error.report.headline}\n{error.report.details}")
+                died = True
+                continue
+            if len(programs) > 1:
+                show_line(f"{os.linesep if weighed else ''}{shown(path)}:")
+            weighed += 1
             for line in weight_table([side.name for side in chosen], weights):
                 click.echo(line)
-    return OK
+    if died:
+        return FINDING
+    return BAD_INPUT if read.malformed or not weighed else OK

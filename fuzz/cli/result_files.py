@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,7 +16,7 @@ import click
 
 from fuzz.cli.outputs import OutFile
 from fuzz.results.formats import FORMATS, Format
-from fuzz.results.outcome import Outcome, Test, broken
+from fuzz.results.outcome import Outcome, Status, Test, broken
 from harness.errors import BadInput, ToolFailure
 from harness.outside import shown
 
@@ -42,20 +43,14 @@ class ResultFiles:
         return _STDOUT in self.chosen.values()
 
     def begin(self, command: str, planned: Iterable[Test], other: str = "") -> None:
-        """Say what is to be tested, and find out before the run whether the files can be written; `other` is an option
-        that prints to stdout as well. Raises BadInput for one place that is to hold two things, OSError."""
+        """Say what is to be tested; `other` is an option that prints to stdout as well. Raises BadInput for one place
+        that is to hold two things."""
         places = list(self.chosen.values())
         twice = next((path for path in places if places.count(path) > 1), None)
         if twice is not None:
             raise BadInput(f"two kinds of results cannot both go to {'stdout' if twice == _STDOUT else shown(twice)}")
         if other and self.to_stdout:
             raise BadInput(f"{other} prints to stdout, too: give the results a file instead of `-`")
-        for path in places:
-            if path != _STDOUT:
-                existed = path.exists()
-                path.open("ab").close()
-                if not existed:
-                    path.unlink()
         self._command, self._planned = command, list(planned)
 
     def tell(self, tests: Iterable[Test]) -> None:
@@ -68,8 +63,15 @@ class ResultFiles:
 
     def fail(self, error: Exception) -> None:
         """Write them all, with `error` for each test that was planned and not told. Raises as `write` does."""
+        self._write_rest(lambda test: broken(test, error))
+
+    def interrupt(self) -> None:
+        """Write them all; the tests that were not told are skipped. Raises as `write` does."""
+        self._write_rest(lambda test: replace(test, status=Status.SKIPPED, why="interrupted"))
+
+    def _write_rest(self, end: Callable[[Test], Test]) -> None:
         told = {(test.name, test.comparison) for test in self._told}
-        rest = [broken(test, error) for test in self._planned if (test.name, test.comparison) not in told]
+        rest = [end(test) for test in self._planned if (test.name, test.comparison) not in told]
         if rest:
             self._write([*self._told, *rest], {})
 
@@ -102,6 +104,9 @@ def result_options(command: _Command) -> _Command:
                 return command(*args, files=files, **params)
             except (BadInput, ToolFailure) as error:
                 files.fail(error)
+                raise
+            except KeyboardInterrupt:
+                files.interrupt()
                 raise
 
     wrapped: Any = click.option(

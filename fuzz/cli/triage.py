@@ -133,9 +133,9 @@ def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
 def tmin(finding: Path, tries: int | None) -> int:
     """Minimise a finding: the simplest program that still falls into its bucket.
 
-    Leaves out ops, merges them, gives the machine its default settings, clears flags, shrinks sizes and moves
-    addresses, until nothing of it helps. The finding's directory is replaced at once and keeps the first program, as
-    original.s2. Exit status: 0 done, 2 does not reproduce.
+    Leaves out ops, merges them, lets one do another's work, gives the machine its default settings, clears flags,
+    shrinks sizes and moves addresses, until nothing of it helps. The finding's directory is replaced at once and keeps
+    the first program, as original.s2. Exit status: 0 done, 2 does not reproduce.
     """
     found = load(finding)
     with display.minimising(len(found.program.ops)) as told:

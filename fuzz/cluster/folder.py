@@ -50,6 +50,7 @@ from harness.findings.place import program_in
 from harness.outside import shown
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
+from harness.program.program import Program
 from harness.program.space import space_of
 from harness.verdict.tiers import Tier
 from reference.build.image import Image
@@ -169,10 +170,23 @@ def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes],
             texts = programs_in(corpus)
             if not texts:
                 raise BadInput(f"{corpus}: holds neither programs (*.s2) nor inputs with a stamp beside them")
-            found = [input_for(program_in(path), dialect) for path in texts]
+            found = [input_for(program, dialect) for program in _read(texts)]
         left_out += found.count(None)
         inputs.update((name_of(data), data) for data in found if data is not None)
     return [inputs[name] for name in sorted(inputs)], left_out
+
+
+def _read(files: Iterable[Path]) -> list[Program]:
+    """The programs in files. Raises BadInput, which names all that are none."""
+    programs, problems = [], []
+    for path in files:
+        try:
+            programs.append(program_in(path))
+        except BadInput as error:
+            problems.append(str(error))
+    if problems:
+        raise BadInput("\n".join(problems))
+    return programs
 
 
 def dictionary(dialect: Dialect) -> Iterator[str]:

@@ -24,6 +24,10 @@ _KIND_SETS: Final = 61
 _OP_NUMBERS: Final = max(OPS_BY_NUMBER) + 1
 _KINDS_FROM: Final = _OP_NUMBERS * _RETURN_COUNT * _LEVEL_SETS
 _SIZE: Final = _KINDS_FROM + _OP_NUMBERS * _KIND_SETS
+RESULTS: Final = "results"
+EVENTS: Final = "events"
+_PARTS: Final = {RESULTS: (0, _KINDS_FROM), EVENTS: (_KINDS_FROM, _SIZE)}
+"""From which counter to which."""
 
 
 class JointCoverage:
@@ -31,7 +35,7 @@ class JointCoverage:
     every combination of op and the set of kinds of its events.
 
     Taken from the side that tells (the model), and only when the sides agree: then it stands for both. libFuzzer clears
-    the counters.
+    the counters. So there are so many and no more, each counts to `LOOP`, and a run comes to an end of what is new.
     """
 
     def __init__(self) -> None:
@@ -40,6 +44,8 @@ class JointCoverage:
         for index in range(_SIZE):
             self._places[2 * index] = index + 1
         self._view = memoryview(self._counters).cast("B")
+        self._ever = bytearray(b"0" * _SIZE)
+        """A digit for each counter: 1 once it has counted."""
 
     def registration(self) -> Registration:
         """Where counters and their places lie."""
@@ -55,6 +61,12 @@ class JointCoverage:
             self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
             self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
 
+    @property
+    def reached(self) -> dict[str, int]:
+        """Which counters ever counted, a bit for each: those of `RESULTS` (op, return code and levels), and those of
+        `EVENTS` (op and kinds of events)."""
+        return {name: int(self._ever[begin:end], 2) for name, (begin, end) in _PARTS.items()}
+
     def take(self) -> bytes:
         """The counters since the last time."""
         counts = bytes(self._view)
@@ -64,3 +76,4 @@ class JointCoverage:
     def _count(self, index: int) -> None:
         if self._view[index] < LOOP:
             self._view[index] += 1
+            self._ever[index] = 0x31

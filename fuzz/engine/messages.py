@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fuzz.engine.stats import Stats
@@ -34,8 +34,8 @@ class Edges:
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """How far the process has come. `seconds` are since its first generated execution; `done` says that it has finished
-    what it was to do, and ends."""
+    """How far the process has come. `seconds` are since its first generated execution, with what hangs took before;
+    `done` says that it has finished what it was to do, and ends."""
 
     done: bool
     seconds: float
@@ -46,6 +46,8 @@ class ProcessState:
     boots: int
     edges: tuple[Edges, ...]
     """Of every kernel that counts."""
+    joint: Mapping[str, int] = field(default_factory=dict)
+    """What the sides did together, by kind (`JointCoverage.reached`)."""
 
     def to_json(self) -> dict[str, Any]:
         """With its name under `event`, as all messages have it."""
@@ -55,6 +57,7 @@ class ProcessState:
             "event": "done" if self.done else "progress",
             "findings": [one.to_json() for one in self.findings],
             "identities": list(self.identities),
+            "joint": {kind: f"{reached:x}" for kind, reached in self.joint.items()},
             "seconds": self.seconds,
             "tally": self.stats.to_json(),
         }
@@ -70,6 +73,7 @@ class ProcessState:
             tuple(data["identities"]),
             data["boots"],
             tuple(map(Edges.from_json, data["edges"])),
+            {kind: int(reached, 16) for kind, reached in data["joint"].items()},
         )
 
 

@@ -76,6 +76,10 @@ class FuzzingProcess:
         self._begun = time.monotonic()
         self._fuzzing_since: float | None = None
         self._stopping_since: float | None = None
+        self._told = self._begun
+        """When it said last how far it was."""
+        self._has_spoken = self._is_closed = False
+        self._dismissed = False
         self.heard = self._begun
         """When it last said anything, by the monotonic clock."""
         self.news: list[LostKernel | Retried] = []
@@ -118,12 +122,15 @@ class FuzzingProcess:
     @property
     def failed(self) -> bool:
         """Whether it said that it cannot go on, or ended without a word."""
-        return self._failure is not None or (not self._open and not self.done)
+        return self._failure is not None or (not self._open and not self.done and not self._dismissed)
 
     @property
     def seconds(self) -> float:
-        """Since its first generated execution, as far as it has said."""
-        return 0.0 if self.state is None else self.state.seconds
+        """Since its first generated execution. The clock goes on while it is busy and says nothing."""
+        if self.state is None:
+            return 0.0
+        goes_on = self._fuzzing_since is not None and not self.done and not self._is_closed
+        return self.state.seconds + (time.monotonic() - self._told if goes_on else 0.0)
 
     @property
     def executions(self) -> int:
@@ -189,11 +196,19 @@ class FuzzingProcess:
             os.close(self._control)
             self._stopping_since = time.monotonic()
 
+    def dismiss(self) -> None:
+        """As `stop`, but one that has nothing to tell is ended at once."""
+        if self._stopping_since is None and not self._has_spoken:
+            self._dismissed = True
+            self._child.kill()
+        self.stop()
+
     def close(self) -> None:
         """Kill it if it still runs, and release what it held here."""
         if self._child.poll() is None:
             self._child.kill()
         self._child.wait()
+        self._is_closed = True
         self.stop()
         os.close(self._messages)
         self._output.close()
@@ -205,7 +220,7 @@ class FuzzingProcess:
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run
         was `interrupted` it need not have."""
-        if self.done or (self._failure is None and interrupted):
+        if self.done or (self._failure is None and (interrupted or self._dismissed)):
             return
         raise self._failure or ToolFailure(f"the fuzzing process {self.obituary()}")
 
@@ -222,6 +237,7 @@ class FuzzingProcess:
         return "\n".join([f"{how}; it said last:", *said])
 
     def _message(self, message: Message) -> None:
+        self._has_spoken = True
         if isinstance(message, Failed):
             self._failure = (BadInput if message.bad_input else ToolFailure)(message.message)
         elif isinstance(message, LostKernel | Retried):
@@ -229,7 +245,7 @@ class FuzzingProcess:
         elif isinstance(message, ProcessState):
             if self._fuzzing_since is None and message.seconds:
                 self._fuzzing_since = time.monotonic()
-            self.state, self.done = message, message.done
+            self.state, self.done, self._told = message, message.done, time.monotonic()
 
     def _read_log(self, data: bytes) -> None:
         self._log += data

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import select
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from fuzz.coverage.model_lines import model_lines
 from fuzz.engine.assignment import Assignment
@@ -22,6 +24,9 @@ from fuzz.triage.filing import Filed
 from harness.errors import ToolFailure
 from harness.model.executor import Model
 from harness.program.program import Program
+
+_SHOWN_EVERY: Final = 0.5
+"""Seconds; what a process says is shown at once."""
 
 
 @dataclass(slots=True)
@@ -76,8 +81,8 @@ def smoke(
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
     unless they are to keep going. `show` is called whenever there is something new to show.
 
-    Raises Interrupted on SIGINT or SIGTERM, after an orderly stop; ToolFailure when a process fails, or cannot start
-    because Atheris is missing.
+    Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
+    process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
@@ -118,6 +123,7 @@ class _Run:
         return [process for lane in self.lanes for process in lane.processes]
 
     def run(self, lanes: list[_Lane]) -> SmokeProgress:
+        """To its end, or that of a run that was interrupted."""
         self.lanes = lanes
         with StopSignals() as self.signals:
             try:
@@ -127,14 +133,19 @@ class _Run:
                     self._end(lane)
             for process in self.processes:
                 process.settle(self.progress.interrupted)
-        self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, self.processes)))
+        self._sum_up()
+        if not self.progress.interrupted:
+            try:
+                self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, self.processes)))
+            except KeyboardInterrupt:
+                self.progress.interrupted = True
         if self.progress.interrupted:
             raise Interrupted(self.progress)
         return self.progress
 
     def _attend(self) -> None:
         """Hear what the processes say until all have ended; one follows another."""
-        ending = False
+        ending, shown = False, time.monotonic()
         while True:
             for lane in self.lanes:
                 if lane.running is not None and not lane.running.sources:
@@ -147,7 +158,8 @@ class _Run:
                 return
             sources = {source: process for process in running for source in process.sources}
             news = [sources[source].hear(source) for source in select.select(sorted(sources), [], [], 0.1)[0]]
-            if any(news):
+            if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
+                shown = time.monotonic()
                 self._sum_up()
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
@@ -155,7 +167,9 @@ class _Run:
             if self.progress.interrupted or found or any(process.failed for process in running):
                 ending = True
                 for process in running:
-                    process.stop()
+                    process.dismiss()
+                    if self.signals.count > 1:
+                        process.kill()
             for process in running:
                 process.watch()
 
@@ -177,6 +191,8 @@ class _Run:
     def _sum_up(self) -> None:
         states = [process.state for process in self.processes if process.state is not None]
         progress = self.progress
+        if not self.processes:
+            return
         progress.seconds = max(sum(one.seconds for one in lane.processes) for lane in self.lanes)
         progress.stats = sum([state.stats for state in states], Stats())
         progress.findings = [finding for state in states for finding in state.findings]

@@ -26,6 +26,11 @@ class Stats:
     unconfirmed: int = 0
     inconclusive: int = 0
     """Programs whose budget cut the sides at different events, with nothing wrong before."""
+    hangs: int = 0
+    """Executions in which a side hung, those replayed among them, and how long these took, fresh kernels included."""
+    hang_seconds: float = 0.0
+    unreplayed: int = 0
+    """Programs of the corpora that were left, since hangs had taken all of the run's time."""
     granules: Counter[str] = field(default_factory=Counter)
     """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
     other_granules: Counter[str] = field(default_factory=Counter)
@@ -111,6 +116,7 @@ class Stats:
             "executions": self.executions,
             "inconclusive": self.inconclusive,
             "granules": dict(sorted(self.granules.items())),
+            "hangs": {"count": self.hangs, "seconds": round(self.hang_seconds, 3)},
             "known": dict(sorted(self.known.items())),
             "lacking": dict(sorted(self.lacking.items())),
             "median_ops": self.median_ops(),
@@ -136,4 +142,5 @@ class Stats:
                 "tables_by_level": self.tables,
             },
             "unconfirmed": self.unconfirmed,
+            "unreplayed": self.unreplayed,
         }

@@ -99,21 +99,23 @@ class Worker:
             if self._in_flight is not None:
                 self._in_flight.note(data)
             program = self._with_budget(decode(data, self.dialect))
-            found = self._judge(program, self.judge.look(program))
+            _, found = self._run(program)
             self._say(Retried(data, found))
 
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
-        run is skipped. Ends the process where it is to generate none."""
+        run is skipped. Ends the process where it is to generate none, when it is told to stop, and when hangs have
+        taken all of its time."""
         for folder in self.assignment.corpora:
-            for path in program_files(folder):
+            files = program_files(folder)
+            for number, path in enumerate(files, start=1):
                 program = self._with_budget(read(path))
                 name = program.machine.granule.name
                 if name != self.granule.name:
                     self.stats.other_granules[name] += 1
                     continue
                 try:
-                    found = self._judge(program, self.judge.look(program))
+                    _, found = self._run(program)
                 except BadInput as error:
                     self.stats.skipped += 1
                     self.stats.lacking[str(error)] += 1
@@ -121,7 +123,8 @@ class Worker:
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
                 self._report_progress()
-                if found and not self.assignment.keep_going:
+                if (found and not self.assignment.keep_going) or self._is_over():
+                    self.stats.unreplayed += len(files) - number
                     self.finish()
         if self.assignment.executions == 0:
             self.finish()
@@ -130,15 +133,14 @@ class Worker:
         """One generated input. Never raises for a divergence, which is filed, unless there is `found`. Ends the process
         when its work is done."""
         if self._started is None:
-            self._started = time.monotonic()
+            self._started = time.monotonic() - self.stats.hang_seconds  # of the corpora
         program = self._with_budget(decode(data, self.dialect))
         if self.assignment.stages and program.machine["stage"] not in self.assignment.stages:
             return
         if self._in_flight is not None:
             self._in_flight.note(data)
         try:
-            look = self.judge.look(program)
-            found = self._judge(program, look)
+            look, found = self._run(program)
             if (lost := sum([kernel.lost for kernel in self._kernels])) != self._lost:
                 self._report_lost(lost, data)
             self.stats.count(program, look.feedback)
@@ -171,6 +173,16 @@ class Worker:
         if least is None or program.machine["budget"] >= least:
             return program
         return replace(program, machine=program.machine.replace("budget", least))
+
+    def _run(self, program: Program) -> tuple[FirstLook, bool]:
+        """What a program showed at first, and whether something was found. Raises as executors do."""
+        began = time.monotonic()
+        look = self.judge.look(program)
+        found = self._judge(program, look)
+        if isinstance(look.suspicion, Suspicion) and look.suspicion.sighting.kind == "hang":
+            self.stats.hangs += 1
+            self.stats.hang_seconds += time.monotonic() - began
+        return look, found
 
     def _judge(self, program: Program, look: FirstLook) -> bool:
         """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
@@ -242,9 +254,16 @@ class Worker:
         work = self.assignment
         if work.executions is not None and self.stats.executions >= work.executions:
             return True
-        if work.seconds is not None and time.monotonic() - (self._started or 0.0) >= work.seconds:
-            return True
-        return self._was_told_to_stop()
+        return self._is_over()
+
+    def _is_over(self) -> bool:
+        """Whether its time is up, or it was told to stop."""
+        seconds = self.assignment.seconds
+        return (seconds is not None and self._seconds() >= seconds) or self._was_told_to_stop()
+
+    def _seconds(self) -> float:
+        """Since its first generated execution, and what hangs took before that."""
+        return self.stats.hang_seconds if self._started is None else time.monotonic() - self._started
 
     def _was_told_to_stop(self) -> bool:
         """Listens to the parent: a line is an input, in hex digits; the end means stop."""
@@ -268,16 +287,16 @@ class Worker:
             self._say(self._state(done=False))
 
     def _state(self, done: bool) -> ProcessState:
-        seconds = 0.0 if self._started is None else time.monotonic() - self._started
         boots = sum(kernel.boots for kernel in self._kernels)
         return ProcessState(
             done,
-            round(seconds, 3),
+            round(self._seconds(), 3),
             self.stats,
             tuple(self.filer.filed),
             tuple([dict(side.identity) for side in self.executors]),
             boots,
             tuple([Edges(hosted.image, hosted.edges, hosted.reached) for hosted in self.coverage]),
+            self.joint[0].reached if self.joint else {},
         )
 
     def _say(self, message: Message) -> None:

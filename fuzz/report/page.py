@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from fuzz.campaign.growth import duration
 from fuzz.campaign.ledger import Ledger
 from fuzz.campaign.setup import CampaignSetup
-from fuzz.campaign.status import duration, status_of
+from fuzz.campaign.status import status_of
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
 from fuzz.report import charts
+from fuzz.report.charts import Chart
 from fuzz.report.sources import Source, kernel_sources, model_sources
+from harness.amounts import counted, number
 from harness.durable import write_durably
 from harness.errors import BadInput
 from harness.files import brief
@@ -47,6 +49,8 @@ class Shown:
     program: str
     report: str
     directory: str
+    where: str
+    """The comparison, where there are several."""
 
 
 def write(
@@ -72,7 +76,11 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         model = list(model_sources(ledger))
         pictures = list(_pictures(setup, ledger, status))
         ran = _ran(ledger)
-        findings = [_shown(one, _kept(place, ledger, one)) for one in status["findings"]]
+        names = setup.describe()
+        findings = [
+            _shown(one, _kept(place, ledger, one), names[one["comparison"]] if len(names) > 1 else "")
+            for one in status["findings"]
+        ]
     finally:
         ledger.close()
     environment = Environment(
@@ -82,7 +90,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
+    environment.filters.update(duration=duration, number=number, counted=counted)
     return environment.get_template("page.html.jinja").render(
         name=place.root.name,
         setup=setup,
@@ -90,10 +98,11 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         status=status,
         ran=ran,
         findings=findings,
-        pictures=[Markup(picture) for picture in pictures],
+        pictures=pictures,
         kernels=kernels,
         cautions=caution_lines(status["tally"]),
-        model=model,
+        model=[file for file in model if file.reached],
+        unused=[file for file in model if not file.reached],
         never=_never(status, kernels),
         with_source=with_source,
         refresh=refresh,
@@ -111,11 +120,23 @@ def _settings(setup: CampaignSetup) -> dict[str, str]:
     }
 
 
-def _ran(ledger: Ledger) -> list[dict[str, str]]:
-    """The identities of everything that ran, each once."""
+def _ran(ledger: Ledger) -> dict[str, list[dict[str, str]]]:
+    """The identities of everything that ran, each once, by what they are of."""
     texts = {text for (text,) in ledger.rows("SELECT DISTINCT identities FROM processes") if text}
-    found = {json.dumps(brief(one), sort_keys=True) for text in texts for one in json.loads(text)}
-    return [json.loads(text) for text in sorted(found)]
+    identities = {json.dumps(brief(one), sort_keys=True) for text in texts for one in json.loads(text)}
+    found: dict[str, list[dict[str, str]]] = {}
+    for text in sorted(identities):
+        identity = json.loads(text)
+        found.setdefault(_what(identity), []).append(identity)
+    return dict(sorted(found.items()))
+
+
+def _what(identity: Mapping[str, str]) -> str:
+    """What has that identity, in words."""
+    built_as = "" if identity.get("object", "host") == "host" else f", object {identity['object']}"
+    if "source" not in identity:
+        return f"The model of {identity.get('version', 'an unknown version')}{built_as}"
+    return f"Kernel {identity['source']}, pages of {identity.get('granule', '4k')}{built_as}"
 
 
 def _kept(place: WorkDirectory, ledger: Ledger, one: Mapping[str, Any]) -> Iterator[Finding]:
@@ -127,7 +148,7 @@ def _kept(place: WorkDirectory, ledger: Ledger, one: Mapping[str, Any]) -> Itera
     return (load(path) for (name,) in rows if is_finding(path := place.findings / name))
 
 
-def _shown(one: Mapping[str, Any], kept: Iterable[Finding]) -> Shown:
+def _shown(one: Mapping[str, Any], kept: Iterable[Finding], where: str) -> Shown:
     best = min(kept, key=lambda finding: len(finding.program.ops), default=None)
     program = report = reliability = ""
     if best is not None:
@@ -146,6 +167,7 @@ def _shown(one: Mapping[str, Any], kept: Iterable[Finding]) -> Shown:
         program,
         report,
         best.directory.name if best is not None else "",
+        where,
     )
 
 
@@ -161,13 +183,13 @@ def _text(path: Path) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _pictures(setup: CampaignSetup, ledger: Ledger, status: Mapping[str, Any]) -> Iterator[str]:
+def _pictures(setup: CampaignSetup, ledger: Ledger, status: Mapping[str, Any]) -> Iterator[Chart]:
     marks = [one["at"] for one in status["findings"]]
     samples: dict[str, list[tuple[Any, ...]]] = {}
-    for number, name in enumerate(setup.describe()):
+    for index, name in enumerate(setup.describe()):
         rows = ledger.rows(
             "SELECT at, rate, corpus, edges, model_lines, executions FROM samples WHERE comparison = ? ORDER BY at",
-            number,
+            index,
         )
         if rows:
             samples[name] = _thinned(rows)
@@ -182,19 +204,22 @@ def _pictures(setup: CampaignSetup, ledger: Ledger, status: Mapping[str, Any]) -
         yield charts.over_time("edges of pgtable.c", edges, marks)
         model = {name: [(row[0], row[4]) for row in rows] for name, rows in samples.items()}
         yield charts.over_time("lines of the model", dict([max(model.items(), key=lambda item: item[1][-1][1])]), marks)
-        for title, column in (("inputs kept", 2), ("executions per second", 1)):
-            curves = {name: [(row[0], row[column]) for row in rows] for name, rows in samples.items()}
-            yield charts.over_time(title, curves)
+        yield charts.over_time(
+            "inputs kept", {name: [(row[0], row[2]) for row in rows] for name, rows in samples.items()}
+        )
+        longest = max(samples.values(), key=len)  # all have the rate of all together
+        yield charts.over_time("executions per second, of all workers", {"": [(row[0], row[1]) for row in longest]})
     ops = status["tally"]["op"]
     if ops:
         mix = {name: (counts["count"], counts["count"] * counts["succeeded"]) for name, counts in ops.items()}
-        yield charts.bars("operations run (dark: succeeded)", dict(sorted(mix.items(), key=lambda item: -item[1][0])))
+        largest_first = dict(sorted(mix.items(), key=lambda item: -item[1][0]))
+        yield charts.bars("operations run", largest_first, "all", "succeeded")
     tiers: dict[str, tuple[float, float]] = {}
     for one in status["findings"]:
         before = tiers.get(one["tier"], (0, 0))
         tiers[one["tier"]] = (before[0] + one["executions"], before[1] + (0 if one["known"] else one["executions"]))
     if tiers:
-        yield charts.bars("executions with a finding, by tier (dark: not known)", dict(sorted(tiers.items())))
+        yield charts.bars("executions with a finding, by tier", dict(sorted(tiers.items())), "all", "not known")
 
 
 def _with_edges(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -113,7 +114,9 @@ def _kernel_source(side: Side, counted: Sequence[FileLines]) -> Source:
         for number, line in enumerate(text.splitlines(), start=1)
     )
     owners = {number: function for number, _, function in function_lines(text) if function}
-    return Source(f"{found.path.name} of {side.name}", lines, tuple(_functions(lines, owners)))
+    # A campaign's copy of a user's file has its digest before its name.
+    name = re.sub(r"^[0-9a-f]{16}-", "", found.path.name)
+    return Source(f"{name} of {side.name}", lines, tuple(_functions(lines, owners)))
 
 
 def model_sources(ledger: Ledger) -> Iterator[Source]:

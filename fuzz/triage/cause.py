@@ -41,9 +41,11 @@ class CommitCause:
 
 @dataclass(frozen=True, slots=True)
 class PatchCause:
-    """The patch of that number in a series, from 1: with it the finding is there, with those before it, it is not."""
+    """A patch of a series: with those up to `last`, counted from 1, the finding is there, with those before `first` it
+    is not. They are the same patch, unless it cannot be told between them. The subject is that of the last."""
 
-    number: int
+    first: int
+    last: int
     of: int
     subject: str
 
@@ -52,7 +54,9 @@ class PatchCause:
     @property
     def line(self) -> str:
         """As the report has it."""
-        return f"brought by patch {self.number} of {self.of}, {self.subject}; without it, it is not there"
+        if self.first < self.last:
+            return f"brought by one of the patches {self.first} to {self.last} of {self.of}; which, cannot be told"
+        return f"brought by patch {self.last} of {self.of}, {self.subject}; without it, it is not there"
 
 
 def record(directory: Path, cause: CommitCause | PatchCause) -> None:
@@ -92,7 +96,7 @@ def commit_of(directory: Path) -> CommitCause | None:
 
 def patch_of(directory: Path) -> PatchCause | None:
     """The patch of a series that brought a finding, where that is known. Raises BadInput, OSError."""
-    data = _read(directory, PatchCause.FILE, {"number": int, "of": int, "subject": str})
+    data = _read(directory, PatchCause.FILE, {"first": int, "last": int, "of": int, "subject": str})
     return None if data is None else PatchCause(**data)
 
 

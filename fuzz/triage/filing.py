@@ -191,7 +191,7 @@ def with_kernel(sides: Sides, linux: str | None, patches: tuple[Path, ...], pgta
     chosen = list(sides)
     index = max((i for i, side in enumerate(chosen) if side.is_kernel), default=None)
     if index is None:
-        raise BadInput("--linux, --patch and --pgtable need a kernel among the finding's sides")
+        raise BadInput("there is no kernel among the sides in whose place another could be put")
     what = chosen[index].what if linux is None else linux
     kernel = chosen[index] = replace(chosen[index], what=what, patches=patches, pgtable=pgtable)
     if linux is not None:

@@ -261,6 +261,61 @@ def _merged(program: Program, first: int, second: int) -> Iterator[Program]:
             yield replace(program, ops=tuple(ops))
 
 
+def _take_over(program: Program) -> Steps:
+    """Leave out an op whose effect another can have, if only one argument of that is larger or otherwise: a call that
+    fails may be there for the pages alone that it put into the memcache."""
+    tries = 0
+    dropped = len(program.ops) - 1
+    while dropped >= 0:
+        for proposed in _taken_over(program, dropped):
+            tries += 1
+            if tries > _TAKE_OVER_TRIES:
+                return
+            if (yield proposed):
+                program = proposed
+                dropped = min(dropped, len(program.ops))
+                break
+        dropped -= 1
+
+
+_TAKE_OVER_TRIES: Final = 600
+"""Programs that one pass of `_take_over` may propose: all of them, for a program of some five ops."""
+_WIDE: Final = 1 << 16
+"""From this limit on, an argument is an address or the like, and its largest value says little."""
+
+
+def _taken_over(program: Program, dropped: int) -> Iterator[Program]:
+    """The program without that op, and one argument of another changed: of the nearest op first, the later one."""
+    rest = program.ops[:dropped] + program.ops[dropped + 1 :]
+    lost = program.ops[dropped]
+    if lost.definition.makes is not None:  # its users have nothing to use then: that is for `_drop`
+        return
+    for index in sorted(range(len(rest)), key=lambda index: (abs(index - dropped + 0.4), index)):
+        op = rest[index]
+        for place, arg in enumerate(op.definition.args):
+            for value in _other_values(program, arg, op.args[place]):
+                changed = Op(op.definition, (*op.args[:place], value, *op.args[place + 1 :]), op.made)
+                yield replace(program, ops=(*rest[:index], changed, *rest[index + 1 :]))
+
+
+def _other_values(program: Program, arg: Arg, value: int) -> list[int]:
+    """What an argument might be instead, so that its op does more: what others of its kind are in the program, and,
+    where that is a small number, the largest; of flags, one bit more."""
+    if arg.kind.role is Role.HANDLE:
+        return []
+    found = [
+        other
+        for op in program.ops
+        for one, other in zip(op.definition.args, op.args, strict=True)
+        if one.kind is arg.kind
+    ]
+    if arg.kind.role is Role.FLAGS:
+        found += [value | bit for bit in arg.kind.bits.values()]
+    elif arg.limit < _WIDE:
+        found.append(arg.limit)
+    return [one for one in dict.fromkeys(found) if one != value and arg.allows(one)]
+
+
 def _knobs(program: Program) -> Steps:
     """Give the machine its default settings: all at once, each, or at least nearer to them. Ask for nothing."""
     if (yield (proposed := replace(program, requires=()))):
@@ -399,6 +454,7 @@ def _with(program: Program, change: Callable[[int], int], roles: Sequence[Role])
 PASSES: Final[dict[str, Callable[[Program], Steps]]] = {
     "drop ops": _drop,
     "merge ops": _merge,
+    "take over": _take_over,
     "simplify the machine": _knobs,
     "clear flags": _values_of(Role.FLAGS),
     "shrink sizes": _values_of(Role.SIZE),

@@ -54,6 +54,8 @@ def _steps(finding: Finding) -> Iterator[tuple[str, str]]:
     if kernel is None:
         return
     yield "look at it in gdb", f"debug {directory}"
+    if kernel.patches and not finding.is_flaky:
+        yield "find its patch", f"replay {directory} --each"
     repository, commit = _repository(kernel), _commit(finding)
     if repository is not None and commit and not finding.is_flaky:
         yield "find its commit", f"bisect {directory} --repo {pasted(repository)} {_GOOD} {commit[:12]}"

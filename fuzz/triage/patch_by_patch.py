@@ -161,8 +161,8 @@ def prefixes_of(sides: Sides) -> Iterator[Prefixes]:
 
 
 def culprit_of(finding: Finding, say: Say) -> tuple[PatchCause | None, str]:
-    """The patch of the finding's own series that brought it, where two neighbouring prefixes tell; and that, or why
-    not, in words. By halving, as a series' patches are many, and mostly one brings it. Raises BadInput."""
+    """The patch of the finding's own series that brought it, if that can be told; and that, or why not, in words. By
+    halving, as a series' patches are many, and mostly one brings it. Raises BadInput."""
     with prefixes_of(recorded_sides_of(finding)) as prefixes:
 
         def has(number: int) -> bool | None:
@@ -178,7 +178,7 @@ def culprit_of(finding: Finding, say: Say) -> tuple[PatchCause | None, str]:
 
 
 def cause_of(prefixes: Prefixes, change: Change) -> PatchCause | None:
-    """A change as what is recorded of a finding; None where it is an end, or not down to one patch."""
-    if not change.appears or change.after != change.before + 1:
+    """A change as what is recorded of a finding; None where it is an end."""
+    if not change.appears:
         return None
-    return PatchCause(change.after, prefixes.last, prefixes.patches[change.before].subject)
+    return PatchCause(change.before + 1, change.after, prefixes.last, prefixes.patches[change.after - 1].subject)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.errors import BadInput
+from harness.errors import CannotRun
 from harness.program.definition import Definitions, OpDef
 from harness.program.kinds.kind import Kind
 from harness.program.machine import KNOBS
@@ -67,11 +67,11 @@ class Capabilities:
         return self.lacks.isdisjoint(names)
 
     def check(self, program: Program, name: str) -> None:
-        """Raise BadInput when the side `name`, which offers this much, cannot run the program."""
+        """Raise CannotRun when the side `name`, which offers this much, cannot run the program."""
         if program.requires or self._asked_in_vain(program):
             missing = dict.fromkeys([*self._required(program), *self._missing(program)])
             if missing:
-                raise BadInput(f"{name} lacks {', '.join(missing)}, so it cannot run this program")
+                raise CannotRun(f"{name} lacks {', '.join(missing)}")
 
     def _asked_in_vain(self, program: Program) -> bool:
         """Whether anything is missing; quick, for it is asked of every program that runs."""

@@ -45,7 +45,7 @@ def prepare(choice: KernelChoice, progress: Progress = silent, tarballs: Path = 
         check_tree(base)
     pgtable, description = base.root / PGTABLE, base.description
     if choice.pgtable is not None:
-        check_file(choice.pgtable, "--pgtable")
+        check_file(choice.pgtable, "pgtable.c")
         pgtable = choice.pgtable.absolute()
         description += f", pgtable.c from {shown(choice.pgtable)}"
     return KernelTree(

@@ -103,8 +103,8 @@ def read(path: Path) -> bytes:
         raise BadKernelChoice(f"{shown(path)}: {error.strerror}; make it readable or choose another") from error
 
 
-def check_file(path: Path, option: str) -> None:
-    """Raise BadKernelChoice, naming the option, where the user has given what is no regular file."""
+def check_file(path: Path, what: str) -> None:
+    """Raise BadKernelChoice, naming what it is to be, where the user has given what is no regular file."""
     if not os.path.isfile(path):
         problem = "is not a regular file" if os.path.exists(path) else "no such file"
-        raise BadKernelChoice(f"{option} {shown(path)}: {problem}; give a file that can be read")
+        raise BadKernelChoice(f"{what} {shown(path)}: {problem}; give a file that can be read")

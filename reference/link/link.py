@@ -28,8 +28,15 @@ class Link(Protocol):
     def send(self, message: Message) -> None:
         """Send one message. Raises LinkClosed."""
 
-    def receive(self, timeout: float) -> Message:
-        """The next intact message within `timeout` seconds. Raises LinkTimeout, LinkClosed or LinkGarbage."""
+    @property
+    def pace(self) -> float:
+        """How many times as long as usual this machine takes for the same work, by what the last boot took; at least
+        1. It does not count how busy the machine is."""
+
+    def receive(self, timeout: float, work: float | None = None) -> Message:
+        """The next intact message. Raises LinkClosed, LinkGarbage, and LinkTimeout: after `timeout` seconds; or, where
+        `work` says how many seconds of CPU time the kernel may take, after these, and after `timeout` seconds in which
+        it took next to none."""
 
     def program_counters(self) -> list[int]:
         """Where a kernel that does not answer is: PC, then return addresses as far as they are known."""

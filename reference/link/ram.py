@@ -48,8 +48,12 @@ class RamLink:
         _HEADER.pack_into(memory, _REQUEST, message.seq, ord(message.type), len(payload), zlib.crc32(payload))
         self.console.ring()
 
-    def receive(self, timeout: float) -> Message:
-        said = self.console.hear(timeout)
+    @property
+    def pace(self) -> float:
+        return self.console.pace
+
+    def receive(self, timeout: float, work: float | None = None) -> Message:
+        said = self.console.hear(timeout, work)
         if said is not None:
             return said
         memory = self.ram.memory

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -26,7 +25,7 @@ from harness.program.program import Program
 from harness.program.text import FORMAT_VERSION, MalformedProgram, parse, parse_op
 from reference.build.image import Image
 from reference.link.console import ConsoleLink, message_in, printable
-from reference.link.executor import RUN_TIMEOUT, Reference
+from reference.link.executor import RUN_WORK, Reference
 from reference.link.link import LinkClosed, LinkTimeout
 from reference.protocol import GarbledFrame, Message, decode_panic
 
@@ -102,14 +101,14 @@ def _without_place() -> Iterator[None]:
 class _LineLink(ConsoleLink):
     """A console on which lines of text are exchanged, too."""
 
-    def ask(self, line: str, timeout: float) -> Iterator[str | Message]:
+    def ask(self, line: str, silence: float, work: float) -> Iterator[str | Message]:
         """The lines up to END, or up to a message, which says that something went wrong.
 
-        Raises LinkTimeout when the kernel is silent for so long, LinkClosed.
+        Raises LinkTimeout as `receive` does, for each line, and LinkClosed.
         """
         child = self._running()
         child.send(f"{END} {line}\n".encode("ascii"))
-        while (said := self._next(child, time.monotonic() + timeout)) != END.encode():
+        while (said := self._next(child, self.deadline(silence, work))) != END.encode():
             message = _message(said)
             yield printable(said) if message is None else message
             if message is not None:
@@ -129,9 +128,9 @@ class Shell(Reference):
     `table_machine` is the machine of the table that its lines work on.
     """
 
-    def __init__(self, image: Image, name: str, timeout: float = RUN_TIMEOUT) -> None:
+    def __init__(self, image: Image, name: str, work: float = RUN_WORK) -> None:
         self._lines = _LineLink(image.elf)
-        super().__init__(image, name, self._lines, timeout)
+        super().__init__(image, name, self._lines, work)
         self.table_machine = machine_of((), image.granule)
 
     def understood(self, line: str) -> str:
@@ -152,7 +151,7 @@ class Shell(Reference):
             self.table_machine = machine_of((), self.image.granule)
         refusal = None
         try:
-            for said in self._lines.ask(request, self.timeout):
+            for said in self._lines.ask(request, self.silence, self._limit):
                 if isinstance(said, Message):
                     raise self._failure(said)
                 if said.startswith(_REFUSAL):

@@ -42,22 +42,22 @@ def test_processes_reach_the_edges_of_an_image_together(ledger: Ledger) -> None:
     counts.note(0, 0, state(1, Edges("4k", 8, 0b0011)))
     counts.note(1, 0, state(1, Edges("4k", 8, 0b0110)))
     counts.note(2, 1, state(1, Edges("16k", 9, 0b1)))
-    assert sorted(counts.edges) == [(1, 9), (3, 8)]
-    assert counts.edges_of(0) == [{"image": "4k", "of": 8, "reached": 3, "side": 0}]
+    assert counts.edges_of(1) == {("16k", 0): (1, 9)}
+    assert counts.edges_of(0) == {("4k", 0): (3, 8)}
     assert sorted(counts.coverage()) == [("16k", 0, 0b1, 9), ("4k", 0, 0b0111, 8)]
 
 
 def test_a_run_goes_on_from_the_ledger(ledger: Ledger) -> None:
     run = ledger.begin_run(1)
     process, _ = ledger.begin_process(run, 0, 0, 1, 0.0)
-    ledger.note_process(process, state(100), 5, "done")
+    ledger.note_process(process, state(100), 5, 9.0, "done")
     ledger.note_coverage("4k", 0, 0b1, 8)
     counts = Counts(ledger, 1)
     assert counts.executions(0) == 100
     assert not counts.has_run, "this run has not"
     counts.note(0, 0, state(0, Edges("4k", 8, 0b10), replayed=1))
     assert counts.has_run, "a program of the corpora is one"
-    assert counts.edges == ((2, 8),)
+    assert counts.edges_of(0) == {("4k", 0): (2, 8)}
 
 
 def test_the_rate_is_that_of_late(ledger: Ledger) -> None:

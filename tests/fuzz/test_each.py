@@ -21,7 +21,7 @@ from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare
 
 BUCKET = "accounting-map-pages_freed"
-CAUSE = PatchCause(2, 2, "KVM: arm64: brings the bug")
+CAUSE = PatchCause(2, 2, 2, "KVM: arm64: brings the bug")
 
 
 def mail(subject: str, file: str, before: str, after: str) -> str:
@@ -112,3 +112,4 @@ def test_halving(culprit: int) -> None:
 def test_halving_around_what_cannot_be_told() -> None:
     states = [False, None, False, None, None, True, True]
     assert narrowed(states.__getitem__, 6) == Change(2, 5, True)
+    assert PatchCause(3, 5, 6, "").line == "brought by one of the patches 3 to 5 of 6; which, cannot be told"

@@ -126,7 +126,7 @@ def test_the_commit_that_brought_it(tmp_path: Path) -> None:
 def test_the_patch_that_brought_it(tmp_path: Path) -> None:
     names = [f"kernel/{number}-000{number}-kvm-arm64-a-patch-of-a-series.patch" for number in range(3)]
     directory = file(tmp_path, sides=(MODEL, {**SIDE, "patches": names}))
-    record(directory, PatchCause(2, 3, "KVM: arm64: the second"))
+    record(directory, PatchCause(2, 2, 3, "KVM: arm64: the second"))
     _, text = read(directory)
     assert "It was brought by patch 2 of 3, KVM: arm64: the second; without it, it is not there." in " ".join(
         text.split()

@@ -29,6 +29,7 @@ STATE = ProcessState(
     identities=({"version": "6.12"}, {"linux": "6.12"}),
     boots=2,
     edges=(Edges("image", 319, 0b1011),),
+    joint={"results": 0b10110},
 )
 
 
@@ -51,7 +52,8 @@ def test_a_message_arrives_as_it_was_said(message: Message, event: str) -> None:
 
 def test_names_on_the_wire() -> None:
     said = json.loads(to_line(STATE))
-    assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "seconds", "tally"]
+    assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "joint", "seconds", "tally"]
     assert said["edges"] == [{"image": "image", "of": 319, "reached": "b"}]
+    assert said["joint"] == {"results": "16"}
     assert said["findings"] == [{"bucket": "tables-map", "class": "divergence", "directory": "out/one", "ops": 4}]
     assert said["tally"]["executions"] == 3

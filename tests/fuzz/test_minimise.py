@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +113,47 @@ def test_users_go_with_what_they_use() -> None:
         return args(program, "mkyoung", "ipa") != [] and is_sound and (made_and_freed(program) or not makes)
 
     assert deadly(text, is_deadly) == "mkyoung ipa=0x0"
+
+
+def succeed(program: Program, *names: str) -> bool:
+    """Whether ops of these names follow on each other somehow, and succeed."""
+    records = Model().observe(program).records[1:]
+    done = [op.name for op, record in zip(program.ops, records, strict=False) if not record.ret]
+    return [name for name in done if name in names] == [*names]
+
+
+def test_an_op_that_only_fills_the_memcache_goes() -> None:
+    """What uses the pages asks for them itself."""
+    text = """
+        map ipa=0x8000000000000000 size=4K phys=0x0 prot=r mc=4
+        set_owner ipa=0x0 size=4K mc=0 owner=1
+        wrprotect ipa=0x0 size=4K
+    """
+    left = deadly(text, lambda program: succeed(program, "set_owner", "wrprotect"))
+    assert left == "set_owner ipa=0x0 size=4K mc=2 owner=0\nwrprotect ipa=0x0 size=4K"
+
+
+def test_an_op_takes_over_what_another_did() -> None:
+    """With an argument of another kind than a cache, too: a flag that it lacks."""
+    text = "unmap ipa=0x0 size=4K\nmap ipa=0x1000 size=4K phys=0x0 prot=r"
+
+    def is_deadly(program: Program) -> bool:
+        has_unmap = any(op.name == "unmap" for op in program.ops)
+        return any(value & 2 or has_unmap for value in args(program, "map", "prot"))
+
+    assert len(deadly(text, is_deadly).splitlines()) == 1
+
+
+def test_what_is_tried_is_bounded() -> None:
+    """However long the program is, one pass stays below its bound."""
+    ops = "\n".join(f"map ipa={page << 12:#x} size=4K phys=0x0 prot=r mc=4" for page in range(40))
+    steps = PASSES["take over"](parse(f"s2 1\n{ops}"))
+    proposed = [next(steps)]
+    with suppress(StopIteration):
+        while True:
+            proposed.append(steps.send(False))
+    assert 100 < len(proposed) <= 600
+    assert all(len(program.ops) == 39 for program in proposed)
 
 
 def test_ops_that_touch_are_merged() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import kcidb_io
 import kunit_tool
 import pytest
@@ -16,6 +17,7 @@ from planted import HERE, load
 from sarif_pydantic import Sarif
 
 from fuzz.cli.main import status_of
+from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.results import outcome as results
 from fuzz.results.formats import FORMATS
@@ -86,8 +88,7 @@ def fuzzed(ran: Ran, bugs: Path) -> results.Outcome:
     """What a smoke comes to that has found the same, and whose last granule's turn did not come."""
     sides = choose_sides(pgtable=bugs)
     found = [Result(load_finding(path)) for path in ran.findings()]
-    source = sides[1].prepared().tree.description
-    progress = SmokeProgress(seconds=9.5, identities=[{"source": source, "granule": name} for name in ("4k", "16k")])
+    progress = SmokeProgress(seconds=9.5, identities=[dict(one.finding.identities["right"]) for one in found])
     progress.findings = [None] * len(found)  # type: ignore[list-item]  # their number is all that matters
     comparisons = [results.Comparison(sides, name) for name in ("4k", "16k", "64k")]
     tests = fuzzing_tests(comparisons, found, progress)
@@ -301,12 +302,47 @@ def test_two_things_do_not_go_to_one_place(tmp_path: Path, capsys: pytest.Captur
         (("run", "fine.s2", "--ktap", "x", "--junit", "x"), 2, "cannot both go to x"),
         (("smoke", "--json", "--ktap", "-"), 2, "--json prints to stdout, too"),
         (("run", "fine.s2", "--kcidb", "k", "--kcidb-origin", "My CI"), 2, "small letters"),
-        (("run", "fine.s2", "--junit", "no/such/folder.xml"), 3, "no/such/folder.xml"),
+        (("run", "fine.s2", "--junit", "no/such/folder.xml"), 2, "no/such is no folder"),
     ]
     for words, status, text in cases:
         assert in_folder(tmp_path, *words) == status
         assert text in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fine.s2"], "nothing is left behind"
+
+
+def test_what_could_not_run_is_told(tmp_path: Path) -> None:
+    """A program that is malformed is an error, one that a side cannot run is skipped."""
+    for name, text in {"old": "is_young ipa=0x0\n", "bad": "nonsense\n", "fine": PROGRAMS["fine"]}.items():
+        (tmp_path / f"{name}.s2").write_text(f"s2 1\n{text}")
+    words = ("old.s2", "bad.s2", "fine.s2", "--ktap", "t", "--kcidb", "k", "--junit", "j")
+    assert in_folder(tmp_path, "run", *words) == 2
+    tests = {test["path"]: test["status"] for test in kcidb((tmp_path / "k").read_text())["tests"]}
+    assert tests == {"s2fuzz.run.old": "SKIP", "s2fuzz.run.bad": "ERROR", "s2fuzz.run.fine": "PASS"}
+    (granule,) = parsed((tmp_path / "t").read_text()).subtests[0].subtests
+    assert {one.name: one.status.name for one in granule.subtests} == {
+        "old.s2": "SKIPPED",
+        "bad.s2": "FAILURE",
+        "fine.s2": "SUCCESS",
+    }
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "j"))
+    assert (suite.tests, suite.skipped, suite.errors, suite.failures) == (3, 1, 1, 0)
+
+
+def test_what_was_interrupted_is_told(tmp_path: Path) -> None:
+    sides = Side("model", "6.1"), Side("model", "6.12")
+    planned = [results.Test(name, results.Comparison(sides, "4k")) for name in ("one", "two")]
+
+    @click.command()
+    @result_options
+    def command(files: ResultFiles) -> None:
+        files.begin("run", planned)
+        files.tell(planned[:1])
+        raise KeyboardInterrupt
+
+    path = tmp_path / "t"
+    with pytest.raises(click.Abort):
+        command.main(["--ktap", str(path)], standalone_mode=False)
+    assert "ok 1 one\n" in path.read_text() and "ok 2 two # SKIP interrupted\n" in path.read_text()
 
 
 def test_a_run_that_breaks_says_so(fuzzed: results.Outcome) -> None:

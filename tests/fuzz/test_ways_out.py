@@ -4,6 +4,7 @@ on one line, whenever that is."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,3 +116,21 @@ def test_an_interrupted_run_is_one_line(number: signal.Signals, tmp_path: Path) 
     assert said.split("\n")[-2:] == ["interrupted", ""] and "Traceback" not in said
     assert not is_alive(qemu)
     assert [path.name for path in tmp_path.iterdir()] == ["p.s2"]
+
+
+def test_a_smoke_that_is_interrupted_at_its_start_found_nothing_so_far(tmp_path: Path) -> None:
+    command = [*ENTRY, "smoke", "--sides", "model:6.12,model:6.12", "--no-compile", "--no-corpora", "--granule", "4k"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=here(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        try:
+            fuzzer = await_descendant(run.pid, "python")
+            run.send_signal(signal.SIGINT)
+            printed, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130, said
+    assert re.fullmatch(r"interrupted after \d+ s and \d+ programs?: nothing found so far", printed.splitlines()[-1])
+    assert "Traceback" not in said
+    assert not is_alive(fuzzer)
+    assert not list(tmp_path.iterdir())

@@ -64,10 +64,8 @@ OpenAltered = Callable[..., AbstractContextManager[Reference]]
 def altered(image: Image, tmp_path: Path, scratch_cache: Path) -> OpenAltered:
     """Opens a kernel with a changed pgtable.c: `with altered({line: replacement}) as kernel`."""
 
-    def run(
-        changes: Mapping[str, str], flavour: str = "plain", timeout: float = 10.0
-    ) -> AbstractContextManager[Reference]:
+    def run(changes: Mapping[str, str], flavour: str = "plain") -> AbstractContextManager[Reference]:
         tree = with_changes(image.tree, tmp_path / "pgtable.c", changes)
-        return closing(Reference(build(tree, flavour), "kernel:altered", timeout=timeout))
+        return closing(Reference(build(tree, flavour), "kernel:altered"))
 
     return run

@@ -103,11 +103,10 @@ def test_babble_does_not_hide_the_crash(own_kernel: Reference) -> None:
 
 def test_a_hang(own_kernel: Reference, expected: Digest) -> None:
     assert digest(own_kernel) == expected
-    own_kernel.timeout = SHORT
     report = death(own_kernel, "h")
-    assert (report.kind, report.headline) == ("hang", "no answer within 1 s, in misbehave")
+    assert report.kind == "hang"
+    assert re.fullmatch(r"no answer within \S+ s of CPU time, in misbehave", report.headline)
     assert re.match(r"misbehave \(main\.c:\d+\)\nkernel_main \(main\.c:\d+\)\n0x[0-9a-f]+$", report.details)
-    own_kernel.timeout = 10
     assert digest(own_kernel) == expected
     assert own_kernel.boots == 2
 
@@ -232,7 +231,7 @@ def test_a_damaged_request_is_sent_again(console_kernel: Reference, expected: Di
 @pytest.mark.parametrize("place", ["payload", "checksum"])
 def test_a_damaged_reply_is_asked_for_again(console_kernel: Reference, expected: Digest, damage, place: str) -> None:
     digest(console_kernel)
-    console_kernel.timeout = 2 * SHORT
+    console_kernel.silence = 2 * SHORT
     seen = damage("decode_frame", 1, PLACES[place])
     assert digest(console_kernel) == expected
     assert len(seen) == 1

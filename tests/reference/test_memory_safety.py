@@ -81,7 +81,7 @@ def test_running_out_of_stack(altered) -> None:
 
 def test_an_endless_loop_is_a_hang(altered) -> None:
     code = 'for (;;) asm volatile("");'
-    with altered(before(IN_MAP, code), timeout=1) as kernel:
+    with altered(before(IN_MAP, code)) as kernel:
         verdict = Judge(Model(), kernel).check(Program((unmap_op(0), map_op(0), unmap_op(0))))
         line = line_of(kernel.image.tree, code)
     assert verdict is not None
@@ -99,9 +99,7 @@ def test_an_endless_loop_over_several_functions_is_one_hang(altered) -> None:
         for letter in "abcdefgh"
     )
     calls = " ".join(f"s2fuzz_wait_{letter}();" for letter in "abcdefgh")
-    with altered(
-        {MAP_SIGNATURE: functions + MAP_SIGNATURE, **before(IN_MAP, f"for (;;) {{ {calls} }}")}, timeout=1
-    ) as kernel:
+    with altered({MAP_SIGNATURE: functions + MAP_SIGNATURE, **before(IN_MAP, f"for (;;) {{ {calls} }}")}) as kernel:
         places = set()
         for _ in range(8):
             report = death(kernel, ONE_PAGE)

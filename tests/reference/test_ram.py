@@ -65,8 +65,8 @@ def test_a_reply_damaged_in_memory_costs_a_restart(
     assert digest(kernel) == expected
     hear, heard = link.console.hear, []
 
-    def hear_once_damaged(timeout: float) -> Message | None:
-        message = hear(timeout)
+    def hear_once_damaged(timeout: float, work: float | None) -> Message | None:
+        message = hear(timeout, work)
         if message is None and not heard:
             flip(link, ram._REPLY + ram._HEADER.size)
             heard.append(None)
@@ -141,7 +141,7 @@ def test_memory_is_taken_as_it_is_used(kernel: Reference, expected: Digest) -> N
 
 def test_a_large_budget_may_take_its_time(kernel: Reference) -> None:
     program = read(ROOT / "corpora" / "seeds" / "split_whole_block_1g.s2")
-    hasty = Reference(kernel.image, "kernel:hasty", timeout=0.01)
+    hasty = Reference(kernel.image, "kernel:hasty", work=0.001)
     try:
         hasty.start(program)
         assert hasty.finish().digest.words > 3 * 786432

@@ -133,8 +133,8 @@ def test_a_mailbox_in_any_order(tree: Path, tmp_path: Path, encoding: str) -> No
 
 
 def test_a_gzipped_mailbox(tree: Path, tmp_path: Path) -> None:
-    packed = tmp_path / "t.mbox.gz"
-    packed.write_bytes(gzip.compress((ONE + TWO).encode()))
+    packed, of_lore = tmp_path / "t.mbox.gz", "From mboxrd@z Thu Jan  1 00:00:00 1970"
+    packed.write_bytes(gzip.compress(re.sub(r"(?m)^From .*$", of_lore, ONE + TWO).encode()))
     assert header(tree, packed) == "ONE\nTWÖ\nthree\n"
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(BadKernelChoice, match=r"t\.mbox\.gz: cannot be unpacked: "):
@@ -240,7 +240,8 @@ def given(*words: str | Path, stdin: str = "") -> tuple[list[str], str]:
 
 
 def test_patches_from_standard_input() -> None:
-    found, said = given("--patch", "-", stdin=COVER + TWO + ONE)
+    of_b4 = re.sub(r"(?m)^From .*$", "From git@z Thu Jan  1 00:00:00 1970", COVER + TWO + ONE)
+    found, said = given("--patch", "-", stdin=of_b4)
     assert found == ["KVM: arm64: the first", "KVM: arm64: the second"]
     assert '--patch -: "[PATCH v2 0/2] KVM: arm64: both" is left out: a cover letter' in said
 

@@ -373,8 +373,8 @@ def test_a_line_that_is_too_long_is_refused(shell: Shell) -> None:
     assert ask(shell, "destroy") == ["destroy 0"]
 
 
-def altered_shell(image: Image, tmp_path: Path, changes: dict[str, str], timeout: float = 10.0) -> Shell:
-    return Shell(build(with_changes(image.tree, tmp_path / "pgtable.c", changes)), "kernel:altered", timeout)
+def altered_shell(image: Image, tmp_path: Path, changes: dict[str, str]) -> Shell:
+    return Shell(build(with_changes(image.tree, tmp_path / "pgtable.c", changes)), "kernel:altered")
 
 
 def test_warnings_name_their_place(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
@@ -403,7 +403,7 @@ def test_a_crash_is_symbolised_and_the_next_line_has_a_fresh_kernel(
 
 def test_a_hang_is_symbolised(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
     changes = before(IN_MAP, 'for (;;) asm volatile("" ::: "memory");')
-    with closing(altered_shell(image, tmp_path, changes, timeout=1.0)) as shell:
+    with closing(altered_shell(image, tmp_path, changes)) as shell:
         assert ask(shell, "destroy") == ["destroy 0"]
         with pytest.raises(TargetDied) as died:
             ask(shell, PAGE)

@@ -645,7 +645,7 @@ def test_pgtable_must_be_a_file(tree: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (tmp_path / "nosuch", tmp_path, fifo):
-        with pytest.raises(BadKernelChoice, match=f"--pgtable {path}: "):
+        with pytest.raises(BadKernelChoice, match=f"pgtable.c {path}: "):
             prepare(KernelChoice(str(tree), pgtable=path))
 
 

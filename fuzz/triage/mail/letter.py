@@ -51,7 +51,7 @@ def letter(finding: Finding, recipients: Recipients) -> bytes:
     names = _name(sides[0], sides), _name(sides[1], sides)
     words = words_on(finding, sides, names)
     commit, patch = commit_of(finding.directory), patch_of(finding.directory)
-    causes = [f"It was {one.line}. Each was run." for one in (commit, patch) if one is not None]
+    causes = [f"It was {one.line}." for one in (commit, patch) if one is not None]
     report = _folded(_core(tidy(report_in(finding.directory), sides)))
     program = _marked(finding)
     observed = observations_in(finding.directory)
