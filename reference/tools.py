@@ -6,6 +6,8 @@ compiler's counts as missing, wherever on the PATH it is.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
 import subprocess
@@ -126,6 +128,13 @@ def version_of(tool: str) -> int | None:
 
 
 def _said(tool: str) -> str:
+    stat = os.stat(tool)
+    return _said_by(tool, stat.st_mtime_ns, stat.st_ino)
+
+
+@functools.cache
+def _said_by(tool: str, _mtime: int, _inode: int) -> str:
+    """Asked once of a file as it is."""
     try:
         result = subprocess.run(
             [tool, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False

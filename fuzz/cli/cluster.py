@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from fuzz.cli.chosen import compiled_for, sides_from
+from fuzz.cli.chosen import compiled_now, sides_from
 from fuzz.cli.options import CORPORA, EXISTING, GRANULE, NO_COMPILE, OK, kernel_options, say, show_line, tier_options
 from fuzz.cli.outputs import OutFolder
 from fuzz.cluster.folder import PackageContents, package
@@ -65,7 +65,7 @@ def package_command(
     if not chosen:
         raise BadInput("an installed s2fuzz has no seeds of its own: name programs with --corpus")
     sides = sides_from(**kernel)
-    compiled = compiled_for("kernel", no_compile)
+    compiled = compiled_now(no_compile)
     contents = PackageContents(sides, granule_named(granule), tiers or DEFAULT_TIERS, chosen, compiled)
     started = time.monotonic()
     made = package(directory, contents, force, say)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
+from rich.text import Text
 
 from fuzz.campaign.growth import Growth
 from fuzz.engine.cautions import caution_lines
@@ -22,6 +23,7 @@ from fuzz.triage.minimise import Step
 from fuzz.triage.next_steps import next_steps, pasted
 from harness.amounts import counted, number
 from harness.findings.finding import Finding, load
+from harness.outside import printable_lines
 from harness.verdict.known import mention
 
 _LINE_INTERVAL: Final = 10.0
@@ -29,21 +31,21 @@ _LINE_INTERVAL: Final = 10.0
 
 
 @contextmanager
-def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
-    """Yields what to call with news of the run. Writes to stderr."""
-    console = Console(stderr=True)
+def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[SmokeProgress], None]]]:
+    """Yields what to call with events, and with how far the run is. Writes to stderr."""
+    console = Console(stderr=True, highlight=False)
     growth = Growth()
     if not console.is_terminal:
-        yield _plain_lines(growth)
+        yield (lambda text: print(printable_lines(text), file=sys.stderr, flush=True)), _plain_lines(growth)
         return
     with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
-            described = f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress, growth)}"
+            described = f"{how_far(progress, seconds)}: {describe(progress, growth)}"
             bar.update(task, description=escape(described))
 
-        yield show
+        yield lambda text: console.print(Text(text)), show
 
 
 @contextmanager
@@ -107,9 +109,16 @@ def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
         described = describe(progress, growth)
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
-            print(f"{progress.seconds:.0f} s: {described}", file=sys.stderr, flush=True)
+            print(f"{how_far(progress)}: {described}", file=sys.stderr, flush=True)
 
     return show
+
+
+def how_far(progress: SmokeProgress, seconds: float | None = None) -> str:
+    """How much of its time a run has had, or how far it is with what comes before."""
+    if not progress.seconds and progress.stats.replayed:
+        return f"{counted(progress.stats.replayed, 'program')} of the corpora"
+    return f"{progress.seconds:.0f}{'' if seconds is None else f'/{seconds:g}'} s"
 
 
 def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
@@ -132,6 +141,8 @@ def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
     restarts = progress.boots - progress.kernels
     if restarts > 0:
         parts.append(f"kernels started again {restarts}")
+    if progress.compiling:
+        parts.append(progress.compiling)
     return ", ".join(parts)
 
 

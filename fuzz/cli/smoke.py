@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fuzz.cli import display
-from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
@@ -148,12 +148,12 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
     files.begin("smoke", [Test(FUZZING, one) for one in comparisons], "--json" if as_json else "")
+    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
-    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -172,7 +172,6 @@ def smoke(
             tiers=tiers or DEFAULT_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
-            compiled=compiled,
             budget=budget,
         )
         for granule in granules
@@ -180,9 +179,10 @@ def smoke(
     ]
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
-    with display.live(seconds) as show:
+    time_shares = [shares[granule] for granule in granules for _ in pairs]
+    with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
+            progress = run_smoke(work, workers, show, time_shares, behind, tell)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)

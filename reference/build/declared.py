@@ -3,6 +3,7 @@ that, and programs that ask for more are refused. Nothing here knows a version."
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -58,9 +59,15 @@ class Declared:
 def declared(root: Path) -> Declared:
     """What the tree at `root` declares. Raises BadInput where its header cannot be read."""
     text = "".join(_code(root / path) for row in HOSTED for path in row.declares)
+    shapes = text + "".join(_code(root / path) for row in HOSTED for path in row.shapes)
+    return _declared(text, shapes)
+
+
+@functools.lru_cache(maxsize=8)
+def _declared(text: str, shapes: str) -> Declared:
+    """What headers declare: `text` is theirs, `shapes` has what else is looked at for forms."""
     words = frozenset(re.findall(r"\w+", text))
     code = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", "", text, flags=re.MULTILINE)
-    shapes = text + "".join(_code(root / path) for row in HOSTED for path in row.shapes)
     forms = {name: bool(re.search(form, shapes)) for row in HOSTED for name, form in row.forms.items()}
     why = {name: f"there is no {needed}" for name, needed in _ENUMERATORS.items() if needed not in words}
     for op in OPS:

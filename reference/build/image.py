@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
 from reference.build.cache import claimed, room
+from reference.build.complaints import name_for_people, told
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
 from reference.build.header import generated_header, generated_include, generated_rules
 from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
-from reference.build.objects import KERNELS, Object, ObjectCache, replace_file
+from reference.build.objects import KERNELS, Object, ObjectCache, Recipe, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
@@ -124,11 +125,14 @@ class Builder:
         self._read: set[str] = {*GENERATORS, str(PGTABLE)}
 
     def image(self) -> Image:
-        objects = [self._bridge(path) if meets_tree(path) else self._own(path) for path in own_files()]
-        for row in HOSTED:
-            if row.is_in_calls or self.flavour != CALLS:
-                objects += self._hosted(row)
-        elf = self._objects.linked(objects, lambda message: self._misfit(self.tree.pgtable, message))
+        own = [self._bridge(path) if meets_tree(path) else self._own(path) for path in own_files()]
+        rows = [row for row in HOSTED if row.is_in_calls or self.flavour != CALLS]
+        objects = self._objects.made([*own, *(one for row in rows for one in self._hosted(row))])
+        self._note_read(objects)
+        self._hosted_files |= dict(self._in_tree(objects[len(own) :]))
+        elf = self._objects.linked(
+            [one.path for one in objects], lambda message: self._misfit(self.tree.pgtable, message)
+        )
         digest = hashlib.sha256(elf.read_bytes()).hexdigest()
         capabilities, which = self.declared.capabilities, self.kernel_object
         commit, changed = commit_of(self.tree, self._read)
@@ -159,23 +163,21 @@ class Builder:
     def _ours(self) -> tuple[str, ...]:
         return (f"-DS2FUZZ_PAGE_SHIFT={self.granule.shift}", f"-I{OURS}", f"-I{self.generated}")
 
-    def _own(self, source: Path) -> Path:
+    def _own(self, source: Path) -> Recipe:
         words = (*flags.COMMON, *flags.OWN, *_inlining(source), *self._ours)
-        return self._objects.compiled(source.stem, source, words, _own_failure).path
+        return self._objects.compiled(source.stem, source, words, _own_failure)
 
-    def _bridge(self, source: Path) -> Path:
+    def _bridge(self, source: Path) -> Recipe:
         name = name_of(source)
         calls = ("-DS2FUZZ_CALLS_ONLY",) if self.flavour == CALLS else ()
         words = (*self._bridge_flags(source), *self._ours, f"-I{self.generated_for_tree}", *calls)
-        made = self._objects.compiled(name.partition(".")[0].replace("/", "_"), source, words, self._misfit, name)
-        self._note_read(made)
-        return made.path
+        return self._objects.compiled(name.partition(".")[0].replace("/", "_"), source, words, self._misfit, name)
 
     def _bridge_flags(self, source: Path) -> tuple[str, ...]:
         return (*self._tree_flags(), *OBJECTS[self.kernel_object], *_inlining(source))
 
-    def _hosted(self, row: HostedFile) -> list[Path]:
-        """The objects that stand for a hosted file."""
+    def _hosted(self, row: HostedFile) -> list[Recipe | Object]:
+        """The objects that stand for a hosted file, or how they are made."""
         source = self.tree.source(row.path)
         words = (
             *self._tree_flags(),
@@ -186,10 +188,7 @@ class Builder:
         )
         failure = self._bad_source if row.is_under_test else self._misfit
         label = source.name if row.is_under_test else f"{source.parent.name}/{source.name}"
-        made = self._objects.recorded(f"hosted_{row.name}", source, words, failure, self._misfit, label)
-        self._note_read(made)
-        self._hosted_files |= dict(self._in_tree(made))
-        return [made.path]
+        return [self._objects.recorded(f"hosted_{row.name}", source, words, failure, self._misfit, label)]
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated
@@ -215,13 +214,14 @@ class Builder:
             *(word for path in forced for word in ("-include", str(path))),
         )
 
-    def _note_read(self, made: Object) -> None:
-        """Remember what an object was made of that is the tree's, by its name there."""
-        self._read |= {name for name, _ in self._in_tree(made) if not name.startswith(GENERATED)}
+    def _note_read(self, objects: Iterable[Object]) -> None:
+        """Remember what objects were made of that is the tree's, by its name there."""
+        self._read |= {name for name, _ in self._in_tree(objects) if not name.startswith(GENERATED)}
 
-    def _in_tree(self, made: Object) -> Iterator[tuple[str, str]]:
-        """Of what an object was made of, what is the tree's: the names there, and the sha256."""
-        for path, digest in made.made_of.items():
+    def _in_tree(self, objects: Iterable[Object]) -> Iterator[tuple[str, str]]:
+        """Of what objects were made of, what is the tree's: the names there, and the sha256."""
+        made_of = {path: digest for one in objects for path, digest in one.made_of.items()}
+        for path, digest in made_of.items():
             name = self._name_in_tree(Path(os.path.normpath(path)))
             if name is not None:
                 yield name, digest
@@ -236,14 +236,13 @@ class Builder:
 
     def _bad_source(self, source: Path, message: str) -> Exception:
         lacks = shim_lacks(self.tree.root, message)
-        if lacks:
-            return BadInput(f"{shown(source)}: {lacks}\n{message.rstrip()}")
-        return BadInput(f"{shown(source)} does not compile:\n{message.rstrip()}")
+        name = shown(name_for_people(source, self.tree))
+        return BadInput(f"{name}{f': {lacks}' if lacks else ' does not compile:'}\n{told(message, self.tree)}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
         lines = [
             f"{self.tree.description} does not fit the test kernel{misfits(message)}:",
-            message.rstrip(),
+            told(message, self.tree),
             shim_lacks(self.tree.root, message),
         ]
         if self.flavour != CALLS and any(self._is_from(row, source, message) for row in HOSTED if not row.is_in_calls):

@@ -14,7 +14,7 @@ from reference.build.cache import claimed, digest, room
 from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
-from reference.build.objects import KERNELS, replace_file
+from reference.build.objects import KERNELS, Object, Recipe, replace_file
 from reference.build.own_files import SHIM, bridge_files
 from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
@@ -58,15 +58,15 @@ class _MakeBuilder(Builder):
     def patches(self) -> Patches:
         return read(self._made(), self.tree.pgtable)
 
-    def _hosted(self, row: HostedFile) -> list[Path]:
+    def _hosted(self, row: HostedFile) -> list[Recipe | Object]:
         if row.path != PGTABLE:
             return super()._hosted(row)
         # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
-        bridge = [self._bridge(path) for path in bridge_files() if path not in _OUR_BUILD]
-        found = [(path, patches) for path in bridge if not (patches := read(path)).is_empty]
+        bridge = self._objects.made([self._bridge(path) for path in bridge_files() if path not in _OUR_BUILD])
+        found = [(one.path, patches) for one in bridge if not (patches := read(one.path)).is_empty]
         made, patches = self._made(), self.patches()
         hosted = self._kept(f"hosted_{row.name}.o", with_sites(made, patches))
-        return [hosted, *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
+        return [Object(hosted, {}), *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
 
     def _table(self, path: Path, patches: Patches) -> Path:
         return self._kept(f"patches_{path.stem}.S", tables(path, patches).encode())
@@ -82,9 +82,9 @@ class _MakeBuilder(Builder):
         if self.tree.pgtable.read_bytes() == self.kernel.source.read_bytes():
             return self.kernel.object
         words = (*self.kernel.flags, "-x", "c")
-        made = self._objects.compiled("pgtable", self.tree.pgtable, words, self._bad_source)
+        made = self._objects.made([self._objects.compiled("pgtable", self.tree.pgtable, words, self._bad_source)])
         self._note_read(made)
-        return made.path
+        return made[0].path
 
     def _bridge_flags(self, source: Path) -> tuple[str, ...]:
         if source in _OUR_BUILD:

@@ -14,6 +14,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,10 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
 from reference.build.cache import added, claimed, no_room, scratch
+from reference.build.complaints import in_source
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
-from reference.build.progress import Progress
+from reference.build.progress import HowFar, Progress
 from reference.tools import Toolchain
 
 _SHIM_HEADERS: Final = sorted(str(path.relative_to(SHIM)) for path in SHIM.rglob("*.h"))
@@ -34,6 +36,9 @@ KERNELS: Final = "kernels"
 
 _INSTRUCTIONS: Final = OURS / "instructions.inc"
 _LINKER_SCRIPT: Final = OURS / "link.ld"
+
+_FEW: Final = 3
+"""Files that are named when they are compiled; more are counted."""
 
 Failure = Callable[[Path, str], Exception]
 """What to raise where a file does not compile, by the compiler's message."""
@@ -47,6 +52,17 @@ class Object:
     made_of: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an object is made: `make` writes it to a path, and the compiler's rule of what it was made of to another.
+    `depends` is what it hangs on besides what that rule names; `label` is for people."""
+
+    name: str
+    label: str
+    depends: Sequence[object]
+    make: Callable[[Path, Path], None]
+
+
 class ObjectCache:
     """Compiles and links, unless that was done before. `generated` holds what instructions.inc includes; `progress` is
     told of what is made."""
@@ -56,18 +72,19 @@ class ObjectCache:
         self._generated = generated
         self._progress = progress
 
-    def compiled(self, name: str, source: Path, flags: Sequence[str], failure: Failure, label: str = "") -> Object:
-        """The object `name` of a source file. Raises what `failure` makes of the compiler's message, or ToolFailure."""
+    def compiled(self, name: str, source: Path, flags: Sequence[str], failure: Failure, label: str = "") -> Recipe:
+        """For the object `name` of a source file. Where that does not compile, making it raises what `failure` makes of
+        the compiler's message, or ToolFailure."""
         command = [self._toolchain.clang, *flags]
 
         def make(out: Path, deps: Path) -> None:
-            _run([*_compile(command, source, deps), "-c", "-o", str(out)], source, failure)
+            _run([*_compiling(command, source, deps), "-c", "-o", str(out)], source, failure)
 
-        return self._made(name, source, [command], make, label)
+        return self._recipe(name, source, [command], make, label)
 
     def recorded(
         self, name: str, source: Path, flags: Sequence[str], failure: Failure, misfit: Failure, label: str = ""
-    ) -> Object:
+    ) -> Recipe:
         """The same of a hosted file, whose instructions are recorded; `misfit` is for what cannot be."""
         command = [self._toolchain.clang, *flags]
         includes = (f"-Wa,-I,{self._generated}", f"-Wa,-I,{OURS}")
@@ -76,12 +93,52 @@ class ObjectCache:
         def make(out: Path, deps: Path) -> None:
             assembly = out.with_suffix(".s")
             # Text as the tree's headers have it, rather than as the compiler would put it.
-            to_assembly = [*_compile(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
+            to_assembly = [*_compiling(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
             _run(to_assembly, source, failure)
             assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-            _run([*assemble, str(assembly), "-o", str(out)], source, misfit)
+            _run(
+                [*assemble, str(assembly), "-o", str(out)],
+                source,
+                lambda where, message: misfit(where, in_source(message, assembly.read_text())),
+            )
 
-        return self._made(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
+        return self._recipe(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
+
+    def _recipe(
+        self, name: str, source: Path, how: Sequence[object], make: Callable[[Path, Path], None], label: str
+    ) -> Recipe:
+        depends = (self._toolchain.version, *how, str(source), _hash_of(source), _SHIM_HEADERS)
+        return Recipe(name, label or source.name, depends, make)
+
+    def made(self, wanted: Sequence[Recipe | Object]) -> list[Object]:
+        """The objects, in that order; what is one already stays what it is. Compiles on every CPU. Raises what the
+        first recipe raises that fails."""
+        hashes = _Hashes()
+        found = [one if isinstance(one, Object) else self._known(one, hashes) for one in wanted]
+        missing = [one for one, known in zip(wanted, found, strict=True) if known is None and isinstance(one, Recipe)]
+        made = iter(self._compile_all(missing))
+        return [known or next(made) for known in found]
+
+    def _known(self, recipe: Recipe, hashes: _Hashes) -> Object | None:
+        target, manifest = self._files(recipe)
+        known = _up_to_date(manifest, hashes) if target.exists() else None
+        return None if known is None else Object(target, known)
+
+    def _compile_all(self, recipes: Sequence[Recipe]) -> list[Object]:
+        if not recipes:
+            return []
+        labels = ", ".join(recipe.label for recipe in recipes)
+        step = f"compiling {labels if len(recipes) <= _FEW else f'{len(recipes)} files of the test kernel'}"
+        self._progress(step)
+        made = []
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            try:
+                for one in pool.map(self._compile, recipes):
+                    made.append(one)
+                    self._progress(HowFar(step, len(made), len(recipes), "done"))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return made
 
     def linked(self, objects: Sequence[Path], failure: Callable[[str], Exception]) -> Path:
         """The image. Raises what `failure` makes of the linker's message, or ToolFailure."""
@@ -100,28 +157,25 @@ class ObjectCache:
         added(directory, self._progress)
         return elf
 
-    def _made(
-        self, name: str, source: Path, how: Sequence[object], make: Callable[[Path, Path], None], label: str
-    ) -> Object:
-        """The object that `make` writes, with the compiler's rule of what it was made of."""
-        content = [self._toolchain.version, *how, str(source), _hash_of(source), _SHIM_HEADERS]
-        directory = claimed(KERNELS, f"object-{_sha256(json.dumps(content).encode())[:24]}")
-        target, manifest = directory / f"{name}.o", directory / "dependencies.json"
-        if target.exists() and (known := _up_to_date(manifest)) is not None:
-            return Object(target, known)
-        self._progress(f"compiling {label or source.name}")
+    def _files(self, recipe: Recipe) -> tuple[Path, Path]:
+        """Where the object is, or will be, and the list of what it was made of."""
+        directory = claimed(KERNELS, f"object-{_sha256(json.dumps(recipe.depends).encode())[:24]}")
+        return directory / f"{recipe.name}.o", directory / "dependencies.json"
+
+    def _compile(self, recipe: Recipe) -> Object:
+        target, manifest = self._files(recipe)
         with scratch(KERNELS) as folder:
             out, deps = folder / target.name, folder / "deps"
-            make(out, deps)
-            directory.mkdir(exist_ok=True)
+            recipe.make(out, deps)
+            target.parent.mkdir(exist_ok=True)
             replace_file(target, out.read_bytes())
             found = _dependencies(deps)
             replace_file(manifest, json.dumps(found).encode())
-        added(directory, self._progress)
+        added(target.parent, self._progress)
         return Object(target, found)
 
 
-def _compile(command: Sequence[str], source: Path, deps: Path) -> list[str]:
+def _compiling(command: Sequence[str], source: Path, deps: Path) -> list[str]:
     return [*command, "-MD", "-MF", str(deps), str(source)]
 
 
@@ -147,11 +201,19 @@ def _dependencies(makefile_rule: Path) -> dict[str, str]:
     return {name.replace("\\ ", " "): _hash_of(Path(name.replace("\\ ", " "))) for name in sorted(set(names))}
 
 
-def _up_to_date(manifest: Path) -> dict[str, str] | None:
+class _Hashes(dict[str, str]):
+    """The hashes of files by their names, each looked up once: objects were made of the same headers."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = found = _hash_of(Path(name))
+        return found
+
+
+def _up_to_date(manifest: Path, hashes: _Hashes) -> dict[str, str] | None:
     """What an object was made of, where all of that is as it was."""
     try:
         recorded: dict[str, str] = json.loads(manifest.read_text())
-        return recorded if all(_hash_of(Path(name)) == digest for name, digest in recorded.items()) else None
+        return recorded if all(hashes[name] == digest for name, digest in recorded.items()) else None
     except (OSError, ValueError):
         return None
 
