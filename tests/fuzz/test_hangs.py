@@ -83,13 +83,13 @@ def test_the_end_says_what_hangs_took() -> None:
     assert (
         "3 of 15,012 programs hung, which took 7 s; that was all of the run's time, and 2 programs of the corpora were "
         "left out"
-    ) in summary(progress)
-    assert summary(SmokeProgress(stats=Stats(executions=1)))[-1] == "nothing found"
+    ) in summary(progress, Path("out"))
+    assert summary(SmokeProgress(stats=Stats(executions=1)), Path("out"))[-1] == "nothing found"
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:
     progress = SmokeProgress(seconds=12.3, stats=Stats(executions=30000, replayed=400), interrupted=True)
-    assert summary(progress)[-1] == "interrupted after 12 s and 30,400 programs: nothing found so far"
+    assert summary(progress, Path("out"))[-1] == "interrupted after 12 s and 30,400 programs: nothing found so far"
 
 
 STATE = to_line(ProcessState(False, 0.5, Stats(executions=1), (), (), 1, ()))
