@@ -37,7 +37,7 @@ smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every c
 
 test: PACKAGES_FOR := test
 test: setup lint  ## Lint, type-check and test everything
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity and not kills'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity and not kills and not slow'
 
 lint: setup
 	$(BIN)/ruff check .

@@ -112,6 +112,7 @@ def run(
             for test, (path, program) in zip(planned, read.programs, strict=True):
                 files.tell([runs.run(test, path, program)])
         except KeyboardInterrupt:
+            files.interrupt()
             say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
             files.interrupt()
             return INTERRUPTED

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fuzz.cli import display
-from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
@@ -153,7 +153,6 @@ def smoke(
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
-    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -172,7 +171,6 @@ def smoke(
             tiers=tiers or DEFAULT_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
-            compiled=compiled,
             budget=budget,
         )
         for granule in granules
@@ -183,11 +181,12 @@ def smoke(
     kernels = click.get_current_context().with_resource(Kernels())
     kernels.build(begun, say)  # before the clock starts, and where errors are printed as they are
     kernels.build_behind(work)
+    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
-    with display.live(seconds) as show:
+    with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, time_shares, kernels.ready)
+            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels.ready)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
@@ -196,7 +195,7 @@ def smoke(
         smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
-    _say_outcome(progress, results, as_json)
+    _say_outcome(progress, results, out, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, results, chosen_seed), sort_keys=True))
     if progress.interrupted:
@@ -204,8 +203,8 @@ def smoke(
     return FINDING if new else OK
 
 
-def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: bool) -> None:
-    for line in display.summary(progress):
+def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, to_stderr: bool) -> None:
+    for line in display.summary(progress, out):
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
     if new and not to_stderr:

@@ -41,10 +41,10 @@ def _why_cut_short(place: Comparison, progress: SmokeProgress) -> str:
     if progress.interrupted:
         return "interrupted"
     kernel = place.kernel
-    booted = {(identity.get("source"), identity.get("granule")) for identity in progress.identities}
+    booted = {(identity.get("pgtable_sha256"), identity.get("granule")) for identity in progress.identities}
     if not progress.findings or kernel is None:
         return ""
-    has_run = (kernel.prepared().tree.description, place.granule) in booted
+    has_run = (kernel.prepared().tree.pgtable_sha256, place.granule) in booted
     return "" if has_run else "not run: what was found before ended it"
 
 

@@ -61,16 +61,6 @@ def test_compiled_modules_observe_the_same() -> None:
     assert fast["said"] == as_it_is["said"]
 
 
-def test_a_run_makes_the_same_inputs_compiled_or_not(tmp_path: Path) -> None:
-    arguments = ("smoke", "--no-corpora", "--seed", "7", "--executions", "700", "--seconds", "400")
-    for name, options in (("fast", ()), ("slow", ("--no-compile",))):
-        result = s2fuzz(*arguments, *options, "--inputs", tmp_path / name, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-    fast = (tmp_path / "fast").read_text()
-    assert len(fast.splitlines()) == 700
-    assert fast == (tmp_path / "slow").read_text()
-
-
 def test_what_they_import_is_part_of_their_name() -> None:
     """Constants of modules that are not compiled are copied into those that are."""
     files = _with_imported(MODULES)

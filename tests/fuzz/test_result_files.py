@@ -88,8 +88,7 @@ def fuzzed(ran: Ran, bugs: Path) -> results.Outcome:
     """What a smoke comes to that has found the same, and whose last granule's turn did not come."""
     sides = choose_sides(pgtable=bugs)
     found = [Result(load_finding(path)) for path in ran.findings()]
-    source = sides[1].prepared().tree.description
-    progress = SmokeProgress(seconds=9.5, identities=[{"source": source, "granule": name} for name in ("4k", "16k")])
+    progress = SmokeProgress(seconds=9.5, identities=[dict(one.finding.identities["right"]) for one in found])
     progress.findings = [None] * len(found)  # type: ignore[list-item]  # their number is all that matters
     comparisons = [results.Comparison(sides, name) for name in ("4k", "16k", "64k")]
     tests = fuzzing_tests(comparisons, found, progress)
