@@ -177,10 +177,10 @@ def smoke(
         for pair in pairs
     ]
     time_shares = [shares[granule] for granule in granules for _ in pairs]
-    begun = [lane[0] for lane in plan(work, workers, time_shares) if lane]
+    lanes = [lane for lane in plan(work, workers, time_shares) if lane]
     kernels = click.get_current_context().with_resource(Kernels())
-    kernels.build(begun, say)  # before the clock starts, and where errors are printed as they are
-    kernels.build_behind(work)
+    kernels.build([lane[0] for lane in lanes], say)  # before the clock starts, and where errors are printed as they are
+    kernels.build_behind(one for lane in lanes for one in lane)
     behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
