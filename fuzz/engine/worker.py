@@ -204,8 +204,9 @@ class Worker:
                     continue
                 try:
                     _, found = self._run(program)
-                except BadInput:
+                except BadInput as error:
                     self.stats.skipped += 1
+                    self.stats.lacking[str(error)] += 1
                     continue
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
