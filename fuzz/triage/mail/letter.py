@@ -94,8 +94,8 @@ def _mail(subject: str, recipients: Recipients, commit: CommitCause | None, body
 
 
 def tidy(text: str, sides: Sides) -> str:
-    """Text for others: a folder of the user's by its last name, commits in short, nothing but ASCII of ours, and nothing
-    that upsets a terminal, for a finding may be somebody else's."""
+    """Text for others: a folder of the user's by its last name, commits in short, and nothing that upsets a terminal:
+    a finding may be somebody else's."""
     text = printable_lines(text)
     for side in sides:
         folder = _folder(side.what)
