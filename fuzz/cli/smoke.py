@@ -191,7 +191,7 @@ def smoke(
         smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
-    _say_outcome(progress, results, as_json)
+    _say_outcome(progress, results, out, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, results, chosen_seed), sort_keys=True))
     if progress.interrupted:
@@ -199,8 +199,8 @@ def smoke(
     return FINDING if new else OK
 
 
-def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: bool) -> None:
-    for line in display.summary(progress):
+def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, to_stderr: bool) -> None:
+    for line in display.summary(progress, out):
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
     if new and not to_stderr:

@@ -44,6 +44,8 @@ class SmokeProgress:
     """Test kernels that would have been booted if none had been restarted."""
     edges: list[tuple[int, int]] = field(default_factory=list)
     """Of every kernel image: edges of the hosted file reached, and how many there are."""
+    images: list[str] = field(default_factory=list)
+    """Of every kernel image, of which side and granule it is."""
     features: int = 0
     """libFuzzer's, of the process that has most."""
     corpus: int = 0
@@ -232,17 +234,21 @@ class _Run:
         progress.kernels = sum(len(state.edges) for state in states)
         progress.features = max(process.features for process in self.processes)
         progress.corpus = sum(process.kept for process in self.processes)
-        self._sum_up_kernels(states)
+        self._sum_up_kernels([(process.assignment, process.state) for process in self.processes if process.state])
 
-    def _sum_up_kernels(self, states: list[ProcessState]) -> None:
+    def _sum_up_kernels(self, states: list[tuple[Assignment, ProcessState]]) -> None:
         """Processes that run the same image reach its edges together."""
         reached: dict[tuple[str, int], tuple[int, int]] = {}
+        names: dict[tuple[str, int], str] = {}
         identities: dict[str, dict[str, str]] = {}
-        for state in states:
+        for work, state in states:
+            kernels = [side.full_name for side in work.sides if side.kind == "kernel"]
             identities.update({repr(sorted(identity.items())): identity for identity in state.identities})
             for side, edges in enumerate(state.edges):
                 key = (edges.image, side)
                 before = reached.get(key, (0, 0))[0]
                 reached[key] = (before | edges.reached, edges.of)
+                names[key] = f"{kernels[side]}, {work.granule}"
         self.progress.identities = list(identities.values())
+        self.progress.images = list(names.values())
         self.progress.edges = [(bits.bit_count(), of) for bits, of in reached.values()]

@@ -204,8 +204,9 @@ class Worker:
                     continue
                 try:
                     _, found = self._run(program)
-                except BadInput:
+                except BadInput as error:
                     self.stats.skipped += 1
+                    self.stats.lacking[str(error)] += 1
                     continue
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
@@ -393,7 +394,9 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         if self.assignment.messages is not None:
-            os.write(self.assignment.messages, to_line(message))
+            rest = to_line(message)
+            while rest:  # a signal may end a write early, libFuzzer's timer for one
+                rest = rest[os.write(self.assignment.messages, rest) :]
 
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:

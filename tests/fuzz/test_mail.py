@@ -16,8 +16,10 @@ from executors import AnyOwner, Dying
 
 from fuzz.cli.mail import mail
 from fuzz.triage.cause import CommitCause, PatchCause, record
+from fuzz.triage.filing import recorded_sides_of
 from fuzz.triage.mail.letter import WIDTH, letter
 from fuzz.triage.mail.maintainers import Recipients, recipients_for
+from fuzz.triage.mail.words import words_on
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Contents, load, save
 from harness.findings.report import verdict_report
@@ -156,6 +158,25 @@ def test_a_crash(tmp_path: Path) -> None:
     assert "That takes no second opinion." in text
     assert "The model may" not in text
     assert "as far as they differ" not in text, "one side did not live to tell"
+
+
+@pytest.mark.parametrize(
+    ("kind", "bucket", "subject", "judge"),
+    [
+        ("hang", "hang-set_owner-__kvm_pgtable_walk", "hangs in __kvm_pgtable_walk", "no second opinion"),
+        ("flood", "flood-set_owner", "does not end", "may be the model"),
+        ("divergence", "tables-set_owner-entry-level-1", "differs from a model (tables: entry, level -1)", "the model"),
+        ("divergence", "effects-set_owner-not_cleaned-level3", "(effects: not cleaned, level 3)", "in whatever order"),
+        ("invalidation", "invalidation-set_owner-tlbi_ipa-too-late", ": tlbi_ipa: too-late", "architecture's"),
+    ],
+)
+def test_every_kind_has_its_words(tmp_path: Path, kind: str, bucket: str, subject: str, judge: str) -> None:
+    finding = replace(load(file(tmp_path)), kind=kind, bucket=bucket)
+    words = words_on(finding, recorded_sides_of(finding), ("model:6.12", "kernel:6.12"))
+    assert words.subject.startswith("KVM: arm64: kvm_pgtable_stage2_set_owner()")
+    assert words.subject.endswith(subject)
+    assert "kvm_pgtable_stage2_set_owner()" in words.opening
+    assert judge in words.judge
 
 
 def test_what_does_not_fit_is_cut_and_said(tmp_path: Path) -> None:
