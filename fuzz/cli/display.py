@@ -181,24 +181,11 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
         inconclusive = counted(stats["inconclusive"], "program")
         lines.append(f"{inconclusive} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
-    if stats["hangs"]["count"]:
-        lines.append(hangs_told(progress))
     if progress.interrupted:
         lines.append(interruption(_programs(progress), len(progress.findings), progress.seconds))
     elif not progress.findings:
         lines.append("nothing found")
     return lines
-
-
-def hangs_told(progress: SmokeProgress) -> str:
-    """How many programs hung a kernel, how long that took, and what was left undone for it."""
-    stats = progress.stats
-    programs = counted(_programs(progress), "program")
-    line = f"{number(stats.hangs)} of {programs} hung, which took {stats.hang_seconds:.0f} s"
-    if stats.unreplayed:
-        left = counted(stats.unreplayed, "program")
-        line += f"; that was all of the run's time, and {left} of the corpora were left out"
-    return line
 
 
 def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:

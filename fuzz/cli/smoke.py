@@ -204,7 +204,7 @@ def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, 
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
     if new and not to_stderr:
-        click.echo(report_in(new[0].finding.directory))
+        click.echo(f"\n{report_in(new[0].finding.directory)}")
     else:
         for line in verified_against(progress.identities):
             click.echo(line, err=to_stderr)

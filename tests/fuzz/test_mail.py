@@ -62,7 +62,8 @@ def file(
 ) -> Path:
     """A finding's directory, as a run leaves it."""
     verdict = verdict or verdict_of(program, Model(), right or AnyOwner())
-    report = verdict_report(program, verdict, ("model:6.12", f"kernel:{sides[1]['what']}"))
+    names = f"{sides[0]['kind']}:{sides[0]['what']}", f"{sides[1]['kind']}:{sides[1]['what']}"
+    report = verdict_report(program, verdict, names)
     configuration = {"left": sides[0], "right": sides[1]}
     names = [*sides[1]["patches"], *filter(None, [sides[1]["pgtable"]])]
     files = {name.removeprefix("kernel/"): b"x" for name in names}
@@ -99,7 +100,7 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert (message["to"], message["cc"]) == (None, None)
     assert parse(paragraph(text, "The program:")) == OWNER, "it can be pasted"
     assert "\n  set_owner ipa=0x1000 size=4K mc=2 owner=3  # here\n" in text
-    assert "\n    model:6.12   -EINVAL\n    kernel:6.12  0\n" in text
+    assert "\n    model:6.12  -EINVAL\n    kernel:6.12  0\n" in text
     differences = paragraph(text, "What the sides did, as far as they differ:").splitlines()
     assert differences[:3] == ["--- model:6.12", "+++ kernel:6.12", "@@"]
     assert "-  1 set_owner ipa=0x1000 size=4K mc=2 owner=3  => -EINVAL" in differences
@@ -148,6 +149,7 @@ def test_flaky_ones_and_two_kernels(tmp_path: Path) -> None:
     assert "differs from another kernel" in message["subject"]
     assert "Expected is what kernel:6.12 does. No model is in this comparison" in " ".join(text.split())
     assert "--sides kernel:6.12,kernel:kvmarm@0123456789ab" in text
+    assert "\n    kernel:6.12  -EINVAL\n    kernel:kvmarm@0123456789ab  0\n" in text
     assert "/home" not in text, "where somebody has a tree is nobody else's concern"
 
 
@@ -184,6 +186,16 @@ def test_what_does_not_fit_is_cut_and_said(tmp_path: Path) -> None:
     _, text = read(file(tmp_path, parse(f"s2 1\nset_owner ipa=0x1000 size=4K mc=2 owner=3\n{op}\n")))
     assert next(line for line in text.splitlines() if line.startswith("  map ")).endswith(" ...")
     assert "Lines and rows that end in ... are whole in the finding's directory." in text
+
+
+def test_a_finding_of_somebody_else(tmp_path: Path) -> None:
+    directory = file(tmp_path)
+    for name in ("report.txt", "left.txt"):
+        path = directory / name
+        path.write_text(path.read_text().replace("-EINVAL", "\x1b[2J\x9b\u202e-EINVAL"))
+    _, text = read(directory)
+    assert text.count("?[2J??-EINVAL") > 1
+    assert all(character.isprintable() or character == "\n" for character in text)
 
 
 def test_a_finding_without_a_kernel(tmp_path: Path) -> None:
