@@ -78,8 +78,6 @@ def in_source(message: str, assembly: str) -> str:
 
 def _named(message: str, tree: KernelTree) -> str:
     message = message.replace(f"{tree.generated}/", f"{GENERATED}/")
-    if not tree.is_in_place:
-        message = message.replace(f"{tree.root}/", "")
     return re.sub(rf"{re.escape(str(cache_dir()))}/(?:kernels|kbuild|sources)/[\w.-]+/", "", message)
 
 
