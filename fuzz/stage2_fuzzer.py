@@ -30,10 +30,13 @@ from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
 try:
     refuse_empty_variables()
+    _ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
 except BadInput as error:
     print(f"s2fuzz: {error}", file=sys.stderr)
     sys.exit(2)
-_ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
+except ValueError as error:
+    print(f"s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: {error}; unset it", file=sys.stderr)
+    sys.exit(2)
 _PACKAGE = setting("S2FUZZ_PACKAGE")
 _MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
 """Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
@@ -51,6 +54,7 @@ from fuzz.engine.assignment import Assignment  # noqa: E402
 from fuzz.engine.target import Target  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
+from harness.outside import shown  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
@@ -92,7 +96,7 @@ def go_over(target: Target) -> Target:
     try:
         gone_over: Target = importlib.import_module("fuzz.engine.target").Target.in_place_of(left, mutate_bytes)
     except Exception as error:
-        worker.fail(f"it cannot go over to the compiled modules in {folder}: {error!r}")
+        worker.fail(f"it cannot go over to the compiled modules in {shown(folder)}: {error!r}")
     gc.collect()
     gc.freeze()
     return gone_over

@@ -198,7 +198,7 @@ def _print(result: RunResult, place: WorkDirectory) -> int:
     if result.findings:
         display.say_next(load(next(iter(result.findings.values()))[0]))
     else:
-        click.echo("nothing found")
+        click.echo("nothing found, so far" if result.ended == WAS_INTERRUPTED else "nothing found")
     if result.ended == DISK:
         say(f"s2fuzz: {shown(place.root)}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE

@@ -180,8 +180,9 @@ def cmin(directory: Path, granule: str, **kernel: Any) -> int:
             with display.running(one.name) as told:
                 saved = run_cmin(one.store, one.comparisons, told)
             show_line(
-                f"{shown(one.name)}: {saved.inputs} inputs of {saved.inputs_before}, {saved.size} bytes of "
-                f"{saved.size_before}, reach the same {saved.features} features"
+                f"{shown(one.name)}: {number(saved.inputs)} of {counted(saved.inputs_before, 'input')}, "
+                f"{number(saved.size)} of {counted(saved.size_before, 'byte')}, reach the same "
+                f"{counted(saved.features, 'feature')} (edges by how often, what both sides do, lines of the model)"
             )
             for name in saved.lost:
                 show_line(f"{shown(one.name)}: a side died on {name}, which is kept; `s2fuzz corpus export` and run it")

@@ -56,7 +56,7 @@ def examine() -> Iterator[Check]:
             f"apt-get install linux-source-{version}",
             optional=version != DEFAULT_LINUX,
         )
-    for module in ("click", "pexpect", "elftools", "rich"):
+    for module in ("click", "pexpect", "platformdirs", "elftools", "rich"):
         yield Check(f"Python package {module}", _version_of(module), "everything", "pip install s2fuzz")
     yield Check(
         "Atheris",

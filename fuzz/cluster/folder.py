@@ -47,7 +47,7 @@ from fuzz.corpus.store import MAX_INPUT, check_codec, check_whole, input_for, na
 from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.place import program_in
-from harness.outside import shown
+from harness.outside import shown, writing
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
 from harness.program.program import Program
@@ -141,7 +141,7 @@ def package(folder: Path, contents: PackageContents, force: bool, told: Told) ->
     dialect = dialect_for(capabilities_of(contents.sides), contents.granule)
     inputs, left_out = seed_inputs(contents.corpora, dialect)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
+    with writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
         new = Path(scratch) / "new"
         _fill(new, contents, images, qemu, told)
         _write_zip(new / SEEDS, inputs)

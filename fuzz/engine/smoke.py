@@ -44,6 +44,8 @@ class SmokeProgress:
     """Test kernels that would have been booted if none had been restarted."""
     edges: list[tuple[int, int]] = field(default_factory=list)
     """Of every kernel image: edges of the hosted file reached, and how many there are."""
+    images: list[str] = field(default_factory=list)
+    """Of every kernel image, of which side and granule it is."""
     features: int = 0
     """libFuzzer's, of the process that has most."""
     corpus: int = 0
@@ -80,17 +82,19 @@ def smoke(
     shares: Sequence[float] = (),
     compiling: Compiling | None = None,
     tell: Callable[[str], None] = lambda _line: None,
+    ready: Callable[[Assignment], Assignment] = lambda assignment: assignment,
 ) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
     unless they are to keep going. `show` is called whenever there is something new to show. All go over to what
-    `compiling` makes once that is there; `tell` hears of it.
+    `compiling` makes once that is there; `tell` hears of it. `ready` is called with an assignment before
+    its process begins.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
+        lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
         progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
@@ -232,17 +236,21 @@ class _Run:
         progress.kernels = sum(len(state.edges) for state in states)
         progress.features = max(process.features for process in self.processes)
         progress.corpus = sum(process.kept for process in self.processes)
-        self._sum_up_kernels(states)
+        self._sum_up_kernels([(process.assignment, process.state) for process in self.processes if process.state])
 
-    def _sum_up_kernels(self, states: list[ProcessState]) -> None:
+    def _sum_up_kernels(self, states: list[tuple[Assignment, ProcessState]]) -> None:
         """Processes that run the same image reach its edges together."""
         reached: dict[tuple[str, int], tuple[int, int]] = {}
+        names: dict[tuple[str, int], str] = {}
         identities: dict[str, dict[str, str]] = {}
-        for state in states:
+        for work, state in states:
+            kernels = [side.full_name for side in work.sides if side.kind == "kernel"]
             identities.update({repr(sorted(identity.items())): identity for identity in state.identities})
             for side, edges in enumerate(state.edges):
                 key = (edges.image, side)
                 before = reached.get(key, (0, 0))[0]
                 reached[key] = (before | edges.reached, edges.of)
+                names[key] = f"{kernels[side]}, {work.granule}"
         self.progress.identities = list(identities.values())
+        self.progress.images = list(names.values())
         self.progress.edges = [(bits.bit_count(), of) for bits, of in reached.values()]

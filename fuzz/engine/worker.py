@@ -36,7 +36,7 @@ from fuzz.engine.stats import Stats
 from fuzz.sides import Side
 from fuzz.triage.filing import Filed, Filer
 from fuzz.triage.telling import telling_variant
-from harness.errors import BadInput, ToolFailure
+from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.full_disk import explained
 from harness.model.executor import Model
 from harness.observation.execution import Feedback
@@ -204,8 +204,9 @@ class Worker:
                     continue
                 try:
                     _, found = self._run(program)
-                except BadInput:
+                except BadInput as error:
                     self.stats.skipped += 1
+                    self.stats.lacking[error.why if isinstance(error, CannotRun) else str(error)] += 1
                     continue
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
@@ -393,7 +394,9 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         if self.assignment.messages is not None:
-            os.write(self.assignment.messages, to_line(message))
+            rest = to_line(message)
+            while rest:  # a signal may end a write early, libFuzzer's timer for one
+                rest = rest[os.write(self.assignment.messages, rest) :]
 
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:

@@ -194,6 +194,16 @@ def test_a_corpus_of_another_codec_is_refused(tmp_path: Path) -> None:
     assert "written by codec 999" in result.stderr
 
 
+def test_an_assignment_that_is_none_is_bad_input(tmp_path: Path) -> None:
+    launcher = Path(__file__).parent.parent.parent / "fuzz" / "stage2_fuzzer.py"
+    env = {**os.environ, "S2FUZZ_ASSIGNMENT": "{"}
+    result = subprocess.run(
+        [sys.executable, str(launcher)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: ")
+
+
 def test_the_launcher_runs_by_hand(tmp_path: Path) -> None:
     """As libFuzzer's users run a target; libFuzzer ends the process with status 0 after -runs."""
     launcher = Path(__file__).parent.parent.parent / "fuzz" / "stage2_fuzzer.py"

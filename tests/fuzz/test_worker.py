@@ -17,7 +17,7 @@ from planted import load_all
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.cautions import caution_lines
 from fuzz.engine.in_flight import last_in_flight
-from fuzz.engine.messages import Given, GoOver, to_line
+from fuzz.engine.messages import Given, GoOver, ProcessState, from_line, to_line
 from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
 from fuzz.generate.fresh import fresh
@@ -231,6 +231,31 @@ def test_what_is_flaky_is_not_raised(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert worker.stats.unconfirmed == 1
     assert "not the same on every fresh kernel, so no finding: results-set_owner-return" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_message_is_whole_where_writes_end_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal may have them end; the parent could make nothing of the rest."""
+    written = bytearray()
+
+    def write(_descriptor: int, data: bytes) -> int:
+        written.extend(data[:7])
+        return len(data[:7])
+
+    class Left(BaseException):
+        pass
+
+    def leave(_status: int) -> NoReturn:
+        raise Left
+
+    sides = choose_sides(sides="model:6.12,model:6.12")
+    work = Assignment(sides, tmp_path / "out", (), 0, None, 1, True, None, messages=99)
+    worker = Worker(work, leave, (Model(), Model()))
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Left):
+        for _ in range(2):
+            worker.run_one(encode(GOOD))
+    said = [from_line(line) for line in bytes(written).splitlines()]
+    assert isinstance(said[-1], ProcessState) and said[-1].done
 
 
 def test_a_worker_without_a_parent_says_itself_why_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
