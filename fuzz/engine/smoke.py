@@ -52,6 +52,8 @@ class SmokeProgress:
     """Inputs that are kept."""
     model_lines: tuple[int, int] = (0, 0)
     """Lines of the model's functions that the kept inputs reach, and how many there are; known at the end."""
+    silent: float = 0.0
+    """Seconds for which the process that is busiest has said nothing."""
     interrupted: bool = False
     compiling: str = ""
     """How far the compiling is that goes on behind the run; empty where none does."""
@@ -180,6 +182,7 @@ class _Run:
             if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
                 shown = time.monotonic()
                 self._sum_up()
+                self.progress.silent = max(shown - process.heard for process in running)
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
             found = self.progress.findings and not self.keep_going
