@@ -13,9 +13,8 @@ from fuzz.cli.options import CORPORA, EXISTING, GRANULE, NO_COMPILE, OK, kernel_
 from fuzz.cli.outputs import OutFolder
 from fuzz.cluster.folder import PackageContents, package
 from fuzz.cluster.packaged import NAME
-from fuzz.corpus.store import MAX_INPUT
 from fuzz.engine.process import require_atheris
-from harness.amounts import counted, number
+from harness.amounts import counted
 from harness.errors import BadInput
 from harness.program.granule import granule_named
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
@@ -75,7 +74,6 @@ def package_command(
         f"{directory / NAME}: {sides[0].full_name} against {sides[1].full_name}, {granule}; "
         f"{counted(made.seeds, 'seed')}, {made.size >> 20} MiB, made in {time.monotonic() - started:.0f} s"
     )
-    if made.left_out:
-        left_out = counted(made.left_out, "program")
-        show_line(f"{left_out} left out, for another granule or kernel, or longer than {number(MAX_INPUT)} bytes")
+    for why, count in made.left_out.items():
+        show_line(f"{counted(count, 'program')} left out: {why}")
     return OK

@@ -27,6 +27,8 @@ from harness.findings.finding import Finding, load
 from harness.outside import printable_lines
 from harness.verdict.known import mention
 
+_BUSY: Final = 3.0
+"""Seconds: a process that says nothing for so long is busy with a program that may hang."""
 _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines where there is no terminal."""
 
@@ -118,10 +120,13 @@ def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
 
 
 def how_far(progress: SmokeProgress, seconds: float | None = None) -> str:
-    """How much of its time a run has had, or how far it is with what comes before."""
+    """How much of its time a run has had, or how far it is with what comes before; and for how long it has been busy
+    with a single program."""
     if not progress.seconds and progress.stats.replayed:
-        return f"{counted(progress.stats.replayed, 'program')} of the corpora"
-    return f"{progress.seconds:.0f}{'' if seconds is None else f'/{seconds:g}'} s"
+        text = f"{counted(progress.stats.replayed, 'program')} of the corpora"
+    else:
+        text = f"{progress.seconds:.0f}{'' if seconds is None else f'/{seconds:g}'} s"
+    return f"{text} (busy for {progress.silent:.0f} s)" if progress.silent > _BUSY else text
 
 
 def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:

@@ -32,6 +32,8 @@ from fuzz.cli.options import (
 from fuzz.cli.outputs import OutFile, OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
+from fuzz.engine.kernels import Kernels
+from fuzz.engine.plan import plan
 from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
@@ -148,9 +150,6 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
     files.begin("smoke", [Test(FUZZING, one) for one in comparisons], "--json" if as_json else "")
-    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
-    for side in dict.fromkeys(side for pair in pairs for side in pair):
-        side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
@@ -177,12 +176,17 @@ def smoke(
         for granule in granules
         for pair in pairs
     ]
+    time_shares = [shares[granule] for granule in granules for _ in pairs]
+    lanes = [lane for lane in plan(work, workers, time_shares) if lane]
+    kernels = click.get_current_context().with_resource(Kernels())
+    kernels.build([lane[0] for lane in lanes], say)  # before the clock starts, and where errors are printed as they are
+    kernels.build_behind(one for lane in lanes for one in lane)
+    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
-    time_shares = [shares[granule] for granule in granules for _ in pairs]
     with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, time_shares, behind, tell)
+            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels.ready)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)

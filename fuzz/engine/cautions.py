@@ -37,5 +37,5 @@ def _hangs(summary: Mapping[str, Any]) -> str:
     line = f"{number(summary['hangs']['count'])} of {programs} hung, which took {summary['hangs']['seconds']:.0f} s"
     if summary["unreplayed"]:
         left = counted(summary["unreplayed"], "program")
-        line += f"; that was all of the run's time, and {left} of the corpora were left out"
+        line += f"; that was all of the run's time, and {left} of the corpora were not looked at"
     return line

@@ -52,6 +52,8 @@ class SmokeProgress:
     """Inputs that are kept."""
     model_lines: tuple[int, int] = (0, 0)
     """Lines of the model's functions that the kept inputs reach, and how many there are; known at the end."""
+    silent: float = 0.0
+    """Seconds for which the process that is busiest has said nothing."""
     interrupted: bool = False
     compiling: str = ""
     """How far the compiling is that goes on behind the run; empty where none does."""
@@ -82,17 +84,19 @@ def smoke(
     shares: Sequence[float] = (),
     compiling: Compiling | None = None,
     tell: Callable[[str], None] = lambda _line: None,
+    ready: Callable[[Assignment], Assignment] = lambda assignment: assignment,
 ) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
     unless they are to keep going. `show` is called whenever there is something new to show. All go over to what
-    `compiling` makes once that is there; `tell` hears of it.
+    `compiling` makes once that is there; `tell` hears of it. `ready` is called with an assignment before
+    its process begins.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
+        lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
         progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
@@ -178,6 +182,7 @@ class _Run:
             if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
                 shown = time.monotonic()
                 self._sum_up()
+                self.progress.silent = max(shown - process.heard for process in running)
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
             found = self.progress.findings and not self.keep_going

@@ -30,7 +30,7 @@ class Stats:
     """Executions in which a side hung, those replayed among them, and how long these took, fresh kernels included."""
     hang_seconds: float = 0.0
     unreplayed: int = 0
-    """Programs of the corpora that were left, since hangs had taken all of the run's time."""
+    """Programs of the corpora that were not looked at, since hangs had taken all of the run's time."""
     granules: Counter[str] = field(default_factory=Counter)
     """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
     other_granules: Counter[str] = field(default_factory=Counter)

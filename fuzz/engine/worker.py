@@ -211,8 +211,9 @@ class Worker:
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
                 self._report_progress()
-                if (found and not self.assignment.keep_going) or self._is_over():
+                if self._is_late():
                     self.stats.unreplayed += len(files) - number
+                if (found and not self.assignment.keep_going) or self._is_over():
                     self.finish()
         if self.assignment.executions == 0:
             self.finish()
@@ -346,8 +347,10 @@ class Worker:
 
     def _is_over(self) -> bool:
         """Whether its time is up, or it was told to stop."""
-        seconds = self.assignment.seconds
-        return (seconds is not None and self._seconds() >= seconds) or self._was_told_to_stop()
+        return self._is_late() or self._was_told_to_stop()
+
+    def _is_late(self) -> bool:
+        return self.assignment.seconds is not None and self._seconds() >= self.assignment.seconds
 
     def _seconds(self) -> float:
         """Since its first generated execution, and what hangs took before that."""

@@ -41,6 +41,11 @@ def test_before_the_clock_starts_there_are_the_corpora() -> None:
     assert how_far(SmokeProgress(3.2)) == "3 s"
 
 
+def test_a_process_that_says_nothing_is_busy() -> None:
+    assert how_far(SmokeProgress(3.2, silent=1.0)) == "3 s"
+    assert how_far(SmokeProgress(0.0, Stats(replayed=1), silent=7.0)) == "1 program of the corpora (busy for 7 s)"
+
+
 def test_what_masks_is_named() -> None:
     common = Stats(executions=100, buckets=Counter(tables=50, rare=1))
     assert describe(SmokeProgress(1.0, common)).endswith("masked by tables")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +62,14 @@ def test_hangs_among_the_corpora_take_the_run_s_time(tmp_path: Path) -> None:
     assert worker.stats.hang_seconds > 0.0
 
 
+def test_a_finding_among_the_corpora_leaves_nothing_out_for_want_of_time(tmp_path: Path) -> None:
+    work = replace(work_in(tmp_path, 1e6, (corpus_in(tmp_path),)), keep_going=False)
+    worker = Worker(work, leave, (Model(), Dying("map", "hang")))
+    with pytest.raises(Ended):
+        worker.replay_corpora()
+    assert (worker.stats.replayed, worker.stats.hangs, worker.stats.unreplayed) == (1, 1, 0)
+
+
 def test_without_hangs_the_corpora_are_replayed_to_their_end(tmp_path: Path) -> None:
     worker = Worker(work_in(tmp_path, SHORT, (corpus_in(tmp_path),)), leave, (Model(), Model()))
     worker.replay_corpora()
@@ -82,7 +91,7 @@ def test_the_end_says_what_hangs_took() -> None:
     progress = SmokeProgress(seconds=20.0, stats=stats)
     assert (
         "3 of 15,012 programs hung, which took 7 s; that was all of the run's time, and 2 programs of the corpora were "
-        "left out"
+        "not looked at"
     ) in summary(progress, Path("out"))
     assert summary(SmokeProgress(stats=Stats(executions=1)), Path("out"))[-1] == "nothing found"
 
