@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 
 # Executed as a script, Python puts this folder first on its path; the packages are one up.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -31,10 +30,13 @@ from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
 try:
     refuse_empty_variables()
+    _ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
 except BadInput as error:
     print(f"s2fuzz: {error}", file=sys.stderr)
     sys.exit(2)
-_ORDERS = json.loads(setting("S2FUZZ_ASSIGNMENT") or "{}")
+except ValueError as error:
+    print(f"s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: {error}; unset it", file=sys.stderr)
+    sys.exit(2)
 _PACKAGE = setting("S2FUZZ_PACKAGE")
 _MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
 """Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
@@ -49,25 +51,21 @@ elif _ORDERS.get("compiled"):  # before anything else imports these modules as t
 from fuzz.cluster.packaged import FindingRaised, Package, raise_finding  # noqa: E402
 from fuzz.corpus.store import check_codec, check_stamp  # noqa: E402
 from fuzz.engine.assignment import Assignment  # noqa: E402
+from fuzz.engine.target import Target  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
-from fuzz.generate import mutation  # noqa: E402
-from fuzz.generate.fresh import fresh  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
+from harness.outside import shown  # noqa: E402
 from harness.parent_death import die_with  # noqa: E402
-from harness.program.codec import Dialect  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
+_OURS = ("fuzz", "harness", "pgtable", "reference")
+"""Packages that are imported anew to go over to compiled modules."""
 
-def mutate(data: bytes, max_size: int, seed: int, dialect: Dialect, stages: Sequence[int] = ()) -> bytes:
-    """Changes op by op; else libFuzzer's own, of one argument's bytes, or, half the time, a scenario or random choices,
-    so that a run does not stay with its first finds. `stages` are those of the latter. Deterministic by `seed`."""
-    choice = Random(seed)
-    kind = choice.random()
-    if kind < 0.45:
-        return mutation.mutate(data, choice, dialect)[:max_size]
-    if kind < 0.5:
-        return mutation.mutate_bytes(data, choice, atheris.Mutate, dialect)[:max_size]
-    return fresh(choice, dialect, stages)[:max_size]
+
+def mutate_bytes(data: bytes, max_size: int) -> bytes:
+    """libFuzzer's own mutator, which Atheris puts in place when it begins to fuzz."""
+    changed: bytes = atheris.Mutate(data, max_size)
+    return changed
 
 
 def register(at: Registration) -> None:
@@ -82,6 +80,26 @@ def register(at: Registration) -> None:
     pointer = ctypes.c_void_p
     libfuzzer.__sanitizer_cov_8bit_counters_init(pointer(at.counters_start), pointer(at.counters_stop))
     libfuzzer.__sanitizer_cov_pcs_init(pointer(at.pcs_start), pointer(at.pcs_stop))
+
+
+def go_over(target: Target) -> Target:
+    """The target that goes on where this one is, with compiled modules. All of ours are imported anew, since a compiled
+    module takes no objects of a class that is not its own. libFuzzer stays, and so does the memory that it reads."""
+    worker = target.worker
+    folder = worker.compiled
+    assert folder is not None, "it was told where they are"
+    left = worker.hand_over()
+    gc.unfreeze()  # what they leave can be freed
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+        del sys.modules[name]
+    compiling.install(folder)
+    try:
+        gone_over: Target = importlib.import_module("fuzz.engine.target").Target.in_place_of(left, mutate_bytes)
+    except Exception as error:
+        worker.fail(f"it cannot go over to the compiled modules in {shown(folder)}: {error!r}")
+    gc.collect()
+    gc.freeze()
+    return gone_over
 
 
 def packaged() -> Package | None:
@@ -128,42 +146,40 @@ def main(arguments: list[str]) -> None:
     work = assignment() if package is None else package.assignment
     if work.parent is not None:
         die_with(work.parent)
-    worker = prepare(work, arguments, package)
-    unregistered = worker.registrations()
+    target = Target(prepare(work, arguments, package), mutate_bytes)
+    unregistered = target.worker.registrations()
     gc.freeze()  # what lives for ever need not be looked at again and again
 
-    def target(data: bytes) -> None:
+    def run(data: bytes) -> None:
         while unregistered:
             register(unregistered.pop())
-        worker.run_one(data)
+        target.run(data)
 
-    def packaged_target(data: bytes) -> None:
+    def packaged_run(data: bytes) -> None:
         """Raises findings only."""
         try:
-            target(data)
+            run(data)
         except FindingRaised:
             raise
         except Exception:
-            worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")
+            target.worker.fail(f"an error of its own; please report it:\n{traceback.format_exc()}")
 
     def breed(data: bytes, max_size: int, seed: int) -> bytes:
-        if worker.inbox:  # libFuzzer keeps it if it is something new here, too
-            return worker.inbox.popleft()[:max_size]
-        # Atheris' own counters cannot be cleared, so libFuzzer may have kept an input that diverged.
-        if hash(data) in worker.diverging:
-            return fresh(Random(seed), worker.dialect, work.stages)[:max_size]
-        return mutate(data, max_size, seed, worker.dialect, work.stages)
+        nonlocal target
+        if target.worker.compiled is not None:  # here, for libFuzzer measures the time of a run, and of nothing else
+            target = go_over(target)
+        return target.breed(data, max_size, seed)
 
     def cross(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
-        """The beginning of one input and the end of another."""
-        return mutation.crossover(first, second, Random(seed), worker.dialect)[:max_size]
+        return target.cross(first, second, max_size, seed)
 
     # For -merge, -fork and -jobs libFuzzer starts its argv[0] anew, through a shell. One that fails leaves an empty
     # corpus and status 0; so it must not hang on what `python3` happens to be.
     by_hand = [sys.executable, str(Path(__file__).resolve())]
     again = shlex.join(by_hand if package is None else [str(package.launcher)])
-    run = target if package is None else packaged_target
-    atheris.Setup([again, *arguments[1:]], run, custom_mutator=breed, custom_crossover=cross)
+    atheris.Setup(
+        [again, *arguments[1:]], run if package is None else packaged_run, custom_mutator=breed, custom_crossover=cross
+    )
     atheris.Fuzz()
 
 

@@ -5,18 +5,29 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from typing import IO
 
 from reference.memory_map import RAM_BASE, RAM_SIZE
+
+PlainMemory = tuple[IO[bytes], mmap.mmap]
 
 
 class GuestRam:
     """The RAM of a machine: an unlinked file, mapped here, that outlives every QEMU it is handed to, so that what
     points into it stays valid across restarts."""
 
-    def __init__(self) -> None:
-        self._file = os.fdopen(os.memfd_create("s2fuzz-ram", os.MFD_CLOEXEC), "r+b")
-        self._file.truncate(RAM_SIZE)
-        self.memory = mmap.mmap(self._file.fileno(), RAM_SIZE)
+    def __init__(self, plain: PlainMemory | None = None) -> None:
+        """`plain` is the memory of another GuestRam that is not used any more; by default there is a new one."""
+        if plain is None:
+            file = os.fdopen(os.memfd_create("s2fuzz-ram", os.MFD_CLOEXEC), "r+b")
+            file.truncate(RAM_SIZE)
+            plain = file, mmap.mmap(file.fileno(), RAM_SIZE)
+        self._file, self.memory = plain
+
+    @property
+    def plain(self) -> PlainMemory:
+        """The file and the mapping, for a GuestRam that takes this one's place."""
+        return self._file, self.memory
 
     @property
     def qemu_args(self) -> tuple[str, ...]:

@@ -49,8 +49,7 @@ ROOMS: Mapping[str, str] = {
     " harness/findings/trees.py reference reference/build reference/link fuzz fuzz/coverage fuzz/corpus fuzz/triage"
     " fuzz/engine fuzz/campaign fuzz/results fuzz/report fuzz/cluster",
     # Two ways in besides the command line: libFuzzer's target, and pytest's plugin.
-    "fuzz/stage2_fuzzer.py": "pgtable harness harness/program reference/probe fuzz fuzz/generate fuzz/corpus"
-    " fuzz/engine fuzz/cluster",
+    "fuzz/stage2_fuzzer.py": "pgtable harness reference/probe fuzz fuzz/corpus fuzz/engine fuzz/cluster",
     "fuzz/pytest_plugin.py": "harness harness/program harness/verdict harness/findings reference/build fuzz",
 }
 """Which other rooms each room may import. A folder below a room is part of it; a file in the table is a room."""

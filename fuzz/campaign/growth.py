@@ -30,6 +30,9 @@ _SLOW: Final = 100.0
 _SLOWED: Final = 1 / 3
 """Of its best rate, below which a run is called slower than it was."""
 
+_MANY: Final = 2
+"""Inputs for each of libFuzzer's features, above which that is said: a process keeps one for each at most."""
+
 Values = Mapping[str, tuple[int, int | None]]
 """How many, and of how many where that is known, under the names of `WHAT`."""
 
@@ -156,6 +159,9 @@ def remarks(
         yield f"slow: {total:,.0f}/s, and {growth.best_rate:,.0f}/s at its best; is the machine busy?"
     if executions < _JUDGED_FROM:
         return
+    inputs, features = (growth.of[name].value if name in growth.of else 0 for name in ("inputs", "features"))
+    if features and inputs > _MANY * features:
+        yield f"many inputs: {inputs:,}, most not needed any more; between runs, `s2fuzz corpus cmin` keeps the rest"
     growing = [name for name in _TELLING if name in growth.of and not growth.of[name].is_flat(executions)]
     last = last_new(growth.of)
     if last is None or not last.executions:

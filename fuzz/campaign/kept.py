@@ -121,14 +121,23 @@ class KeptFindings:
                 yield from kept
 
     def by_bucket(self) -> dict[str, list[Path]]:
-        """Where those are that are not flaky, nor known to the user; the shortest of a bucket, and of all, first."""
+        """Where those are that are not flaky, nor known to the user, by bucket, and comparison where there are several;
+        the shortest of each, and of all, first."""
         known = self._place.known_buckets()
         found: dict[str, list[Path]] = {}
-        confirmed = [one for kept in self._kept[self._place.findings].values() for one in kept]
-        for finding in sorted(confirmed, key=lambda one: len(one.program.ops)):
+        kept = [(key, one) for key, of_it in self._kept[self._place.findings].items() for one in of_it]
+        for key, finding in sorted(kept, key=lambda pair: len(pair[1].program.ops)):
             if finding.bucket not in known:
-                found.setdefault(finding.bucket, []).append(finding.directory)
+                found.setdefault(self._named(key), []).append(finding.directory)
         return found
+
+    def _named(self, key: Key) -> str:
+        """A bucket, with its comparison where that says something."""
+        number, bucket = key
+        labels = self._setup.labels()
+        if number is None:
+            return f"{bucket} (other sides)"
+        return bucket if len(labels) == 1 else f"{bucket} ({labels[number]})"
 
     def is_flaky(self, finding: Finding) -> bool:
         """Whether it is kept among those."""
@@ -180,7 +189,7 @@ class KeptFindings:
         yield finding
         if len(kept) == 1:
             what = "flaky: " if home == self._place.flaky else ""
-            self._say(f"{what}{finding.kind} {finding.bucket}: {shown(finding.directory)}")
+            self._say(f"{what}{finding.kind} {self._named(key)}: {shown(finding.directory)}")
             if not what:
                 self._have_minimised(key)
 

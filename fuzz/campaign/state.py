@@ -59,6 +59,8 @@ class CampaignState:
     minimising: int
     slots: tuple[SlotState, ...]
     remarks: tuple[str, ...]
+    compiling: str = ""
+    """How far the compiling is that goes on behind the run; empty where none does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,9 @@ from fuzz.campaign.spool import Spool
 from fuzz.campaign.state import DISK, FAILED, GAVE_UP, INTERRUPTED, ON_TIME, CampaignState, RunResult, SlotState
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
+from fuzz.engine.background import Compiling
 from fuzz.engine.in_flight import last_in_flight
-from fuzz.engine.messages import LostKernel, Retried
+from fuzz.engine.messages import LostKernel, Retried, WentOver
 from fuzz.engine.process import LAUNCHER, FuzzingProcess, require_atheris
 from fuzz.engine.stop_signals import StopSignals
 from harness.errors import BadInput, ToolFailure
@@ -77,7 +78,8 @@ class Campaign:
 
     `seconds` is when it is to end (None: when it is told to), `slice_seconds` how long a process stays with one of
     several comparisons where there are more of them than workers, `min_free` the bytes that are to stay free on the
-    disk. `corpora` are folders of programs to begin with. `say` hears of events, `show` of the state, often.
+    disk. `corpora` are folders of programs to begin with. `say` hears of events, `show` of the state, often. All
+    processes go over to what `compiling` makes once that is there.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Campaign:
         say: Callable[[str], None],
         show: Callable[[CampaignState], None],
         launcher: Path = LAUNCHER,
+        compiling: Compiling | None = None,
     ) -> None:
         self.place = place
         self.setup = setup
@@ -105,6 +108,7 @@ class Campaign:
         self._say = say
         self._show = show
         self._launcher = launcher
+        self._compiling = compiling
         self.slots = Slots(len(setup.work), workers)
         self._running: dict[int, _Running] = {}
         """By slot."""
@@ -249,6 +253,8 @@ class Campaign:
         sources = {source: process for process in processes for source in process.sources}
         for source in select.select(sorted(sources), [], [], 0.1)[0]:
             sources[source].hear(source)
+        for line in [] if self._compiling is None else self._compiling.attend():
+            self._say(line)
 
     def _reason_to_end(self, now: float) -> str | None:
         if self._signals.count:
@@ -280,6 +286,8 @@ class Campaign:
                 self._start(slot)
             return
         process = running.process
+        if (compiled := self._compiled) is not None:
+            process.go_over(compiled)
         for message in process.news:
             self._hear_news(slot, message)
         process.news.clear()
@@ -293,6 +301,11 @@ class Campaign:
             process.close()
             self._bury(slot, running)
 
+    @property
+    def _compiled(self) -> Path | None:
+        """Where compiled modules are, once they are there."""
+        return None if self._compiling is None else self._compiling.folder
+
     def _start(self, slot: Slot) -> None:
         number = slot.comparison
         work, name = self.setup.work[number], self.setup.stores[number]
@@ -304,6 +317,7 @@ class Campaign:
             out=folder / "found",
             corpora=self.corpora if self.slots.begin(slot) else (),
             seed=seed,
+            compiled=self._compiled,
             seconds=self.slice_seconds if slot.takes_turns else None,
             in_flight=folder / "in_flight",
             suspects=tuple(slot.suspects),
@@ -347,7 +361,10 @@ class Campaign:
         if slot.is_hopeless:
             raise ToolFailure(f"{BARREN} fuzzing processes in a row ended before their first program:\n{details}")
 
-    def _hear_news(self, slot: Slot, message: LostKernel | Retried) -> None:
+    def _hear_news(self, slot: Slot, message: LostKernel | Retried | WentOver) -> None:
+        if isinstance(message, WentOver):
+            self._say(f"worker {slot.number} went over to compiled modules after {message.executions} programs")
+            return
         if isinstance(message, LostKernel):
             self._say(f"worker {slot.number}: {message.what}")
             dialect = self._inputs.store_of(slot.comparison).dialect
@@ -422,7 +439,8 @@ class Campaign:
         now = time.monotonic()
         left = None if self.seconds is None else max(0.0, self._started + self.seconds - now)
         slots = [self._slot_state(slot, now) for slot in self.slots]
-        return self._progress.state(self._now(), now - self._started, left, self._minimiser.waiting, slots)
+        state = self._progress.state(self._now(), now - self._started, left, self._minimiser.waiting, slots)
+        return replace(state, compiling="" if self._compiling is None else self._compiling.state)
 
     def _slot_state(self, slot: Slot, now: float) -> SlotState:
         running = self._running.get(slot.number)

@@ -17,7 +17,6 @@ spool/          the fuzzing processes' own folders; nothing here is recorded yet
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from typing import Final
 from fuzz.triage.filing import FLAKY
 from harness.durable import write_durably
 from harness.errors import BadInput
+from harness.locks import try_lock
 from harness.outside import read_plain, read_plain_text, shown
 from harness.verdict.buckets import check_buckets, listed_buckets
 
@@ -155,14 +155,10 @@ class WorkDirectory:
 
     def _lock(self, descriptor: int) -> None:
         deadline = time.monotonic() + _DYING
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                if self.holder() is not None or time.monotonic() > deadline:
-                    raise BadInput(f"{shown(self.root)}: in use by process {self.holder() or '?'}") from error
-                time.sleep(0.1)  # its processes are about to follow one that was killed
+        while not try_lock(descriptor):
+            if self.holder() is not None or time.monotonic() > deadline:
+                raise BadInput(f"{shown(self.root)}: in use by process {self.holder() or '?'}")
+            time.sleep(0.1)  # its processes are about to follow one that was killed
 
     def holder(self) -> int | None:
         """The process that has it, where one does."""
@@ -171,9 +167,6 @@ class WorkDirectory:
             os.kill(pid, 0)
         except (OSError, ValueError):
             return None
-        try:
-            with (self.root / LOCK).open() as file:
-                fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return pid
-        return None  # a number that was left behind, and is another's now
+        with (self.root / LOCK).open() as file:
+            is_free = try_lock(file.fileno(), shared=True)
+        return None if is_free else pid  # a number that was left behind may be another's now

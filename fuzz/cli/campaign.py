@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli import display
 from fuzz.cli.campaign_display import describe, live
-from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -117,12 +116,10 @@ def campaign(
     with place.locked() as lock:
         place.check_known()
         setup = _setup(place, what)
+        behind = click.get_current_context().with_resource(compiling_for(setup.work[0].guidance, no_compile))
         for one in setup.work:
             for side in one.sides:
                 side.open(say, [granule_named(one.granule)]).close()  # where errors are printed as they are
-        compiled = compiled_for(setup.work[0].guidance, no_compile)
-        work = tuple(replace(one, compiled=compiled) for one in setup.work)
-        setup = replace(setup, work=work)
         for line in setup.describe():
             say(line)
         with live() as (tell, show):
@@ -137,6 +134,7 @@ def campaign(
                 tuple(path.resolve() for path in folders),
                 tell,
                 show,
+                compiling=behind,
             ).run()
         if result.ended == ON_TIME:
             _report(place)
@@ -200,7 +198,7 @@ def _print(result: RunResult, place: WorkDirectory) -> int:
     if result.findings:
         display.say_next(load(next(iter(result.findings.values()))[0]))
     else:
-        click.echo("nothing found")
+        click.echo("nothing found, so far" if result.ended == WAS_INTERRUPTED else "nothing found")
     if result.ended == DISK:
         say(f"s2fuzz: {shown(place.root)}: the disk is nearly full; once there is room, it goes on from where it was")
         return TOOL_FAILURE

@@ -95,6 +95,8 @@ def _findings(state: CampaignState) -> str:
         parts.append(f"incidents {state.incidents}")
     if state.minimising:
         parts.append(f"{state.minimising} to minimise")
+    if state.compiling:
+        parts.append(state.compiling)
     return ", ".join(parts)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuzz.cli.options import say
-from fuzz.engine import compiling
 from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
 from reference.build.packages import DEFAULT_LINUX
+
+if TYPE_CHECKING:
+    from fuzz.engine.background import Compiling
 
 
 def sides_from(
@@ -46,13 +49,35 @@ def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_k
         raise BadInput(f"--also: {error}") from error
 
 
-def compiled_for(guidance: str, no_compile: bool) -> Path | None:
-    """The compiled modules for fuzzing processes with this guidance; None, said with the reason, where they cannot be
-    had, and where the modules must or shall run as they are."""
-    if no_compile or guidance != "kernel":
+def compiled_now(no_compile: bool) -> Path | None:
+    """The compiled modules, made first where they are not there; None, said with the reason, where they cannot be had,
+    and where the modules shall run as they are."""
+    if no_compile:
         return None
+    from fuzz.engine import compiling  # noqa: PLC0415  (most commands compile nothing)
+
     try:
         return compiling.compiled(say)
     except compiling.CannotCompile as error:
         say(f"the model runs as it is, more slowly than compiled: {error}")
         return None
+
+
+@contextmanager
+def compiling_for(guidance: str, no_compile: bool) -> Iterator[Compiling | None]:
+    """The compiled modules for fuzzing processes with this guidance, made behind the run; None, said with the reason,
+    where they cannot be had, and where the modules must or shall run as they are."""
+    from fuzz.engine import compiling  # noqa: PLC0415
+    from fuzz.engine.background import Compiling  # noqa: PLC0415
+
+    behind = None
+    if not no_compile and guidance == "kernel":
+        try:
+            behind = Compiling()
+        except compiling.CannotCompile as error:
+            say(f"the model runs as it is, more slowly than compiled: {error}")
+    try:
+        yield behind
+    finally:
+        if behind is not None:
+            behind.close()

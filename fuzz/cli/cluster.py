@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import click
 
-from fuzz.cli.chosen import compiled_for, sides_from
+from fuzz.cli.chosen import compiled_now, sides_from
 from fuzz.cli.options import CORPORA, EXISTING, GRANULE, NO_COMPILE, OK, kernel_options, say, show_line, tier_options
 from fuzz.cli.outputs import OutFolder
 from fuzz.cluster.folder import PackageContents, package
 from fuzz.cluster.packaged import NAME
 from fuzz.engine.process import require_atheris
+from harness.amounts import counted
 from harness.errors import BadInput
 from harness.program.granule import granule_named
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
@@ -65,12 +66,14 @@ def package_command(
     if not chosen:
         raise BadInput("an installed s2fuzz has no seeds of its own: name programs with --corpus")
     sides = sides_from(**kernel)
-    compiled = compiled_for("kernel", no_compile)
+    compiled = compiled_now(no_compile)
     contents = PackageContents(sides, granule_named(granule), tiers or DEFAULT_TIERS, chosen, compiled)
     started = time.monotonic()
     made = package(directory, contents, force, say)
     show_line(
-        f"{directory / NAME}: {sides[0].full_name} against {sides[1].full_name}, {granule}; {made.seeds} seeds "
-        f"({made.left_out} programs left out), {made.size >> 20} MiB, made in {time.monotonic() - started:.0f} s"
+        f"{directory / NAME}: {sides[0].full_name} against {sides[1].full_name}, {granule}; "
+        f"{counted(made.seeds, 'seed')}, {made.size >> 20} MiB, made in {time.monotonic() - started:.0f} s"
     )
+    for why, count in made.left_out.items():
+        show_line(f"{counted(count, 'program')} left out: {why}")
     return OK

@@ -19,7 +19,7 @@ from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, s
 from fuzz.cli.outputs import OutFolder
 from fuzz.cli.several import read_each
 from fuzz.corpus.minset import cmin as run_cmin
-from fuzz.corpus.store import MAX_INPUT, Store, programs_in
+from fuzz.corpus.store import Store, programs_in, why_left_out
 from fuzz.sides import Side, capabilities_of
 from harness.amounts import counted, number
 from harness.errors import BadInput
@@ -99,15 +99,18 @@ def import_(directory: Path, programs: tuple[Path, ...], granule: str, **kernel:
     loaded = read.programs
     with _corpora(directory, granule, kernel) as corpora:
         homeless = {path for path, _ in loaded}
+        why: dict[Path, str] = {}
         for one in corpora:
             encoded = [(path, one.store.encode(program)) for path, program in loaded]
             taken = {path: data for path, data in encoded if data is not None}
             added = one.store.add(taken.values())
             homeless -= taken.keys()
-            show_line(f"{shown(one.name)}: {len(added)} added, {len(taken) - len(added)} were there")
+            why |= {path: why_left_out(program, one.store.dialect) for path, program in loaded if path in homeless}
+            added_now = counted(len(added), "input")
+            show_line(f"{shown(one.name)}: {added_now} added, {number(len(taken) - len(added))} were there")
         for path, _ in loaded:
             if path in homeless:
-                show_line(f"{shown(path)}: left out: for another granule or kernel, or longer than {MAX_INPUT} bytes")
+                show_line(f"{shown(path)}: left out: {why[path]}")
     return BAD_INPUT if read.malformed else OK
 
 
@@ -180,8 +183,9 @@ def cmin(directory: Path, granule: str, **kernel: Any) -> int:
             with display.running(one.name) as told:
                 saved = run_cmin(one.store, one.comparisons, told)
             show_line(
-                f"{shown(one.name)}: {saved.inputs} inputs of {saved.inputs_before}, {saved.size} bytes of "
-                f"{saved.size_before}, reach the same {saved.features} features"
+                f"{shown(one.name)}: {number(saved.inputs)} of {counted(saved.inputs_before, 'input')}, "
+                f"{number(saved.size)} of {counted(saved.size_before, 'byte')}, reach the same "
+                f"{counted(saved.features, 'feature')} (edges by how often, what both sides do, lines of the model)"
             )
             for name in saved.lost:
                 show_line(f"{shown(one.name)}: a side died on {name}, which is kept; `s2fuzz corpus export` and run it")

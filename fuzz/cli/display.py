@@ -6,57 +6,79 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn
 
-from fuzz.campaign.growth import Growth
 from fuzz.engine.cautions import caution_lines
-from fuzz.engine.smoke import SmokeProgress
-from fuzz.triage.filing import Filed
-from fuzz.triage.minimise import Step
-from fuzz.triage.next_steps import next_steps, pasted
+from fuzz.triage.filing import FLAKY, Filed
+from fuzz.triage.next_steps import TIMES, next_steps, pasted
 from harness.amounts import counted, number
 from harness.findings.finding import Finding, load
+from harness.outside import printable_lines
 from harness.verdict.known import mention
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from fuzz.campaign.growth import Growth
+    from fuzz.engine.smoke import SmokeProgress
+    from fuzz.triage.minimise import Step
+
+_BUSY: Final = 3.0
+"""Seconds: a process that says nothing for so long is busy with a program that may hang."""
 _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415  (only who shows something live has it)
+
+    return Console(stderr=True, highlight=False)
+
+
+def _bar(console: Console) -> Bar:
+    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True)
+
+
 @contextmanager
-def live(seconds: float) -> Iterator[Callable[[SmokeProgress], None]]:
-    """Yields what to call with news of the run. Writes to stderr."""
-    console = Console(stderr=True)
+def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[SmokeProgress], None]]]:
+    """Yields what to call with events, and with how far the run is. Writes to stderr."""
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from fuzz.campaign.growth import Growth  # noqa: PLC0415
+
+    console = _console()
     growth = Growth()
     if not console.is_terminal:
-        yield _plain_lines(growth)
+        yield (lambda text: print(printable_lines(text), file=sys.stderr, flush=True)), _plain_lines(growth)
         return
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
-            described = f"{progress.seconds:.0f}/{seconds:g} s: {describe(progress, growth)}"
+            described = f"{how_far(progress, seconds)}: {describe(progress, growth)}"
             bar.update(task, description=escape(described))
 
-        yield show
+        yield lambda text: console.print(Text(text)), show
 
 
 @contextmanager
 def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
     """Yields what to call with the number of programs run and the seconds that took. Writes to stderr."""
-    console = Console(stderr=True)
+    console = _console()
     last = 0.0
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("starting")
 
         def told(programs: int, passed: float) -> None:
             nonlocal last
-            text = f"{passed:.0f}/{seconds:g} s: {programs} programs"
+            text = f"{passed:.0f}/{seconds:g} s: {counted(programs, 'program')}"
             if console.is_terminal:
                 bar.update(task, description=text)
             elif passed - last >= _LINE_INTERVAL:
@@ -70,22 +92,24 @@ def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
 def running(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields what to call with the number of inputs run, of how many. Writes to stderr."""
     with _spinner("starting") as say:
-        yield lambda ran, of: say(f"{what}: {ran} of {of} inputs run")
+        yield lambda ran, of: say(f"{what}: {number(ran)} of {counted(of, 'input')} run")
 
 
 @contextmanager
 def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
     """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
     with _spinner("looking at it on fresh kernels") as say:
-        yield lambda step: say(f"{step.tries} tries, {ops} ops to {len(step.program.ops)}: {step.name}")
+        yield lambda step: say(
+            f"{counted(step.tries, 'try', 'tries')}, {counted(ops, 'op')} to {len(step.program.ops)}: {step.name}"
+        )
 
 
 @contextmanager
 def _spinner(first: str) -> Iterator[Callable[[str], None]]:
     """Yields what to call with how far it is: beside a spinner on a terminal, now and then a line elsewhere."""
-    console = Console(stderr=True)
+    console = _console()
     last = time.monotonic()
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task(first)
 
         def say(text: str) -> None:
@@ -107,9 +131,19 @@ def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
         described = describe(progress, growth)
         if time.monotonic() - last >= _LINE_INTERVAL:
             last = time.monotonic()
-            print(f"{progress.seconds:.0f} s: {described}", file=sys.stderr, flush=True)
+            print(f"{how_far(progress)}: {described}", file=sys.stderr, flush=True)
 
     return show
+
+
+def how_far(progress: SmokeProgress, seconds: float | None = None) -> str:
+    """How much of its time a run has had, or how far it is with what comes before; and for how long it has been busy
+    with a single program."""
+    if not progress.seconds and progress.stats.replayed:
+        text = f"{counted(progress.stats.replayed, 'program')} of the corpora"
+    else:
+        text = f"{progress.seconds:.0f}{'' if seconds is None else f'/{seconds:g}'} s"
+    return f"{text} (busy for {progress.silent:.0f} s)" if progress.silent > _BUSY else text
 
 
 def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
@@ -132,15 +166,21 @@ def describe(progress: SmokeProgress, growth: Growth | None = None) -> str:
     restarts = progress.boots - progress.kernels
     if restarts > 0:
         parts.append(f"kernels started again {restarts}")
+    if progress.compiling:
+        parts.append(progress.compiling)
     return ", ".join(parts)
 
 
-def summary(progress: SmokeProgress) -> list[str]:
-    """The run's result, a few lines."""
-    stats = progress.stats.summary()
+def summary(progress: SmokeProgress, out: Path) -> list[str]:
+    """The run's result, a few lines. `out` is where its findings are."""
+    stats, flaky_at = progress.stats.summary(), pasted(out / FLAKY)
     lines = [f"{progress.seconds:.1f} s: {describe(progress)}"]
+    for name, (reached, of) in zip(progress.images, progress.edges, strict=True):
+        lines.append(f"{name}: {number(reached)} of {counted(of, 'edge')} of its page-table code reached")
     if stats["replayed"] or stats["skipped"]:
-        lines.append(f"corpora: {stats['replayed']} programs replayed, {stats['skipped']} skipped")
+        skipped = f", {number(stats['skipped'])} skipped:" if stats["skipped"] else ""
+        lines.append(f"corpora: {counted(stats['replayed'], 'program')} replayed{skipped}")
+        lines += [f"  {number(count)}: {why}" for why, count in stats["lacking"].items()]
     if stats["other_granules"]:
         others, ours = stats["other_granules"], stats["granules"]
         chosen = ",".join([*ours, *others])
@@ -148,35 +188,26 @@ def summary(progress: SmokeProgress) -> list[str]:
     if stats["ops"]:  # which only a model tells
         trees = stats["trees"]
         lines.append(
-            f"median {stats['median_ops']} ops, {stats['ops_succeeded']:.0%} of ops succeeded, "
-            f"{trees['splits']} splits, {trees['merges']} merges"
+            f"generated programs: {counted(stats['median_ops'], 'op')} in the median, {stats['ops_succeeded']:.0%} of "
+            f"ops succeeded, {counted(trees['splits'], 'block')} split, {counted(trees['merges'], 'table')} merged"
         )
     if progress.model_lines[0]:
-        lines.append("the inputs that were kept reach {} of {} lines of the model".format(*progress.model_lines))
+        lines_reached, lines_of = map(number, progress.model_lines)
+        lines.append(f"the inputs that were kept reach {lines_reached} of {lines_of} lines of the model")
     if stats["unconfirmed"]:
-        lines.append(f"{stats['unconfirmed']} not the same on every fresh kernel, kept under flaky/")
+        flaky = counted(stats["unconfirmed"], "program")
+        lines.append(f"flaky: {flaky} did not come to the same on every fresh kernel; kept in {flaky_at}")
+        lines.append(f"  how often one shows: s2fuzz replay {flaky_at}/… --times {TIMES}")
     lines += [mention(key, count) for key, count in stats["known"].items()]
     if stats["inconclusive"]:
-        lines.append(f"{stats['inconclusive']} inconclusive: the budget cut the sides at different events")
+        inconclusive = counted(stats["inconclusive"], "program")
+        lines.append(f"{inconclusive} inconclusive: the budget cut the sides at different events")
     lines += caution_lines(stats)
-    if stats["hangs"]["count"]:
-        lines.append(hangs_told(progress))
     if progress.interrupted:
         lines.append(interruption(_programs(progress), len(progress.findings), progress.seconds))
     elif not progress.findings:
         lines.append("nothing found")
     return lines
-
-
-def hangs_told(progress: SmokeProgress) -> str:
-    """How many programs hung a kernel, how long that took, and what was left undone for it."""
-    stats = progress.stats
-    programs = counted(_programs(progress), "program")
-    line = f"{number(stats.hangs)} of {programs} hung, which took {stats.hang_seconds:.0f} s"
-    if stats.unreplayed:
-        left = counted(stats.unreplayed, "program")
-        line += f"; that was all of the run's time, and {left} of the corpora were left out"
-    return line
 
 
 def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:

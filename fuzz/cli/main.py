@@ -78,6 +78,8 @@ def _ignore_signals() -> None:
 def _flush() -> None:
     """What nobody reads any more is dropped: Python would try again at its end, and change the status."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # closed by whoever started us
+            continue
         try:
             stream.flush()
         except OSError:

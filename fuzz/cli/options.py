@@ -109,8 +109,8 @@ def _kept_input(ctx: click.Context) -> Path:
 NO_COMPILE: Final = click.option(
     "--no-compile",
     is_flag=True,
-    help="Run everything as it is. Otherwise mypyc compiles the model and what drives it first, once until they "
-    "change, which takes some minutes and fuzzes faster. With --guidance model or both it always runs as it is.",
+    help="Run everything as it is. Otherwise mypyc compiles the model and what drives it, once until they change, "
+    "behind the run, which goes over to that when it is there. With --guidance model or both it always runs as it is.",
 )
 GRANULE: Final = click.option(
     "--granule",

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from harness.outside import shown
+
 
 class OutFolder(click.Path):
     """A folder that is made where it is missing, with those above it."""
@@ -20,9 +22,9 @@ class OutFolder(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         above = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
         if not above.is_dir():
-            self.fail(f"{above} is no folder, so that {path} cannot be made.", param, ctx)
+            self.fail(f"{shown(above)} is no folder, so that {shown(path)} cannot be made.", param, ctx)
         if not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
-            self.fail(f"nothing can be written to {above}.", param, ctx)
+            self.fail(f"nothing can be written to {shown(above)}.", param, ctx)
         return path
 
 
@@ -38,7 +40,7 @@ class OutFile(click.Path):
         if path == Path("-") and self.allow_dash:
             return path
         if not folder.is_dir():
-            self.fail(f"{folder} is no folder: make it first.", param, ctx)
+            self.fail(f"{shown(folder)} is no folder: make it first.", param, ctx)
         if not path.exists() and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            self.fail(f"nothing can be written to {folder}.", param, ctx)
+            self.fail(f"nothing can be written to {shown(folder)}.", param, ctx)
         return path

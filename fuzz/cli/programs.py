@@ -112,6 +112,7 @@ def run(
             for test, (path, program) in zip(planned, read.programs, strict=True):
                 files.tell([runs.run(test, path, program)])
         except KeyboardInterrupt:
+            files.interrupt()
             say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
             files.interrupt()
             return INTERRUPTED
@@ -164,6 +165,7 @@ class _Runs:
             kept = self._filer.file_flaky(program, error)
             why = f"flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
             say(f"{shown(path)}: {why}")
+            display.say_next(load(kept), to_stderr=True)
             return broken(test, ToolFailure(why))
         if isinstance(verdict, Inconclusive):
             show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")

@@ -18,7 +18,7 @@ from fuzz.cli.outputs import OutFile
 from fuzz.results.formats import FORMATS, Format
 from fuzz.results.outcome import Outcome, Status, Test, broken
 from harness.errors import BadInput, ToolFailure
-from harness.outside import shown
+from harness.outside import shown, writing
 
 _STDOUT: Final = Path("-")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -82,7 +82,8 @@ class ResultFiles:
             if path == _STDOUT:
                 click.echo(text, self._stdout, nl=False)
             else:
-                path.write_text(text)
+                with writing(path):
+                    path.write_text(text)
 
 
 def _origin_in(_ctx: click.Context, _param: click.Parameter, value: str) -> str:

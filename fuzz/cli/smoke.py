@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fuzz.cli import display
-from fuzz.cli.chosen import also_from, compiled_for, sides_from
+from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
@@ -32,6 +32,8 @@ from fuzz.cli.options import (
 from fuzz.cli.outputs import OutFile, OutFolder
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
+from fuzz.engine.kernels import Kernels
+from fuzz.engine.plan import plan
 from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
@@ -148,12 +150,9 @@ def smoke(
         raise BadInput("--inputs is one process's: it needs --workers 1, one --granule and no --also")
     comparisons = [Comparison(pair, granule.name) for pair in pairs for granule in granules]
     files.begin("smoke", [Test(FUZZING, one) for one in comparisons], "--json" if as_json else "")
-    for side in dict.fromkeys(side for pair in pairs for side in pair):
-        side.open(say, granules).close()  # before the clock starts, and where errors are printed as they are
     before = None if base is None else Base(base, kernel["linux"])
     if before is not None:
         before.build(pairs, granules, say)
-    compiled = compiled_for(guidance, no_compile)
     _check_places(out, inputs)
     sizes = "pages of " + ", ".join(granule.name for granule in granules)
     chosen_seed = int(time.time()) if seed is None else seed
@@ -172,17 +171,22 @@ def smoke(
             tiers=tiers or DEFAULT_TIERS,
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
-            compiled=compiled,
             budget=budget,
         )
         for granule in granules
         for pair in pairs
     ]
+    time_shares = [shares[granule] for granule in granules for _ in pairs]
+    lanes = [lane for lane in plan(work, workers, time_shares) if lane]
+    kernels = click.get_current_context().with_resource(Kernels())
+    kernels.build([lane[0] for lane in lanes], say)  # before the clock starts, and where errors are printed as they are
+    kernels.build_behind(one for lane in lanes for one in lane)
+    behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for left, right in pairs:
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
-    with display.live(seconds) as show:
+    with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, [shares[granule] for granule in granules for _ in pairs])
+            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels.ready)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
@@ -191,7 +195,7 @@ def smoke(
         smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
-    _say_outcome(progress, results, as_json)
+    _say_outcome(progress, results, out, as_json)
     if as_json:
         click.echo(json.dumps(_smoke_json(progress, results, chosen_seed), sort_keys=True))
     if progress.interrupted:
@@ -199,12 +203,12 @@ def smoke(
     return FINDING if new else OK
 
 
-def _say_outcome(progress: SmokeProgress, results: Sequence[Result], to_stderr: bool) -> None:
-    for line in display.summary(progress):
+def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, to_stderr: bool) -> None:
+    for line in display.summary(progress, out):
         click.echo(line, err=to_stderr)
     new = [result for result in results if not result.known]
     if new and not to_stderr:
-        click.echo(report_in(new[0].finding.directory))
+        click.echo(f"\n{report_in(new[0].finding.directory)}")
     else:
         for line in verified_against(progress.identities):
             click.echo(line, err=to_stderr)

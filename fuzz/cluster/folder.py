@@ -25,6 +25,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,11 +44,21 @@ from fuzz.cluster.packaged import (
     loader_in,
     to_manifest,
 )
-from fuzz.corpus.store import MAX_INPUT, check_codec, check_whole, input_for, name_of, programs_in, read_input, stamp_of
+from fuzz.corpus.store import (
+    MAX_INPUT,
+    check_codec,
+    check_whole,
+    input_for,
+    name_of,
+    programs_in,
+    read_input,
+    stamp_of,
+    why_left_out,
+)
 from fuzz.sides import Side, capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.place import program_in
-from harness.outside import shown
+from harness.outside import shown, writing
 from harness.program.codec import Dialect, dialect_for, fitting, frame, header_of
 from harness.program.granule import Granule
 from harness.program.program import Program
@@ -116,10 +127,10 @@ class PackageContents:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of it: inputs in the seed corpus, programs left out of it, and bytes in all."""
+    """What came of it: inputs in the seed corpus, how many programs were left out of it and why, and bytes in all."""
 
     seeds: int
-    left_out: int
+    left_out: Mapping[str, int]
     size: int
 
 
@@ -141,7 +152,7 @@ def package(folder: Path, contents: PackageContents, force: bool, told: Told) ->
     dialect = dialect_for(capabilities_of(contents.sides), contents.granule)
     inputs, left_out = seed_inputs(contents.corpora, dialect)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
+    with writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as scratch:
         new = Path(scratch) / "new"
         _fill(new, contents, images, qemu, told)
         _write_zip(new / SEEDS, inputs)
@@ -154,25 +165,26 @@ def package(folder: Path, contents: PackageContents, force: bool, told: Told) ->
     return Made(len(inputs), left_out, size)
 
 
-def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes], int]:
-    """The inputs that corpora come to, and how many programs are left out: those for another granule, or that ask for
-    what a side lacks, or are too long. Raises BadInput."""
+def seed_inputs(corpora: Iterable[Path], dialect: Dialect) -> tuple[list[bytes], Counter[str]]:
+    """The inputs that corpora come to, and how many programs are left out, by why: for another granule, or asking for
+    what a side lacks, or too long. Raises BadInput."""
     inputs: dict[str, bytes] = {}
-    left_out = 0
+    left_out = Counter[str]()
     for corpus in corpora:
         if stamp_of(corpus).is_file():
             check_codec(corpus, dialect)
             files = sorted(corpus.iterdir())
             for path in files:
                 check_whole(path)
-            found: list[bytes | None] = [read_input(path) for path in files]
+            found = [read_input(path) for path in files]
         else:
             texts = programs_in(corpus)
             if not texts:
                 raise BadInput(f"{corpus}: holds neither programs (*.s2) nor inputs with a stamp beside them")
-            found = [input_for(program, dialect) for program in _read(texts)]
-        left_out += found.count(None)
-        inputs.update((name_of(data), data) for data in found if data is not None)
+            programs = [(program, input_for(program, dialect)) for program in _read(texts)]
+            left_out.update(why_left_out(program, dialect) for program, data in programs if data is None)
+            found = [data for _, data in programs if data is not None]
+        inputs.update((name_of(data), data) for data in found)
     return [inputs[name] for name in sorted(inputs)], left_out
 
 

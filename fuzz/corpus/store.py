@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.durable import sync_folder, write_durably
-from harness.errors import BadInput
+from harness.errors import BadInput, CannotRun
 from harness.findings.finding import ORIGINAL
 from harness.findings.place import is_finding
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
@@ -139,14 +139,27 @@ def is_whole(path: Path) -> bool:
 
 def input_for(program: Program, dialect: Dialect) -> bytes | None:
     """An input that means `program`; None where the dialect has no words for it or it is too long."""
-    if program.machine.granule is not dialect.granule:
-        return None
-    try:
-        dialect.capabilities.check(program, "this corpus")
-    except BadInput:
+    if _unsaid(program, dialect):
         return None
     data = encode(program, dialect)
     return data if len(data) <= MAX_INPUT else None
+
+
+def why_left_out(program: Program, dialect: Dialect) -> str:
+    """Why `input_for` has none for a program, in a few words."""
+    return _unsaid(program, dialect) or f"longer than {MAX_INPUT} bytes as an input"
+
+
+def _unsaid(program: Program, dialect: Dialect) -> str:
+    """What of a program the dialect has no words for; empty where it has all."""
+    granule = program.machine.granule
+    if granule is not dialect.granule:
+        return f"for pages of {granule.name}"
+    try:
+        dialect.capabilities.check(program, "a side")
+    except CannotRun as error:
+        return error.why
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

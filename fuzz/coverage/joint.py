@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import Final
+from typing import Any, Final
 
 from harness.observation.execution import Feedback
 from harness.program.ops import OPS_BY_NUMBER
@@ -30,6 +30,18 @@ _PARTS: Final = {RESULTS: (0, _KINDS_FROM), EVENTS: (_KINDS_FROM, _SIZE)}
 """From which counter to which."""
 
 
+Memory = tuple[Any, Any, bytearray]
+"""Counters and their places, which libFuzzer reads; and a digit for each counter: 1 once it has counted."""
+
+
+def _new_memory() -> Memory:
+    """Of places libFuzzer wants an address and flags for each counter."""
+    places = (ctypes.c_uint64 * (2 * _SIZE))()
+    for index in range(_SIZE):
+        places[2 * index] = index + 1
+    return (ctypes.c_uint8 * _SIZE)(), places, bytearray(b"0" * _SIZE)
+
+
 class JointCoverage:
     """A counter for every combination of op, return code and the set of levels at which entries were written, and for
     every combination of op and the set of kinds of its events.
@@ -38,14 +50,11 @@ class JointCoverage:
     the counters. So there are so many and no more, each counts to `LOOP`, and a run comes to an end of what is new.
     """
 
-    def __init__(self) -> None:
-        self._counters = (ctypes.c_uint8 * _SIZE)()
-        self._places = (ctypes.c_uint64 * (2 * _SIZE))()  # libFuzzer wants an address and flags for each
-        for index in range(_SIZE):
-            self._places[2 * index] = index + 1
+    def __init__(self, memory: Memory | None = None) -> None:
+        """`memory` is that of another one, in whose place this is: libFuzzer goes on reading it where it is."""
+        self.memory = _new_memory() if memory is None else memory
+        self._counters, self._places, self._ever = self.memory
         self._view = memoryview(self._counters).cast("B")
-        self._ever = bytearray(b"0" * _SIZE)
-        """A digit for each counter: 1 once it has counted."""
 
     def registration(self) -> Registration:
         """Where counters and their places lie."""

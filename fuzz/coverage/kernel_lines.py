@@ -19,6 +19,7 @@ from fuzz.generate.fresh import random_input
 from fuzz.generate.mutation import mutate
 from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import Side
+from harness.amounts import counted, number
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
 from harness.outside import program_files
@@ -50,17 +51,17 @@ def measure(
     reached: list[FileLines] = []
     ran = 0
 
-    def counted(some: Iterable[Program]) -> Iterator[Program]:
+    def each_told(some: Iterable[Program]) -> Iterator[Program]:
         nonlocal ran
         for program in some:
             yield program
             ran += 1
             told(ran, time.monotonic() - started)
 
-    for number, granule in enumerate(granules, start=1):
+    for nth, granule in enumerate(granules, start=1):
         dialect = dialect_for(side.capabilities(), granule)
-        generated = _generated(dialect, Random(seed), started + seconds * number / len(granules))
-        reached.append(reached_lines(side, granule, counted(chain(programs, generated))))
+        generated = _generated(dialect, Random(seed), started + seconds * nth / len(granules))
+        reached.append(reached_lines(side, granule, each_told(chain(programs, generated))))
     return sum_of(reached)
 
 
@@ -97,7 +98,7 @@ def report(found: FileLines, kernel_object: str = "host") -> Iterator[str]:
     """What was reached, and every line that was not, in runs: with its text, and the condition that makes it so where
     one is known. Then what is wrong with that list."""
     total, reached = len(found.lines), found.reached
-    yield f"{reached} of {total} lines of {found.path.name} reached ({reached / total:.1%})"
+    yield f"{number(reached)} of {counted(total, 'line')} of {found.path.name} reached ({reached / total:.1%})"
     source = found.path.read_text(errors="replace")
     text, known, missed = source.splitlines(), conditions(source, kernel_object), found.unreached()
     for (why, _), run in groupby(enumerate(missed), key=lambda pair: (known.get(pair[1]), pair[1] - pair[0])):
@@ -109,4 +110,4 @@ def report(found: FileLines, kernel_object: str = "host") -> Iterator[str]:
     yield from ("", *(f"{line}: reached, against expectation: {known[line]}" for line in refuted)) if refuted else ()
     without = sum(line not in known for line in missed)
     yield ""
-    yield f"not reached: {len(missed)}, {without} of them without a known condition"
+    yield f"{counted(len(missed), 'line')} not reached, {number(without)} of them without a known condition"

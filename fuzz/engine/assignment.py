@@ -21,15 +21,14 @@ GUIDANCE: Final = ("kernel", "model", "both")
 class Assignment:
     """What a worker is to do; it travels to the fuzzing process as JSON.
 
-    `seconds` counts from the first generated execution; None for no limit, likewise `executions`, of which 0 is to
-    replay the corpora and end. `messages` and
-    `control` are file descriptors that the process inherits; it dies with its `parent`. `guidance` says whose
-    coverage steers: `kernel`, `model` or `both`; `tiers` what is compared; `granule` names that of the programs;
-    `stages` are those whose programs are run, all where it is empty. `compiled` is a folder of
-    `fuzz.engine.compiling`, None to run all modules as they are. `in_flight` is a file that always holds the input
-    that runs, and `suspects` are inputs to run first, one by one, since they may have ended another process. `budget`
-    is the least that a program has, None to leave each its own. `filed` says of which buckets others have filed how
-    many findings.
+    `seconds` counts from the first generated execution, and what hangs took before; None for no limit, likewise
+    `executions`, of which 0 is to replay the corpora and end. `messages` and `control` are file descriptors that the
+    process inherits; it dies with its `parent`. `guidance` says whose coverage steers: `kernel`, `model` or `both`;
+    `tiers` what is compared; `granule` names that of the programs; `stages` are those whose programs are run, all where
+    it is empty. `compiled` is a folder of `fuzz.engine.compiling`, None to run all modules as they are. `in_flight` is
+    a file that always holds the input that runs, and `suspects` are inputs to run first, one by one, since they may
+    have ended another process. `budget` is the least that a program has, None to leave each its own. `filed` says of
+    which buckets others have filed how many findings.
     """
 
     sides: tuple[Side, Side]

@@ -1,11 +1,12 @@
-"""What a fuzzing process says to its parent: one of these a line, as JSON. What it is told is an `Assignment`, and then
-the inputs that others found, a line of hex digits each."""
+"""What a fuzzing process and its parent say to each other: one of these a line, as JSON. What it is told first is an
+`Assignment`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from fuzz.engine.stats import Stats
@@ -145,7 +146,58 @@ class Found:
         return cls(data["directory"], data["bucket"])
 
 
-Message = ProcessState | Failed | Retried | LostKernel | Found
+@dataclass(frozen=True, slots=True)
+class WentOver:
+    """The process goes on with compiled modules, after so many generated programs."""
+
+    executions: int
+
+    def to_json(self) -> dict[str, Any]:
+        """With its name."""
+        return {"event": "went over", "executions": self.executions}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> WentOver:
+        """What `to_json` made."""
+        return cls(data["executions"])
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """To the process: an input that another one found, to be run soon."""
+
+    data: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """With its name."""
+        return {"event": "given", "input": self.data.hex()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Given:
+        """What `to_json` made."""
+        return cls(bytes.fromhex(data["input"]))
+
+
+@dataclass(frozen=True, slots=True)
+class GoOver:
+    """To the process: go on with the compiled modules in this folder (of `fuzz.engine.compiling`)."""
+
+    compiled: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """With its name."""
+        return {"compiled": str(self.compiled), "event": "go over"}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> GoOver:
+        """What `to_json` made."""
+        return cls(Path(data["compiled"]))
+
+
+Message = ProcessState | Failed | Retried | LostKernel | Found | WentOver
+"""What a process says."""
+Order = Given | GoOver
+"""What it is told. The end of the pipe says to stop."""
 
 _READERS: Final[Mapping[str, Callable[[dict[str, Any]], Message]]] = {
     "done": ProcessState.from_json,
@@ -154,10 +206,17 @@ _READERS: Final[Mapping[str, Callable[[dict[str, Any]], Message]]] = {
     "incident": LostKernel.from_json,
     "progress": ProcessState.from_json,
     "retried": Retried.from_json,
+    "went over": WentOver.from_json,
 }
 
 
-def to_line(message: Message) -> bytes:
+_ORDERS: Final[Mapping[str, Callable[[dict[str, Any]], Order]]] = {
+    "given": Given.from_json,
+    "go over": GoOver.from_json,
+}
+
+
+def to_line(message: Message | Order) -> bytes:
     """As it goes through the pipe, with the end of the line."""
     return json.dumps(message.to_json(), sort_keys=True).encode() + b"\n"
 
@@ -166,3 +225,9 @@ def from_line(line: bytes) -> Message:
     """What `to_line` made, without the end of the line."""
     data = json.loads(line)
     return _READERS[data["event"]](data)
+
+
+def order_from_line(line: bytes) -> Order:
+    """The same of what a process is told."""
+    data = json.loads(line)
+    return _ORDERS[data["event"]](data)

@@ -17,7 +17,18 @@ from typing import Final
 from fuzz.corpus.store import MAX_INPUT, check_codec
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.first_inputs import first_inputs
-from fuzz.engine.messages import Failed, LostKernel, Message, ProcessState, Retried, from_line
+from fuzz.engine.messages import (
+    Failed,
+    Given,
+    GoOver,
+    LostKernel,
+    Message,
+    ProcessState,
+    Retried,
+    WentOver,
+    from_line,
+    to_line,
+)
 from fuzz.sides import capabilities_of
 from harness.errors import BadInput, ToolFailure
 from harness.program.codec import decode, dialect_for
@@ -82,8 +93,9 @@ class FuzzingProcess:
         self._dismissed = False
         self.heard = self._begun
         """When it last said anything, by the monotonic clock."""
-        self.news: list[LostKernel | Retried] = []
-        """Of QEMUs that it lost, and of suspects that it ran; for its parent to take."""
+        self.news: list[LostKernel | Retried | WentOver] = []
+        """Of QEMUs that it lost, of suspects that it ran, of compiled modules; for its parent to take."""
+        self._compiled = assignment.compiled
         self._to_say = bytearray()
         self._log = bytearray()
         self._said = bytearray()
@@ -179,7 +191,13 @@ class FuzzingProcess:
 
     def give(self, data: bytes) -> None:
         """Give it an input that another process found; it runs it soon."""
-        self._to_say += data.hex().encode() + b"\n"
+        self._to_say += to_line(Given(data))
+
+    def go_over(self, compiled: Path) -> None:
+        """Have it go on with the compiled modules in that folder, unless it has some; more than once is the same."""
+        if self._compiled is None:
+            self._compiled = compiled
+            self._to_say += to_line(GoOver(compiled))
 
     def _talk(self) -> None:
         if self._to_say and self._stopping_since is None:
@@ -240,7 +258,7 @@ class FuzzingProcess:
         self._has_spoken = True
         if isinstance(message, Failed):
             self._failure = (BadInput if message.bad_input else ToolFailure)(message.message)
-        elif isinstance(message, LostKernel | Retried):
+        elif isinstance(message, LostKernel | Retried | WentOver):
             self.news.append(message)
         elif isinstance(message, ProcessState):
             if self._fuzzing_since is None and message.seconds:

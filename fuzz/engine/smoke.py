@@ -14,7 +14,8 @@ from typing import Final
 
 from fuzz.coverage.model_lines import model_lines
 from fuzz.engine.assignment import Assignment
-from fuzz.engine.messages import ProcessState
+from fuzz.engine.background import Compiling
+from fuzz.engine.messages import ProcessState, WentOver
 from fuzz.engine.plan import plan
 from fuzz.engine.process import FuzzingProcess, require_atheris
 from fuzz.engine.stats import Stats
@@ -43,13 +44,19 @@ class SmokeProgress:
     """Test kernels that would have been booted if none had been restarted."""
     edges: list[tuple[int, int]] = field(default_factory=list)
     """Of every kernel image: edges of the hosted file reached, and how many there are."""
+    images: list[str] = field(default_factory=list)
+    """Of every kernel image, of which side and granule it is."""
     features: int = 0
     """libFuzzer's, of the process that has most."""
     corpus: int = 0
     """Inputs that are kept."""
     model_lines: tuple[int, int] = (0, 0)
     """Lines of the model's functions that the kept inputs reach, and how many there are; known at the end."""
+    silent: float = 0.0
+    """Seconds for which the process that is busiest has said nothing."""
     interrupted: bool = False
+    compiling: str = ""
+    """How far the compiling is that goes on behind the run; empty where none does."""
 
     @property
     def executions(self) -> int:
@@ -75,17 +82,22 @@ def smoke(
     workers: int,
     show: Callable[[SmokeProgress], None],
     shares: Sequence[float] = (),
+    compiling: Compiling | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
+    ready: Callable[[Assignment], Assignment] = lambda assignment: assignment,
 ) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
-    unless they are to keep going. `show` is called whenever there is something new to show.
+    unless they are to keep going. `show` is called whenever there is something new to show. All go over to what
+    `compiling` makes once that is there; `tell` hears of it. `ready` is called with an assignment before
+    its process begins.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
-        lanes = [_Lane(iter(work)) for work in plan(assignments, workers, shares)]
-        progress = _Run(Path(scratch), show, assignments[0].keep_going).run(lanes)
+        lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
+        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
     return progress
@@ -107,10 +119,19 @@ class _Lane:
 
 
 class _Run:
-    def __init__(self, scratch: Path, show: Callable[[SmokeProgress], None], keep_going: bool) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        show: Callable[[SmokeProgress], None],
+        keep_going: bool,
+        compiling: Compiling | None,
+        tell: Callable[[str], None],
+    ) -> None:
         self.scratch = scratch
         self.show = show
         self.keep_going = keep_going
+        self.compiling = compiling
+        self.tell = tell
         self.progress = SmokeProgress()
         self.signals = StopSignals()
         self.lanes: list[_Lane] = []
@@ -129,6 +150,7 @@ class _Run:
             finally:
                 for lane in lanes:
                     self._end(lane)
+            self.progress.compiling = ""
             for process in self.processes:
                 process.settle(self.progress.interrupted)
         self._sum_up()
@@ -156,9 +178,11 @@ class _Run:
                 return
             sources = {source: process for process in running for source in process.sources}
             news = [sources[source].hear(source) for source in select.select(sorted(sources), [], [], 0.1)[0]]
+            self._attend_compiling()
             if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
                 shown = time.monotonic()
                 self._sum_up()
+                self.progress.silent = max(shown - process.heard for process in running)
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
             found = self.progress.findings and not self.keep_going
@@ -171,6 +195,22 @@ class _Run:
             for process in running:
                 process.watch()
 
+    def _attend_compiling(self) -> None:
+        if self.compiling is None:
+            return
+        for line in self.compiling.attend():
+            self.tell(line)
+        self.progress.compiling = self.compiling.state
+        for number, lane in enumerate(self.lanes):
+            if lane.running is None:
+                continue
+            if self.compiling.folder is not None:
+                lane.running.go_over(self.compiling.folder)
+            for message in lane.running.news:
+                if isinstance(message, WentOver):
+                    self.tell(f"worker {number} went over to compiled modules after {message.executions} programs")
+            lane.running.news.clear()
+
     def _begin_next(self, lane: _Lane) -> None:
         assignment = next(lane.work, None)
         if assignment is None:
@@ -178,7 +218,8 @@ class _Run:
         folder = self.scratch / f"{len(self.processes)}"
         folder.mkdir()
         filed = Counter(finding.bucket for finding in self.progress.findings)
-        lane.running = FuzzingProcess(replace(assignment, filed=filed), folder)
+        compiled = None if self.compiling is None else self.compiling.folder
+        lane.running = FuzzingProcess(replace(assignment, filed=filed, compiled=compiled), folder)
         lane.processes.append(lane.running)
 
     def _end(self, lane: _Lane) -> None:
@@ -198,17 +239,21 @@ class _Run:
         progress.kernels = sum(len(state.edges) for state in states)
         progress.features = max(process.features for process in self.processes)
         progress.corpus = sum(process.kept for process in self.processes)
-        self._sum_up_kernels(states)
+        self._sum_up_kernels([(process.assignment, process.state) for process in self.processes if process.state])
 
-    def _sum_up_kernels(self, states: list[ProcessState]) -> None:
+    def _sum_up_kernels(self, states: list[tuple[Assignment, ProcessState]]) -> None:
         """Processes that run the same image reach its edges together."""
         reached: dict[tuple[str, int], tuple[int, int]] = {}
+        names: dict[tuple[str, int], str] = {}
         identities: dict[str, dict[str, str]] = {}
-        for state in states:
+        for work, state in states:
+            kernels = [side.full_name for side in work.sides if side.kind == "kernel"]
             identities.update({repr(sorted(identity.items())): identity for identity in state.identities})
             for side, edges in enumerate(state.edges):
                 key = (edges.image, side)
                 before = reached.get(key, (0, 0))[0]
                 reached[key] = (before | edges.reached, edges.of)
+                names[key] = f"{kernels[side]}, {work.granule}"
         self.progress.identities = list(identities.values())
+        self.progress.images = list(names.values())
         self.progress.edges = [(bits.bit_count(), of) for bits, of in reached.values()]

@@ -21,6 +21,8 @@ class Stats:
     executions: int = 0
     replayed: int = 0
     skipped: int = 0
+    lacking: Counter[str] = field(default_factory=Counter)
+    """Why: what a side said that could not run them."""
     unconfirmed: int = 0
     inconclusive: int = 0
     """Programs whose budget cut the sides at different events, with nothing wrong before."""
@@ -28,7 +30,7 @@ class Stats:
     """Executions in which a side hung, those replayed among them, and how long these took, fresh kernels included."""
     hang_seconds: float = 0.0
     unreplayed: int = 0
-    """Programs of the corpora that were left, since hangs had taken all of the run's time."""
+    """Programs of the corpora that were not looked at, since hangs had taken all of the run's time."""
     granules: Counter[str] = field(default_factory=Counter)
     """Programs run, those replayed among them; then programs of the corpora that are for other granules."""
     other_granules: Counter[str] = field(default_factory=Counter)
@@ -116,6 +118,7 @@ class Stats:
             "granules": dict(sorted(self.granules.items())),
             "hangs": {"count": self.hangs, "seconds": round(self.hang_seconds, 3)},
             "known": dict(sorted(self.known.items())),
+            "lacking": dict(sorted(self.lacking.items())),
             "median_ops": self.median_ops(),
             "op": {
                 name: {

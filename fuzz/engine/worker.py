@@ -7,22 +7,38 @@ it by closing the other one.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, NoReturn
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 from fuzz.coverage.joint import JointCoverage
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.in_flight import InFlight
-from fuzz.engine.messages import Edges, Failed, Found, LostKernel, Message, ProcessState, Retried, to_line
+from fuzz.engine.messages import (
+    Edges,
+    Failed,
+    Found,
+    Given,
+    LostKernel,
+    Message,
+    ProcessState,
+    Retried,
+    WentOver,
+    order_from_line,
+    to_line,
+)
 from fuzz.engine.stats import Stats
-from fuzz.triage.filing import Filer
+from fuzz.sides import Side
+from fuzz.triage.filing import Filed, Filer
 from fuzz.triage.telling import telling_variant
-from harness.errors import BadInput, ToolFailure
+from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.full_disk import explained
+from harness.model.executor import Model
 from harness.observation.execution import Feedback
 from harness.observation.executor import Executor
 from harness.outside import program_files
@@ -36,6 +52,11 @@ from reference.link.executor import Reference
 from reference.probe.coverage import Registration
 
 _MESSAGE_INTERVAL: Final = 0.25
+
+Handover = dict[str, Any]
+"""What a worker leaves to the one that takes its place in the same process: plain data, and what has to stay where it
+is in memory. Nothing of it is an object of ours, whose class may be a compiled one then. Its keys are those that
+`Worker.hand_over` writes."""
 
 
 class Worker:
@@ -77,6 +98,8 @@ class Worker:
         """How often something was seen that did not happen every time."""
         self.inbox: deque[bytes] = deque()
         """Inputs that other processes found, to be run soon."""
+        self.compiled: Path | None = None
+        """Where compiled modules lie, once it was told to go over to them."""
         self._heard = bytearray()
         self._told_to_stop = False
         self._in_flight = None if assignment.in_flight is None else InFlight(assignment.in_flight)
@@ -87,6 +110,71 @@ class Worker:
         self._inputs = None if assignment.inputs is None else assignment.inputs.open("w")
         if assignment.control is not None:
             os.set_blocking(assignment.control, False)
+
+    def hand_over(self) -> Handover:
+        """End here, between two executions, and have `Worker.in_place_of` go on: then nothing is lost, and what is
+        generated is the same as if nothing had happened."""
+        for side in self.executors:
+            side.close()
+        images = [kernel.image for kernel in self._kernels]
+        return {
+            "assignment": pickle.dumps((replace(self.assignment, compiled=self.compiled), images)),
+            "boots": [kernel.boots for kernel in self._kernels],
+            "calls": [side.known_calls for side in self.executors if isinstance(side, Model)],
+            "confirmed": self._confirmed,
+            "diverging": self.diverging,
+            "filed": [one.to_json() for one in self.filer.filed],
+            "filed_of": self._filed,
+            "flaky": self._flaky,
+            "heard": self._heard,
+            "inbox": self.inbox,
+            "inputs": self._inputs,
+            "joint": [joint.memory for joint in self.joint],
+            "lost": [kernel.lost for kernel in self._kernels],
+            "memory": [kernel.memory for kernel in self._kernels],
+            "seen": [hosted.seen for hosted in self.coverage],
+            "started": self._started,
+            "stats": self.stats.to_json(),
+            "told_to_stop": self._told_to_stop,
+        }
+
+    @classmethod
+    def in_place_of(cls, left: Handover) -> Worker:
+        """The worker that goes on where another one `left` off. Its counters are registered already. Raises as the
+        sides do when they are opened."""
+        assignment, images = pickle.loads(left["assignment"])
+        kernels = iter(zip(images, left["memory"], strict=True))
+        granule = granule_named(assignment.granule)
+
+        def open_side(side: Side) -> Executor:
+            opened = side.open_for(granule)
+            if not isinstance(opened, Reference):
+                return opened
+            image, memory = next(kernels)
+            return Reference.in_place_of(image, side.full_name, memory)
+
+        one, other = assignment.sides
+        worker = cls(replace(assignment, inputs=None), executors=(open_side(one), open_side(other)))
+        worker._take_over(left)
+        return worker
+
+    def _take_over(self, left: Handover) -> None:
+        for kernel, boots, lost in zip(self._kernels, left["boots"], left["lost"], strict=True):
+            kernel.boots, kernel.lost = max(0, boots - 1), lost  # the boot that is to come is none of a restart
+        self._lost = sum(left["lost"])
+        models = [side for side in self.executors if isinstance(side, Model)]
+        for model, calls in zip(models, left["calls"], strict=True):
+            model.take_over(calls)
+        for hosted, seen in zip(self.coverage, left["seen"], strict=True):
+            hosted.seen = seen
+        self.joint = [JointCoverage(memory) for memory in left["joint"]]
+        self.stats = Stats.from_json(left["stats"])
+        self.filer.filed += map(Filed.from_json, left["filed"])
+        self.diverging, self.inbox = left["diverging"], left["inbox"]
+        self._confirmed, self._filed, self._flaky = left["confirmed"], left["filed_of"], left["flaky"]
+        self._heard, self._told_to_stop = left["heard"], left["told_to_stop"]
+        self._inputs, self._started = left["inputs"], left["started"]
+        self._say(WentOver(self.stats.executions))
 
     def registrations(self) -> list[Registration]:
         """The counters that steer besides Atheris' own, which are the model's where it was instrumented."""
@@ -116,14 +204,16 @@ class Worker:
                     continue
                 try:
                     _, found = self._run(program)
-                except BadInput:
+                except BadInput as error:
                     self.stats.skipped += 1
+                    self.stats.lacking[error.why if isinstance(error, CannotRun) else str(error)] += 1
                     continue
                 self.stats.replayed += 1
                 self.stats.granules[name] += 1
                 self._report_progress()
-                if (found and not self.assignment.keep_going) or self._is_over():
+                if self._is_late():
                     self.stats.unreplayed += len(files) - number
+                if (found and not self.assignment.keep_going) or self._is_over():
                     self.finish()
         if self.assignment.executions == 0:
             self.finish()
@@ -257,15 +347,17 @@ class Worker:
 
     def _is_over(self) -> bool:
         """Whether its time is up, or it was told to stop."""
-        seconds = self.assignment.seconds
-        return (seconds is not None and self._seconds() >= seconds) or self._was_told_to_stop()
+        return self._is_late() or self._was_told_to_stop()
+
+    def _is_late(self) -> bool:
+        return self.assignment.seconds is not None and self._seconds() >= self.assignment.seconds
 
     def _seconds(self) -> float:
         """Since its first generated execution, and what hangs took before that."""
         return self.stats.hang_seconds if self._started is None else time.monotonic() - self._started
 
     def _was_told_to_stop(self) -> bool:
-        """Listens to the parent: a line is an input, in hex digits; the end means stop."""
+        """Listens to the parent: a line is an order; the end means stop."""
         if self.assignment.control is None or self._told_to_stop:
             return self._told_to_stop
         try:
@@ -276,7 +368,12 @@ class Worker:
         self._heard += said
         *lines, rest = self._heard.split(b"\n")
         self._heard[:] = rest
-        self.inbox.extend(bytes.fromhex(line.decode()) for line in lines)
+        for line in lines:
+            order = order_from_line(bytes(line))
+            if isinstance(order, Given):
+                self.inbox.append(order.data)
+            else:
+                self.compiled = order.compiled
         return self._told_to_stop
 
     def _report_progress(self) -> None:
@@ -300,7 +397,9 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         if self.assignment.messages is not None:
-            os.write(self.assignment.messages, to_line(message))
+            rest = to_line(message)
+            while rest:  # a signal may end a write early, libFuzzer's timer for one
+                rest = rest[os.write(self.assignment.messages, rest) :]
 
     def _end(self, status: int) -> NoReturn:
         for side in self.executors:

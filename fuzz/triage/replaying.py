@@ -146,8 +146,8 @@ class Shrunk:
         found = self.minimised
         how = "" if found.complete else ", which was not the end of it"
         return (
-            f"{shown(before.directory)}: {len(before.program.ops)} ops to {len(found.program.ops)}, in {found.tries} "
-            f"tries{how}"
+            f"{shown(before.directory)}: {counted(len(before.program.ops), 'op')} to {len(found.program.ops)}, in "
+            f"{counted(found.tries, 'try', 'tries')}{how}"
         )
 
 

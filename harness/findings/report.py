@@ -27,6 +27,8 @@ MAX_FILES = 8
 """Files that a note names."""
 MAX_ROWS = 60
 """Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed; of what repeats, few."""
+_AFTER: Final = 3
+"""Ops after the differing one that are printed: they have no part in what is wrong."""
 _ABRIDGED: Final = " (a finding's left.txt and right.txt have all of them)"
 
 
@@ -35,7 +37,8 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
     lines = [f"{verdict.kind}: {verdict.bucket}", *notes, ""]
     lines += _first_op(program, verdict, names)
     if verdict.difference is not None:
-        lines += ["", f"  {verdict.difference.tier.name.lower()} differ: {verdict.difference.what}"]
+        tier = verdict.difference.tier.name.lower()
+        lines += ["", f"  {tier} differ{'' if tier.endswith('s') else 's'}: {verdict.difference.what}"]
         width = max(map(len, names))
         lines.append(f"    {names[0]:<{width}}  {verdict.difference.left}")
         lines.append(f"    {names[1]:<{width}}  {verdict.difference.right}")
@@ -63,10 +66,14 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
 
 
 def _marked(program: Program, record: int) -> list[str]:
-    """The program's text, indented, with a mark before the op of that record."""
+    """The program's text, indented, with a mark before the op of that record, and few of those that follow it."""
     lines = format_program(program).splitlines()
     first_op = len(lines) - len(program.ops)
-    return [f"{'>' if record and i == first_op + record - 1 else ' '} {line}".rstrip() for i, line in enumerate(lines)]
+    marked = [
+        f"{'>' if record and i == first_op + record - 1 else ' '} {line}".rstrip() for i, line in enumerate(lines)
+    ]
+    end = first_op + record + _AFTER
+    return marked if len(marked) <= end + 1 else [*marked[:end], f"  … {counted(len(marked) - end, 'more op')}"]
 
 
 def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> list[str]:

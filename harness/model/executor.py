@@ -14,7 +14,7 @@ from harness.files import VERIFIED_FILES
 from harness.model.boundary import Endless
 from harness.model.machine_features import machine_features
 from harness.model.run import ProgramRun, Variant
-from harness.model.tlb_calls import TlbCalls
+from harness.model.tlb_calls import KnownCalls, TlbCalls
 from harness.observation.calls import group
 from harness.observation.events import events_of
 from harness.observation.execution import Execution, Feedback
@@ -56,6 +56,16 @@ class Model:
         self._features = lru_cache(maxsize=1024)(machine_features)
         self._pools: dict[tuple[int, int, int], PagePool] = {}
         self._calls = None if calls_only else TlbCalls(self.version)
+
+    def take_over(self, known: KnownCalls) -> None:
+        """Go on in the place of another one, of which these are the `known_calls`."""
+        if self._calls is not None:
+            self._calls = TlbCalls(self.version, known)
+
+    @property
+    def known_calls(self) -> KnownCalls:
+        """The calls of TLB functions that `Execution.new_calls` tells no more."""
+        return {} if self._calls is None else self._calls.known
 
     @property
     def name(self) -> str:

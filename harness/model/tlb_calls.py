@@ -135,19 +135,31 @@ NO_FLUSHES: Final = Flushes(TlbMaintenance(Features(), GRANULE_4K, Context(NO_MM
 """Until there is a table."""
 
 
+KnownCalls = dict[tuple[int, ...], tuple[list[tuple[int, int, int]], set[tuple[int, int]]]]
+"""By context: the calls that are kept, and `Flushes.told`. Plain data."""
+
+
 class TlbCalls:
     """What a version's TLB functions do in each context that programs came to."""
 
-    __slots__ = ("_contexts", "_maintenance")
+    __slots__ = ("_contexts", "_earlier", "_maintenance")
 
-    def __init__(self, version: LinuxVersion) -> None:
+    def __init__(self, version: LinuxVersion, earlier: KnownCalls | None = None) -> None:
+        """`earlier` is what another one knew, in whose place this is."""
         self._maintenance = TlbMaintenance if version.tlb_asks_who_runs else HostTlbMaintenance
         self._contexts: dict[tuple[int, ...], Flushes] = {}
+        self._earlier: KnownCalls = dict(earlier or {})
+
+    @property
+    def known(self) -> KnownCalls:
+        """Which calls it knows, and which it has told as fresh."""
+        return self._earlier | {key: (list(one.kept), one.told) for key, one in self._contexts.items()}
 
     def trim(self) -> None:
         """Forget all, where many are kept; between two programs."""
-        if len(self._contexts) > _KEPT_CONTEXTS:
+        if len(self._contexts) + len(self._earlier) > _KEPT_CONTEXTS:
             self._contexts.clear()
+            self._earlier.clear()
 
     def of(self, machine: Machine, fixed: MachineFeatures, cpu: CpuState, root: int) -> Flushes:
         """What they do for the stage 2 with this root. `fixed` follows from the machine."""
@@ -157,6 +169,10 @@ class TlbCalls:
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
             context = _context(fixed, cpu, root)
             flushes = self._contexts[key] = Flushes(self._maintenance(fixed.features, fixed.geometry, context))
+            if key in self._earlier:
+                kept, flushes.told = self._earlier.pop(key)
+                for kind, a, b in kept:
+                    flushes.keep(kind, a, b)
         return flushes
 
 

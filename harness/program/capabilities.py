@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from harness.errors import CannotRun
 from harness.program.definition import Definitions, OpDef
@@ -53,6 +53,10 @@ class Capabilities:
         object.__setattr__(self, "_numbers", frozenset(op.number for op in known.ops if op.name in lacks))
         object.__setattr__(self, "_bits", bits)
         object.__setattr__(self, "_knobs", tuple(i for i, knob in enumerate(KNOBS) if knob.name in lacks))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made from: the class may be a compiled one where it is unpickled."""
+        return Capabilities, (self.lacks,)
 
     def __and__(self, other: Capabilities) -> Capabilities:
         """What both offer."""

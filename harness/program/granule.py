@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from harness.errors import BadInput
 
@@ -33,6 +33,10 @@ class Granule:
         object.__setattr__(self, "entries", self.page >> _ENTRY_BYTES_SHIFT)
         object.__setattr__(self, "block", self.page * self.entries)
         object.__setattr__(self, "has_large_blocks", self.shift == _SHIFT_4K)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its name: it is one of `GRANULES`, and its class may be a compiled one where it is unpickled."""
+        return granule_named, (self.name,)
 
     def level_shift(self, level: int) -> int:
         """How many bits of address one entry of a level, -1 to 3, covers."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
+from harness.amounts import number
 from harness.observation.events import COUNTED, IN_CALL, Event, common_events, each_event
 from harness.observation.layout import EVENT_WORDS, Observation, Record
 from harness.verdict.compare.renaming import Renaming
@@ -51,7 +52,9 @@ class Cut:
     def describe(self, names: tuple[str, str]) -> str:
         """One line for people, with the names of the sides."""
         sides = zip(names, self.counted, self.finished, strict=True)
-        said = [f"{name} {'finished with' if done else 'was cut after'} {events}" for name, events, done in sides]
+        said = [
+            f"{name} {'finished with' if done else 'was cut after'} {number(events)}" for name, events, done in sides
+        ]
         where = f"op {self.record}, {self.op}" if self.record else self.op
         return f"{where}: {said[0]} events, {said[1]}"
 

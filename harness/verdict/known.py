@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from harness.amounts import counted
 from harness.observation.events import FLUSH_CPU_CONTEXT, TLBI_VMID, TLBI_VMID_IPA
 from harness.verdict.invalidation import Problem
 
@@ -66,6 +67,5 @@ def known(problem: Problem, version: str | None) -> KnownProblem | None:
 def mention(key: str, count: int) -> str:
     """A line about what was seen: `KnownProblem.key`, and in how many different calls."""
     one = next(one for one in KNOWN if one.key == key)
-    calls = "call" if count == 1 else "calls"
-    where = f"{one.what} in {count} different {calls}"
+    where = f"{one.what} in {counted(count, 'different call')}"
     return f"known of Linux {one.version}, no finding: {where}: {one.reason} ({one.source})"

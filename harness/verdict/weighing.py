@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from harness.amounts import number
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import DCACHE, ICACHE, STORES, TLBI_KINDS, events_of
 from harness.observation.executor import Executor
@@ -109,7 +110,7 @@ def weight_table(names: Sequence[str], weights: Sequence[Weight]) -> list[str]:
         counts = (one.tables, one.stores, one.tlbis, one.cache_maintenance, one.complaints)
         same = "yes" if one.parts == weights[0].parts else "no"
         sizes = (_bytes(one.size(owned=False)), _bytes(one.size(owned=True)))
-        rows.append((name, same, *sizes, *map(str, counts), failed))
+        rows.append((name, same, *sizes, *map(number, counts), failed))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.full_disk import DiskFull, is_full
 from harness.locks import lock, try_lock
+from harness.outside import shown
 from harness.settings import setting
 from reference.build.errors import MissingSource
 from reference.build.in_use import NOT_OURS, use
@@ -60,7 +61,7 @@ def added(path: Path, progress: Progress) -> None:
     try:
         freed = note_added(root, path.relative_to(root), limit)
     except OSError as error:  # what was made is good all the same
-        progress(f"{root} cannot be pruned: {error}")
+        progress(f"{shown(root)} cannot be pruned: {error}")
         return
     if freed:
         progress(

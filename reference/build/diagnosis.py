@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,9 @@ _ABSENT: Final = re.compile(
 )
 """What a compiler or linker says that a hosted file asks for in vain."""
 
+_MOST_NAMES: Final = 8
+"""Names in a headline."""
+
 _PLAIN_WORD: Final = re.compile(r"(?!current$|jiffies$)[a-z0-9]+")
 """A variable's name that some header is sure to declare something by: where it is missing, it was mistyped."""
 
@@ -49,8 +52,13 @@ def misfits(message: str) -> str:
     """What is missing or of another form, in parentheses; empty where the message does not say."""
     missing = sorted(set(_MISSING.findall(message)))
     moved = sorted({"".join(groups) for groups in _MOVED.findall(message)})
-    reasons = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("moved", moved)) if names]
+    reasons = [f"{what}: {_few(names)}" for what, names in (("missing", missing), ("moved", moved)) if names]
     return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"
 
 
 def shim_lacks(root: Path, message: str) -> str:

@@ -16,6 +16,7 @@ from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
 from reference.build.cache import claimed, room
+from reference.build.complaints import name_for_people, told
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
 from reference.build.generated import GENERATED, GENERATORS
@@ -235,14 +236,13 @@ class Builder:
 
     def _bad_source(self, source: Path, message: str) -> Exception:
         lacks = shim_lacks(self.tree.root, message)
-        if lacks:
-            return BadInput(f"{shown(source)}: {lacks}\n{message.rstrip()}")
-        return BadInput(f"{shown(source)} does not compile:\n{message.rstrip()}")
+        name = shown(name_for_people(source, self.tree))
+        return BadInput(f"{name}{f': {lacks}' if lacks else ' does not compile:'}\n{told(message, self.tree)}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
         lines = [
             f"{self.tree.description} does not fit the test kernel{misfits(message)}:",
-            message.rstrip(),
+            told(message, self.tree),
             shim_lacks(self.tree.root, message),
         ]
         if self.flavour != CALLS and any(self._is_from(row, source, message) for row in HOSTED if not row.is_in_calls):

@@ -22,6 +22,7 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
 from reference.build.cache import added, claimed, no_room, scratch
+from reference.build.complaints import in_source
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
 from reference.build.progress import HowFar, Progress
@@ -95,7 +96,11 @@ class ObjectCache:
             to_assembly = [*_compiling(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
             _run(to_assembly, source, failure)
             assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-            _run([*assemble, str(assembly), "-o", str(out)], source, misfit)
+            _run(
+                [*assemble, str(assembly), "-o", str(out)],
+                source,
+                lambda where, message: misfit(where, in_source(message, assembly.read_text())),
+            )
 
         return self._recipe(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
 

@@ -38,7 +38,11 @@ def patched(base: BaseTree, patches: Sequence[Path], progress: Progress) -> Base
     name = f"patched-{digest(identity, *NEEDED, *(patch.diff for patch in series))}"
     root = cached(Path("sources") / name, f"patching {base.description}", fill, progress)
     description = " + ".join([base.description, *map(shown, names_of(patches))])
-    return BaseTree(root, name, description, base.commit, base.folder)
+    changed_by: dict[str, tuple[str, ...]] = {}
+    for patch in series:
+        for file in patch.files:
+            changed_by[file] = (*changed_by.get(file, ()), patch.place)
+    return BaseTree(root, name, description, base.commit, base.folder, changed_by)
 
 
 def _populate(base: BaseTree, target: Path) -> None:

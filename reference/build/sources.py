@@ -57,6 +57,7 @@ def prepare(choice: KernelChoice, progress: Progress = silent, tarballs: Path = 
         description=description,
         commit=base.commit,
         folder=base.folder,
+        changed_by=base.changed_by,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ class BaseTree:
     description: str
     commit: str = ""
     folder: Path | None = None
+    changed_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class KernelTree:
     """The commit that it is, in full; empty where it is none."""
     folder: Path | None = None
     """The user's own folder that it is, or was copied from, which may be changed at any time."""
+    changed_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of files by their names in the tree, the user's patches that changed them, as messages name them."""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it is the user's own folder, rather than a copy in the cache."""
+        return self.root == self.folder
 
     def source(self, path: Path) -> Path:
         """Where the file is that is hosted as the tree's `path`: the user's own pgtable.c may stand for the tree's."""

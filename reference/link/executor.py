@@ -29,7 +29,7 @@ from harness.program.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, M
 from harness.program.program import Program
 from reference.build.image import Image
 from reference.build.own_files import is_ours
-from reference.guest_ram import GuestRam
+from reference.guest_ram import GuestRam, PlainMemory
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
@@ -95,6 +95,17 @@ class Reference:
         self._request: Message | None = None
         self._early_failure: Exception | None = None
         self._machine = DEFAULT_MACHINE
+
+    @classmethod
+    def in_place_of(cls, image: Image, name: str, memory: PlainMemory) -> Reference:
+        """One that goes on in the `memory` of another of that image, which is closed: the counters stay where they
+        are."""
+        return cls(image, name, RamLink(image.elf, GuestRam(memory)))
+
+    @property
+    def memory(self) -> PlainMemory:
+        """What `in_place_of` takes. Raises ToolFailure for a kernel that is not reached through memory."""
+        return self._ram().plain
 
     @property
     def name(self) -> str:

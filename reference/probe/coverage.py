@@ -34,7 +34,8 @@ class HostedCoverage:
         self._counters = (address("__start___sancov_cntrs"), address("__stop___sancov_cntrs"))
         self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
         self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
-        self._seen = 0
+        self.seen = 0
+        """What every counter was ever seen to have, all bits of it; the counters one after the other."""
         self.image = image
         """Which kernel's edges these are."""
 
@@ -45,7 +46,7 @@ class HostedCoverage:
     def note(self) -> None:
         """Add what the last executions reached to what was ever reached, and level the counters, before libFuzzer reads
         and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what."""
-        self._seen |= int.from_bytes(self._view, "little")
+        self.seen |= int.from_bytes(self._view, "little")
         self._view[:] = self._view.tobytes().translate(_LEVELLED)
 
     def forget(self) -> None:
@@ -67,5 +68,5 @@ class HostedCoverage:
     @property
     def reached(self) -> int:
         """Which of them were ever seen to count: a bit for each."""
-        seen = self._seen.to_bytes(len(self._view), "little")
+        seen = self.seen.to_bytes(len(self._view), "little")
         return int("".join("1" if byte else "0" for byte in reversed(seen)) or "0", 2)

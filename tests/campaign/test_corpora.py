@@ -17,7 +17,7 @@ from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli.main import status_of
 from fuzz.cluster.folder import seed_inputs
 from fuzz.corpus.minset import cmin, cover, measure
-from fuzz.corpus.store import Store, beside, is_whole, name_of, stamp_of
+from fuzz.corpus.store import Store, beside, input_for, is_whole, name_of, stamp_of, why_left_out
 from fuzz.engine.process import LAUNCHER
 from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import capabilities_of, choose_sides
@@ -147,16 +147,29 @@ def test_libfuzzer_s_merge_does_the_same(flag: str, tmp_path: Path) -> None:
     assert features(merged) == features(store)
 
 
+def test_why_a_corpus_cannot_hold_a_program() -> None:
+    """Each reason by itself, as `import` and `package` tell it."""
+    reasons = {
+        "s2 1\ngranule = 16k\ndestroy\n": "for pages of 16k",
+        "s2 1\nmkold ipa=0x0\n": "a side lacks mkold",
+        "s2 1\n"
+        + "get_vtcr mmfr0=0x1234567812345678 mmfr1=0x1 phys_shift=77\n" * 40: "longer than 320 bytes as an input",
+    }
+    for text, why in reasons.items():
+        program = parse(text)
+        assert (input_for(program, DEFAULT), why_left_out(program, DEFAULT)) == (None, why)
+
+
 def test_programs_go_in_and_out(tmp_path: Path) -> None:
     for name in ("access_flag", "owner_ids", "pages_16k"):
         (tmp_path / f"{name}.s2").write_text((SEEDS / f"{name}.s2").read_text())
     result = s2fuzz("corpus", "import", "inputs", tmp_path, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "inputs: 2 added, 0 were there" in result.stdout
-    assert f"{tmp_path / 'pages_16k.s2'}: left out" in result.stdout
+    assert "inputs: 2 inputs added, 0 were there" in result.stdout
+    assert f"{tmp_path / 'pages_16k.s2'}: left out: for pages of 16k" in result.stdout
     expected = {name_of(encode(read(SEEDS / f"{name}.s2"))) for name in ("access_flag", "owner_ids")}
     assert {path.name for path in (tmp_path / "inputs").iterdir()} == expected
-    assert "0 added, 2 were there" in s2fuzz("corpus", "import", "inputs", tmp_path, cwd=tmp_path).stdout
+    assert "0 inputs added, 2 were there" in s2fuzz("corpus", "import", "inputs", tmp_path, cwd=tmp_path).stdout
     assert s2fuzz("corpus", "export", "inputs", "texts", cwd=tmp_path).returncode == 0
     back = {read(path).ops for path in (tmp_path / "texts").iterdir()}
     assert back == {read(SEEDS / f"{name}.s2").ops for name in ("access_flag", "owner_ids")}

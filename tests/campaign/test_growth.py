@@ -99,6 +99,11 @@ def test_remarks() -> None:
     ]
     assert said(100_000, growing, 130.0, 150.0) == ["slow"], "than it was"
     assert said(100_000, growing, 90.0, 99.0) == ["slow"]
+    growing.note(2.0, 61_000, {"inputs": (2, None)})
+    assert said(100_000, growing) == []
+    growing.note(2.0, 61_000, {"inputs": (3, None)})
+    assert said(100_000, growing) == ["many inputs"]
+    growing.note(2.0, 61_000, {"inputs": (1, None)})
     assert said(100_000, growing) == [], "what does not run is not slow"
     assert said(100_000, growing, masked=(Masking(0, "4k", "tables-map", 0.3),)) == ["masked"]
 

@@ -117,6 +117,21 @@ def test_what_another_was_minimised_to_is_no_second_finding(campaign: Campaign) 
     assert len(campaign.find(owner(7))) == 1, "there is room again"
 
 
+def test_buckets_are_named_with_their_granule(campaign: Campaign) -> None:
+    (long,), (short,) = campaign.find(owner(1, ops=2)), campaign.find(owner(2))
+    (other,) = campaign.find(owner(1, "16k", ops=3))
+    assert campaign.kept.by_bucket() == {
+        f"{BUCKET} (4k)": [short.directory, long.directory],
+        f"{BUCKET} (16k)": [other.directory],
+    }
+    assert [line.partition(": ")[0] for line in campaign.said] == [
+        f"divergence {BUCKET} (4k)",
+        f"divergence {BUCKET} (16k)",
+    ]
+    (campaign.place.root / "known").write_text(f"{BUCKET}\n")
+    assert campaign.kept.by_bucket() == {}
+
+
 def test_what_the_user_takes_away_leaves_room(campaign: Campaign) -> None:
     for page in range(KEPT_PER_BUCKET):
         (finding,) = campaign.find(owner(page))

@@ -144,7 +144,7 @@ def test_what_grows_and_what_masks(place: WorkDirectory, ledger: Ledger) -> None
     assert "  inputs kept                         9,200    0:00:00                 0" in lines
     (masked,) = found["masking"]
     assert (masked["comparison"], masked["bucket"], round(masked["share"], 3)) == (1, BUCKET, 0.133)
-    assert [line.partition(":")[0] for line in found["remarks"]] == ["masked", "flat"]
+    assert [line.partition(":")[0] for line in found["remarks"]] == ["masked", "many inputs", "flat"]
 
 
 def test_json_is_one_line_of_the_same(place: WorkDirectory, ledger: Ledger) -> None:

@@ -14,8 +14,10 @@ from processes import s2fuzz
 
 from fuzz.triage.bisecting import Repository, _Bisection
 from fuzz.triage.cause import commit_of
+from fuzz.triage.mail.letter import letter
+from fuzz.triage.mail.maintainers import Recipients
 from harness.errors import BadInput
-from harness.findings.finding import Finding, report_in
+from harness.findings.finding import Finding, load, report_in
 from reference.build.hosted import PGTABLE
 
 ALIGN = "include/linux/align.h"
@@ -85,6 +87,9 @@ def test_the_commit_that_changes_a_header(history: History, branch: str, tmp_pat
     assert found is not None and (found.commit, found.author) == (culprit, "A U Thor <author@example.org>")
     assert found.parents == (git(history.path, "rev-parse", f"{culprit}^"),)
     assert found.line in report_in(finding).splitlines()
+    mail = letter(load(finding), Recipients()).decode()
+    assert f'\nFixes: {culprit[:12]} ("{found.subject}")\n' in mail
+    assert "\nCc: A U Thor <author@example.org>\n" in mail
     assert result.stdout.splitlines()[-1] == culprit
     if branch:
         assert "elsewhere" not in result.stdout

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from processes import s2fuzz
 
+from fuzz.cli import doctor
+from fuzz.cli.main import status_of
 from fuzz.engine import compiling
 from fuzz.engine.compiling import MODULES, CannotCompile, _with_imported, compiled
 
@@ -61,16 +63,6 @@ def test_compiled_modules_observe_the_same() -> None:
     assert fast["said"] == as_it_is["said"]
 
 
-def test_a_run_makes_the_same_inputs_compiled_or_not(tmp_path: Path) -> None:
-    arguments = ("smoke", "--no-corpora", "--seed", "7", "--executions", "700", "--seconds", "400")
-    for name, options in (("fast", ()), ("slow", ("--no-compile",))):
-        result = s2fuzz(*arguments, *options, "--inputs", tmp_path / name, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-    fast = (tmp_path / "fast").read_text()
-    assert len(fast.splitlines()) == 700
-    assert fast == (tmp_path / "slow").read_text()
-
-
 def test_what_they_import_is_part_of_their_name() -> None:
     """Constants of modules that are not compiled are copied into those that are."""
     files = _with_imported(MODULES)
@@ -82,6 +74,17 @@ def test_an_entry_of_the_cache_is_used_again() -> None:
     said: list[str] = []
     assert compiled(print) == compiled(said.append)
     assert said == []
+
+
+def test_doctor_has_it_done_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or finds that it was."""
+    monkeypatch.setattr(doctor, "examine", lambda: ())  # of the machine; that takes longer
+    monkeypatch.setenv("S2FUZZ_CACHE", str(tmp_path))
+    (tmp_path / "compiled" / compiling._entry()).mkdir(parents=True)
+    assert status_of(["doctor", "--compile"]) == 0
+    assert capsys.readouterr().out.startswith(f"compiled  {tmp_path / 'compiled' / compiling._entry()}\n")
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,8 @@ def test_the_report_checks_the_conditions(tmp_path: Path) -> None:
     assert reached[0] == "2 of 3 lines of pgtable.c reached (66.7%)"
     assert any(line.startswith("       (no condition is known") for line in reached)
     assert any(line.startswith("4: reached, against expectation: only hyp's object") for line in reached)
-    assert reached[-1] == "not reached: 1, 1 of them without a known condition"
+    assert reached[-1] == "1 line not reached, 1 of them without a known condition"
     fine = list(report(FileLines(path, {3: 1, 4: 0, 5: 1}), "host"))
-    assert fine[-1] == "not reached: 1, 0 of them without a known condition"
+    assert fine[-1] == "1 line not reached, 0 of them without a known condition"
     assert not any("against" in line or "no condition" in line for line in fine)
     assert any("no condition" in line for line in report(FileLines(path, {3: 1, 4: 0, 5: 1}), "hyp"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.campaign.growth import Growth
-from fuzz.cli.display import describe
+from fuzz.cli.display import describe, how_far
 from fuzz.cli.smoke import _check_places
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.engine.stats import Stats
@@ -33,6 +33,17 @@ def test_how_long_nothing_has_been_new() -> None:
         for seconds, edges in ((1.0, [(5, 9)]), (8.0, [(5, 9)]), (9.0, [(5, 9), (1, 7)]), (20.0, [(5, 9), (1, 7)]))
     ]
     assert [line.partition("(last new ")[2].partition(" ago)")[0] for line in said] == ["0 s", "7 s", "0 s", "11 s"]
+
+
+def test_before_the_clock_starts_there_are_the_corpora() -> None:
+    assert how_far(SmokeProgress(0.0, Stats(replayed=12)), 60.0) == "12 programs of the corpora"
+    assert how_far(SmokeProgress(3.2, Stats(replayed=12)), 60.0) == "3/60 s"
+    assert how_far(SmokeProgress(3.2)) == "3 s"
+
+
+def test_a_process_that_says_nothing_is_busy() -> None:
+    assert how_far(SmokeProgress(3.2, silent=1.0)) == "3 s"
+    assert how_far(SmokeProgress(0.0, Stats(replayed=1), silent=7.0)) == "1 program of the corpora (busy for 7 s)"
 
 
 def test_what_masks_is_named() -> None:

@@ -42,6 +42,12 @@ def test_a_corpus(program: Path, full_disk: Path, capsys: pytest.CaptureFixture[
     assert status_of(["corpus", "check", str(full_disk / "corpus"), *words[-2:]]) == 0, "nothing of it is damaged"
 
 
+def test_results(program: Path, full_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = full_disk / "results.xml"
+    assert status_of(["run", str(program), "--sides", "model:6.12,model:6.12", "--junit", str(path)]) == 3
+    assert f"the disk is full: {path}: make room there" in capsys.readouterr().err
+
+
 def test_a_build(image: Image, full_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S2FUZZ_CACHE", str(full_disk / "cache"))
     tree = with_pgtable(image.tree, tmp_path / "pgtable.c", image.tree.pgtable.read_text())

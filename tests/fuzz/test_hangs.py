@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from executors import Dying
 
-from fuzz.cli.display import hangs_told, summary
+from fuzz.cli.display import summary
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.messages import ProcessState, to_line
 from fuzz.engine.process import FuzzingProcess
@@ -61,6 +62,14 @@ def test_hangs_among_the_corpora_take_the_run_s_time(tmp_path: Path) -> None:
     assert worker.stats.hang_seconds > 0.0
 
 
+def test_a_finding_among_the_corpora_leaves_nothing_out_for_want_of_time(tmp_path: Path) -> None:
+    work = replace(work_in(tmp_path, 1e6, (corpus_in(tmp_path),)), keep_going=False)
+    worker = Worker(work, leave, (Model(), Dying("map", "hang")))
+    with pytest.raises(Ended):
+        worker.replay_corpora()
+    assert (worker.stats.replayed, worker.stats.hangs, worker.stats.unreplayed) == (1, 1, 0)
+
+
 def test_without_hangs_the_corpora_are_replayed_to_their_end(tmp_path: Path) -> None:
     worker = Worker(work_in(tmp_path, SHORT, (corpus_in(tmp_path),)), leave, (Model(), Model()))
     worker.replay_corpora()
@@ -80,18 +89,16 @@ def test_what_hangs_took_before_counts_from_the_first_program(tmp_path: Path) ->
 def test_the_end_says_what_hangs_took() -> None:
     stats = Stats(executions=15000, replayed=12, hangs=3, hang_seconds=7.4, unreplayed=2)
     progress = SmokeProgress(seconds=20.0, stats=stats)
-    told = hangs_told(progress)
-    assert told in summary(progress)
-    assert told == (
+    assert (
         "3 of 15,012 programs hung, which took 7 s; that was all of the run's time, and 2 programs of the corpora were "
-        "left out"
-    )
-    assert summary(SmokeProgress(stats=Stats(executions=1)))[-1] == "nothing found"
+        "not looked at"
+    ) in summary(progress, Path("out"))
+    assert summary(SmokeProgress(stats=Stats(executions=1)), Path("out"))[-1] == "nothing found"
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:
     progress = SmokeProgress(seconds=12.3, stats=Stats(executions=30000, replayed=400), interrupted=True)
-    assert summary(progress)[-1] == "interrupted after 12 s and 30,400 programs: nothing found so far"
+    assert summary(progress, Path("out"))[-1] == "interrupted after 12 s and 30,400 programs: nothing found so far"
 
 
 STATE = to_line(ProcessState(False, 0.5, Stats(executions=1), (), (), 1, ()))

@@ -16,8 +16,10 @@ from executors import AnyOwner, Dying
 
 from fuzz.cli.mail import mail
 from fuzz.triage.cause import CommitCause, PatchCause, record
+from fuzz.triage.filing import recorded_sides_of
 from fuzz.triage.mail.letter import WIDTH, letter
 from fuzz.triage.mail.maintainers import Recipients, recipients_for
+from fuzz.triage.mail.words import words_on
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Contents, load, save
 from harness.findings.report import verdict_report
@@ -60,7 +62,8 @@ def file(
 ) -> Path:
     """A finding's directory, as a run leaves it."""
     verdict = verdict or verdict_of(program, Model(), right or AnyOwner())
-    report = verdict_report(program, verdict, ("model:6.12", f"kernel:{sides[1]['what']}"))
+    names = f"{sides[0]['kind']}:{sides[0]['what']}", f"{sides[1]['kind']}:{sides[1]['what']}"
+    report = verdict_report(program, verdict, names)
     configuration = {"left": sides[0], "right": sides[1]}
     names = [*sides[1]["patches"], *filter(None, [sides[1]["pgtable"]])]
     files = {name.removeprefix("kernel/"): b"x" for name in names}
@@ -97,7 +100,7 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert (message["to"], message["cc"]) == (None, None)
     assert parse(paragraph(text, "The program:")) == OWNER, "it can be pasted"
     assert "\n  set_owner ipa=0x1000 size=4K mc=2 owner=3  # here\n" in text
-    assert "\n    model:6.12   -EINVAL\n    kernel:6.12  0\n" in text
+    assert "\n    model:6.12  -EINVAL\n    kernel:6.12  0\n" in text
     differences = paragraph(text, "What the sides did, as far as they differ:").splitlines()
     assert differences[:3] == ["--- model:6.12", "+++ kernel:6.12", "@@"]
     assert "-  1 set_owner ipa=0x1000 size=4K mc=2 owner=3  => -EINVAL" in differences
@@ -146,6 +149,7 @@ def test_flaky_ones_and_two_kernels(tmp_path: Path) -> None:
     assert "differs from another kernel" in message["subject"]
     assert "Expected is what kernel:6.12 does. No model is in this comparison" in " ".join(text.split())
     assert "--sides kernel:6.12,kernel:kvmarm@0123456789ab" in text
+    assert "\n    kernel:6.12  -EINVAL\n    kernel:kvmarm@0123456789ab  0\n" in text
     assert "/home" not in text, "where somebody has a tree is nobody else's concern"
 
 
@@ -158,11 +162,40 @@ def test_a_crash(tmp_path: Path) -> None:
     assert "as far as they differ" not in text, "one side did not live to tell"
 
 
+@pytest.mark.parametrize(
+    ("kind", "bucket", "subject", "judge"),
+    [
+        ("hang", "hang-set_owner-__kvm_pgtable_walk", "hangs in __kvm_pgtable_walk", "no second opinion"),
+        ("flood", "flood-set_owner", "does not end", "may be the model"),
+        ("divergence", "tables-set_owner-entry-level-1", "differs from a model (tables: entry, level -1)", "the model"),
+        ("divergence", "effects-set_owner-not_cleaned-level3", "(effects: not cleaned, level 3)", "in whatever order"),
+        ("invalidation", "invalidation-set_owner-tlbi_ipa-too-late", ": tlbi_ipa: too-late", "architecture's"),
+    ],
+)
+def test_every_kind_has_its_words(tmp_path: Path, kind: str, bucket: str, subject: str, judge: str) -> None:
+    finding = replace(load(file(tmp_path)), kind=kind, bucket=bucket)
+    words = words_on(finding, recorded_sides_of(finding), ("model:6.12", "kernel:6.12"))
+    assert words.subject.startswith("KVM: arm64: kvm_pgtable_stage2_set_owner()")
+    assert words.subject.endswith(subject)
+    assert "kvm_pgtable_stage2_set_owner()" in words.opening
+    assert judge in words.judge
+
+
 def test_what_does_not_fit_is_cut_and_said(tmp_path: Path) -> None:
     op = "map ipa=0xfffff00000000 size=4K phys=0xfffff00000000 prot=rwx+sw0+sw1+sw2+sw3+device mc=2"
     _, text = read(file(tmp_path, parse(f"s2 1\nset_owner ipa=0x1000 size=4K mc=2 owner=3\n{op}\n")))
     assert next(line for line in text.splitlines() if line.startswith("  map ")).endswith(" ...")
     assert "Lines and rows that end in ... are whole in the finding's directory." in text
+
+
+def test_a_finding_of_somebody_else(tmp_path: Path) -> None:
+    directory = file(tmp_path)
+    for name in ("report.txt", "left.txt"):
+        path = directory / name
+        path.write_text(path.read_text().replace("-EINVAL", "\x1b[2J\x9b\u202e-EINVAL"))
+    _, text = read(directory)
+    assert text.count("?[2J??-EINVAL") > 1
+    assert all(character.isprintable() or character == "\n" for character in text)
 
 
 def test_a_finding_without_a_kernel(tmp_path: Path) -> None:

@@ -11,11 +11,16 @@ from fuzz.engine.messages import (
     Edges,
     Failed,
     Found,
+    Given,
+    GoOver,
     LostKernel,
     Message,
+    Order,
     ProcessState,
     Retried,
+    WentOver,
     from_line,
+    order_from_line,
     to_line,
 )
 from fuzz.engine.stats import Stats
@@ -41,6 +46,7 @@ STATE = ProcessState(
         (Retried(b"\x00\xff", False), "retried"),
         (LostKernel(b"", "QEMU ended by itself"), "incident"),
         (Found("out/one", "tables-map"), "finding"),
+        (WentOver(1234), "went over"),
     ],
 )
 def test_a_message_arrives_as_it_was_said(message: Message, event: str) -> None:
@@ -48,6 +54,13 @@ def test_a_message_arrives_as_it_was_said(message: Message, event: str) -> None:
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert json.loads(line)["event"] == event
     assert from_line(line[:-1]) == message
+
+
+@pytest.mark.parametrize("order", [Given(b"\x00\n\xff"), GoOver(Path("cache/a b"))])
+def test_an_order_arrives_as_it_was_given(order: Order) -> None:
+    line = to_line(order)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    assert order_from_line(line[:-1]) == order
 
 
 def test_names_on_the_wire() -> None:

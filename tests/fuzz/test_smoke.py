@@ -157,7 +157,7 @@ def test_a_signal_stops_it_in_order(number: signal.Signals, tmp_path: Path) -> N
 
 
 def test_a_killed_child_is_a_tool_failure(tmp_path: Path) -> None:
-    run = start("smoke", "--seconds", "300", cwd=tmp_path)
+    run = start("smoke", "--seconds", "300", "--no-compile", cwd=tmp_path)
     await_descendant(run.pid, QEMU)
     children = dict(descendants(run.pid))
     fuzzer = next(pid for pid, name in children.items() if name.startswith("python"))
@@ -192,6 +192,16 @@ def test_a_corpus_of_another_codec_is_refused(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "written by codec 999" in result.stderr
+
+
+def test_an_assignment_that_is_none_is_bad_input(tmp_path: Path) -> None:
+    launcher = Path(__file__).parent.parent.parent / "fuzz" / "stage2_fuzzer.py"
+    env = {**os.environ, "S2FUZZ_ASSIGNMENT": "{"}
+    result = subprocess.run(
+        [sys.executable, str(launcher)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: ")
 
 
 def test_the_launcher_runs_by_hand(tmp_path: Path) -> None:

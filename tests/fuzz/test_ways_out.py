@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,6 +72,15 @@ def test_an_error_that_nobody_reads_is_no_finding(words: list[str], tmp_path: Pa
     with os.fdopen(writer, "w") as nowhere:
         run = subprocess.run([*ENTRY, *words], cwd=tmp_path, stdout=nowhere, stderr=nowhere, env=here(), check=False)
     assert run.returncode in (2, 3)
+
+
+@pytest.mark.parametrize(("line", "status"), [("--help >&-", 0), ("frobnicate 2>&-", 2), ("check p.s2 >/dev/full", 3)])
+def test_streams_that_take_nothing(line: str, status: int, tmp_path: Path) -> None:
+    (tmp_path / "p.s2").write_text("s2 1\n")
+    command = f"{shlex.join(ENTRY)} {line}"
+    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=here(), capture_output=True, text=True, check=False)
+    assert run.returncode == status, run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def here() -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any, NoReturn
 
 import pytest
@@ -14,13 +16,17 @@ from planted import load_all
 
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.in_flight import last_in_flight
+from fuzz.engine.messages import Given, GoOver, ProcessState, from_line, to_line
 from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
+from fuzz.generate.fresh import fresh
 from fuzz.sides import choose_sides
 from harness.errors import ToolFailure
 from harness.findings.finding import load
 from harness.model.executor import Model
-from harness.program.codec import encode
+from harness.program.codec import dialect_for, encode
+from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.tiers import parse_tiers
@@ -227,6 +233,31 @@ def test_what_is_flaky_is_not_raised(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "out").exists()
 
 
+def test_a_message_is_whole_where_writes_end_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal may have them end; the parent could make nothing of the rest."""
+    written = bytearray()
+
+    def write(_descriptor: int, data: bytes) -> int:
+        written.extend(data[:7])
+        return len(data[:7])
+
+    class Left(BaseException):
+        pass
+
+    def leave(_status: int) -> NoReturn:
+        raise Left
+
+    sides = choose_sides(sides="model:6.12,model:6.12")
+    work = Assignment(sides, tmp_path / "out", (), 0, None, 1, True, None, messages=99)
+    worker = Worker(work, leave, (Model(), Model()))
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(Left):
+        for _ in range(2):
+            worker.run_one(encode(GOOD))
+    said = [from_line(line) for line in bytes(written).splitlines()]
+    assert isinstance(said[-1], ProcessState) and said[-1].done
+
+
 def test_a_worker_without_a_parent_says_itself_why_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Left(BaseException):
         pass
@@ -243,3 +274,69 @@ def test_a_worker_without_a_parent_says_itself_why_it_ends(tmp_path: Path, capsy
         Worker(work, leave, (Model(), Broken())).run_one(OWNER)
     assert caught.value.args == (3,)
     assert capsys.readouterr().err == "s2fuzz: QEMU is gone\n"
+
+
+def known_to(worker: Worker) -> dict[str, Any]:
+    """Whatever steers a worker, or is told of it."""
+    (kernel,), (joint,) = worker.coverage, worker.joint
+    model = worker.executors[0]
+    assert isinstance(model, Model)
+    state = worker._state(done=False)
+    return {
+        "calls": {key: (sorted(kept), told) for key, (kept, told) in model.known_calls.items()},
+        "diverging": worker.diverging,
+        "edges": state.edges,
+        "findings": [(one.bucket, one.kind, one.ops) for one in state.findings],
+        "identities": state.identities,
+        "joint": (bytes(joint._view), state.joint),
+        "kernel": bytes(kernel._view),
+        "private": (worker._confirmed, worker._filed, worker._flaky, worker._lost, worker._told_to_stop),
+        "stats": state.stats.to_json(),
+        "where": (joint.registration(), kernel.registration()),
+    }
+
+
+def test_a_worker_in_the_place_of_another_knows_what_that_one_knew(leaky: Path, tmp_path: Path) -> None:
+    dialect = dialect_for(Model("6.12").capabilities, GRANULE_4K)
+    inputs = [fresh(Random(number), dialect) for number in range(60)]
+    inputs[10:10] = inputs[50:50] = programs_that_leak(KEPT_PER_BUCKET)
+    ends: list[dict[str, Any]] = []
+    for split in (None, 25):
+        out = tmp_path / str(split)
+        work = Assignment(choose_sides(pgtable=leaky), out, (), 0, None, None, True, tmp_path / f"{split}.inputs")
+        worker = Worker(work)
+        for number, data in enumerate(inputs):
+            if number == split:
+                before = known_to(worker)
+                worker = Worker.in_place_of(worker.hand_over())
+                assert known_to(worker) == before
+            worker.run_one(data)
+        ends.append(known_to(worker))
+        del ends[-1]["where"]
+        assert worker._inputs is not None
+        worker._inputs.close()
+        assert (tmp_path / f"{split}.inputs").read_text().split() == [data.hex() for data in inputs]
+        for side in worker.executors:
+            side.close()
+    assert ends[0] == ends[1]
+    assert ends[0]["diverging"] and ends[0]["findings"] and ends[0]["calls"]
+    assert any(ends[0]["joint"][0])
+
+
+def test_a_worker_in_the_place_of_another_goes_on_listening(tmp_path: Path) -> None:
+    """In the middle of a line, too."""
+    ours, theirs = os.pipe()
+    sides = choose_sides(sides="model:6.12,model:6.12")
+    worker = Worker(Assignment(sides, tmp_path, (), 0, None, None, True, None, control=ours, in_flight=tmp_path / "it"))
+    said = to_line(GoOver(tmp_path)) + to_line(Given(b"first")) + to_line(Given(b"second"))
+    os.write(theirs, said[:-20])
+    worker.run_one(encode(GOOD))
+    assert (worker.compiled, list(worker.inbox)) == (tmp_path, [b"first"])
+    worker = Worker.in_place_of(worker.hand_over())
+    os.write(theirs, said[-20:])
+    worker.run_one(encode(GOOD))
+    assert (worker.compiled, list(worker.inbox)) == (None, [b"first", b"second"])
+    assert worker.assignment.compiled == tmp_path
+    assert last_in_flight(tmp_path / "it") == encode(GOOD)
+    os.close(ours)
+    os.close(theirs)

@@ -63,6 +63,13 @@ def test_a_divergence_in_results() -> None:
         assert any(shown[2:] == line for shown in lines), line
 
 
+def test_ops_after_the_one_that_differs_are_counted() -> None:
+    after = "destroy\n" * 9
+    text = report_on(AnyOwner(), parse(f"s2 1\nset_owner ipa=0x1000 size=4K mc=2 owner=3\n{after}"))
+    program = text.split("(> marks the first differing op):\n")[1].splitlines()
+    assert program[2:] == ["> set_owner ipa=0x1000 size=4K mc=2 owner=3", *["  destroy"] * 3, "  … 6 more ops"]
+
+
 def test_a_divergence_in_tables_shows_both_entries_decoded() -> None:
     text = report_on(Patched(pgtable.pte, "XN", 0), parse("s2 1\nmap ipa=0x1000 size=8K phys=0x5000 prot=rw mc=2"))
     assert "divergence: tables-map-entry-level3" in text
@@ -138,7 +145,7 @@ def test_a_divergence_in_init() -> None:
 def test_a_difference_of_references_shows_the_table() -> None:
     wrong = Patched(PagePool, "get_page", lambda self, pa: None)
     text = report_on(wrong, parse("s2 1\nmap ipa=1G size=1G phys=1G prot=r"))
-    assert "accounting differ: refcount" in text
+    assert "accounting differs: refcount" in text
     row = next(line for line in text.splitlines() if line.startswith("! "))
     assert "table with 2 references" in row and "table with 1 reference" in row
 

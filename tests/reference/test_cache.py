@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput
-from reference.build.cache import added, cached, claimed, scratch, silent
+from reference.build.cache import added, cached, claimed, scratch
+from reference.build.progress import silent
 from reference.build.pruning import parse_size, prune, readable, size_of, survey
 
 KIB = 1024
@@ -29,7 +30,8 @@ sys.stdin.read()
 
 BUSY = """
 from pathlib import Path
-from reference.build.cache import cached, silent
+from reference.build.cache import cached
+from reference.build.progress import silent
 
 def fill(part):
     for number in range(5):

@@ -258,11 +258,19 @@ def test_a_damaged_tarball_leaves_nothing_behind(tarballs: Path, cache: Path) ->
     assert list((cache / "sources").iterdir()) == []
 
 
+@pytest.mark.parametrize("room", [0, 20 << 10], ids=["none", "too little"])
 @pytest.mark.parametrize("what", ["package", "commit", "patch", "headers"])
 def test_a_full_disk_is_no_fault_of_the_kernel_s(
-    what: str, tarballs: Path, repository: Path, tmp_path: Path, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+    what: str,
+    room: int,
+    tarballs: Path,
+    repository: Path,
+    tmp_path: Path,
+    full_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "fix.patch").write_text(FIX)
+    os.truncate(full_disk / "ballast", (full_disk / "ballast").stat().st_size - room)
     choice = {
         "package": KernelChoice(),
         "commit": KernelChoice(f"{repository}@HEAD"),

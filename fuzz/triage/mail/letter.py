@@ -27,7 +27,7 @@ from fuzz.triage.mail.words import words_on
 from harness.errors import BadInput
 from harness.files import DIGITS
 from harness.findings.finding import Finding, observations_in, report_in
-from harness.outside import printable, shown
+from harness.outside import printable, printable_lines, shown
 from harness.program.text import format_program
 from harness.verdict.tiers import DEFAULT_TIERS, format_tiers
 from reference.build.sources import repository_of
@@ -94,7 +94,9 @@ def _mail(subject: str, recipients: Recipients, commit: CommitCause | None, body
 
 
 def tidy(text: str, sides: Sides) -> str:
-    """Text for others: a folder of the user's by its last name, commits in short, and nothing but ASCII of ours."""
+    """Text for others: a folder of the user's by its last name, commits in short, and nothing that upsets a terminal:
+    a finding may be somebody else's."""
+    text = printable_lines(text)
     for side in sides:
         folder = _folder(side.what)
         if folder is not None:
@@ -122,7 +124,8 @@ def _core(report: str) -> list[str]:
         if section.startswith("Program ("):
             break
         if section.startswith(("First differing op", "Effects of", _INDENT)):
-            found += ["", *section.splitlines()]
+            # What was padded beside a side's whole name is not so beside a shorter one.
+            found += ["", *re.sub(r"(?<=\S) {3,}", "  ", section).splitlines()]
     return found[1:]
 
 
