@@ -15,9 +15,11 @@ FIDELITY_SECONDS ?= 20
 WORKERS ?= $(shell nproc)
 SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
+# Tests with a command of their own.
+APART := not mutants and not fidelity and not kills
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup install packages smoke test lint mutants kills fidelity docs bench bench-long clean
+.PHONY: help setup install packages smoke test test-all lint mutants kills fidelity docs bench bench-long clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -16,6 +16,7 @@ import pytest
 from campaigns import MODELS, PLAIN, await_that, begin, fuzzers, has_found, lost, qemus, recorded, select, stop
 from executors import AnyOwner
 from processes import await_death, descendants, s2fuzz
+from thinning import first
 
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.state import CampaignState
@@ -69,7 +70,7 @@ def kill_at_random(place: Path, choice: Random, victim: str, *sides: str) -> Non
     assert not list((place / "damaged").glob("*")), "nothing is half written"
 
 
-@pytest.mark.parametrize("victim", ["campaign", "worker", "QEMU"])
+@pytest.mark.parametrize("victim", first(1, ["campaign", "worker", "QEMU"]))
 def test_a_kill(victim: str, tmp_path: Path) -> None:
     kill_at_random(tmp_path / "campaign", Random(victim), victim, *(() if victim == "QEMU" else MODELS))
     result = resume(tmp_path / "campaign")
@@ -134,7 +135,7 @@ def test_findings_in_spools_are_rescued_three_of_a_bucket_and_comparison(tmp_pat
     assert again.stderr.count("does not reproduce") == 2, "the first of each was to be minimised"
 
 
-@pytest.mark.parametrize("how", ["overwritten", "cut", "not ours"])
+@pytest.mark.parametrize("how", first(1, ["overwritten", "cut", "not ours"]))
 def test_a_damaged_ledger_is_made_anew_from_the_files(how: str, campaign: Path) -> None:
     ledger = campaign / "ledger.sqlite"
     size = ledger.stat().st_size
@@ -202,7 +203,7 @@ def test_a_last_word_that_the_ledger_did_not_hear(campaign: Path, tmp_path: Path
     assert [ended for (ended,) in select(campaign, "SELECT ended FROM runs ORDER BY id")] == ["disk", "time"]
 
 
-@pytest.mark.parametrize("hours", ["0.0003", "0.05"], ids=["time is up first", "it gives up first"])
+@pytest.mark.parametrize("hours", first(1, ["0.0003", "0.05"]), ids=["time is up first", "it gives up first"])
 def test_a_campaign_that_ran_nothing_has_not_found_nothing(hours: str, tmp_path: Path) -> None:
     """As on a machine without QEMU."""
     tools = tmp_path / "bin"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("s2fuzz"))
+SMOKE = ("smoke", "--granule", "4k", "--no-compile")
+"""Where the size of page does not matter: one process instead of three, and no compiling behind it."""
 
 
 def s2fuzz(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

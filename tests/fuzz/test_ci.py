@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from junitparser import Failure, JUnitXml, Skipped
 from planted import HERE, load
-from processes import s2fuzz
+from processes import SMOKE, s2fuzz
 from sarif_pydantic import Sarif
 
 from fuzz.cli import main as cli
@@ -56,8 +56,8 @@ def corpora(tmp_path: Path) -> Path:
 
 def smoke(cwd: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
     """A run that replays the corpora and little else."""
-    few = ("--no-compile", "--executions", "1", "--seed", "1", "--corpora", "programs", "--tiers", "tables,accounting")
-    return s2fuzz("smoke", *few, *options, cwd=cwd)
+    few = ("--executions", "1", "--seed", "1", "--corpora", "programs", "--tiers", "tables,accounting")
+    return s2fuzz(*SMOKE, *few, *options, cwd=cwd)
 
 
 def test_only_what_the_change_introduced_counts(corpora: Path, tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def script(commands: list[Typed]) -> str:
         lines += [each.shorter, f'printf "\\n{MARK} %s\\n" $?']
         if each.command.startswith("git clone"):
             # Python's packages are here already: `make setup` is to find them.
-            lines += [f"ln -s {Path(sys.executable).parents[1]} s2fuzz/.venv", "touch -d 2000-01-01 s2fuzz/pyproject.toml"]
+            lines += [
+                f"ln -s {Path(sys.executable).parents[1]} s2fuzz/.venv",
+                "touch -d 2000-01-01 s2fuzz/pyproject.toml",
+            ]
     return "\n".join(lines)
 
 
@@ -75,7 +78,14 @@ def test_every_command_does_as_the_page_says(tmp_path: Path) -> None:
     assert len(commands) > 20
     env = {**os.environ, "HOME": str(tmp_path), "S2FUZZ": str(ROOT), "S2FUZZ_CACHE": str(cache_dir())}
     ran = subprocess.run(
-        ["bash"], input=script(commands), cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=900
+        ["bash"],
+        input=script(commands),
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
     *said, _ = ran.stdout.split(f"\n{MARK} ")
     statuses = [int(text.split("\n", 1)[0]) for text in ran.stdout.split(f"\n{MARK} ")[1:]]
@@ -87,6 +97,8 @@ def test_every_command_does_as_the_page_says(tmp_path: Path) -> None:
     ]
     assert not wrong, f"{wrong}\n{ran.stdout}\n{ran.stderr}"
     mail = (tmp_path / "bug.mail").read_text()
-    assert 'Fixes: ' in mail
+    assert "Fixes: " in mail
     assert '("pgtable: fewer checks")' in mail
-    assert "pgtable: fewer checks" in next(text for each, text in zip(commands, said, strict=True) if "--each" in each.command)
+    assert "pgtable: fewer checks" in next(
+        text for each, text in zip(commands, said, strict=True) if "--each" in each.command
+    )

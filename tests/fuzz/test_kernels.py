@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from processes import s2fuzz
+from processes import SMOKE, s2fuzz
 
 from fuzz.corpus.store import check_codec
 from fuzz.sides import capabilities_of, choose_sides, model_of
@@ -129,8 +129,9 @@ def test_a_finding_of_ops_that_another_kernel_lacks(tmp_path: Path) -> None:
     assert s2fuzz("replay", finding, "--linux", "6.12", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.slow
 def test_smoke_rotates_kernels_of_different_versions(tmp_path: Path) -> None:
-    arguments = ("smoke", "--executions", "300", "--seconds", "120", "--seed", "1", "--no-corpora", "--json")
+    arguments = (*SMOKE, "--executions", "300", "--seconds", "120", "--seed", "1", "--no-corpora", "--json")
     result = s2fuzz(*arguments, "--also", "model:6.1,kernel:6.1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
@@ -141,7 +142,7 @@ def test_smoke_rotates_kernels_of_different_versions(tmp_path: Path) -> None:
 
 
 def test_smoke_of_two_kernels_generates_what_both_can_run(tmp_path: Path) -> None:
-    arguments = ("smoke", "--executions", "200", "--seconds", "120", "--seed", "1", "--keep-going", "--json")
+    arguments = (*SMOKE, "--executions", "200", "--seconds", "120", "--seed", "1", "--keep-going", "--json")
     result = s2fuzz(*arguments, "--sides", "model:6.1,kernel:6.12", "--tiers", "accounting", cwd=tmp_path)
     assert result.returncode in (0, 1), result.stderr
     summary = json.loads(result.stdout)

@@ -40,6 +40,7 @@ def test_wheel_holds_the_packages_folders_and_nothing_else(wheel: Path) -> None:
     assert names == ours
 
 
+@pytest.mark.slow
 def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """In an environment with nothing else, and so without Atheris: everything but fuzzing works, and it says why."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)

@@ -88,6 +88,7 @@ def cannot_tell(finding: Path, repository: Path, cwd: Path) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_a_working_tree_that_was_as_committed(repository: Path, tmp_path: Path) -> None:
     finding = found_on(tmp_path, "--linux", repository, program=format_program(PROGRAM))
     identity = load_finding(finding).identities["right"]
@@ -115,6 +116,7 @@ def test_a_working_tree_with_changes(repository: Path, tmp_path: Path) -> None:
     assert (other.returncode, "note: seen on " in other.stdout) == (1, True), "it is there, on another kernel"
 
 
+@pytest.mark.slow
 def test_a_folder_without_git(origin: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(origin, tree, symlinks=True, ignore=lambda _, names: {".git"} & set(names))

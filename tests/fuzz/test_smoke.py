@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from planted import load_all
-from processes import await_death, await_descendant, descendants, s2fuzz, start
+from processes import SMOKE, await_death, await_descendant, descendants, s2fuzz, start
+from thinning import first
 
 from fuzz.engine import smoke as smoke_module
 from fuzz.engine.assignment import Assignment
@@ -37,6 +38,7 @@ def load() -> Iterator[None]:
         busy.wait()
 
 
+@pytest.mark.slow
 def test_same_seed_same_programs_under_load_and_across_a_restart(tmp_path: Path) -> None:
     """Two runs at once, with a third process busy: one of them loses its QEMU in the middle."""
     arguments = ("smoke", "--no-corpora", "--seed", "5", "--executions", "2000", "--seconds", "400", "--json")
@@ -64,10 +66,10 @@ def await_inputs(path: Path, run: subprocess.Popen[str]) -> None:
     raise AssertionError(run.communicate())
 
 
-@pytest.mark.parametrize("guidance", ["model", "both"])
+@pytest.mark.parametrize("guidance", first(1, ["both", "model"]))
 def test_the_model_can_steer_too(guidance: str, tmp_path: Path) -> None:
     arguments = ("--no-corpora", "--guidance", guidance, "--executions", "100", "--seed", "1", "--json")
-    result = s2fuzz("smoke", *arguments, cwd=tmp_path)
+    result = s2fuzz(*SMOKE, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["coverage"]["features"] > 0
 

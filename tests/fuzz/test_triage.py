@@ -129,6 +129,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return History(path, good, broken, culprit, bad)
 
 
+@pytest.mark.slow
 def test_bisect_finds_the_commit(finding: Path, history: History, tmp_path: Path) -> None:
     before = git(history.path, "for-each-ref"), git(history.path, "status", "--porcelain")
     result = s2fuzz("bisect", finding, "--repo", history.path, history.good, "HEAD", cwd=tmp_path)
@@ -195,6 +196,7 @@ def test_another_bucket_cannot_tell(finding: Path, tmp_path: Path) -> None:
     assert s2fuzz("replay", finding, "--pgtable", other, "--bisect", cwd=tmp_path).returncode == 125
 
 
+@pytest.mark.slow
 def test_git_bisect_run_ends_at_the_commit(finding: Path, history: History, tmp_path: Path) -> None:
     """In a clone, as git changes what is checked out."""
     clone = tmp_path / "clone"

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from processes import s2fuzz
+import pytest
+from processes import SMOKE, s2fuzz
 
 from fuzz.sides import Side, capabilities_of, choose_sides, switched_off, why_unmodelled
 from fuzz.triage.filing import with_kernel
@@ -19,7 +20,7 @@ from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare
 
 HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
-QUICK: Final = ("smoke", "--executions", "400", "--seconds", "120", "--seed", "1", "--json")
+QUICK: Final = (*SMOKE, "--executions", "400", "--seconds", "120", "--seed", "1", "--json")
 SEEDS: Final = Path(__file__).parents[2] / "corpora" / "seeds"
 
 NEXT: Final = "6.19.0-rc2"
@@ -119,6 +120,7 @@ def test_what_is_switched_off_gets_a_line_each(tmp_path: Path) -> None:
     assert switched_off(choose_sides("6.12")) == switched_off(choose_sides("6.1")) == []
 
 
+@pytest.mark.slow
 def test_fuzzing_an_unknown_tree(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "linux", NEXT, RELAX, AGE)
     result = s2fuzz(*QUICK, "--linux", tree, "--inputs", "inputs", cwd=tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from seeds import runnable
+from thinning import every
 
 from harness.model.executor import Model
 from harness.observation.layout import Observation
@@ -106,7 +107,7 @@ def test_every_cut_is_the_kernel_s(text: str, kernel: Reference) -> None:
         assert kernel.observe(program).words == Model().observe(program).words, program.machine["budget"]
 
 
-@pytest.mark.parametrize(("path", "linux"), runnable(), indirect=["linux"])
+@pytest.mark.parametrize(("path", "linux"), every(3, runnable()), indirect=["linux"])
 def test_every_seed_cut_early_is_the_kernel_s(path: Path, linux: str, every_kernel: ByGranule) -> None:
     judge = Judge(Model(linux), every_kernel)
     seed = read(path)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from seeds import runnable
 from strategies import lively_programs
+from thinning import every
 
 from fuzz.sides import ownership_sides
 from harness.model.executor import Model
@@ -98,7 +99,7 @@ def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, every_kernel: ByGr
     assert Judge(Model(f"{linux}+linux"), every_kernel).agree(read(seed))
 
 
-@pytest.mark.parametrize("way", sorted(set(OWNERSHIPS) - {"linux"}))
+@pytest.mark.parametrize("way", every(3, sorted(set(OWNERSHIPS) - {"linux"})))
 def test_every_other_way_parts_from_the_kernel(way: str, every_kernel: ByGranule) -> None:
     """In a seed, and first of all in what is asked of it: results, tables, accounting or events."""
     judge = Judge(Model(f"6.12+{way}"), every_kernel)
