@@ -6,7 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+BINDIR ?= $(HOME)/.local/bin
 STAMP := $(VENV)/.installed
 
 SECONDS ?= 60
@@ -16,21 +17,26 @@ SMOKE_FLAGS ?=
 BENCH_FLAGS ?=
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help setup packages smoke test lint mutants kills fidelity docs bench bench-long clean
+.PHONY: help setup install packages smoke test lint mutants kills fidelity docs bench bench-long clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: packages $(STAMP)  ## Install what is missing and leave the s2fuzz command in .venv/bin
 
+install: setup  ## Link the s2fuzz command into ~/.local/bin, so that it is found (BINDIR=…)
+	@.ci/link $(BIN)/s2fuzz $(BINDIR)
+
 packages:
 	@.ci/packages $(PACKAGES_FOR)
 
 $(STAMP): pyproject.toml
-	@echo "installing into $(VENV)"
+	@echo "[2/3] a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable '.[dev,fuzz]'
+	@echo "[3/3] Python packages, into it"
+	@set -o pipefail; $(PIP) --editable '.[dev,fuzz]' | .ci/told pip
 	@touch $@
+	@echo "s2fuzz is in $(BIN). To have it found:  export PATH=\"$(CURDIR)/$(BIN):\$$PATH\"  (or: make install)"
 
 smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every core (SECONDS=…, WORKERS=…)
 	$(BIN)/s2fuzz smoke --seconds $(SECONDS) --workers $(WORKERS) $(SMOKE_FLAGS)
@@ -59,7 +65,7 @@ docs: setup  ## Write the tables of docs/programs.md anew, from the definitions
 	$(BIN)/python tests/docs_tables.py
 
 $(BENCH_STAMP): $(STAMP)
-	@$(PIP) --editable '.[dev,fuzz,bench]'
+	@set -o pipefail; $(PIP) --editable '.[dev,fuzz,bench]' | .ci/told pip
 	@touch $@
 
 bench: setup $(BENCH_STAMP)  ## Measure, in at most 15 minutes; bench-out/ gets bench.json and bench.svg (BENCH_FLAGS=…)

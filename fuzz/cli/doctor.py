@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from fuzz.cli.options import OK
+from fuzz.cli.options import OK, say
 from fuzz.engine import compiling
 from harness.errors import ToolFailure
 from harness.outside import shown
@@ -171,7 +171,13 @@ def _describe_cache() -> None:
     help="First remove from the cache what was not used for longest, until it holds no more than SIZE (0, 500M, 2G; "
     f"without one, what {SIZE_SETTING} says). What a process uses stays.",
 )
-def doctor(clean: str | None) -> int:
+@click.option(
+    "--compile",
+    "compiles",
+    is_flag=True,
+    help="Have mypyc compile the model and its driver now, so that no run has to do that behind its fuzzing.",
+)
+def doctor(clean: str | None, compiles: bool) -> int:
     """Check this machine: what s2fuzz needs, whether it is there, and how to get it.
 
     The cache has what was unpacked, generated and compiled, all of which can be made again. It keeps itself to
@@ -179,6 +185,8 @@ def doctor(clean: str | None) -> int:
     """
     if clean is not None:
         _clean(clean)
+    if compiles:
+        click.echo(f"compiled  {shown(compiling.compiled(say))}")
     missing = 0
     for check in examine():
         if check.found is None:

@@ -240,6 +240,7 @@ COMMANDS = {
     "corpus": ["corpus", "check", "."],
     "report": ["report", "."],
     "package": ["package", "d"],
+    "mail": ["mail", "p.s2"],
 }
 
 
@@ -270,6 +271,7 @@ def test_uncaught_errors_become_statuses(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise error
 
+    assert all(cli.cli.commands.values()), "which imports them"
     commands = [module for name, module in sys.modules.items() if name.startswith("fuzz.cli.")]
     for module in commands:
         for name in ("sides_from", "program_in", "load", "examine", "file_of", "WorkDirectory"):
@@ -332,8 +334,8 @@ def test_a_run_has_an_end(seconds: str, tmp_path: Path) -> None:
 def test_a_place_for_findings_is_tried_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
     result = s2fuzz("smoke", "--out", "out", "--seconds", "300", cwd=tmp_path)
-    assert result.returncode == 3
-    assert "File exists" in result.stderr
+    assert result.returncode == 2
+    assert "Directory 'out' is a file" in result.stderr
 
 
 def test_a_malformed_program_among_the_corpora_is_bad_input(tmp_path: Path) -> None:

@@ -404,6 +404,9 @@ def test_a_package_is_replaced_as_a_whole_and_with_other_seeds(made: Path, tmp_p
     assert refused.returncode == 2 and "written by codec 999" in refused.stderr
     assert (out / FILES / "left over").exists()
     stamp_of(store).write_text(refused.stderr.rpartition("this is codec ")[2].partition(";")[0] + "\n")
+    refused = s2fuzz(*words, cwd=tmp_path)
+    assert refused.returncode == 2 and "inputs/damaged: not called as an input is" in refused.stderr
+    (store / "damaged").unlink()
     result = s2fuzz(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert not (out / FILES / "left over").exists()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from processes import s2fuzz
 
+from fuzz.cli import doctor
+from fuzz.cli.main import status_of
 from fuzz.engine import compiling
 from fuzz.engine.compiling import MODULES, CannotCompile, _with_imported, compiled
 
@@ -72,6 +74,17 @@ def test_an_entry_of_the_cache_is_used_again() -> None:
     said: list[str] = []
     assert compiled(print) == compiled(said.append)
     assert said == []
+
+
+def test_doctor_has_it_done_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or finds that it was."""
+    monkeypatch.setattr(doctor, "examine", lambda: ())  # of the machine; that takes longer
+    monkeypatch.setenv("S2FUZZ_CACHE", str(tmp_path))
+    (tmp_path / "compiled" / compiling._entry()).mkdir(parents=True)
+    assert status_of(["doctor", "--compile"]) == 0
+    assert capsys.readouterr().out.startswith(f"compiled  {tmp_path / 'compiled' / compiling._entry()}\n")
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_weigh_goes_on(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_import_takes_what_it_can(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.status_of(["corpus", "import", "corpus", *files("abd"), *MODELS]) == 2
     said = capfd.readouterr()
-    assert "1 added" in said.out
+    assert "1 input added" in said.out
     assert "a.s2:2:1" in said.err and "d.s2:2:1" in said.err
 
 

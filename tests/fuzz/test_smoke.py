@@ -157,7 +157,7 @@ def test_a_signal_stops_it_in_order(number: signal.Signals, tmp_path: Path) -> N
 
 
 def test_a_killed_child_is_a_tool_failure(tmp_path: Path) -> None:
-    run = start("smoke", "--seconds", "300", cwd=tmp_path)
+    run = start("smoke", "--seconds", "300", "--no-compile", cwd=tmp_path)
     await_descendant(run.pid, QEMU)
     children = dict(descendants(run.pid))
     fuzzer = next(pid for pid, name in children.items() if name.startswith("python"))
