@@ -8,7 +8,7 @@ from itertools import repeat
 import pytest
 from seeds import SEEDS
 
-from fuzz.coverage.model_lines import CountedBehind, ModelLines
+from fuzz.coverage.model_lines import CountedBehind, ModelLines, forget
 from harness.model.executor import Model
 from harness.program.program import Program
 from harness.program.text import read
@@ -17,8 +17,10 @@ PROGRAMS = [read(path) for path in SEEDS if path.stem in ("block_split", "unlink
 
 
 def test_it_comes_to_the_same() -> None:
+    forget()
     afterwards = ModelLines()
     afterwards.run(Model("6.12"), PROGRAMS)
+    forget()
     with CountedBehind() as behind:
         for program in PROGRAMS:
             behind.add(Model("6.12"), [program])
