@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import BadInput, ToolFailure
 from harness.model.executor import MODELLED, Model
@@ -24,15 +24,17 @@ from pgtable import NEWEST, OWNERSHIPS
 from reference.build.declared import Declared, declared
 from reference.build.flags import FLAVOURS
 from reference.build.hosted import CALLS, OBJECTS
-from reference.build.image import Image, build
-from reference.build.kbuild import Configuration
-from reference.build.make_build import build_by_make
 from reference.build.packages import DEFAULT_LINUX, SUPPORTED
 from reference.build.series import names_of
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 from reference.build.versions import version_of
-from reference.link.executor import ByGranule, Reference, Several
+
+if TYPE_CHECKING:
+    from reference.build.image import Image
+    from reference.build.kbuild import Configuration
+    from reference.link.executor import Reference, Several
+# What builds and runs a kernel is imported where that is done: a model does without, and so do most commands.
 
 _HOST: Final = "host"
 
@@ -92,7 +94,11 @@ class Side:
     def image(self, progress: Callable[[str], None], granule: Granule = GRANULE_4K) -> Image:
         """The kernel's image for that granule, built if need be. Raises BadInput or ToolFailure."""
         if self.kind == "kernel-make":
+            from reference.build.kbuild import Configuration  # noqa: PLC0415
+
             return self._made_image(progress, Configuration(self.what, granule))
+        from reference.build.image import build  # noqa: PLC0415
+
         return build(self.prepared(progress).tree, self.flavour, progress, granule, self.kernel_object)
 
     def open(self, progress: Callable[[str], None] = lambda _: None, granules: Iterable[Granule] = ()) -> Executor:
@@ -104,10 +110,14 @@ class Side:
         if self.kind == "model":
             return self._model()
         if self.kind == "kernel-make":
+            from reference.build.kbuild import Configuration  # noqa: PLC0415
+
             made = self._made_kernel(progress)
             for granule in granules:
                 made.of(Configuration(self.what, granule))
             return made
+        from reference.link.executor import ByGranule  # noqa: PLC0415
+
         kernel = ByGranule(lambda granule: self._kernel(progress, granule), self.full_name)
         for granule in granules:
             kernel.of(granule)
@@ -120,6 +130,9 @@ class Side:
         return self._made_kernel(progress) if self.kind == "kernel-make" else self._kernel(progress, granule)
 
     def _made_kernel(self, progress: Callable[[str], None]) -> Several[Configuration]:
+        from reference.build.kbuild import Configuration  # noqa: PLC0415
+        from reference.link.executor import Reference, Several  # noqa: PLC0415
+
         return Several(
             lambda configuration: Reference(self._made_image(progress, configuration), self.full_name),
             lambda machine: Configuration.of(self.what, machine),
@@ -132,9 +145,13 @@ class Side:
             raise BadInput(f"{self.name}: of the kernel's own build there is the host's object only")
         if self.patches:
             raise BadInput(f"{self.name} is built as it is packaged: a patch cannot go to it, --pgtable can")
+        from reference.build.make_build import build_by_make  # noqa: PLC0415
+
         return build_by_make(self.prepared(progress).tree, configuration, progress, calls_only=self.flavour == CALLS)
 
     def _kernel(self, progress: Callable[[str], None], granule: Granule) -> Reference:
+        from reference.link.executor import Reference  # noqa: PLC0415
+
         return Reference(self.image(progress, granule), self.full_name)
 
     def capabilities(self) -> Capabilities:

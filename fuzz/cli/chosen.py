@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuzz.cli.options import say
-from fuzz.engine import compiling
-from fuzz.engine.background import Compiling
 from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
 from reference.build.packages import DEFAULT_LINUX
+
+if TYPE_CHECKING:
+    from fuzz.engine.background import Compiling
 
 
 def sides_from(
@@ -53,6 +54,8 @@ def compiled_now(no_compile: bool) -> Path | None:
     and where the modules shall run as they are."""
     if no_compile:
         return None
+    from fuzz.engine import compiling  # noqa: PLC0415  (most commands compile nothing)
+
     try:
         return compiling.compiled(say)
     except compiling.CannotCompile as error:
@@ -64,6 +67,9 @@ def compiled_now(no_compile: bool) -> Path | None:
 def compiling_for(guidance: str, no_compile: bool) -> Iterator[Compiling | None]:
     """The compiled modules for fuzzing processes with this guidance, made behind the run; None, said with the reason,
     where they cannot be had, and where the modules must or shall run as they are."""
+    from fuzz.engine import compiling  # noqa: PLC0415
+    from fuzz.engine.background import Compiling  # noqa: PLC0415
+
     behind = None
     if not no_compile and guidance == "kernel":
         try:

@@ -7,25 +7,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn
-from rich.text import Text
 
-from fuzz.campaign.growth import Growth
 from fuzz.engine.cautions import caution_lines
-from fuzz.engine.smoke import SmokeProgress
 from fuzz.triage.filing import FLAKY, Filed
-from fuzz.triage.minimise import Step
 from fuzz.triage.next_steps import TIMES, next_steps, pasted
 from harness.amounts import counted, number
 from harness.findings.finding import Finding, load
 from harness.outside import printable_lines
 from harness.verdict.known import mention
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from fuzz.campaign.growth import Growth
+    from fuzz.engine.smoke import SmokeProgress
+    from fuzz.triage.minimise import Step
 
 _BUSY: Final = 3.0
 """Seconds: a process that says nothing for so long is busy with a program that may hang."""
@@ -33,15 +33,32 @@ _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415  (only who shows something live has it)
+
+    return Console(stderr=True, highlight=False)
+
+
+def _bar(console: Console) -> Bar:
+    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True)
+
+
 @contextmanager
 def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[SmokeProgress], None]]]:
     """Yields what to call with events, and with how far the run is. Writes to stderr."""
-    console = Console(stderr=True, highlight=False)
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from fuzz.campaign.growth import Growth  # noqa: PLC0415
+
+    console = _console()
     growth = Growth()
     if not console.is_terminal:
         yield (lambda text: print(printable_lines(text), file=sys.stderr, flush=True)), _plain_lines(growth)
         return
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
@@ -54,9 +71,9 @@ def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[Smok
 @contextmanager
 def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
     """Yields what to call with the number of programs run and the seconds that took. Writes to stderr."""
-    console = Console(stderr=True)
+    console = _console()
     last = 0.0
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("starting")
 
         def told(programs: int, passed: float) -> None:
@@ -90,9 +107,9 @@ def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
 @contextmanager
 def _spinner(first: str) -> Iterator[Callable[[str], None]]:
     """Yields what to call with how far it is: beside a spinner on a terminal, now and then a line elsewhere."""
-    console = Console(stderr=True)
+    console = _console()
     last = time.monotonic()
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task(first)
 
         def say(text: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.sides import Side, follow, side_from_json, side_to_json
-from fuzz.triage.reproducers import documents, kernel_under_test
 from harness.errors import BadInput
 from harness.findings.finding import Contents, Finding, save
 from harness.findings.report import verdict_report, verified_against
@@ -63,7 +62,7 @@ class Filer:
     ) -> None:
         self.out = out
         self.sides = sides
-        self._kernel = kernel_under_test(ran or sides)
+        self._ran = ran or sides
         self.executors = executors
         self.origin = origin
         self.tiers = tiers
@@ -95,7 +94,12 @@ class Filer:
         seen = ", ".join(outcome or "agreement" for outcome in error.outcomes)
         report = f"flaky: seen was {error}; on fresh targets {seen}\n\n{contents.report}"
         flaky = replace(contents, report=report, outcomes=error.outcomes)
-        return save(self.out / FLAKY, replace(flaky, documents=documents(self._kernel, flaky)))
+        return save(self.out / FLAKY, replace(flaky, documents=self._documents(flaky)))
+
+    def _documents(self, contents: Contents) -> dict[str, str]:
+        from fuzz.triage.reproducers import documents, kernel_under_test  # noqa: PLC0415  (for who files, which is seldom)
+
+        return documents(kernel_under_test(self._ran), contents)
 
     def contents(self, program: Program, verdict: Verdict, **more: Any) -> Contents:
         """What the finding's directory is made of; `more` goes into its finding.json."""
@@ -121,7 +125,7 @@ class Filer:
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
             more=more,
         )
-        return replace(contents, documents=documents(self._kernel, contents))
+        return replace(contents, documents=self._documents(contents))
 
 
 def _within(identity: Mapping[str, str], names: Mapping[Path, str]) -> dict[str, str]:

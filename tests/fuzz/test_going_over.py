@@ -56,10 +56,10 @@ def test_the_inputs_are_the_same_as_is_compiled_and_gone_over(tmp_path: Path, ex
 
 def test_a_run_begins_at_once_and_goes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a cache that has nothing but the objects. It is interrupted as soon as it has said that it went over."""
-    made = compiling.compiled(print).parent
-    objects = sorted(made.glob("objects-*/*"))
+    kept = compiling.compiled(print).parent
+    objects = sorted(kept.glob("objects-*/*"))
     (tmp_path / "cache/compiled").mkdir(parents=True)
-    for folder in made.glob("objects-*"):
+    for folder in kept.glob("objects-*"):
         (tmp_path / "cache/compiled" / folder.name).symlink_to(folder)
     monkeypatch.setenv("S2FUZZ_CACHE", str(tmp_path / "cache"))
     run = start("smoke", *MODELS, "--seconds", "400", "--inputs", "inputs", cwd=tmp_path)
@@ -80,7 +80,7 @@ def test_a_run_begins_at_once_and_goes_over(tmp_path: Path, monkeypatch: pytest.
     assert 0 < programs < len((tmp_path / "inputs").read_text().splitlines()), "it goes on afterwards"
     entries = [path for path in (tmp_path / "cache/compiled").iterdir() if not path.is_symlink()]
     assert [path.name for path in entries] == [compiling._entry()], "and no part of one"
-    assert sorted(made.glob("objects-*/*")) == objects, "what mypyc makes is the same again"
+    assert sorted(kept.glob("objects-*/*")) == objects, "what mypyc makes is the same again"
 
 
 def test_the_compiling_does_not_outlive_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

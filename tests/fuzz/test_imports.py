@@ -42,6 +42,7 @@ def modules_of(*words: str) -> tuple[int, set[str]]:
         (("--help",), _HEAVY | _SIDES | {"harness.program.ops"}),
         (("check", _PROGRAM), _HEAVY | _SIDES),
         (("fmt", "--check", _PROGRAM), _HEAVY | _SIDES),
+        (("show", _PROGRAM), _HEAVY | {"fuzz.engine.smoke", "reference.link.executor"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
