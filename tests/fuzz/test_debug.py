@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from pathlib import Path
 
+import pytest
 from processes import await_death, await_descendant, start
 
+from fuzz.cli.main import status_of
+from fuzz.sides import parse_side, side_to_json
 from reference.build.image import build
 from reference.build.sources import KernelChoice, prepare
 from reference.probe.symbols import Symbols
@@ -61,3 +65,19 @@ def test_kernel_waits_at_the_op_and_goes_on(linux: str, tmp_path: Path) -> None:
     assert run.returncode == 0, stderr
     assert "unmap ipa=0x0 size=2M  => 0" in stdout
     await_death([qemu])
+
+
+def test_of_a_finding_its_kernel_waits_where_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The default kernel has neither op."""
+    (tmp_path / "program.s2").write_text("s2 1\nmkold ipa=0x0\nis_young ipa=0x0\n")
+    sides = {"left": "model:6.1", "right": "kernel:6.1"}
+    record = {
+        "bucket": "results-is_young-young",
+        "configuration": {name: side_to_json(parse_side(side), {}) for name, side in sides.items()},
+        "first_differing_record": 2,
+        "format": 1,
+        "kind": "divergence",
+    }
+    (tmp_path / "finding.json").write_text(json.dumps(record))
+    assert status_of(["debug", str(tmp_path), "--seconds", "0.1"]) == 3, "no debugger comes"
+    assert "waits before op 2 (is_young)" in capsys.readouterr().out
