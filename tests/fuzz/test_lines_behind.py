@@ -21,9 +21,10 @@ def test_it_comes_to_the_same() -> None:
     afterwards = ModelLines()
     afterwards.run(Model("6.12"), PROGRAMS)
     forget()
+    model = Model("6.12")
     with CountedBehind() as behind:
         for program in PROGRAMS:
-            behind.add(Model("6.12"), [program])
+            behind.add(model, [program])
         assert behind.result() == (afterwards.reached, afterwards.total)
     assert 0 < afterwards.reached < afterwards.total
 
