@@ -8,10 +8,12 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 import pgtable
 from harness.errors import BadInput
@@ -90,12 +92,34 @@ class ModelLines:
         return self._step
 
 
-def model_lines(programs: Iterable[tuple[Model, Program]]) -> tuple[int, int]:
-    """(lines of the model's functions that the programs reach, each in its model, lines there are)."""
-    lines = ModelLines()
-    for model, program in programs:
-        lines.run(model, (program,))
-    return lines.reached, lines.total
+class CountedBehind:
+    """The lines of the model that programs reach, counted in a thread of its own. To be used as a context: what is not
+    counted at its end is left."""
+
+    def __init__(self) -> None:
+        self._lines = ModelLines()
+        self._thread = ThreadPoolExecutor(1, "model-lines")
+        self._counting: list[Future[None]] = []
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, model: Model, programs: Iterable[Program]) -> None:
+        """Count these too, as soon as those before are counted."""
+        going_on = takewhile(lambda _: not self._is_over, programs)
+        self._counting.append(self._thread.submit(self._lines.run, model, going_on))
+
+    def result(self) -> tuple[int, int]:
+        """(lines of the model's functions that the programs reached, each in its model, lines there are), once all are
+        counted."""
+        for counting in self._counting:
+            counting.result()
+        return self._lines.reached, self._lines.total
 
 
 @contextmanager

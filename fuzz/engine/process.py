@@ -216,7 +216,7 @@ class FuzzingProcess:
 
     def dismiss(self) -> None:
         """As `stop`, but one that has nothing to tell is ended at once."""
-        if self._stopping_since is None and not self._has_spoken:
+        if self._stopping_since is None and not self._has_spoken and not self.failed:
             self._dismissed = True
             self._child.kill()
         self.stop()

@@ -8,11 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from fuzz.coverage.model_lines import model_lines
+from fuzz.coverage.model_lines import CountedBehind
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.background import Compiling
 from fuzz.engine.messages import ProcessState, WentOver
@@ -24,7 +23,6 @@ from fuzz.sides import model_of
 from fuzz.triage.filing import Filed
 from harness.errors import ToolFailure
 from harness.model.executor import Model
-from harness.program.program import Program
 
 _SHOWN_EVERY: Final = 0.5
 """Seconds; what a process says is shown at once."""
@@ -95,18 +93,12 @@ def smoke(
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
-    with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch, CountedBehind() as lines:
         lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
-        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell).run(lanes)
+        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell, lines).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
     return progress
-
-
-def _kept(process: FuzzingProcess) -> Iterator[tuple[Model, Program]]:
-    """The programs that a process has kept, and the model that runs them."""
-    model = Model(model_of(process.assignment.sides))
-    return ((model, program) for program in process.kept_programs())
 
 
 @dataclass(slots=True)
@@ -126,8 +118,10 @@ class _Run:
         keep_going: bool,
         compiling: Compiling | None,
         tell: Callable[[str], None],
+        lines: CountedBehind,
     ) -> None:
         self.scratch = scratch
+        self.lines = lines
         self.show = show
         self.keep_going = keep_going
         self.compiling = compiling
@@ -156,7 +150,7 @@ class _Run:
         self._sum_up()
         if not self.progress.interrupted:
             try:
-                self.progress.model_lines = model_lines(chain.from_iterable(map(_kept, self.processes)))
+                self.progress.model_lines = self.lines.result()
             except KeyboardInterrupt:
                 self.progress.interrupted = True
         if self.progress.interrupted:
@@ -225,6 +219,8 @@ class _Run:
     def _end(self, lane: _Lane) -> None:
         if lane.running is not None:
             lane.running.close()
+            if not self.progress.interrupted:  # while others fuzz: it takes seconds
+                self.lines.add(Model(model_of(lane.running.assignment.sides)), lane.running.kept_programs())
         lane.running = None
 
     def _sum_up(self) -> None:

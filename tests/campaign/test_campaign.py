@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,12 @@ from planted import load_all
 from processes import await_death, s2fuzz
 
 from fuzz.campaign.setup import CampaignSetup, new_assignment
+from fuzz.campaign.state import CampaignState
+from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.corpus.store import name_of
+from fuzz.engine import compiling
+from fuzz.engine.background import Compiling
 from fuzz.engine.process import FuzzingProcess
 from fuzz.sides import choose_sides
 from harness.errors import BadInput
@@ -190,3 +196,36 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     await_death([fuzzer])
     assert DEFAULT.granule.name == "4k"
     assert recorded(place)
+
+
+class Later(Compiling):
+    """The compiled modules, there as soon as `when` holds."""
+
+    def __init__(self, when: Callable[[], bool]) -> None:
+        super().__init__()
+        self._there, self.folder = self.folder, None
+        self._when = when
+
+    def attend(self) -> list[str]:
+        if self.folder is None and self._when():
+            self.folder = self._there
+        return super().attend()
+
+
+def test_its_processes_go_over_to_compiled_modules(tmp_path: Path) -> None:
+    compiling.compiled(print)
+    place = WorkDirectory(tmp_path / "campaign")
+    said: list[str] = []
+
+    def until_it_is_said(_state: CampaignState) -> None:
+        if any("went over" in line for line in said):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with place.locked() as lock:
+        setup = CampaignSetup.of([new_assignment(choose_sides(sides="model:6.12,model:6.12"), seed=1)]).save(place)
+        later = Later(has_found(place.root, 5))
+        run = Campaign(place, setup, lock, 1, 120.0, 600.0, 0, (), said.append, until_it_is_said, compiling=later)
+        assert run.run().ended == "interrupted", said
+    (over,) = [line for line in said if "went over" in line]
+    assert over.startswith("worker 0 went over to compiled modules after ")
+    assert int(over.split()[-2]) > 0

@@ -211,7 +211,7 @@ def test_a_campaign_s_corpora_are_its_own(tmp_path: Path) -> None:
     names = ("access_flag.s2", "pages_16k.s2")
     result = s2fuzz("corpus", "import", place.root, *(SEEDS / name for name in names), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["4k: 1 added, 0 were there", "16k: 1 added, 0 were there"]
+    assert result.stdout.splitlines() == ["4k: 1 input added, 0 were there", "16k: 1 input added, 0 were there"]
     stores = [configuration.open_store(number, place) for number in (0, 1)]
     assert [store.program(store.names()[0]).ops for store in stores] == [read(SEEDS / name).ops for name in names]
     result = s2fuzz("corpus", "cmin", place.root, "--linux", "6.1", cwd=tmp_path)

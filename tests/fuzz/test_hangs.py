@@ -143,6 +143,17 @@ def test_a_process_that_said_nothing_is_ended_at_once(started: Callable[[str], F
     process.settle(interrupted=False)
 
 
+def test_a_process_that_failed_is_not_dismissed(started: Callable[[str], FuzzingProcess]) -> None:
+    process = started("import sys; sys.exit(5)")
+    while process.sources:
+        for source in process.sources:
+            process.hear(source)
+    process.dismiss()
+    process.close()
+    with pytest.raises(ToolFailure, match="ended with status 5"):
+        process.settle(interrupted=False)
+
+
 def test_a_process_that_spoke_ends_by_itself(started: Callable[[str], FuzzingProcess]) -> None:
     process = started(SPEAKS.replace("time.sleep(60)", "pass"))
     while not process.hear(process._messages):

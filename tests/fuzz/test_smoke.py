@@ -105,7 +105,7 @@ def test_a_planted_bug_is_reported_and_filed(tmp_path: Path) -> None:
     result = s2fuzz("smoke", "--pgtable", changed, "--seed", "1", "--out", "found", "--seconds", "200", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "s2fuzz replay found/tables-" in result.stdout
-    keep_going = ("--keep-going", "--executions", "150", "--no-corpora", "--json", "--out", "more")
+    keep_going = ("--keep-going", "--executions", "150", "--seconds", "400", "--no-corpora", "--json", "--out", "more")
     result = s2fuzz("smoke", "--pgtable", changed, "--seed", "1", *keep_going, cwd=tmp_path)
     summary = json.loads(result.stdout.splitlines()[-1])
     assert result.returncode == 1
