@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, 
     if new and not to_stderr:
         click.echo(f"\n{report_in(new[0].finding.directory)}")
     else:
-        for line in verified_against(progress.identities):
+        notes = dict.fromkeys(tuple(verified_against(pair)) for pair in progress.compared)  # alike for every granule
+        for line in chain.from_iterable(notes):
             click.echo(line, err=to_stderr)
     for result in results:
         if result.known:

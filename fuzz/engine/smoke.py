@@ -36,7 +36,8 @@ class SmokeProgress:
     """Since the first generated execution: of a worker's processes, added up; of the worker that has most."""
     stats: Stats = field(default_factory=Stats)
     findings: list[Filed] = field(default_factory=list)
-    identities: list[dict[str, str]] = field(default_factory=list)
+    compared: list[tuple[dict[str, str], ...]] = field(default_factory=list)
+    """The identities of every two executors that were compared, each pair once."""
     boots: int = 0
     kernels: int = 0
     """Test kernels that would have been booted if none had been restarted."""
@@ -55,6 +56,11 @@ class SmokeProgress:
     interrupted: bool = False
     compiling: str = ""
     """How far the compiling is that goes on behind the run; empty where none does."""
+
+    @property
+    def identities(self) -> list[dict[str, str]]:
+        """Of all executors, each once."""
+        return [dict(one) for one in dict.fromkeys(tuple(one.items()) for pair in self.compared for one in pair)]
 
     @property
     def executions(self) -> int:
@@ -241,15 +247,16 @@ class _Run:
         """Processes that run the same image reach its edges together."""
         reached: dict[tuple[str, int], tuple[int, int]] = {}
         names: dict[tuple[str, int], str] = {}
-        identities: dict[str, dict[str, str]] = {}
+        compared: list[tuple[dict[str, str], ...]] = []
         for work, state in states:
             kernels = [side.full_name for side in work.sides if side.kind == "kernel"]
-            identities.update({repr(sorted(identity.items())): identity for identity in state.identities})
+            if state.identities not in compared:
+                compared.append(state.identities)
             for side, edges in enumerate(state.edges):
                 key = (edges.image, side)
                 before = reached.get(key, (0, 0))[0]
                 reached[key] = (before | edges.reached, edges.of)
                 names[key] = f"{kernels[side]}, {work.granule}"
-        self.progress.identities = list(identities.values())
+        self.progress.compared = compared
         self.progress.images = list(names.values())
         self.progress.edges = [(bits.bit_count(), of) for bits, of in reached.values()]
