@@ -45,7 +45,11 @@ smoke: setup  ## Fuzz the packaged kernel for a minute, with a worker on every c
 
 test: PACKAGES_FOR := test
 test: setup lint  ## Lint, type-check and test everything
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not mutants and not fidelity and not kills and not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and $(APART)'
+
+test-all: PACKAGES_FOR := test
+test-all: setup lint  ## The same, with the tests that say it at greater length: for every night
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m '$(APART)'
 
 lint: setup
 	$(BIN)/ruff check .
