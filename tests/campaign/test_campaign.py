@@ -73,6 +73,7 @@ def test_it_is_watched_stopped_and_resumed(tmp_path: Path) -> None:
     assert at[-1] >= sum(one["seconds"] for one in status["runs"]) - 0.1
 
 
+@pytest.mark.slow
 def test_other_options_are_another_campaign(tmp_path: Path) -> None:
     place = tmp_path / "campaign"
     assert s2fuzz("campaign", place, *MODELS, "--hours", "0.0001", *PLAIN, cwd=tmp_path).returncode == 0

@@ -159,7 +159,7 @@ def test_a_damaged_ledger_is_made_anew_from_the_files(how: str, campaign: Path) 
     assert [ended for (ended,) in select(campaign, "SELECT ended FROM runs")] == ["time"]
 
 
-@pytest.mark.parametrize("warned", [True, False], ids=["nearly full", "full at once"])
+@pytest.mark.parametrize("warned", first(1, [True, False]), ids=["nearly full", "full at once"])
 def test_a_full_disk(warned: bool, small_disk: Path, tmp_path: Path) -> None:
     place = small_disk / "campaign"
     run = begin(place, *MODELS, "--workers", "1", "--min-free", "1" if warned else "0")
@@ -186,6 +186,7 @@ def test_a_full_disk(warned: bool, small_disk: Path, tmp_path: Path) -> None:
     assert not lost(place, before)
 
 
+@pytest.mark.slow
 def test_a_last_word_that_the_ledger_did_not_hear(campaign: Path, tmp_path: Path) -> None:
     """Where it cannot be written, a file that has its room already says how a run ended."""
     with sqlite3.connect(campaign / "ledger.sqlite") as base:
@@ -261,6 +262,7 @@ time_t time(time_t *to)
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps(tmp_path: Path) -> None:
     library = tmp_path / "jumping.so"
     compiler = next((one for one in ("cc", "gcc", "clang", "clang-19") if shutil.which(one)), None)

@@ -54,6 +54,7 @@ def test_the_inputs_are_the_same_as_is_compiled_and_gone_over(tmp_path: Path, ex
     assert generated(tmp_path / "random", executions, modules, somewhere) == as_is, f"over after {somewhere}"
 
 
+@pytest.mark.slow
 def test_a_run_begins_at_once_and_goes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a cache that has nothing but the objects. It is interrupted as soon as it has said that it went over."""
     kept = compiling.compiled(print).parent

@@ -43,6 +43,7 @@ def test_show_decodes_the_granule_s_entries(tmp_path: Path, side: str) -> None:
     assert "0xffffffffe0000 page  pa=0x5000090000000 RW- normal AF  x2" in result.stdout
 
 
+@pytest.mark.slow
 def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     arguments = ("smoke", "--executions", "120", "--seed", "4", "--json")
     both = s2fuzz(*arguments, "--granule", "16k,64k", cwd=tmp_path)

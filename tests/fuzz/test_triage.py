@@ -146,6 +146,7 @@ def test_bisect_finds_the_commit(finding: Path, history: History, tmp_path: Path
     assert (exact.returncode, "cannot be run" in exact.stderr) == (3, True)
 
 
+@pytest.mark.slow
 def test_bisect_names_the_one_commit(finding: Path, history: History, tmp_path: Path) -> None:
     """On a side branch without the commit that does not build, and merged since."""
     git(history.path, "checkout", "-q", "-b", "side", f"{history.broken}^")
@@ -161,6 +162,7 @@ def test_bisect_names_the_one_commit(finding: Path, history: History, tmp_path: 
     assert "the first with it: " in result.stdout and "the bug, on a branch (A U Thor, " in result.stdout
 
 
+@pytest.mark.slow
 def test_bisect_says_which_end_is_wrong(finding: Path, history: History, tmp_path: Path) -> None:
     for good, bad, said in (
         (history.culprit, "HEAD", "GOOD, "),

@@ -94,12 +94,12 @@ def test_linux_as_a_way_is_the_model(program: Program) -> None:
     assert Model("6.12+linux").observe(program).words == Model().observe(program).words
 
 
-@pytest.mark.parametrize(("seed", "linux"), runnable("6.12"), indirect=["linux"])
+@pytest.mark.parametrize(("seed", "linux"), every(3, runnable("6.12")), indirect=["linux"])
 def test_linux_as_a_way_is_the_kernel(seed: Path, linux: str, every_kernel: ByGranule) -> None:
     assert Judge(Model(f"{linux}+linux"), every_kernel).agree(read(seed))
 
 
-@pytest.mark.parametrize("way", every(3, sorted(set(OWNERSHIPS) - {"linux"})))
+@pytest.mark.parametrize("way", every(6, sorted(set(OWNERSHIPS) - {"linux"})))
 def test_every_other_way_parts_from_the_kernel(way: str, every_kernel: ByGranule) -> None:
     """In a seed, and first of all in what is asked of it: results, tables, accounting or events."""
     judge = Judge(Model(f"6.12+{way}"), every_kernel)

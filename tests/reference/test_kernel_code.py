@@ -257,7 +257,7 @@ def broken(image: Image, path: Path, code: str) -> str:
 
 @pytest.mark.parametrize(
     ("code", "named"),
-    [
+    every(3, [
         ("void *f(void) { return kmalloc(8, GFP_KERNEL); }", "`GFP_KERNEL`, `kmalloc` are"),
         ("void f(struct kvm *kvm) { (void)&kvm->slots_lock; }", "`struct kvm.slots_lock` is"),
         ("struct task_struct task;", "`struct task_struct` is"),
@@ -266,7 +266,7 @@ def broken(image: Image, path: Path, code: str) -> str:
         ("wait_queue_head_t *f(void);", "`wait_queue_head_t` is"),
         ("int vcpu_load_nothing(void); void kvm_vcpu_kick(struct kvm_vcpu *); "
          "void f(struct kvm_vcpu *v) { kvm_vcpu_kick(v); }", "`kvm_vcpu_kick` is"),
-    ],
+    ]),
 )  # fmt: skip
 def test_what_the_kernel_has_and_the_shim_does_not(image: Image, tmp_path: Path, code: str, named: str) -> None:
     message = broken(image, tmp_path / "pgtable.c", code)
