@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-_SHORT: Final = 10_000
-"""From here on digits come in groups; below, `4096` reads as well without."""
-
 
 def number(value: int) -> str:
-    """`4096`, `34,501`."""
-    return f"{value:,}" if abs(value) >= _SHORT else str(value)
+    """`985`, `4,096`, `34,501`."""
+    return f"{value:,}"
 
 
 def counted(value: int, one: str, several: str = "") -> str:

@@ -15,6 +15,7 @@ from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.state import INTERRUPTED, ON_TIME, WARM
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
+from harness.amounts import counted
 from harness.errors import ToolFailure
 from harness.outside import shown
 
@@ -199,7 +200,8 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
     rate = f", {status['exec_per_s']:,.0f}/s" if status["state"] == RUNNING else ""
     inputs = status["growth"].get("inputs", {}).get("value")
     each = f", {tally['executions'] / inputs:,.0f} for each input" if inputs else ""
-    yield f"{duration(status['seconds'])} in {_count(len(runs), 'run')}, {tally['executions']:,} executions{rate}{each}"
+    of_all = f"{duration(status['seconds'])} in {counted(len(runs), 'run')}"
+    yield f"{of_all}, {tally['executions']:,} executions{rate}{each}"
     for one in status["workers"]:
         yield (
             f"worker {one['worker']}: {one['label']}, {one['executions']:,} executions in {duration(one['seconds'])}, "
@@ -247,17 +249,13 @@ def _finding_lines(status: dict[str, Any]) -> Iterator[str]:
         minimal = "minimised" if one["minimised"] else "not minimised"
         yield f"{one['class']} {one['bucket']}{where}{' (known)' if one['known'] else ''}:"
         yield (
-            f"  first after {duration(one['at'])}; {_count(one['executions'], 'program')} fell into it, {one['kept']} "
-            f"kept, {minimal}, {_count(one['ops'], 'op')}"
+            f"  first after {duration(one['at'])}; {counted(one['executions'], 'program')} fell into it, {one['kept']} "
+            f"kept, {minimal}, {counted(one['ops'], 'op')}"
         )
         yield from (f"  {shown(name)}" for name in one["directories"][:1])
     if not status["findings"]:
         yield "nothing found"
     if status["flaky"]:
         confirmed = sum(status["tally"]["buckets"].values())
-        flaky = _count(status["flaky"], "difference")
+        flaky = counted(status["flaky"], "difference")
         yield f"flaky: {flaky} did not happen every time, {confirmed:,} did; flaky/ has some"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -42,7 +42,7 @@ def test_every_count_says_of_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "  12: kernel:6.12 lacks mkold",
         "  1: model:6.12 lacks is_young",
         "generated programs: 12 ops in the median, 90% of ops succeeded, 10,000 blocks split, 1 table merged",
-        "the inputs that were kept reach 900 of 1200 lines of the model",
+        "the inputs that were kept reach 900 of 1,200 lines of the model",
         "flaky: 1 program did not come to the same on every fresh kernel; kept in 'out here/flaky'",
         "  how often one shows: s2fuzz replay 'out here/flaky'/… --times 20",
         "2 programs inconclusive: the budget cut the sides at different events",
