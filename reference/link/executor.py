@@ -51,9 +51,9 @@ from reference.protocol import (
     encode_varint,
 )
 
-RUN_WORK: Final = 0.5
+RUN_WORK: Final = 2.0
 """Seconds of QEMU's CPU time for one program of a usual budget, at the usual pace: of the corpora and 1,500 generated
-programs, the longest took a hundredth of that."""
+programs, the longest took a three-hundredth of that, and one whose hosted code prints 200,000 lines takes a third."""
 _EVENT_WORK: Final = 10e-6
 """Seconds more for each event that its budget is larger by: some twenty times what it takes."""
 SILENCE: Final = 10.0

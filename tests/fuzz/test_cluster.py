@@ -103,7 +103,7 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pgtable.c").write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
     result = s2fuzz("package", "out", "--pgtable", "pgtable.c", cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert any((folder / "out" / FILES / COMPILED / "fuzz").iterdir())
+    assert any((folder / "out" / FILES / COMPILED).iterdir())
     (folder / "pgtable.c").unlink()
     return folder / "out"
 

@@ -94,13 +94,13 @@ def test_run_and_show(tmp_path: Path) -> None:
 def test_a_program_that_asks_for_too_much_is_refused(command: str, tmp_path: Path) -> None:
     result = s2fuzz(command, AGING, cwd=tmp_path)
     assert result.returncode == 2
-    assert "6.12 lacks mkold, is_young, so it cannot run this program" in result.stderr
+    assert "6.12 lacks mkold, is_young" in result.stderr
     (tmp_path / "nc.s2").write_text(
         "s2 1\n\nmap ipa=0x0 size=4K phys=0x0 prot=r+nc flags=shared\nsplit ipa=0x0 size=0 mc=0\n"
     )
     result = s2fuzz(command, "nc.s2", "--linux", "6.1", cwd=tmp_path)
     assert result.returncode == 2
-    assert "6.1 lacks prot nc, map flags shared, split, so it cannot run this program" in result.stderr
+    assert "6.1 lacks prot nc, map flags shared, split" in result.stderr
 
 
 def test_different_kernels_diverge(tmp_path: Path) -> None:

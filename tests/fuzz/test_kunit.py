@@ -27,6 +27,7 @@ from harness.verdict.judge import Judge
 from harness.verdict.verdicts import Verdict
 from reference.build.declared import declared
 from reference.build.image import Builder
+from reference.build.objects import Recipe
 from reference.build.own_files import OURS
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
@@ -45,14 +46,14 @@ class WithReproducer(Builder):
         super().__init__(tree, "plain", find_toolchain(), lambda _: None, granule)
         self.reproducer = reproducer
 
-    def _bridge(self, source: Path) -> Path:
+    def _bridge(self, source: Path) -> Recipe:
         if source != OURS / "program.c":
             return super()._bridge(source)
         words = (
             *(f"-I{PARTS}/include", *self._bridge_flags(source), *self._ours, f"-I{self.generated_for_tree}"),
             *(f'-DS2FUZZ_REPRODUCER="{self.reproducer}"', *STRICT),
         )
-        return self._objects.compiled("program", PARTS / "runner.c", words, self._misfit).path
+        return self._objects.compiled("program", PARTS / "runner.c", words, self._misfit)
 
 
 def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[int, int]:

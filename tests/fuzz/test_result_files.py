@@ -88,7 +88,7 @@ def fuzzed(ran: Ran, bugs: Path) -> results.Outcome:
     """What a smoke comes to that has found the same, and whose last granule's turn did not come."""
     sides = choose_sides(pgtable=bugs)
     found = [Result(load_finding(path)) for path in ran.findings()]
-    progress = SmokeProgress(seconds=9.5, identities=[dict(one.finding.identities["right"]) for one in found])
+    progress = SmokeProgress(seconds=9.5, compared=[(dict(one.finding.identities["right"]),) for one in found])
     progress.findings = [None] * len(found)  # type: ignore[list-item]  # their number is all that matters
     comparisons = [results.Comparison(sides, name) for name in ("4k", "16k", "64k")]
     tests = fuzzing_tests(comparisons, found, progress)

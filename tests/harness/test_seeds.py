@@ -495,7 +495,7 @@ def test_a_million_events_are_reported() -> None:
     assert "0x7ffff000: 0xc000017ffff7db" in report
     assert "equal events" in report
     text = observation_text(program, right, True, 1000)
-    assert "… 787498 more events" in text
+    assert "… 787,498 more events" in text
     assert len(text.splitlines()) < 5000
 
 

@@ -89,7 +89,7 @@ def test_a_kernel_refuses_an_op_that_it_lacks_by_itself(old_shell: Shell) -> Non
 def raw(shell: Shell, line: str) -> list[str]:
     """What the kernel answers to a line as it stands."""
     assert ask(shell, "tree") is not None  # it runs
-    return [said for said in shell._lines.ask(line, 10) if isinstance(said, str)]
+    return [said for said in shell._lines.ask(line, 10, 10) if isinstance(said, str)]
 
 
 def reset_line(program: Program) -> str:
@@ -368,7 +368,7 @@ def test_program_text_becomes_numbers() -> None:
 
 def test_a_line_that_is_too_long_is_refused(shell: Shell) -> None:
     link = shell._lines
-    (said,) = link.ask("x" * 0x70000, 20)
+    (said,) = link.ask("x" * 0x70000, 20, 20)
     assert isinstance(said, Message) and (said.type, said.payload) == ("E", b"malformed frame")
     assert ask(shell, "destroy") == ["destroy 0"]
 

@@ -132,7 +132,7 @@ def test_the_packages_that_are_installed_are_those_that_fit(path: Path, purpose:
         command = [str(ROOT / ".ci/packages"), *([purpose] if purpose else [])]
         result = subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=False)
         assert result.returncode == 3, result.stderr
-        line = next(line for line in result.stderr.splitlines() if line.startswith("s2fuzz needs"))
+        line = next(line for line in result.stderr.splitlines() if "Debian packages: " in line)
         names = line.partition(": ")[2].split()
         assert len(names) == len(set(names))
         return {name for name in names if name.startswith(("clang", "lld", "llvm"))}
