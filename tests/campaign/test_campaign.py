@@ -124,6 +124,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
         assert len({format_program(one.program) for one in of_bucket}) == len(of_bucket)
 
 
+@pytest.mark.slow
 def test_comparisons_take_turns(tmp_path: Path) -> None:
     """One worker, three comparisons in two dialects."""
     place = tmp_path / "campaign"

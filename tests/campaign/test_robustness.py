@@ -88,6 +88,7 @@ def test_many_kills(victim: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_damaged_files_are_put_aside_and_spools_rescued(campaign: Path) -> None:
     before = sorted(recorded(campaign))
     broken, whole = before[0], before[1]

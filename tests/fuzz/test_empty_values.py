@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from processes import s2fuzz
+from thinning import first
 
 from fuzz.cli.main import cli, status_of
 from fuzz.sides import side_from_json
@@ -78,7 +79,7 @@ def test_the_fuzzing_process_refuses_them_too(tmp_path: Path) -> None:
     assert (result.returncode, "S2FUZZ_ASSIGNMENT: the value is empty" in result.stderr) == (2, True), result.stderr
 
 
-@pytest.mark.parametrize("option", ["--s2-linux", "--s2-sides", "--s2-pgtable", "--s2-patch", "--s2-tiers"])
+@pytest.mark.parametrize("option", first(2, ["--s2-linux", "--s2-sides", "--s2-pgtable", "--s2-patch", "--s2-tiers"]))
 def test_the_pytest_plugin_takes_none(option: str, tmp_path: Path) -> None:
     (tmp_path / "one.s2").write_text("s2 1\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fuzz.pytest_plugin", f"{option}="]

@@ -72,6 +72,7 @@ def test_every_bug_in_a_change_of_order_is_found(change: Reordering, sides: str,
     assert change.flagged is not None and buckets[0].startswith(change.flagged)
 
 
+@pytest.mark.slow
 def test_without_it_the_same_changes_are_findings(tmp_path: Path) -> None:
     """That the changes above do change something: the default tiers see it at once."""
     for change in HARMLESS[:2]:

@@ -45,7 +45,7 @@ def test_show_decodes_the_granule_s_entries(tmp_path: Path, side: str) -> None:
 
 @pytest.mark.slow
 def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> None:
-    arguments = ("smoke", "--executions", "120", "--seed", "4", "--json")
+    arguments = ("smoke", "--no-compile", "--executions", "120", "--seed", "4", "--json")
     both = s2fuzz(*arguments, "--granule", "16k,64k", cwd=tmp_path)
     assert both.returncode == 0, both.stderr
     stats = json.loads(both.stdout)
@@ -58,7 +58,7 @@ def test_smoke_rotates_granules_and_says_what_it_leaves_out(tmp_path: Path) -> N
 
 
 def test_a_smoke_fuzzes_every_granule_and_mostly_4k(tmp_path: Path) -> None:
-    result = s2fuzz("smoke", "--executions", "200", "--seed", "4", "--json", cwd=tmp_path)
+    result = s2fuzz("smoke", "--no-compile", "--executions", "200", "--seed", "4", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     stats = json.loads(result.stdout)
     seeds = Counter(read(path).machine.granule.name for path in SEEDS.parent.rglob("*.s2"))
@@ -78,7 +78,7 @@ def test_a_seed_of_another_granule_is_found_before_anything_is_generated(tmp_pat
     corpora = tmp_path / "corpora"
     corpora.mkdir()
     shutil.copy(SEEDS / "pages_16k.s2", corpora)
-    smoke = ("smoke", "--corpora", corpora, "--pgtable", broken, "--seconds", "600", "--json")
+    smoke = ("smoke", "--no-compile", "--corpora", corpora, "--pgtable", broken, "--seconds", "600", "--json")
     found = s2fuzz(*smoke, cwd=tmp_path)
     assert found.returncode == 1, found.stderr
     stats = json.loads(found.stdout)
@@ -103,7 +103,19 @@ def test_a_finding_replays_on_its_granule(tmp_path: Path) -> None:
     mutant = next(one for one in load_all() if one.name == "granule-index-of-4k")
     broken = tmp_path / "pgtable.c"
     broken.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
-    smoke = ("smoke", "--granule", "16k", "--no-corpora", "--seed", "1", "--executions", "3000", "--out", "found")
+    smoke = (
+        "smoke",
+        "--no-compile",
+        "--granule",
+        "16k",
+        "--no-corpora",
+        "--seed",
+        "1",
+        "--executions",
+        "3000",
+        "--out",
+        "found",
+    )
     found = s2fuzz(*smoke, "--pgtable", broken, "--json", cwd=tmp_path)
     assert found.returncode == 1, found.stderr
     directory = Path(json.loads(found.stdout)["findings"][0]["directory"])

@@ -98,6 +98,7 @@ def test_a_working_tree_that_was_as_committed(repository: Path, tmp_path: Path) 
     assert (again.returncode, again.stdout.splitlines()[0]) == (1, "still there"), again.stdout + again.stderr
 
 
+@pytest.mark.slow
 def test_a_working_tree_with_changes(repository: Path, tmp_path: Path) -> None:
     git(repository, "checkout", "-q", "fixed")
     pgtable = repository / PGTABLE

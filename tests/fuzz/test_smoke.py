@@ -77,12 +77,12 @@ def test_the_model_can_steer_too(guidance: str, tmp_path: Path) -> None:
 def test_another_seed_makes_other_programs(tmp_path: Path) -> None:
     for seed in ("1", "2"):
         arguments = ("--no-corpora", "--seed", seed, "--executions", "40", "--inputs", tmp_path / seed)
-        assert s2fuzz("smoke", *arguments, cwd=tmp_path).returncode == 0
+        assert s2fuzz(*SMOKE, *arguments, cwd=tmp_path).returncode == 0
     assert (tmp_path / "1").read_text() != (tmp_path / "2").read_text()
 
 
 def test_json_is_the_last_and_only_line_of_stdout(tmp_path: Path) -> None:
-    result = s2fuzz("smoke", "--executions", "60", "--json", cwd=tmp_path)
+    result = s2fuzz("smoke", "--no-compile", "--executions", "60", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.splitlines()
     summary = json.loads(line)
@@ -102,11 +102,11 @@ def test_a_planted_bug_is_reported_and_filed(tmp_path: Path) -> None:
     mutant = next(one for one in load_all() if one.name == "phys-not-advanced")
     changed = tmp_path / "pgtable.c"
     changed.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
-    result = s2fuzz("smoke", "--pgtable", changed, "--seed", "1", "--out", "found", "--seconds", "200", cwd=tmp_path)
+    result = s2fuzz(*SMOKE, "--pgtable", changed, "--seed", "1", "--out", "found", "--seconds", "200", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "s2fuzz replay found/tables-" in result.stdout
     keep_going = ("--keep-going", "--executions", "150", "--seconds", "400", "--no-corpora", "--json", "--out", "more")
-    result = s2fuzz("smoke", "--pgtable", changed, "--seed", "1", *keep_going, cwd=tmp_path)
+    result = s2fuzz(*SMOKE, "--pgtable", changed, "--seed", "1", *keep_going, cwd=tmp_path)
     summary = json.loads(result.stdout.splitlines()[-1])
     assert result.returncode == 1
     assert summary["executions"] == 150
@@ -119,8 +119,8 @@ def test_a_planted_bug_is_reported_and_filed(tmp_path: Path) -> None:
 def test_workers_and_images_share_a_run(tmp_path: Path) -> None:
     """Two workers, three comparisons of which two have kernels: the second is divided among the workers, and its
     programs come before all else; what they did adds up."""
-    arguments = ("--executions", "90", "--workers", "2", "--json", "--seed", "4", "--granule", "4k")
-    result = s2fuzz("smoke", *arguments, "--also", "kernel:6.12,kernel:6.12", "--also", MODELS, cwd=tmp_path)
+    arguments = ("--executions", "90", "--workers", "2", "--json", "--seed", "4")
+    result = s2fuzz(*SMOKE, *arguments, "--also", "kernel:6.12,kernel:6.12", "--also", MODELS, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["executions"] == 90
@@ -135,7 +135,7 @@ def test_the_first_finding_ends_all_workers(tmp_path: Path) -> None:
     mutant = next(one for one in load_all() if one.name == "phys-not-advanced")
     changed.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
     arguments = ("--workers", "2", "--pgtable", changed, "--no-corpora", "--seconds", "100000", "--json")
-    result = s2fuzz("smoke", *arguments, cwd=tmp_path)
+    result = s2fuzz(*SMOKE, *arguments, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert json.loads(result.stdout.splitlines()[-1])["findings"]
 
@@ -148,7 +148,7 @@ def test_inputs_are_one_process_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_in_order(number: signal.Signals, tmp_path: Path) -> None:
-    run = start("smoke", "--seconds", "300", "--json", cwd=tmp_path)
+    run = start(*SMOKE, "--seconds", "300", "--json", cwd=tmp_path)
     qemu = await_descendant(run.pid, QEMU)
     children = [pid for pid, _ in descendants(run.pid)]
     os.kill(run.pid, number)
@@ -159,7 +159,7 @@ def test_a_signal_stops_it_in_order(number: signal.Signals, tmp_path: Path) -> N
 
 
 def test_a_killed_child_is_a_tool_failure(tmp_path: Path) -> None:
-    run = start("smoke", "--seconds", "300", "--no-compile", cwd=tmp_path)
+    run = start(*SMOKE, "--seconds", "300", cwd=tmp_path)
     await_descendant(run.pid, QEMU)
     children = dict(descendants(run.pid))
     fuzzer = next(pid for pid, name in children.items() if name.startswith("python"))

@@ -195,7 +195,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    every(3, ["known", "lock", "campaign.json", "ledger.sqlite", "corpus", "findings", "spool", "tmp", "corpus/4k"]),
+    every(5, ["known", "lock", "campaign.json", "ledger.sqlite", "corpus", "findings", "spool", "tmp", "corpus/4k"]),
 )
 def test_nothing_in_a_campaign_leads_out_of_it(name: str, campaign: Path, tmp_path: Path) -> None:
     place, elsewhere = tmp_path / "campaign", tmp_path / "elsewhere"
@@ -250,6 +250,7 @@ def lines_of(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith("EVIL")]
 
 
+@pytest.mark.slow
 def test_no_name_forges_a_line(tmp_path: Path) -> None:
     folder = tmp_path / EVIL
     folder.mkdir()

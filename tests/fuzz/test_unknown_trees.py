@@ -170,6 +170,7 @@ RENAMED: Final[Mapping[str, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_tree_without_most_operations_runs(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "linux", NEXT, *((rf"\b{name}\b", f"{name}_anew") for name in RENAMED.values()))
     result = s2fuzz(*QUICK, "--linux", tree, "--inputs", "inputs", cwd=tmp_path)

@@ -86,6 +86,7 @@ def test_flavours_are_different_kernels(image: Image) -> None:
     assert build(image.tree, "ubsan").sha256 != image.sha256
 
 
+@pytest.mark.slow
 def test_the_same_kernel_in_another_cache_is_the_same(image: Image, scratch_cache: Path) -> None:
     """Findings name the image's hash: it must not depend on the folder that it was built in."""
     again = build(image.tree)
@@ -185,12 +186,15 @@ def test_a_call_of_an_undefined_function_is_named(image: Image, scratch_cache: P
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
-    [
-        ("kvm_pgtable_hyp_init(", "kvm_pgtable_el2_init(", "missing: kvm_pgtable_hyp_init"),
-        ("KVM_PGTABLE_S2_IDMAP", "KVM_PGTABLE_S2_IDENTITY", "missing: KVM_PGTABLE_S2_IDMAP"),
-        ("u64 mmfr1, u32 phys_shift", "u64 mmfr1, u64 mmfr2, u32 phys_shift", "moved: kvm_get_vtcr"),
-        ("struct kvm_pgtable_visit_ctx *ctx,", "struct new *ctx,", "moved: kvm_pgtable_visitor_fn_t"),
-    ],
+    every(
+        2,
+        [
+            ("kvm_pgtable_hyp_init(", "kvm_pgtable_el2_init(", "missing: kvm_pgtable_hyp_init"),
+            ("KVM_PGTABLE_S2_IDMAP", "KVM_PGTABLE_S2_IDENTITY", "missing: KVM_PGTABLE_S2_IDMAP"),
+            ("u64 mmfr1, u32 phys_shift", "u64 mmfr1, u64 mmfr2, u32 phys_shift", "moved: kvm_get_vtcr"),
+            ("struct kvm_pgtable_visit_ctx *ctx,", "struct new *ctx,", "moved: kvm_pgtable_visitor_fn_t"),
+        ],
+    ),
 )
 def test_what_does_not_fit_the_shim_is_named(
     user_tree: Path, scratch_cache: Path, old: str, new: str, named: str
@@ -260,7 +264,7 @@ FOREIGN = 2
 @pytest.mark.parametrize(
     ("path", "old", "new", "missing"),
     every(
-        3,
+        6,
         [
             (TLB, "\t__tlbi(vmalls12e1is);", "\t__tlbi(vmalls12e1is); s2fuzz_absent(mmu);", "s2fuzz_absent"),
             (TLB, "\t__tlbi(vmalls12e1is);", "\t__tlbi(vmalls12e9is);", "tlbi vmalls12e9is"),
