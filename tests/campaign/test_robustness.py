@@ -109,6 +109,7 @@ def test_damaged_files_are_put_aside_and_spools_rescued(campaign: Path) -> None:
     assert not {whole.with_name(name_of(data)) for data in (b"cut short", b"empty")} & after
 
 
+@pytest.mark.slow
 def test_findings_in_spools_are_rescued_three_of_a_bucket_and_comparison(tmp_path: Path) -> None:
     """Left by a campaign that was killed: as many of each comparison, and one that is flaky."""
     place = tmp_path / "campaign"
@@ -136,6 +137,7 @@ def test_findings_in_spools_are_rescued_three_of_a_bucket_and_comparison(tmp_pat
     assert again.stderr.count("does not reproduce") == 2, "the first of each was to be minimised"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", first(1, ["overwritten", "cut", "not ours"]))
 def test_a_damaged_ledger_is_made_anew_from_the_files(how: str, campaign: Path) -> None:
     ledger = campaign / "ledger.sqlite"

@@ -346,6 +346,7 @@ def test_a_malformed_program_among_the_corpora_is_bad_input(tmp_path: Path) -> N
     assert "bad.s2:2:1" in result.stderr
 
 
+@pytest.mark.slow
 def test_coverage_lists_unreached_lines(tmp_path: Path) -> None:
     result = s2fuzz("coverage", "--seconds", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -38,7 +38,7 @@ def smoke(change: Reordering, sides: str, seed: int, executions: int, folder: Pa
 
 
 @pytest.mark.parametrize("sides", first(1, SIDES))
-@pytest.mark.parametrize("change", HARMLESS[:2], ids=lambda change: change.name)
+@pytest.mark.parametrize("change", first(1, HARMLESS[:2]), ids=lambda change: change.name)
 def test_a_change_of_order_is_silent(change: Reordering, sides: str, tmp_path: Path) -> None:
     assert smoke(change, sides, 1, EXECUTIONS, tmp_path)[:2] == (0, [])
 

@@ -99,6 +99,7 @@ def with_models(work: list[Assignment]) -> list[Assignment]:
     return [replace(one, sides=choose_sides(sides=MODELS)) for one in work]
 
 
+@pytest.mark.slow
 def test_a_finding_replays_on_its_granule(tmp_path: Path) -> None:
     mutant = next(one for one in load_all() if one.name == "granule-index-of-4k")
     broken = tmp_path / "pgtable.c"

@@ -141,6 +141,7 @@ def test_smoke_rotates_kernels_of_different_versions(tmp_path: Path) -> None:
     assert summary["skipped"] == 0
 
 
+@pytest.mark.slow
 def test_smoke_of_two_kernels_generates_what_both_can_run(tmp_path: Path) -> None:
     arguments = (*SMOKE, "--executions", "200", "--seconds", "120", "--seed", "1", "--keep-going", "--json")
     result = s2fuzz(*arguments, "--sides", "model:6.1,kernel:6.12", "--tiers", "accounting", cwd=tmp_path)

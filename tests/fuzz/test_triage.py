@@ -42,6 +42,7 @@ def test_tmin_replaces_the_program_and_keeps_the_first(finding: Path, tmp_path: 
     assert (finding / "original.s2").read_text() == format_program(PROGRAM)
 
 
+@pytest.mark.slow
 def test_a_finding_that_moves_still_replays_and_names_no_place_of_its_own(finding: Path, tmp_path: Path) -> None:
     """Before and after it was minimised, which builds from its own copy of pgtable.c."""
     moved = tmp_path / "elsewhere" / "moved"
@@ -175,6 +176,7 @@ def test_bisect_says_which_end_is_wrong(finding: Path, history: History, tmp_pat
         assert said in result.stderr
 
 
+@pytest.mark.slow
 def test_replay_for_git_bisect(finding: Path, history: History, tmp_path: Path) -> None:
     def replay(revision: str, *options: str) -> int:
         linux = f"{history.path}@{revision}"

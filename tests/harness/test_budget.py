@@ -107,7 +107,7 @@ def test_every_cut_is_the_kernel_s(text: str, kernel: Reference) -> None:
         assert kernel.observe(program).words == Model().observe(program).words, program.machine["budget"]
 
 
-@pytest.mark.parametrize(("path", "linux"), every(3, runnable()), indirect=["linux"])
+@pytest.mark.parametrize(("path", "linux"), every(6, runnable()), indirect=["linux"])
 def test_every_seed_cut_early_is_the_kernel_s(path: Path, linux: str, every_kernel: ByGranule) -> None:
     judge = Judge(Model(linux), every_kernel)
     seed = read(path)

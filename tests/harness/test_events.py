@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from observations import observe, relabelled, with_events, with_record
 from test_compare import only
 
+from harness.amounts import number
 from harness.findings.event_text import CONTEXT, aligned_events, event_lines
 from harness.observation.events import (
     ALLOC,
@@ -344,7 +345,7 @@ def test_far_into_a_long_op_places_are_known() -> None:
     rows = aligned_events(long, with_events(long, 2, changed), 2, DEFAULT_MACHINE, NAMES)
     texts = event_lines(long, DEFAULT_MACHINE)[2]
     assert rows[2:] == [
-        f"    … {index - CONTEXT} equal events",
+        f"    … {number(index - CONTEXT)} equal events",
         *(f"    {text}" for text in texts[index - CONTEXT : index]),
         f"  - {texts[index]}",
         *(f"    {text}" for text in texts[index + 1 :]),

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from sample_programs import BUSY, FAULTS, HYP_BUSY, SPECIAL, random_programs, special_programs
 from seeds import refusal
+from thinning import first
 
 from harness.model.executor import Model
 from harness.observation.events import EVENTS_BY_NUMBER, events_of
@@ -41,7 +42,7 @@ def disagreements(kernel: Reference, programs: list[Program], model: Model) -> l
     return [format_program(program) for program in programs if digest(kernel, program) != digest(model, program)]
 
 
-@pytest.fixture(scope="session", params=FLAVOURS)
+@pytest.fixture(scope="session", params=first(2, FLAVOURS))
 def both_sides(request: pytest.FixtureRequest, linux: str) -> Iterator[tuple[Reference, Model]]:
     """Every packaged version in every flavour, and the model that shows what this flavour can."""
     image = build(prepare(KernelChoice(linux)), request.param)
