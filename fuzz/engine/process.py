@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -80,6 +79,8 @@ class FuzzingProcess:
         self.kept = 0
         """Inputs that libFuzzer keeps."""
         self.corpus = folder / "corpus"
+        self._given: set[str] = set()
+        """Names of the inputs that `newly_kept` has had."""
         self._limit = assignment.seconds
         self.done = False
         """Whether it said that it had finished what it was to do."""
@@ -231,9 +232,15 @@ class FuzzingProcess:
         os.close(self._messages)
         self._output.close()
 
-    def kept_programs(self) -> Iterator[Program]:
-        """What libFuzzer keeps."""
-        return (decode(path.read_bytes(), self.dialect) for path in sorted(self.corpus.iterdir()))
+    def newly_kept(self, settled: float = 0.0) -> list[Program]:
+        """What libFuzzer has kept since this was last asked, written at least `settled` seconds ago."""
+        programs = []
+        for path in sorted(self.corpus.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # libFuzzer has put a shorter one in its place
+                if path.name not in self._given and time.time() - path.stat().st_mtime >= settled:
+                    programs.append(decode(path.read_bytes(), self.dialect))
+                    self._given.add(path.name)
+        return programs
 
     def settle(self, interrupted: bool) -> None:
         """Once it has ended and is closed: raise BadInput or ToolFailure unless it said that it was done. When the run

@@ -26,6 +26,9 @@ from harness.model.executor import Model
 
 _SHOWN_EVERY: Final = 0.5
 """Seconds; what a process says is shown at once."""
+_COUNTED_EVERY: Final = 1.0
+_SETTLED: Final = 0.5
+"""Seconds after which an input is whole: libFuzzer writes it under its name."""
 
 
 @dataclass(slots=True)
@@ -165,7 +168,7 @@ class _Run:
 
     def _attend(self) -> None:
         """Hear what the processes say until all have ended; one follows another."""
-        ending, shown = False, time.monotonic()
+        ending, shown, counted = False, time.monotonic(), time.monotonic()
         while True:
             for lane in self.lanes:
                 if lane.running is not None and not lane.running.sources:
@@ -179,6 +182,10 @@ class _Run:
             sources = {source: process for process in running for source in process.sources}
             news = [sources[source].hear(source) for source in select.select(sorted(sources), [], [], 0.1)[0]]
             self._attend_compiling()
+            if time.monotonic() - counted > _COUNTED_EVERY:
+                counted = time.monotonic()
+                for process in running:
+                    self._count(process, _SETTLED)
             if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
                 shown = time.monotonic()
                 self._sum_up()
@@ -225,9 +232,14 @@ class _Run:
     def _end(self, lane: _Lane) -> None:
         if lane.running is not None:
             lane.running.close()
-            if not self.progress.interrupted:  # while others fuzz: it takes seconds
-                self.lines.add(Model(model_of(lane.running.assignment.sides)), lane.running.kept_programs())
+            if not self.progress.interrupted:
+                self._count(lane.running)
         lane.running = None
+
+    def _count(self, process: FuzzingProcess, settled: float = 0.0) -> None:
+        """Have the model's lines counted that new inputs reach: behind the fuzzing, for all together take seconds."""
+        if programs := process.newly_kept(settled):
+            self.lines.add(Model(model_of(process.assignment.sides)), programs)
 
     def _sum_up(self) -> None:
         states = [process.state for process in self.processes if process.state is not None]

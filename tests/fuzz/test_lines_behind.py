@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import repeat
+from pathlib import Path
 
 import pytest
 from seeds import SEEDS
 
 from fuzz.coverage.model_lines import CountedBehind, ModelLines, forget
+from fuzz.engine.assignment import Assignment
+from fuzz.engine.process import FuzzingProcess
+from fuzz.sides import choose_sides
 from harness.model.executor import Model
+from harness.program.codec import decode, encode
 from harness.program.program import Program
 from harness.program.text import read
 
@@ -43,3 +48,20 @@ def test_what_goes_wrong_is_told() -> None:
 def test_its_end_leaves_the_rest() -> None:
     with CountedBehind() as behind:
         behind.add(Model("6.12"), repeat(PROGRAMS[0]))  # for ever
+
+
+def test_an_input_is_given_once_and_when_it_is_whole(tmp_path: Path) -> None:
+    """Of a process that does nothing: what is in its folder are the inputs that it begins with, and then one more."""
+    idle = tmp_path / "idle.py"
+    idle.write_text("")
+    work = Assignment(choose_sides(sides="model:6.12,model:6.12"), tmp_path, (), 0, None, None, True, None)
+    process = FuzzingProcess(work, tmp_path, launcher=idle)
+    try:
+        assert process.newly_kept(settled=3600) == []
+        assert len(process.newly_kept()) == len(list(process.corpus.iterdir())) > 0
+        assert process.newly_kept() == []
+        (process.corpus / "new").write_bytes(encode(PROGRAMS[0], process.dialect))
+        assert process.newly_kept() == [decode(encode(PROGRAMS[0], process.dialect), process.dialect)]
+        assert process.newly_kept() == []
+    finally:
+        process.close()
