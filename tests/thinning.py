@@ -1,4 +1,7 @@
-"""Which parameters of a test `make test` takes. `make test-all` takes them all: the others are marked `slow`."""
+"""Which parameters of a test `make test` takes. `make test-all` takes them all: the others are marked `slow`.
+
+A tuple is the values of several arguments, as it is for `parametrize`; of one that is a tuple itself, say pytest.param.
+"""
 
 from __future__ import annotations
 
