@@ -91,9 +91,12 @@ class Repository:
         """Whether any commit may be the first bad one."""
         return bool(self.git("rev-list", "--max-count=1", *walk.limits))
 
+    def between(self, walk: Walk) -> list[str]:
+        """The commits that touch what counts and may be the first bad one, the newest first."""
+        return self.git("rev-list", *walk.limits).split()
+
     def halves(self, walk: Walk) -> list[str]:
-        """The commits that touch what counts and may be the first bad one, in the order in which trying them tells
-        most, by git's own reckoning."""
+        """The same in the order in which trying them tells most, by git's own reckoning."""
         return [line.split()[0] for line in self.git("rev-list", "--bisect-all", *walk.limits).splitlines()]
 
     def cause(self, commit: str) -> CommitCause:
@@ -165,8 +168,11 @@ class _Bisection:
         while True:
             left = self._repository.halves(walk)
             untried = [one for one in left if one not in self._seen]
-            if len(left) <= 1 or not untried:
-                return left if len(left) <= 1 else [one for one in left if self._seen[one] is None or one == walk.bad]
+            if len(left) <= 1:
+                return left
+            if not untried:
+                newest_first = self._repository.between(walk)
+                return [one for one in newest_first if self._seen[one] is None or one == walk.bad]
             self._tell(walk, untried[0])
 
     def _examined(self, walk: Walk, commit: str) -> Culprit | None:

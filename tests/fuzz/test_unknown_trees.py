@@ -135,7 +135,7 @@ def test_fuzzing_an_unknown_tree(tmp_path: Path) -> None:
     assert not counted.keys() & {"relax_perms", "test_clear_young"}
     refused = s2fuzz("run", "--linux", tree, SEEDS / "relax_permissions.s2", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "lacks relax_perms, test_clear_young, so it cannot run this program" in refused.stderr
+    assert "lacks relax_perms, test_clear_young" in refused.stderr
 
 
 def test_a_change_for_the_worse_in_an_unknown_tree(tmp_path: Path) -> None:
