@@ -21,6 +21,8 @@ class ResultType(enum.Enum):
     ENTRY = "an entry of the table, of the level that the LEVEL beside it says; without one, bits alone"
     VISIT = "which visit of an entry: one of enum kvm_pgtable_walk_flags"
     HANDLE = "the number of what the op made"
+    TRANSLATION = "PAR_EL1, but for its bits that no translation or fault defines"
+    SYNDROME = "ESR_EL2 or, of what EL1 takes itself, ESR_EL1, but for its bits that an access does not determine"
 
 
 @dataclass(frozen=True, slots=True)
