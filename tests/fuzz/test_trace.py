@@ -10,7 +10,7 @@ from casemate import Checker, Objection, records
 from click.testing import CliRunner, Result
 from planted import load_all
 
-from fuzz.cli.trace import trace
+from fuzz.cli.traces import trace
 from harness.errors import BadInput
 from reference.build.sources import KernelChoice, prepare
 
