@@ -55,7 +55,7 @@ UNPRINTED: Final = PRINTED + 1
 STACK: Final = PRINTED + 2
 STALE: Final = PRINTED + 3
 """No complaint either: what an access of the guest came to by a translation that a TLB still held. `code` is the
-syndrome, 0 for none; in the address's place stands HPFAR_EL2 of an abort, else what was read, or reached (`Witness`)."""
+syndrome, 0 for none; in the address's place stands HPFAR_EL2 of an abort, else what was read, or reached."""
 MESSAGE_SIZE: Final = 256
 """Bytes that are kept of a message."""
 
