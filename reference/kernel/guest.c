@@ -228,14 +228,23 @@ static struct seen enter(enum access access, u64 address, u64 expected)
 	}
 }
 
+/* Whether the hardware has set the access flag where our walk says that it does. A TLB's entry spares it that. */
+static bool is_marked(const struct walk *walk)
+{
+	return walk->end != WALK_PA || !walk->is_young || walk_entry(walk) != walk->entry;
+}
+
 /* Whether that is what our walks say. */
-static bool is_expected(const struct seen *seen, enum access access, const struct walk *stub, u64 expected)
+static bool is_expected(const struct seen *seen, enum access access, const struct walk *stub, const struct walk *target,
+			u64 expected)
 {
 	const struct outcome *outcome = &seen->outcome;
 
 	if (stub->end != WALK_PA)
 		return outcome->by_stage2 && ESR_CLASS(outcome->esr) == CLASS_INSTRUCTION_ABORT &&
 		       outcome->address - GUEST_STUB < GUEST_PIECE;
+	if (!is_marked(stub) || !is_marked(target))
+		return false;
 	if (expected == NO_PIECE || outcome->esr)
 		return expected == NO_PIECE && outcome->esr;
 	return access == ACCESS_READ ? outcome->value == data_of[expected] : seen->piece == expected;
@@ -266,7 +275,7 @@ struct outcome guest_access(enum access access, u64 address, u64 value, const st
 		make_ready(expected);
 	}
 	seen = enter(access, address, expected);
-	if (!is_expected(&seen, access, stub, expected)) {
+	if (!is_expected(&seen, access, stub, target, expected)) {
 		struct seen first = seen;
 
 		/* By what a TLB held, or else our walk is not the hardware's: then it comes to the same again. */

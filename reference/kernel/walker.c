@@ -51,20 +51,20 @@ static bool set_sizes(struct regime *regime, u64 input_bits, u64 parange)
 		return false;
 	regime->input_bits = input_bits;
 	regime->output_bits = address_bits[parange];
-	return input_bits <= (has_52_bits(regime) ? 52 : 48);
+	return input_bits <= (has_52_bits(regime) ? 52 : 48) && (regime->stage1 || input_bits <= regime->output_bits);
 }
 
-/* The start level that SL0 and SL2 say; below -1 where they say none. */
+/* The start level that SL0 and SL2 say; below -1 where they say none. One of 0 with 16K pages, which 52 bits of address take,
+ * is not looked at: QEMU 7.2 refuses it. */
 static s64 start_level(const struct regime *regime, u64 vtcr)
 {
 	s64 sl0 = VTCR_SL0(vtcr);
 
-	if (regime->page_shift == 12) {
-		if (regime->ds && vtcr & VTCR_SL2)
-			return sl0 ? -2 : -1;
-		return sl0 == 3 ? LAST_LEVEL : 2 - sl0;
-	}
-	return sl0 == 3 && !(regime->page_shift == 14 && regime->ds) ? -2 : 3 - sl0;
+	if (regime->page_shift != 12)
+		return sl0 == 3 ? -2 : 3 - sl0;
+	if (regime->ds && vtcr & VTCR_SL2)
+		return sl0 ? -2 : -1;
+	return sl0 == 3 ? LAST_LEVEL : 2 - sl0;
 }
 
 bool regime_of_vtcr(struct regime *regime, u64 vtcr, u64 root)

@@ -16,8 +16,8 @@ struct regime {
 	bool stage1;
 };
 
-/* From VTCR_EL2. False: the architecture, or a CPU as QEMU's `max`, does not define such a stage 2, or its pages are not of
- * this kernel's granule. */
+/* From VTCR_EL2. False: the architecture does not define such a stage 2, or QEMU does not have it; guests have more addresses
+ * than the machine has physical ones, which KVM refuses; or its pages are not of this kernel's granule. */
 bool regime_of_vtcr(struct regime *regime, u64 vtcr, u64 root);
 
 /* Hyp's stage 1, for so many bits of virtual address; `parange` as TCR_EL2.PS has it. */

@@ -64,15 +64,15 @@ s64 op_probe(const struct args_probe *args)
 	return 0;
 }
 
-/* An emulator may see memory where the architecture sees a fault (a block of a level that has none). Before it is let there,
- * it is asked, but where asking would set an access flag that the access does not. */
-static bool leads_elsewhere(const struct regime *regime, const struct walk *walk, u64 address, u64 from, u64 size)
+/* An emulator may see memory where the architecture sees a fault: behind a block of a level that has none, or an address that
+ * is too large. Before it is let there, it is asked. */
+static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 size)
 {
 	u64 par;
 
 	if (walk->end == WALK_PA)
 		return walk->pa - from >= size;
-	if (regime->sets_access_flag && walk->end != WALK_ADDRESS_SIZE && walk->end != WALK_TRANSLATION)
+	if (walk->end != WALK_ADDRESS_SIZE && walk->end != WALK_TRANSLATION)
 		return false;
 	par = guest_translate(address, false);
 	if (par & PAR_FAULT)
@@ -95,8 +95,8 @@ static s64 make_access(enum access access, u64 ipa, u64 value, struct outcome *o
 	if (stub.end == WALK_OUTSIDE || target.end == WALK_OUTSIDE)
 		return -ENXIO;
 	guest_look(&registers);
-	if (leads_elsewhere(&regime, &stub, GUEST_STUB, GUEST_STUB, GUEST_PIECE) ||
-	    leads_elsewhere(&regime, &target, address, GUEST_WINDOW, GUEST_WINDOW_SIZE))
+	if (leads_elsewhere(&stub, GUEST_STUB, GUEST_STUB, GUEST_PIECE) ||
+	    leads_elsewhere(&target, address, GUEST_WINDOW, GUEST_WINDOW_SIZE))
 		return -ENXIO;
 	*outcome = guest_access(access, address, value, &stub, &target);
 	if (!record_access_flag(&stub) || target.entry_pa != stub.entry_pa)
