@@ -94,9 +94,11 @@ def test_a_destroyed_table_cannot() -> None:
     assert [record.ret for record in observed.records[2:]] == [ENODEV, 0, 0]
 
 
-def test_hyp_stage_1() -> None:
-    text = """s2 1
+@pytest.mark.parametrize("machine", ["", "hvhe = on", "lpa2 = on", "hvhe = on\nlpa2 = on"])
+def test_hyp_stage_1(machine: str) -> None:
+    text = f"""s2 1
     stage = 1
+    {machine}
     hyp_map va=0x1000 size=4K phys=0x80001000 prot=rw
     hyp_map va=0x2000 size=4K phys=0x80002000 prot=rx
     hyp_map va=0x3000 size=4K phys=0x9000000 prot=rw+device
