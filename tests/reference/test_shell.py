@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from altered_tree import IN_MAP, before, with_changes
+from altered_tree import HANGS_SOON, IN_MAP, before, with_changes
 from sample_programs import BLOCK, BUSY, DESTROY, INIT, ONE_PAGE, SPECIAL, map_op, random_programs, unmap_op
 
 from fuzz.cli.shell import converse
@@ -406,6 +406,7 @@ def test_a_crash_is_symbolised_and_the_next_line_has_a_fresh_kernel(
 def test_a_hang_is_symbolised(image: Image, tmp_path: Path, scratch_cache: Path) -> None:
     changes = before(IN_MAP, 'for (;;) asm volatile("" ::: "memory");')
     with closing(altered_shell(image, tmp_path, changes)) as shell:
+        shell.work = HANGS_SOON
         assert ask(shell, "destroy") == ["destroy 0"]
         with pytest.raises(TargetDied) as died:
             ask(shell, PAGE)
