@@ -60,12 +60,7 @@ class Symbols:
 
     def address(self, name: str) -> int:
         """The address of a symbol. Raises KeyError when there is none of that name."""
-        with self.elf.open("rb") as stream:
-            found = ELFFile(stream).get_section_by_name(".symtab").get_symbol_by_name(name)
-            if not found:
-                raise KeyError(name)
-            value: int = found[0]["st_value"]
-            return value
+        return self._addresses[name]
 
     def trace(self, pcs: Sequence[int]) -> list[str]:
         """One line per address: the first is where it happened, the others are return addresses."""
@@ -85,6 +80,12 @@ class Symbols:
     def _holders(self, pc: int) -> list[_Scope]:
         """The function at `pc`, then those inlined into it, from the outermost."""
         return [scope for scope in self._functions if scope.low <= pc < scope.high]
+
+    @functools.cached_property
+    def _addresses(self) -> dict[str, int]:
+        with self.elf.open("rb") as stream:
+            symbols = ELFFile(stream).get_section_by_name(".symtab").iter_symbols()
+            return {symbol.name: symbol["st_value"] for symbol in symbols}
 
     @functools.cached_property
     def _functions(self) -> list[_Scope]:
