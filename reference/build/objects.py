@@ -36,6 +36,8 @@ KERNELS: Final = "kernels"
 
 _INSTRUCTIONS: Final = OURS / "instructions.inc"
 _LINKER_SCRIPT: Final = OURS / "link.ld"
+_BITCODE: Final = b"BC\xc0\xde"
+"""What LLVM's bitcode begins with."""
 
 _FEW: Final = 3
 """Files that are named when they are compiled; more are counted."""
@@ -141,21 +143,34 @@ class ObjectCache:
         return made
 
     def linked(self, objects: Sequence[Path], failure: Callable[[str], Exception]) -> Path:
-        """The image. Raises what `failure` makes of the linker's message, or ToolFailure."""
+        """The image. Raises what `failure` makes of the linker's message, or ToolFailure.
+
+        What the linker is to optimise is ours, and optimising takes nearly all of its time: that is done apart, once
+        for every pgtable.c in a tree.
+        """
+        bitcode = [path for path in objects if _is_bitcode(path)]
+        rest = [path for path in objects if path not in bitcode]
+        together = [self._linked("optimised", "ours.o", ("-r",), bitcode, failure)] if bitcode else []
+        script = ("--orphan-handling=error", "-T", str(_LINKER_SCRIPT))
+        return self._linked("image", "kernel.elf", script, [*together, *rest], failure)
+
+    def _linked(
+        self, kind: str, name: str, options: Sequence[str], objects: Sequence[Path], failure: Callable[[str], Exception]
+    ) -> Path:
         content = [self._toolchain.version, _hash_of(_LINKER_SCRIPT), *(_hash_of(path) for path in objects)]
-        directory = claimed(KERNELS, f"image-{_sha256(json.dumps(content).encode())[:24]}")
-        elf = directory / "kernel.elf"
-        if elf.exists():
-            return elf
-        self._progress("linking kernel.elf")
+        directory = claimed(KERNELS, f"{kind}-{_sha256(json.dumps(content).encode())[:24]}")
+        linked = directory / name
+        if linked.exists():
+            return linked
+        self._progress(f"linking {name}")
         with scratch(KERNELS) as folder:
-            out = folder / "kernel.elf"
-            command = [self._toolchain.lld, "--orphan-handling=error", "-T", str(_LINKER_SCRIPT), "-o", str(out)]
+            out = folder / name
+            command = [self._toolchain.lld, *options, "-o", str(out)]
             _run([*command, *map(str, objects)], out, lambda _, message: failure(message))
             directory.mkdir(exist_ok=True)
-            replace_file(elf, out.read_bytes())
+            replace_file(linked, out.read_bytes())
         added(directory, self._progress)
-        return elf
+        return linked
 
     def _files(self, recipe: Recipe) -> tuple[Path, Path]:
         """Where the object is, or will be, and the list of what it was made of."""
@@ -173,6 +188,12 @@ class ObjectCache:
             replace_file(manifest, json.dumps(found).encode())
         added(target.parent, self._progress)
         return Object(target, found)
+
+
+def _is_bitcode(path: Path) -> bool:
+    """Whether the compiler left it to the linker to make instructions of it."""
+    with path.open("rb") as file:
+        return file.read(len(_BITCODE)) == _BITCODE
 
 
 def _compiling(command: Sequence[str], source: Path, deps: Path) -> list[str]:

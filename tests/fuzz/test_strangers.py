@@ -25,7 +25,7 @@ from harness.outside import check_inside, program_files, read_plain, shown, writ
 ROOT = Path(__file__).parents[2]
 SECRET = "a line of another file"
 MODELS = ("--sides", "model:6.12,model:6.12")
-SHORT = ("--no-compile", "--hours", "0.001", "--workers", "1")
+SHORT = ("--no-compile", "--hours", "0.0003", "--workers", "1")
 EVIL = "x\nEVIL: forged"
 """A name with a line end."""
 
