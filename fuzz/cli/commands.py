@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.settings import refuse_empty_variables, refuse_empty_words
-from reference.build.series import FILE_ENDS
+from reference.build.patch_names import FILE_ENDS
 
 
 class _Place(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fuzz.engine.cautions import caution_lines
-from fuzz.triage.filing import FLAKY, Filed
+from fuzz.triage.filed import FLAKY, Filed
 from fuzz.triage.next_steps import TIMES, next_steps, pasted
 from harness.amounts import counted, number
 from harness.findings.finding import Finding, load

@@ -51,7 +51,7 @@ from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
 from harness.verdict.weighing import weigh as weigh_program
 from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS
-from reference.build.packages import DEFAULT_LINUX
+from reference.build.naming import DEFAULT_LINUX
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:

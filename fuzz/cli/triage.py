@@ -28,7 +28,7 @@ from fuzz.sides import with_flavour, with_object
 from fuzz.triage import cause
 from fuzz.triage.bisecting import Repository
 from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import Sides, recorded_sides_of, tiers_of, with_kernel
+from fuzz.triage.recorded import Sides, recorded_sides_of, tiers_of, with_kernel
 from fuzz.triage.replaying import Seen, look_again, shrink
 from harness.amounts import counted
 from harness.findings.finding import Finding, load

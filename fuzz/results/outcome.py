@@ -10,7 +10,7 @@ from typing import Final
 
 from fuzz.sides import Side
 from fuzz.triage.baseline import Result
-from fuzz.triage.filing import Sides
+from fuzz.triage.recorded import Sides
 from fuzz.triage.replaying import Seen
 from harness.findings.finding import Finding
 from harness.outside import printable

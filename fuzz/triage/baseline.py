@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fuzz.triage.filing import Filed, Sides, recorded_sides_of, with_kernel
+from fuzz.triage.filed import Filed
+from fuzz.triage.recorded import Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput
 from harness.findings.finding import Finding, load, report_in

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz.triage import cause
-from fuzz.triage.filing import Filer, Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
+from fuzz.triage.filing import Filer
 from fuzz.triage.minimise import Minimised, Step, minimise
+from fuzz.triage.recorded import Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
 from harness.amounts import counted
 from harness.errors import BadInput, ToolFailure
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
-from harness.findings.finding import Finding, load, renew
+from harness.findings.finding import Finding, load
 from harness.findings.report import MAX_FILES, verified_against
+from harness.findings.writing import renew
 from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.verdict.judge import Judge

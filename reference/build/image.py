@@ -19,10 +19,11 @@ from reference.build.cache import claimed, room
 from reference.build.complaints import name_for_people, told
 from reference.build.declared import declared
 from reference.build.diagnosis import misfits, shim_lacks
+from reference.build.flags import CALLS, OBJECTS
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
 from reference.build.header import generated_header, generated_include, generated_rules
-from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
+from reference.build.hosted import HOSTED, PGTABLE, HostedFile
 from reference.build.objects import KERNELS, Object, ObjectCache, Recipe, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.progress import Progress, silent

@@ -33,7 +33,6 @@ from reference.guest_ram import GuestRam, PlainMemory
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
-from reference.probe import lines
 from reference.probe.coverage import HostedCoverage
 from reference.probe.symbols import Symbols
 from reference.protocol import (
@@ -145,6 +144,8 @@ class Reference:
         """
         if self.boots > 1:
             raise ToolFailure(f"{self.name} was restarted: what it had counted is lost")
+        from reference.probe import lines  # noqa: PLC0415  (only that flavour has them)
+
         return lines.profile(self.image.elf, self._ram())
 
     def _ram(self) -> GuestRam:

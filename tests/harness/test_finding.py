@@ -14,8 +14,9 @@ from executors import AnyOwner, Dying
 from harness.durable import exchange
 from harness.errors import BadInput
 from harness.findings import finding
-from harness.findings.finding import ORIGINAL, Contents, adopt, load, renew, save
+from harness.findings.finding import ORIGINAL, adopt, load
 from harness.findings.place import PROGRAM, is_finding, program_in
+from harness.findings.writing import Contents, renew, save
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.text import format_program, parse
