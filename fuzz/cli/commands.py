@@ -39,11 +39,11 @@ _COMMANDS: Final = {
     "report": _Place("report", "report", "Write a campaign's report, one page of HTML."),
     "run": _Place("programs", "run", "Run programs on both sides and compare."),
     "shell": _Place("shell", "shell", "Try ops by hand, one a line, on a table in a running kernel."),
-    "show": _Place("programs", "show", "Show what a program does: results, and the tree, decoded."),
+    "show": _Place("showing", "show", "Show what a program does: results, and the tree, decoded."),
     "smoke": _Place("smoke", "smoke", "Fuzz for a short while: what CI runs on every change."),
     "status": _Place("status", "status", "Say how a campaign is getting on."),
     "tmin": _Place("triage", "tmin", "Make a finding's program as small as it gets."),
-    "weigh": _Place("programs", "weigh", "Weigh sides that are meant to differ."),
+    "weigh": _Place("weighing", "weigh", "Weigh sides that are meant to differ."),
 }
 
 

@@ -13,11 +13,11 @@ import click
 
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.work_directory import WorkDirectory
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
 from fuzz.cli.outputs import OutFolder
 from fuzz.cli.several import read_each
+from fuzz.cli.spinners import running
 from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import Store, programs_in, why_left_out
 from fuzz.sides import Side, capabilities_of
@@ -180,7 +180,7 @@ def cmin(directory: Path, granule: str, **kernel: Any) -> int:
     """
     with _corpora(directory, granule, kernel) as corpora:
         for one in corpora:
-            with display.running(one.name) as told:
+            with running(one.name) as told:
                 saved = run_cmin(one.store, one.comparisons, told)
             show_line(
                 f"{shown(one.name)}: {number(saved.inputs)} of {counted(saved.inputs_before, 'input')}, "

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
-from fuzz.cli.each import replay_each
 from fuzz.cli.options import (
     CANNOT_TELL,
     EACH,
@@ -22,7 +20,9 @@ from fuzz.cli.options import (
     show_line,
     tier_options,
 )
+from fuzz.cli.places import say_next
 from fuzz.cli.result_files import ResultFiles, result_options
+from fuzz.cli.spinners import minimising
 from fuzz.results.outcome import replayed
 from fuzz.sides import with_flavour, with_object
 from fuzz.triage import cause
@@ -76,6 +76,8 @@ def replay(
     found = load(finding)
     others = _other_sides(found, kernel)
     if each:
+        from fuzz.cli.each import replay_each  # noqa: PLC0415  (with what takes series apart)
+
         replay_each(found, others or recorded_sides_of(found), tiers or tiers_of(found), is_its_own=others is None)
     files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
     seen = look_again(found, others, tiers, say, times)
@@ -103,7 +105,7 @@ def _say_seen(found: Finding, seen: Seen, on_others: bool, times: int, for_bisec
     click.echo()
     click.echo(seen.report, nl=False)
     if not for_bisect:
-        display.say_next(found, "replay")
+        say_next(found, "replay")
     return FINDING if is_same or not for_bisect else CANNOT_TELL
 
 
@@ -138,12 +140,12 @@ def tmin(finding: Path, tries: int | None) -> int:
     the first program, as original.s2. Exit status: 0 done, 2 does not reproduce.
     """
     found = load(finding)
-    with display.minimising(len(found.program.ops)) as told:
+    with minimising(len(found.program.ops)) as told:
         shrunk = shrink(found, say, told, tries)
     click.echo(shrunk.report, nl=False)
     click.echo()
     show_line(shrunk.summary(found))
-    display.say_next(load(finding), "tmin")
+    say_next(load(finding), "tmin")
     return OK
 
 

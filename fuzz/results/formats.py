@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from fuzz.results.outcome import Outcome
+if TYPE_CHECKING:
+    from fuzz.results.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
