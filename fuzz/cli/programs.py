@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
@@ -31,12 +32,11 @@ from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.cli.several import read_each
 from fuzz.results.outcome import Comparison, Status, Test, broken, bucket_test
 from fuzz.sides import Side
-from fuzz.triage.filing import Filer
 from fuzz.triage.result import Result
 from harness.amounts import counted, number
 from harness.errors import CannotRun, ToolFailure
 from harness.findings.finding import load
-from harness.findings.report import event_report, run_report, verified_against
+from harness.findings.verified import verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K
@@ -48,6 +48,8 @@ from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
 
 if TYPE_CHECKING:
     from fuzz.cli.each import Causes
+    from fuzz.triage.filed import Filed
+    from fuzz.triage.filing import Filer
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:
@@ -106,30 +108,29 @@ def run(
         causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS)
     left, right = _open_both(sides, [program for _, program in read.programs])
     with closing(left), closing(right):
-        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
-        runs = _Runs(Judge(left, right, filer.tiers), filer, verbose, events)
+        runs = _Runs(Judge(left, right, tiers or DEFAULT_TIERS), sides, out.resolve(), verbose, events)
         try:
             for test, (path, program) in zip(planned, read.programs, strict=True):
                 files.tell([runs.run(test, path, program)])
         except KeyboardInterrupt:
             files.interrupt()
-            say(interruption(runs.ran, len(filer.filed), of=len(programs)))
+            say(interruption(runs.ran, len(runs.filed), of=len(programs)))
             files.interrupt()
             return INTERRUPTED
         finally:
             if causes:
                 from fuzz.cli.each import record_causes  # noqa: PLC0415
 
-                record_causes(causes, [filed.directory for filed in filer.filed])
-            print_places(filer.filed)
+                record_causes(causes, [filed.directory for filed in runs.filed])
+            print_places(runs.filed)
         for key, count in runs.known.items():
             click.echo(mention(key, count))
-        if not filer.filed:
+        if not runs.filed:
             _say_verified_against(left, right)
         if len(programs) > 1:
             show_line(runs.summary(len(programs), len(read.malformed)))
         files.write({"programs": str(len(programs))})
-        if filer.filed:
+        if runs.filed:
             return FINDING
         if runs.flaky:
             return TOOL_FAILURE
@@ -139,9 +140,12 @@ def run(
 class _Runs:
     """Runs programs, says what comes of each, and counts."""
 
-    def __init__(self, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
+    def __init__(self, judge: Judge, sides: tuple[Side, Side], out: Path, verbose: bool, events: bool) -> None:
         self._judge = judge
-        self._filer = filer
+        self._sides = sides
+        self._out = out
+        self.filed: list[Filed] = []
+        """Its findings, as `Filer` has them."""
         self._verbose = verbose
         self._events = events
         self.known = Counter[str]()
@@ -149,6 +153,15 @@ class _Runs:
         self.skipped = Counter[str]()
         """Programs by why they could not run."""
         self.ran = self.flaky = 0
+
+    @functools.cached_property
+    def _filer(self) -> Filer:
+        from fuzz.triage.filing import Filer  # noqa: PLC0415  (mostly, there is nothing to file)
+
+        executors = self._judge.left, self._judge.right
+        filer = Filer(self._out, self._sides, executors, {"command": "run"}, self._judge.tiers)
+        self.filed = filer.filed
+        return filer
 
     def run(self, test: Test, path: Path, program: Program) -> Test:
         """Run a program, and return what comes of it. Raises ToolFailure, OSError."""
@@ -187,6 +200,8 @@ class _Runs:
 
     def _tell_more(self, program: Program) -> None:
         if self._verbose or self._events:
+            from harness.findings.report import event_report, run_report  # noqa: PLC0415
+
             seen = self._judge.right.observe(program)
             ops, events = run_report(program, seen), event_report(program, seen)
             for line in [*(ops if self._verbose else ()), *(events if self._events else ())]:

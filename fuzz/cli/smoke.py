@@ -45,7 +45,7 @@ from fuzz.triage.result import Result
 from harness.errors import BadInput
 from harness.files import brief
 from harness.findings.finding import report_in
-from harness.findings.report import verified_against
+from harness.findings.verified import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 

@@ -11,7 +11,8 @@ from typing import Any
 from fuzz.sides import side_to_json
 from fuzz.triage.filed import FLAKY, Filed
 from fuzz.triage.recorded import Sides
-from harness.findings.report import verdict_report, verified_against
+from harness.findings.report import verdict_report
+from harness.findings.verified import verified_against
 from harness.findings.writing import Contents, save
 from harness.observation.executor import Executor
 from harness.outside import shown

@@ -19,7 +19,6 @@ from reference.build.git import commit_tree
 from reference.build.hosted import PGTABLE
 from reference.build.naming import DEFAULT_LINUX, SUPPORTED, at_revision, is_version
 from reference.build.packages import TARBALLS, packaged_tree
-from reference.build.patches import patched
 from reference.build.progress import Progress, silent
 from reference.build.tree import BaseTree, KernelTree, check_file, check_tree, read
 from reference.build.versions import version_at
@@ -42,6 +41,8 @@ def prepare(choice: KernelChoice, progress: Progress = silent, tarballs: Path = 
     base = _find_base(choice.linux, tarballs, progress)
     check_tree(base)
     if choice.patches:
+        from reference.build.patches import patched  # noqa: PLC0415  (most kernels have none)
+
         base = patched(base, choice.patches, progress)
         check_tree(base)
     pgtable, description = base.root / PGTABLE, base.description
