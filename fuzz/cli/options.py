@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -101,8 +102,6 @@ def patches_in(ctx: click.Context, _param: click.Parameter, values: tuple[Path, 
 
 def _kept_input(ctx: click.Context) -> Path:
     """Standard input as a file, which is there as long as the command runs."""
-    import tempfile  # noqa: PLC0415  (of all commands, only those with `--patch -` have it)
-
     file = Path(ctx.with_resource(tempfile.TemporaryDirectory(prefix="s2fuzz-"))) / STDIN
     file.write_bytes(sys.stdin.buffer.read())
     return file

@@ -21,7 +21,7 @@ class Format:
     def render(self, outcome: Outcome) -> str:
         """The file's text. Its module is imported here, for most runs write no file. Raises OSError."""
         module = import_module(f"fuzz.results.{self.name}")
-        return cast(Callable[[Outcome], str], module.render)(outcome)
+        return cast("Callable[[Outcome], str]", module.render)(outcome)
 
 
 FORMATS: Final = (
