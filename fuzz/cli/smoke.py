@@ -34,7 +34,7 @@ from fuzz.cli.places import print_places
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.kernels import Kernels
-from fuzz.engine.plan import plan
+from fuzz.engine.plan import plan, turns
 from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
@@ -74,7 +74,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Fuzzing processes at once, each with a QEMU of its own.",
+    help="Fuzzing processes at work at once, each with a QEMU of its own.",
 )
 @click.option(
     "--also",
@@ -179,7 +179,7 @@ def smoke(
         for pair in pairs
     ]
     time_shares = [shares[granule] for granule in granules for _ in pairs]
-    lanes = [lane for lane in plan(work, workers, time_shares) if lane]
+    lanes = [[lane[number] for number in turns(lane)] for lane in plan(work, workers, time_shares) if lane]
     kernels = click.get_current_context().with_resource(Kernels())
     kernels.build([lane[0] for lane in lanes], say)  # before the clock starts, and where errors are printed as they are
     kernels.build_behind(one for lane in lanes for one in lane)
@@ -188,7 +188,7 @@ def smoke(
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels.ready)
+            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)

@@ -26,14 +26,11 @@ class Scope(NamedTuple):
     unit: str
 
 
-def address(elf: Path, name: str) -> int:
-    """The address of a symbol. Raises KeyError when there is none of that name."""
+def addresses(elf: Path) -> dict[str, int]:
+    """Of every symbol, its address."""
     with elf.open("rb") as stream:
-        found = ELFFile(stream).get_section_by_name(".symtab").get_symbol_by_name(name)
-        if not found:
-            raise KeyError(name)
-        value: int = found[0]["st_value"]
-        return value
+        symbols = ELFFile(stream).get_section_by_name(".symtab").iter_symbols()
+        return {symbol.name: symbol["st_value"] for symbol in symbols}
 
 
 def tables(elf: Path) -> tuple[list[Scope], list[Line]]:

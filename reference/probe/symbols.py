@@ -49,9 +49,7 @@ class Symbols:
 
     def address(self, name: str) -> int:
         """The address of a symbol. Raises KeyError when there is none of that name."""
-        from reference.probe import debug_info  # noqa: PLC0415
-
-        return debug_info.address(self.elf, name)
+        return self._addresses[name]
 
     def trace(self, pcs: Sequence[int]) -> list[str]:
         """One line per address: the first is where it happened, the others are return addresses."""
@@ -71,6 +69,12 @@ class Symbols:
     def _holders(self, pc: int) -> list[Scope]:
         """The function at `pc`, then those inlined into it, from the outermost."""
         return [scope for scope in self._functions if scope.low <= pc < scope.high]
+
+    @functools.cached_property
+    def _addresses(self) -> dict[str, int]:
+        from reference.probe import debug_info  # noqa: PLC0415
+
+        return debug_info.addresses(self.elf)
 
     @functools.cached_property
     def _functions(self) -> list[Scope]:
