@@ -14,7 +14,6 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import also_from, compiling_for, sides_from
-from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -31,6 +30,7 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.cli.outputs import OutFile, OutFolder
+from fuzz.cli.places import print_places
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.kernels import Kernels
@@ -39,12 +39,13 @@ from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
 from fuzz.results.outcome import Comparison, Test
-from fuzz.triage.baseline import Base, Result, results_of
+from fuzz.triage.baseline import Base, results_of
 from fuzz.triage.patch_by_patch import series_in
+from fuzz.triage.result import Result
 from harness.errors import BadInput
 from harness.files import brief
 from harness.findings.finding import report_in
-from harness.findings.report import verified_against
+from harness.findings.verified import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
@@ -193,6 +194,8 @@ def smoke(
     results = results_of(progress.findings, before)
     new = [result for result in results if not result.known]
     if each and not progress.interrupted:
+        from fuzz.cli.each import smoke_each  # noqa: PLC0415
+
         smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
@@ -218,7 +221,7 @@ def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, 
         if result.known:
             click.echo(f"known: {result.finding.kind} {result.finding.bucket}: {result.known}", err=to_stderr)
     filed = zip(progress.findings, results, strict=True)
-    display.print_places([finding for finding, result in filed if not result.known], to_stderr)
+    print_places([finding for finding, result in filed if not result.known], to_stderr)
 
 
 def _check_places(out: Path, *files: Path | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.engine.stats import Stats
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from fuzz.engine.process import FuzzingProcess, require_atheris
 from fuzz.engine.stats import Stats
 from fuzz.engine.stop_signals import StopSignals
 from fuzz.sides import model_of
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 from harness.errors import ToolFailure
 from harness.model.executor import Model
 

@@ -36,7 +36,8 @@ from fuzz.engine.messages import (
 )
 from fuzz.engine.stats import Stats
 from fuzz.sides import Side
-from fuzz.triage.filing import Filed, Filer
+from fuzz.triage.filed import Filed
+from fuzz.triage.filing import Filer
 from fuzz.triage.telling import telling_variant
 from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.full_disk import explained

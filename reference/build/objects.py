@@ -14,7 +14,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,6 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
 from reference.build.cache import added, claimed, no_room, scratch
-from reference.build.complaints import in_source
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
 from reference.build.progress import HowFar, Progress
@@ -98,11 +96,13 @@ class ObjectCache:
             to_assembly = [*_compiling(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
             _run(to_assembly, source, failure)
             assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-            _run(
-                [*assemble, str(assembly), "-o", str(out)],
-                source,
-                lambda where, message: misfit(where, in_source(message, assembly.read_text())),
-            )
+
+            def unassembled(where: Path, message: str) -> Exception:
+                from reference.build.complaints import in_source  # noqa: PLC0415
+
+                return misfit(where, in_source(message, assembly.read_text()))
+
+            _run([*assemble, str(assembly), "-o", str(out)], source, unassembled)
 
         return self._recipe(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
 
@@ -129,6 +129,8 @@ class ObjectCache:
     def _compile_all(self, recipes: Sequence[Recipe]) -> list[Object]:
         if not recipes:
             return []
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (mostly, all of it is there)
+
         labels = ", ".join(recipe.label for recipe in recipes)
         step = f"compiling {labels if len(recipes) <= _FEW else f'{len(recipes)} files of the test kernel'}"
         self._progress(step)

@@ -26,7 +26,7 @@ from fuzz.engine.messages import (
     to_line,
 )
 from fuzz.engine.stats import Stats
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 
 STATE = ProcessState(
     done=False,

@@ -19,7 +19,8 @@ from thinning import every
 
 from harness.durable import sync_all
 from harness.errors import BadInput
-from harness.findings.finding import load, renew
+from harness.findings.finding import load
+from harness.findings.writing import renew
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
 
 ROOT = Path(__file__).parents[2]

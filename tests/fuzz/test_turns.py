@@ -4,6 +4,8 @@ ready, for as long as it takes."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,7 +19,7 @@ from executors import Dying
 from fuzz.engine import smoke as smoke_module
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.messages import Begin, GoOver, Message, Order, ProcessState, from_line, to_line
-from fuzz.engine.process import FuzzingProcess
+from fuzz.engine.process import LAUNCHER, FuzzingProcess
 from fuzz.engine.smoke import smoke
 from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
@@ -272,3 +274,10 @@ def test_one_that_is_lost_while_it_waits_is_a_failure(
 
     with pytest.raises(ToolFailure, match="was killed by signal 9"):
         smoke(work, 1, kill_who_waits)
+
+
+def test_one_whose_parent_is_gone_ends_before_anything_else(tmp_path: Path) -> None:
+    """It need not have been told what to do."""
+    env = {**os.environ, "S2FUZZ_ASSIGNMENT": '{"parent": 1}'}
+    result = subprocess.run([sys.executable, LAUNCHER], env=env, cwd=tmp_path, capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (1, b"", b"")
