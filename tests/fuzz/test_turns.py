@@ -4,6 +4,7 @@ ready, for as long as it takes."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from fuzz.engine import smoke as smoke_module
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.messages import Begin, GoOver, Message, Order, ProcessState, from_line, to_line
 from fuzz.engine.process import LAUNCHER, FuzzingProcess
-from fuzz.engine.smoke import smoke
+from fuzz.engine.smoke import Interrupted, smoke
 from fuzz.engine.stats import Stats
 from fuzz.engine.worker import Worker
 from fuzz.sides import choose_sides
@@ -259,6 +260,19 @@ def test_each_process_is_started_once_and_none_generates_before_all_have_replaye
     assert (progress.executions, progress.stats.replayed) == (40, 3)
     assert sorted(told[:4]) == [("begins", "16k", 0), ("begins", "4k", 0), ("starts", "16k", 0), ("starts", "4k", 0)]
     assert told[4:] == [("begins", "4k", 0), ("begins", "16k", 20)]
+
+
+def test_the_next_process_is_started_while_one_generates(told: list[tuple[str, str, int]], tmp_path: Path) -> None:
+    work = [work_in(tmp_path, (), granule=granule, executions=20_000) for granule in ("4k", "16k")]
+
+    def stop_when_it_is_started(_progress: object) -> None:
+        if told[-1][:2] == ("starts", "16k"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        smoke(work, 1, stop_when_it_is_started)
+    assert [one[:2] for one in told] == [("starts", "4k"), ("begins", "4k"), ("starts", "16k")]
+    assert told[-1][2] < 10_000, "the first has not yet done its share"
 
 
 def test_one_that_is_lost_while_it_waits_is_a_failure(
