@@ -10,6 +10,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/esr.h>
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/locking.h>
 #include "kernel.h"
 #include "abort_handler.h"
 #include "boundary.h"
