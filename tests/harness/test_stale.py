@@ -360,7 +360,9 @@ def test_a_table_that_the_program_takes_may_be_walked_on() -> None:
 
 def test_after_destroy_nobody_may_use_the_vmid_before_it_is_invalidated() -> None:
     again = f"{MAP}\ndestroy\ninit\n"
-    assert last_allowed(f"{again}read ipa=0x1000").is_anything
+    allowed = last_allowed(f"{again}read ipa=0x1000")
+    assert allowed.is_anything
+    assert "unreachable by any hardware walkers" in allowed.reasons[0]
     assert last_allowed(f"{again}tlb_flush_vmid\nread ipa=0x1000").is_fresh_only
     assert last_allowed(f"{again}{FLUSH}\nread ipa=0x1000").is_anything
 
