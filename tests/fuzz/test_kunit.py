@@ -20,7 +20,7 @@ from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import Granule
 from harness.program.kinds import IPA, Kind
 from harness.program.kunit import CForm, Returns, Unsayable
-from harness.program.ops import OPS, op_of
+from harness.program.ops import FAMILIES, OPS, op_of
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict.judge import Judge
