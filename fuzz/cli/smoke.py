@@ -26,6 +26,7 @@ from fuzz.cli.options import (
     OK,
     SECONDS,
     granules_in,
+    judge_option,
     kernel_options,
     say,
     tier_options,
@@ -46,6 +47,7 @@ from harness.files import brief
 from harness.findings.finding import report_in
 from harness.findings.report import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -107,6 +109,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 @NO_COMPILE
 @EACH
 @tier_options
+@judge_option(Judging.SAMPLE)
 @BUDGET
 @click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -129,6 +132,7 @@ def smoke(
     files: ResultFiles,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
+    judging: Judging | None,
     budget: int | None,
     inputs: Path | None,
     **kernel: Any,
@@ -173,6 +177,7 @@ def smoke(
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             budget=budget,
+            judging=judging or Judging.SAMPLE,
         )
         for granule in granules
         for pair in pairs

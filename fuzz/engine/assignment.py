@@ -10,6 +10,7 @@ from typing import Final
 
 from fuzz.sides import Side, side_from_json, side_to_json
 from harness.program.granule import GRANULE_4K
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 
 KEPT_PER_BUCKET: Final = 3
@@ -28,7 +29,7 @@ class Assignment:
     it is empty. `compiled` is a folder of `fuzz.engine.compiling`, None to run all modules as they are. `in_flight` is
     a file that always holds the input that runs, and `suspects` are inputs to run first, one by one, since they may
     have ended another process. `budget` is the least that a program has, None to leave each its own. `filed` says of
-    which buckets others have filed how many findings.
+    which buckets others have filed how many findings. `judging` says which programs the hardware judges.
     """
 
     sides: tuple[Side, Side]
@@ -51,6 +52,7 @@ class Assignment:
     suspects: tuple[bytes, ...] = ()
     budget: int | None = None
     filed: Mapping[str, int] = field(default_factory=dict)
+    judging: Judging = Judging.SAMPLE
 
     def to_json(self) -> str:
         """As one line."""
@@ -60,6 +62,7 @@ class Assignment:
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
             "inputs": None if self.inputs is None else str(self.inputs),
+            "judging": self.judging.value,
             "executions": self.executions,
             "filed": dict(self.filed),
             "granule": self.granule,
@@ -104,4 +107,5 @@ class Assignment:
             tuple(map(bytes.fromhex, data["suspects"])),
             data["budget"],
             data["filed"],
+            Judging(data["judging"]),
         )

@@ -37,7 +37,7 @@ _GROUP: Final = "s2fuzz"
 _ROOMS: Final = ("pgtable", "harness/program", "harness/observation", "harness/model", "fuzz/generate")
 """What runs between a generated input and its verdict, and what makes the next input: whole, sub-folders included."""
 _OTHERS: Final = (
-    *(f"harness.verdict.{name}" for name in ("invalidation", "judge", "pair", "verdicts")),
+    *(f"harness.verdict.{name}" for name in ("hardware", "invalidation", "judge", "judging", "pair", "verdicts")),
     *("reference.guest_ram", "reference.protocol"),
     *("reference.link.executor", "reference.link.ram", "reference.probe.coverage"),
     *("fuzz.coverage.joint", "fuzz.engine.stats", "fuzz.engine.target", "fuzz.engine.worker"),

@@ -111,7 +111,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
 
 def _settings(setup: CampaignSetup) -> dict[str, str]:
     data = setup.to_json()
-    names = ("guidance", "tiers", "seed", "codec")
+    names = ("guidance", "tiers", "judge", "seed", "codec")
     return {
         "compares": "; ".join(setup.describe()),
         **{name: str(data[name]) for name in names},

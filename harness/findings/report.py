@@ -48,6 +48,10 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         call = verdict.problem.call
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
         lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
+    if verdict.stale is not None:
+        lines += ["", f"  {verdict.blamed}: {verdict.stale.text}", f"  {verdict.stale.section}"]
+    if verdict.kind == "emulator":
+        lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]
     if verdict.died is not None:
         lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
@@ -109,6 +113,10 @@ def _effects(verdict: Verdict, names: tuple[str, str]) -> list[str]:
     return ["", "Effects of that op that differ (#: number of the event in the op):", *_cut(lines)]
 
 
+_EMULATOR: Final = (
+    "All else is the same on both sides, the tables bit by bit, so the code under test has no part in this.",
+    "Either the emulator's walker is wrong, or what the model takes from the Arm ARM (pgtable/translation.py).",
+)
 _TOLD_WITH_EFFECTS: Final = ORDERED_TIERS | {Tier.EFFECTS}
 
 

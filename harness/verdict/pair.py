@@ -12,6 +12,7 @@ from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
+from harness.verdict.emulator import known_difference, the_emulator
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -25,6 +26,8 @@ class Comparison:
     found: Sequence[Difference] = ()
     cut: Cut | None = None
     death: TargetDied | None = None
+    known: tuple[str, ...] = ()
+    """`KnownDefect.key` of what else differs, as is known of an emulator."""
 
     @property
     def is_alike(self) -> bool:
@@ -100,4 +103,14 @@ class Pair:
         left, right = self.left.observe(program), self.right.observe(program)
         cut = unequal_cut(left, right)
         found = differences(left, right, self.tiers, None if cut is None else cut.record)
-        return Comparison(program, (left, right), found, cut)
+        known = []
+        if any(one.tier is Tier.TRANSLATION for one in found) and (emulator := self.emulator) is not None:
+            defects = [(one, known_difference(program, one, left, right, emulator)) for one in found]
+            found = [one for one, defect in defects if defect is None]
+            known = [defect.key for _, defect in defects if defect is not None]
+        return Comparison(program, (left, right), found, cut, known=tuple(dict.fromkeys(known)))
+
+    @property
+    def emulator(self) -> tuple[int, str] | None:
+        """As `the_emulator` of both sides. Asked late: a kernel may have to be built to tell."""
+        return the_emulator(self.left.identity, self.right.identity)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +37,7 @@ class HostedCoverage:
         self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
         self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
         self.seen = 0
-        """What every counter was ever seen to have, all bits of it; the counters one after the other."""
+        """What every counter was ever seen to have, levelled, all bits of it; the counters one after the other."""
         self.image = image
         """Which kernel's edges these are."""
 
@@ -43,11 +45,23 @@ class HostedCoverage:
         """Where counters and PCs lie in this process."""
         return Registration(*map(self._ram.host_address, (*self._counters, *self._pcs)))
 
-    def note(self) -> None:
+    def note(self) -> bool:
         """Add what the last executions reached to what was ever reached, and level the counters, before libFuzzer reads
-        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what."""
-        self.seen |= int.from_bytes(self._view, "little")
+        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what. Whether any
+        of it is new."""
         self._view[:] = self._view.tobytes().translate(_LEVELLED)
+        counts = int.from_bytes(self._view, "little")
+        before, self.seen = self.seen, self.seen | counts
+        return self.seen != before
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """What runs within leaves the counters as they are: nobody is steered by it."""
+        before = bytes(self._view)
+        try:
+            yield
+        finally:
+            self._view[:] = before
 
     def forget(self) -> None:
         """Clear the counters, so that libFuzzer sees nothing new in the last execution and does not keep it."""
