@@ -36,7 +36,7 @@ from harness.observation.tlbi import OPERATIONS
 from harness.program.definition import Arg, Definitions, OpDef
 from harness.program.kinds.entries import VISITOR_BITS, VISITORS
 from harness.program.kinds.handles import MAX_HANDLES, Handle
-from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
+from harness.program.kinds.small import BACKING, CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, Knob
 from harness.program.ops import INIT, STANDARD
 from harness.program.space import U64_MAX
@@ -105,6 +105,7 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
+        x_macro("BACKINGS", ((name, number) for number, name in enumerate(BACKING.words))),
         x_macro("VISITORS", ((name, number) for number, name in enumerate(VISITORS))),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, ops)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),

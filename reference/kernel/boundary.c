@@ -13,6 +13,8 @@
 #include "under_test.h"
 
 struct s2fuzz_machine s2fuzz_machine;
+bool empty_cache_allocates;
+u64 allocated_when_empty;
 /* Set while a function of the tree's tlb.c runs: its instructions belong to the call that was recorded before them. */
 static u64 in_call;
 
@@ -136,6 +138,20 @@ static void *page_or_null(u64 pa)
 	return pa == NO_PAGE ? NULL : pool_to_virt(pa);
 }
 
+static void *take_from(struct kvm_mmu_memory_cache *cache)
+{
+	void *page;
+
+	if (cache->nobjs)
+		return cache->objects[--cache->nobjs];
+	if (!empty_cache_allocates)
+		return NULL;
+	s2fuzz_warn("kvm_mmu_memory_cache_alloc", CALL_SITE); /* where Linux does both */
+	page = page_or_null(pool_alloc(under_test.number));
+	allocated_when_empty += !!page;
+	return page;
+}
+
 static void *mm_zalloc_page(void *arg)
 {
 	struct kvm_mmu_memory_cache *cache = arg;
@@ -147,7 +163,7 @@ static void *mm_zalloc_page(void *arg)
 	else if (!cache)
 		page = page_or_null(pool_alloc(under_test.number));
 	else
-		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
+		page = take_from(cache);
 	op_event(event_zalloc_page, phys_or_no_page(page), 0);
 	return page;
 }
@@ -243,6 +259,7 @@ struct kvm_pgtable_mm_ops mm_ops = {
 void boundary_reset(bool dcache, bool icache, bool page_count)
 {
 	in_call = 0;
+	empty_cache_allocates = false;
 	mm_ops.page_count = page_count ? mm_page_count : NULL;
 	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
 	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;

@@ -235,6 +235,7 @@ COMMANDS = {
     "tmin": ["tmin", "p.s2"],
     "bisect": ["bisect", "p.s2", "--repo", ".", "v1", "v2"],
     "weigh": ["weigh", "p.s2"],
+    "trace": ["trace", "p.s2"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
     "corpus": ["corpus", "check", "."],

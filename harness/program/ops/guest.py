@@ -87,7 +87,7 @@ OPS: Final = (
         ),
         "handle the abort that the vCPU keeps, as user_mem_abort() does, with such memory behind its page: phys",
         weight=2,
-        results=(Result("topped_up"), Result("used")),
+        results=(Result("size"), Result("topped_up"), Result("added"), Result("used")),
         scenario="abort",
     ),
 )
