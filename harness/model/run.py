@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from harness.model.abort import Abort
 from harness.model.boundary import Boundary, BudgetSpent
+from harness.model.guest import Window
 from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
@@ -95,6 +96,7 @@ class ProgramRun:
         self.handles = Handles()
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
+        self.window = Window()
         self.outs: list[int] = []
         """The values that the op under way yields."""
         self.returns: list[int | None] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.program.kinds.handles import Handle
+from harness.program.syndromes import describe_esr, describe_par
 
 
 def signed(word: int) -> int:
@@ -40,11 +41,16 @@ class Result:
     """Of a HANDLE, its kind."""
 
     def describe(self, value: int) -> str:
-        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`."""
+        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`,
+        `esr=(data abort, read, translation fault, level 3)`."""
         if self.type is ResultType.LEVEL:
             return f"{self.name}={signed(value):#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))
+        if self.type is ResultType.TRANSLATION:
+            return f"{self.name}=({describe_par(value)})"
+        if self.type is ResultType.SYNDROME:
+            return f"{self.name}=({describe_esr(value)})"
         if self.handle is not None:
             return f"{self.name}={self.handle.format(value)}"
         return f"{self.name}={value:#x}"
