@@ -10,6 +10,7 @@ from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_veri
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
+from harness.findings.voices import voices
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
 from harness.program.granule import LAST_LEVEL
@@ -50,6 +51,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
     if verdict.stale is not None:
         lines += ["", f"  {verdict.blamed}: {verdict.stale.text}", f"  {verdict.stale.section}"]
+    lines += voices(program, verdict, names)
     if verdict.kind == "emulator":
         lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]
     if verdict.died is not None:
