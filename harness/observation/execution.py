@@ -55,4 +55,4 @@ class Execution:
         self.new_calls = new_calls
         """Calls of TLB functions in it that the executor did not tell before for a machine and a root like these."""
         self.witnessed = witnessed
-        """How many accesses went through a translation that the table no longer had."""
+        """Accesses of the guest that a stale translation served, in a TLB: `Observation.witnesses` has them."""
