@@ -8,32 +8,101 @@ What is known to be wrong in a version of QEMU is listed, each as narrow as it i
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.amounts import counted
+from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import WALKER_AF
 from harness.observation.layout import EVENT_WORDS, Observation, Record
+from harness.observation.tables import sane_level
 from harness.program.definition import Op
+from harness.program.granule import LAST_LEVEL
+from harness.program.guest import STUB
 from harness.program.machine import Machine
-from harness.program.program import Program
-from harness.verdict.compare.difference import Difference
-from harness.verdict.tiers import Tier
+from harness.program.probing import PROBE
 
 _ANSWERS: Final = (0, -errno.EFAULT)
 """Results of an op that the hardware has answered; others come from walks of the two sides' own."""
+_VALID: Final = 1
+_TRANSLATION_FAULT: Final = 0b000100
+_ADDRESS_SIZE_FAULT: Final = 0b000000
+_LEVEL: Final = 0b11
+_ABOVE: Final = {_TRANSLATION_FAULT: 0b101011, _ADDRESS_SIZE_FAULT: 0b101001}
+"""Fault status codes, with the level below them; at level -1 they are others (Arm ARM, ESR_EL2, DFSC)."""
+_STATUS: Final = 0x3F
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the two sides saw of one op that asks the hardware."""
+    """What the sides saw of the last op of a program, which asks the hardware, with the same tables; `told` are the
+    out-values of the side without an emulator."""
 
     machine: Machine
     op: Op
     told: tuple[int, ...]
-    """Out-values of the side without an emulator; then of the one with it."""
-    emulated: tuple[int, ...]
+    seen: Observation
+    """Of the side in the emulator."""
+
+    def faults(self, status: int, level: int) -> bool:
+        """Whether the other side told of a fault with that status code at that level."""
+        code = _ABOVE[status] if level < 0 else status | level
+        if self.op.definition is PROBE:
+            return any(par & 1 and par >> 1 & _STATUS == code for par in self.told)
+        return bool(self.told) and self.told[0] != 0 and self.told[0] & _STATUS == code
+
+    def walks(self) -> Iterator[tuple[int, int]]:
+        """Level and entry of each step of what the op makes the hardware walk."""
+        yield from walked(self.seen, self.op.value("ipa"))
+        if self.op.definition is not PROBE:
+            yield from walked(self.seen, STUB)
+
+
+def walked(side: Observation, address: int) -> Iterator[tuple[int, int]]:
+    """Level and entry of each step of a walk of the table under test."""
+    root, granule = side.root, side.machine.granule
+    if root is None:
+        return
+    level = sane_level(root)
+    at = root.pa + (address >> granule.level_shift(level)) * _ENTRY
+    while (page := side.pages.get(at & -granule.page)) is not None:
+        entry = page.entries[at % granule.page // _ENTRY]
+        yield level, entry
+        if not is_table_entry(entry, level):
+            return
+        level += 1
+        index = address >> granule.level_shift(level) & granule.entries - 1
+        at = address_field(side.machine).address(entry) + index * _ENTRY
+
+
+_ENTRY: Final = 8
+"""Bytes."""
+
+
+def _is_reserved_block(sight: Sight) -> bool:
+    """A block at a level that has none (Arm ARM, AArch64.BlockDescSupported): 4T ones are 64K pages' and need 52 bits;
+    those one level below need LPA2's descriptors."""
+    lpa2 = sight.machine["lpa2"]
+    first = {12: 0 if lpa2 else 1, 14: 1 if lpa2 else 2, 16: 1}[sight.machine.granule.shift]
+    return any(
+        level < first and entry & 0b11 == _VALID and sight.faults(_TRANSLATION_FAULT, level)
+        for level, entry in sight.walks()
+    )
+
+
+def _has_bits_beyond(sight: Sight) -> bool:
+    """An output address of more bits than the walk is configured for, by those that the entry keeps apart."""
+    machine = sight.machine
+    apart = 0b11 << 8 if machine["lpa2"] else 0xF << 12 if machine.granule.shift == _SHIFT_64K else 0
+    return any(
+        entry & _VALID and entry & apart and sight.faults(_ADDRESS_SIZE_FAULT, level)
+        for level, entry in sight.walks()
+        if level <= LAST_LEVEL
+    )
+
+
+_SHIFT_64K: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +118,33 @@ class KnownDefect:
 
     @property
     def key(self) -> str:
-        """In counts: `QEMU at-reports-level`."""
+        """In counts: `QEMU reserved-block`."""
         return f"QEMU {self.what}"
 
     def mention(self, count: int) -> str:
-        """A line about so many translations that differed."""
-        where = f"{self.what} in {counted(count, 'program')}"
-        return f"known of QEMU {' and '.join(self.versions)}, no finding: {where}: {self.reason} ({self.section})"
+        """A line about so many executions in which it showed."""
+        where = f"{self.what} in {counted(count, 'execution')}"
+        versions = ", ".join(version.rstrip(".") for version in self.versions)
+        return f"known of QEMU {versions}, no finding: {where}: {self.reason} ({self.section})"
 
 
-DEFECTS: Final[tuple[KnownDefect, ...]] = ()
+DEFECTS: Final[tuple[KnownDefect, ...]] = (
+    KnownDefect(
+        ("7.2.",),
+        "reserved-block",
+        _is_reserved_block,
+        "a block at a level where the granule has none translates, instead of a translation fault",
+        'Arm ARM D8.3, "Translation table descriptor formats", AArch64.BlockDescSupported',
+    ),
+    KnownDefect(
+        ("7.2.",),
+        "bits-beyond-ps",
+        _has_bits_beyond,
+        "output address bits that a descriptor keeps apart (51:48, with LPA2 51:50) are ignored where PS is below 52 "
+        "bits, instead of an address size fault",
+        'Arm ARM D8.3, "Translation table descriptor formats", AArch64.OAOutOfRange',
+    ),
+)
 
 
 def emulator_of(identity: Mapping[str, str]) -> str:
@@ -74,32 +160,29 @@ def the_emulator(left: Mapping[str, str], right: Mapping[str, str]) -> tuple[int
     return None if bool(versions[0]) == bool(versions[1]) else (int(bool(versions[1])), max(versions))
 
 
-def known_defect(sight: Sight, version: str) -> KnownDefect | None:
-    """What the sight is known as in that version of QEMU."""
-    return next((one for one in DEFECTS if version.startswith(one.versions) and one.shows(sight)), None)
-
-
-def known_difference(
-    program: Program, found: Difference, left: Observation, right: Observation, emulator: tuple[int, str]
-) -> KnownDefect | None:
-    """What a difference between two observations of a program is known as; `emulator` is as `the_emulator` says."""
-    if found.tier is not Tier.TRANSLATION or not found.record:
-        return None
-    outs = [side.records[found.record].outs for side in (left, right)]
+def known_defect(op: Op, left: Observation, right: Observation, emulator: tuple[int, str]) -> KnownDefect | None:
+    """What it is known as that the sides differ in the last op of a program, `op`; `emulator` is as `the_emulator`
+    says. None where they differ in more than what that op was answered."""
     at, version = emulator
-    return known_defect(Sight(program.machine, program.ops[found.record - 1], outs[1 - at], outs[at]), version)
+    if not _same_but_for_the_answer(left, right):
+        return None
+    seen, other = (left, right) if at == 0 else (right, left)
+    sight = Sight(seen.machine, op, other.records[-1].outs, seen)
+    return next((one for one in DEFECTS if version.startswith(one.versions) and one.shows(sight)), None)
 
 
 def differs_by_hardware_alone(left: Observation, right: Observation) -> bool:
     """Whether all that two observations of a program differ in is what the hardware has answered to its last op:
     everything else is the same, bit by bit, the tables too."""
+    answered = all(side.records[-1].ret in _ANSWERS for side in (left, right))
+    return answered and _same_but_for_the_answer(left, right)
+
+
+def _same_but_for_the_answer(left: Observation, right: Observation) -> bool:
     mine, theirs = left.records[-1], right.records[-1]
-    if not mine.definition.asks_hardware or len(left.records) != len(right.records):
+    if not mine.definition.asks_hardware or left.records[:-1] != right.records[:-1]:
         return False
-    if mine.ret not in _ANSWERS or theirs.ret not in _ANSWERS:
-        return False
-    same_before = left.records[:-1] == right.records[:-1]
-    return same_before and _asked(mine) == _asked(theirs) and _state(left) == _state(right)
+    return _asked(mine) == _asked(theirs) and _state(left) == _state(right)
 
 
 def _asked(record: Record) -> Record:

@@ -68,7 +68,7 @@ def known(problem: Problem, version: str | None) -> KnownProblem | None:
 
 def mention(key: str, count: int) -> str:
     """A line about what was seen: `KnownProblem.key`, and in how many different calls; or `KnownDefect.key`, and in how
-    many programs."""
+    many executions."""
     defect = next((one for one in DEFECTS if one.key == key), None)
     if defect is not None:
         return defect.mention(count)

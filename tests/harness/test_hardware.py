@@ -12,13 +12,16 @@ import pytest
 from harness.findings.report import verdict_report
 from harness.model.executor import Model
 from harness.model.ops import guest
+from harness.observation.execution import Execution
+from harness.observation.executor import Executor
+from harness.observation.layout import Observation
 from harness.program import syndromes
+from harness.program.guest import WINDOW
 from harness.program.probing import PROBE, with_probes
 from harness.program.program import Program
 from harness.program.text import parse
 from harness.verdict import emulator
 from harness.verdict.buckets import problem_with
-from harness.verdict.emulator import KnownDefect
 from harness.verdict.judge import Judge
 from harness.verdict.judging import SAMPLE, Judging, is_sampled
 from harness.verdict.known import mention
@@ -131,6 +134,20 @@ class EmulatedWrongPages(WrongPages):
         return {"qemu": "QEMU emulator version 7.2.22"}
 
 
+class EmulatedReserved(EmulatedWrongPages):
+    """Has a defect besides."""
+
+    def observe(self, program: Program) -> Observation:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(guest, "par_of", translating)
+            return super().observe(program)
+
+    def finish(self) -> Execution:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(guest, "par_of", translating)
+            return super().finish()
+
+
 def test_an_emulator_is_not_suspected_where_tables_differ() -> None:
     program = with_probes(parse("s2 1\nmap ipa=0x201000 size=8K phys=0x80000000 prot=r mc=4\n"))
     assert verdict(Judge(Model(), EmulatedWrongPages(), ALONE), program).kind == "divergence"
@@ -153,33 +170,56 @@ def test_nor_where_the_sides_walked_themselves() -> None:
     assert (found.kind, found.bucket) == ("divergence", "translation-probe-return")
 
 
-DEFECT = KnownDefect(
-    ("7.2",),
-    "outer-shareable",
-    lambda sight: (
-        sight.op.definition is PROBE and all((a ^ b) == 1 << 7 for a, b in zip(sight.told, sight.emulated, strict=True))
-    ),
-    "AT makes all memory outer shareable",
-    'D8.6.1, "Stage 2 memory type and Cacheability attributes"',
-)
+PAGE_64K = "s2 1\ngranule = 64k\nparange = 48\nmap ipa=0x20000000 size=64K phys=0x80000000 prot=rwx mc=4\n"
+DEFECTS = {
+    "reserved-block": "s2 1\nia_bits = 48\nplant ipa=0 level=0 pte=0x7fd\n{}",
+    "bits-beyond-ps": PAGE_64K + "plant ipa=0x20000000 level=3 pte=0x800057df\n{}",
+}
+"""A program that shows each, but for its last op."""
+ASKED = {"reserved-block": "probe ipa=0x42000000\n", "bits-beyond-ps": "probe ipa=0x20000000\n"}
 
 
-def test_a_known_defect_is_no_finding_and_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "DEFECTS", (DEFECT,))
-    judge = Judge(Model(), Emulated(outer))
-    look = judge.look_deeper(PROBED)
-    assert look.suspicion is None
-    assert look.known == (DEFECT.key,)
-    assert judge.verdict(PROBED) is None
-    monkeypatch.setattr("harness.verdict.known.DEFECTS", (DEFECT,))
-    assert mention(DEFECT.key, 3).startswith("known of QEMU 7.2, no finding: outer-shareable in 3 programs: AT makes")
-    other = Judge(Model(), Emulated(lambda found: PAR_OF(found) ^ 1 << 56))
-    assert verdict(other, PROBED).kind == "emulator"
+def translating(found: Translation | Fault) -> int:
+    """A walker that takes what faults for a page."""
+    return syndromes.par(WINDOW, 0xFF, 3) if isinstance(found, Fault) else PAR_OF(found)
 
 
-def test_nor_is_it_known_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "DEFECTS", (replace(DEFECT, versions=("10.",)),))
-    assert verdict(Judge(Model(), Emulated(outer)), PROBED).kind == "emulator"
+def test_every_known_defect_has_a_program() -> None:
+    assert {one.what for one in emulator.DEFECTS} == DEFECTS.keys() == ASKED.keys()
+
+
+@pytest.mark.parametrize("what", DEFECTS)
+def test_a_known_defect_is_no_finding(what: str, kernels: Executor) -> None:
+    program = parse(DEFECTS[what].format(ASKED[what]))
+    judge = Judge(Model(), kernels)
+    assert not judge.agree(program), "it is there to be known"
+    look = judge.look_deeper(program)
+    assert (look.suspicion, look.known) == (None, (f"QEMU {what}",))
+    assert judge.verdict(program) is None
+    assert mention(f"QEMU {what}", 3).startswith(f"known of QEMU 7.2, no finding: {what} in 3 executions: ")
+
+
+@pytest.mark.parametrize("what", DEFECTS)
+def test_it_is_known_of_that_version_and_entry_alone(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = parse(DEFECTS[what].format(ASKED[what]))
+    assert Judge(Model(), Emulated(translating)).verdict(program) is None
+    elsewhere = parse(DEFECTS[what].format("probe ipa=0x8000000000\n" + ASKED[what]))
+    assert verdict(Judge(Model(), Emulated(translating)), elsewhere).record == len(elsewhere.ops) - 1
+    monkeypatch.setattr(Emulated, "identity", {"qemu": "QEMU emulator version 10.0.2"})
+    assert verdict(Judge(Model(), Emulated(translating)), program).blamed == "QEMU 10.0.2"
+
+
+def test_what_changed_behind_a_known_defect_does_not_unmask_it() -> None:
+    """The table is looked at as it was when the hardware was asked."""
+    what = "reserved-block"
+    program = parse(DEFECTS[what].format(ASKED[what] + "plant ipa=0 level=0 pte=0x0\n"))
+    assert Judge(Model(), Emulated(translating)).check(program) is None
+
+
+def test_a_wrong_table_is_found_behind_a_known_defect() -> None:
+    what = "reserved-block"
+    program = parse(DEFECTS[what].format(ASKED[what] + "map ipa=0x8000000000 size=4K phys=0 prot=r mc=4\n"))
+    assert verdict(Judge(Model(), EmulatedReserved()), program).bucket == "tables-map-entry-level3"
 
 
 # Which programs
