@@ -15,7 +15,7 @@ from harness.verdict.verdicts import Judged
 _MASKING_SHARE: Final = 0.03
 _MASKING_LEAST: Final = 10
 ACCESSES: Final = {0: "succeeded", -errno.EFAULT: "aborted", -errno.ENXIO: "no_memory", None: "cut"}
-"""What an access comes to, by its result; all others are impossible on its machine."""
+"""What an access comes to, by its result; all others are of machines without a guest, or whose table is not walked."""
 _MAX_COUNTED_OPS: Final = 256
 
 
@@ -95,7 +95,7 @@ class Stats:
     def _count_accesses(self, program: Program, feedback: Feedback) -> None:
         for op, ret in zip(program.ops, feedback.returns[1:], strict=False):
             if op.definition.asks_hardware and op.definition is not PROBE:
-                self.accesses[ACCESSES.get(ret, "impossible")] += 1
+                self.accesses[ACCESSES.get(ret, "no_guest")] += 1
 
     def count_judged(self, judged: Judged) -> None:
         """Add a program that the hardware judged."""

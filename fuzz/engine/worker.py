@@ -133,7 +133,7 @@ class Worker:
             "joint": [joint.memory for joint in self.joint],
             "lost": [kernel.lost for kernel in self._kernels],
             "memory": [kernel.memory for kernel in self._kernels],
-            "seen": [hosted.seen for hosted in self.coverage],
+            "taken": [hosted.taken for hosted in self.coverage],
             "started": self._started,
             "stats": self.stats.to_json(),
             "told_to_stop": self._told_to_stop,
@@ -166,8 +166,8 @@ class Worker:
         models = [side for side in self.executors if isinstance(side, Model)]
         for model, calls in zip(models, left["calls"], strict=True):
             model.take_over(calls)
-        for hosted, seen in zip(self.coverage, left["seen"], strict=True):
-            hosted.seen = seen
+        for hosted, taken in zip(self.coverage, left["taken"], strict=True):
+            hosted.taken = taken
         self.joint = [JointCoverage(memory) for memory in left["joint"]]
         self.stats = Stats.from_json(left["stats"])
         self.filer.filed += map(Filed.from_json, left["filed"])

@@ -61,7 +61,8 @@ class Judge(HardwareJudge):
 
     def suspect(self, program: Program) -> Suspicion | Inconclusive | None:
         """What seems to be wrong, from a few runs on the targets as they are. None when the sides agree."""
-        return self.look_deeper(program).suspicion
+        suspicion = self.look(program).suspicion
+        return self.look_deeper(program).suspicion if suspicion is None else suspicion
 
     def look(self, program: Program) -> FirstLook:
         """The same, with what the execution told besides."""
@@ -73,20 +74,26 @@ class Judge(HardwareJudge):
         return seen
 
     def look_deeper(self, program: Program) -> FirstLook:
-        """The same, with what a TLB may still hold. The program is best one `with_probes`."""
-        seen = self.look(program)
-        if seen.suspicion is None and self.judges_hardware:
-            try:
-                seen.suspicion = self._suspect_stale(program, seen)
-            except TargetDied as error:
-                seen.suspicion = _suspected_death(program, error)
+        """What the hardware says of a program that came to nothing so far, best of one `with_probes`: translations, and
+        what a TLB may still hold. Nothing where it is not to judge."""
+        seen = FirstLook()
+        if not self.judges_hardware:
+            return seen
+        try:
+            self.right.start(program)
+            left = self.left.observe(program)
+            right = self.right.finish()
+            seen.is_same, seen.witnessed = left.digest == right.digest, bool(left.witnesses or right.witnessed)
+            if not seen.is_same:
+                seen.suspicion = self._suspect(program, seen)
+            if seen.suspicion is None:
+                seen.judged = judged_of(program, left)
+                other = None if seen.is_same and not right.witnessed else self.right.observe(program)
+                if (found := self.stale_in(left, other)) is not None:
+                    seen.suspicion = Suspicion(found.bucket, found)
+        except TargetDied as error:
+            seen.suspicion = _suspected_death(program, error)
         return seen
-
-    def _suspect_stale(self, program: Program, seen: FirstLook) -> Suspicion | None:
-        left = self.left.observe(program)
-        seen.judged = judged_of(program, left)
-        found = self.stale_in(left, None if seen.is_same and not seen.witnessed else self.right.observe(program))
-        return None if found is None else Suspicion(found.bucket, found)
 
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
         left, right = self.run(program)
