@@ -44,7 +44,7 @@ _COMMANDS: Final = {
     "status": _Place("status", "status", "Say how a campaign is getting on."),
     "tmin": _Place("triage", "tmin", "Make a finding's program as small as it gets."),
     "trace": _Place("traces", "trace", "Print a program's events, for people or other tools."),
-    "weigh": _Place("programs", "weigh", "Weigh sides that are meant to differ."),
+    "weigh": _Place("weigh", "weigh", "Weigh sides that are meant to differ, or rules."),
 }
 
 

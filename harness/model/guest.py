@@ -113,8 +113,9 @@ def registers_on(machine: Machine, of_cpu: int, vtcr: int, start_level: int, roo
         tcr = 64 - bits | _IRGN_ORGN_WBWA_SH_INNER | _TG0[shift] << 14 | ps << 16 | lpa2 << 32
         return Stage1Registers(tcr, root, _MAIR, e2h=False)
     ia_bits = machine["ia_bits"]
+    pa_bits = _PS_BITS[vtcr >> 16 & 7]
     # KVM refuses a VM with more bits of IPA than PARange. QEMU 7.2 has no level 0 with 16K pages.
-    if ia_bits > min(most_bits, _PS_BITS[vtcr >> 16 & 7]) or (shift == 14 and start_level == 0):
+    if pa_bits > most_bits or ia_bits > pa_bits or (shift == 14 and start_level == 0):
         return None
     if not machine["ha"]:
         vtcr &= ~_VTCR_HA

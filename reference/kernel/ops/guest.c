@@ -3,6 +3,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include "ops.h"
 #include <s2fuzz/machine.h>
+#include "../abort_handler.h"
 #include "../context.h"
 #include "../guest.h"
 
@@ -142,5 +143,19 @@ s64 op_fault(const struct args_fault *args)
 
 s64 op_handle(const struct args_handle *args)
 {
-	return -ENOENT;
+	struct guest_registers registers;
+	struct handled handled;
+	struct regime regime;
+	s64 ret;
+
+	if (!config.guest || !walkable(&regime, &registers))
+		return -ENODEV;
+	if (!under_test.has_aborted)
+		return -ENOENT;
+	ret = handle_abort(&under_test.abort, args, &handled);
+	op_out(handled.size);
+	op_out(handled.topped_up);
+	op_out(handled.added);
+	op_out(handled.used);
+	return ret;
 }
