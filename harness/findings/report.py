@@ -50,7 +50,11 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
         lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
     if verdict.stale is not None:
-        lines += ["", f"  {verdict.blamed}: {verdict.stale.text}", f"  {verdict.stale.section}"]
+        lines += [
+            "",
+            f"  {verdict.blamed}: {verdict.stale.text}",
+            f"  {verdict.stale.rule.section}: {verdict.stale.rule.says}",
+        ]
     lines += voices(program, verdict, names)
     if verdict.kind == "emulator":
         lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]

@@ -6,10 +6,12 @@ of a side alone. This costs several times what the program does, so not every pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.observation.executor import Executor
-from harness.observation.layout import UNDER_TEST, Observation
+from harness.observation.layout import Observation
+from harness.program.ops import INIT
 from harness.program.probing import PROBE, why_unprobed, with_probes
 from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
@@ -17,7 +19,9 @@ from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.pair import Pair
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
-from harness.verdict.tlb_stub import StaleProblem, stale_problems
+from harness.verdict.tlb.judge import judged
+from harness.verdict.tlb.outcomes import Allowed
+from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.verdicts import FirstLook, Judged, Verdict
 
 
@@ -57,20 +61,12 @@ class HardwareJudge(Pair):
         """The verdict on a program on which nothing differs, but for what a TLB may still hold. Raises TargetDied."""
         if not self.judges_hardware:
             return None
-        found = self.stale_in(self.left.observe(program), self.right.observe(program))
-        if found is None:
-            return None
-        beginning = program.prefix(found.record)
-        return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
-
-    def stale_in(self, left: Observation, right: Observation | None) -> Verdict | None:
-        """What a TLB may still hold and must not: on the left, or on the right where that is given. The verdict has no
-        observations yet."""
-        for side, observation in ((self.left, left), (self.right, right)):
-            if observation is not None and (found := _first_stale(observation)) is not None:
-                op = observation.records[found.record].definition.name
-                bucket = f"stale-{op}-{found.what}"
-                return Verdict("stale", bucket, found.record, None, None, None, stale=found, blamed=side.name)
+        for side in (self.left, self.right):
+            problems, _ = judged(program, side.observe(program))
+            if problems:
+                found = stale_verdict(program, problems, side)
+                beginning = program.prefix(found.record)
+                return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
         return None
 
     def divergence(self, first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
@@ -82,13 +78,17 @@ class HardwareJudge(Pair):
         return Verdict("divergence", first.bucket, record, first, left, right)
 
 
-def judged_of(program: Program, observation: Observation) -> Judged:
+def stale_verdict(program: Program, problems: Sequence[StaleProblem], side: Executor) -> Verdict:
+    """The first of what is wrong on a side, as a verdict without observations."""
+    first = min(problems, key=lambda one: one.record)
+    op = program.ops[first.record - 1].name if first.record else INIT.name
+    bucket = f"stale-{op}-{first.bucket}"
+    return Verdict("stale", bucket, first.record, None, None, None, stale=first, blamed=side.name)
+
+
+def judged_of(program: Program, observation: Observation, allowed: Sequence[Allowed]) -> Judged:
     """What there is to count of a program that the hardware judged, by one side's observation of it."""
     returns = [record.ret for record in observation.records]
-    definitions = [record.definition for record in observation.records]
-    accesses = sum(one.asks_hardware and one is not PROBE for one in definitions)
-    return Judged(why_unprobed(program, returns, bool(observation.held(UNDER_TEST))), accesses, 0)
-
-
-def _first_stale(observation: Observation) -> StaleProblem | None:
-    return min(stale_problems(observation), key=lambda one: one.record, default=None)
+    accesses = [one for one in allowed if one.outcomes or one.is_anything]
+    stale = sum(not one.is_fresh_only for one in accesses)
+    return Judged(why_unprobed(program, returns, observation.root is not None), len(accesses), stale)

@@ -19,11 +19,12 @@ from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
 from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
-from harness.verdict.hardware import HardwareJudge, judged_of
+from harness.verdict.hardware import HardwareJudge, judged_of, stale_verdict
 from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
 from harness.verdict.pair import Comparison
 from harness.verdict.tiers import ORDERED_TIERS, Tier
+from harness.verdict.tlb.judge import judged
 from harness.verdict.verdicts import FirstLook, Inconclusive, Suspicion, Unconfirmed, Verdict
 
 CONFIRMATIONS: Final = 3
@@ -87,13 +88,21 @@ class Judge(HardwareJudge):
             if not seen.is_same:
                 seen.suspicion = self._suspect(program, seen)
             if seen.suspicion is None:
-                seen.judged = judged_of(program, left)
-                other = None if seen.is_same and not right.witnessed else self.right.observe(program)
-                if (found := self.stale_in(left, other)) is not None:
-                    seen.suspicion = Suspicion(found.bucket, found)
+                seen.suspicion = self._suspect_stale(program, left, seen)
         except TargetDied as error:
             seen.suspicion = _suspected_death(program, error)
         return seen
+
+    def _suspect_stale(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
+        """What a TLB may hold and must not. Where the sides did the same, one stands for both, but for what it saw."""
+        problems, allowed = judged(program, left)
+        seen.judged, side = judged_of(program, left, allowed), self.left
+        if not problems and not (seen.is_same and not seen.witnessed):
+            problems, side = judged(program, self.right.observe(program))[0], self.right
+        if not problems:
+            return None
+        found = stale_verdict(program, problems, side)
+        return Suspicion(found.bucket, found)
 
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
         left, right = self.run(program)

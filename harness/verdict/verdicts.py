@@ -11,7 +11,7 @@ from harness.observation.layout import Observation
 from harness.verdict.compare.difference import Difference
 from harness.verdict.cuts import Cut
 from harness.verdict.invalidation import Problem
-from harness.verdict.tlb_stub import StaleProblem
+from harness.verdict.tlb.problems import StaleProblem
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ MAP = "map ipa=0x201000 size=8K phys=0x80000000 prot=rw mc=4\n"
 
 def unprobed(text: str) -> str | None:
     program = with_probes(parse(f"s2 1\n{text}"))
-    return judged_of(program, Model().observe(program)).unprobed
+    return judged_of(program, Model().observe(program), ()).unprobed
 
 
 def test_probes_stand_at_the_end_sorted_each_once() -> None:

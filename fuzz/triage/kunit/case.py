@@ -60,7 +60,7 @@ def _introduction(program: Program, verdict: Verdict, about: Mapping[str, str]) 
     if verdict.problem is not None:
         yield f"{verdict.problem.call.event}: {verdict.problem.text}"
     if verdict.stale is not None:
-        yield f"{verdict.stale.text} ({verdict.stale.section})"
+        yield f"{verdict.stale.text} ({verdict.stale.rule.section})"
     instead = shown_instead(program, verdict)
     if instead:
         yield ""
