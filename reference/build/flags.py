@@ -7,7 +7,8 @@ from typing import Final
 
 from reference.build.hosted import CALLS
 
-FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
+LINES: Final = "lines"
+FLAVOURS: Final = ("plain", "ubsan", LINES, CALLS)
 """How the hosted files are compiled: as they are; with UBSan, whose reports become WARN-class events; with clang's
 source-based counters, which `reference/probe/lines.py` reads; or without the tree's TLB maintenance, so that its
 functions are known by their calls alone."""
@@ -50,12 +51,12 @@ _LINES: Final = (
 _FLAVOURS: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (),
     "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
-    "lines": _LINES,
+    LINES: _LINES,
     CALLS: (),
 }
 
 
 def of_flavour(flavour: str, is_counted: bool) -> tuple[str, ...]:
     """Those of a hosted file, by flavour and by whether what it reaches is counted."""
-    more = _FLAVOURS[flavour] if is_counted or flavour != "lines" else ()
+    more = _FLAVOURS[flavour] if is_counted or flavour != LINES else ()
     return (*(COVERAGE if is_counted else ()), *more)

@@ -32,6 +32,10 @@
 #define MARK 0x5bad5bad5bad5badul
 #define VECTOR_SYNC 4 /* EL1's, from EL1 */
 
+bool has_monitor; /* set by start.S */
+u64 el3_translate(bool write, u64 va, u64 ttbr0, u64 tcr, u64 mair, u64 sctlr, u64 hcr);
+noreturn void el3_has_failed(void);
+
 extern const char el1_code_start[], el1_code_end[];
 void el1_run(u64 registers[2]);
 
@@ -128,6 +132,11 @@ void guest_end(void)
 			set_data(ready[i], first_data(ready[i]));
 }
 
+static u64 determined(u64 par)
+{
+	return par & (par & PAR_FAULT ? PAR_FAULTING : PAR_TRANSLATION);
+}
+
 u64 guest_translate(u64 ipa, bool write)
 {
 	u64 par;
@@ -136,7 +145,21 @@ u64 guest_translate(u64 ipa, bool write)
 		asm volatile("at s12e1w, %1\n\tisb\n\tmrs %0, par_el1" : "=r"(par) : "r"(ipa) : "memory");
 	else
 		asm volatile("at s12e1r, %1\n\tisb\n\tmrs %0, par_el1" : "=r"(par) : "r"(ipa) : "memory");
-	return par & (par & PAR_FAULT ? PAR_FAULTING : PAR_TRANSLATION);
+	return determined(par);
+}
+
+bool hyp_translate(const struct hyp_registers *registers, u64 va, bool write, u64 *par)
+{
+	if (has_monitor)
+		*par = determined(el3_translate(write, va, registers->ttbr0, registers->tcr, registers->mair,
+						registers->sctlr, registers->hcr));
+	return has_monitor;
+}
+
+/* Where the monitor has EL2 go on after an exception of its own. */
+void el3_has_failed(void)
+{
+	panic("an exception at EL3");
 }
 
 /* What came of one entry of EL1. */

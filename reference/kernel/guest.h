@@ -23,6 +23,14 @@ u64 guest_translate(u64 ipa, bool write);
 #define PAR_FAULT 1ul
 #define PAR_PA(par) ((par) & 0xffffffffff000ul)
 
+/* EL2's own registers for a stage 1 that nobody runs under: TTBR0_EL2, TCR_EL2, MAIR_EL2, SCTLR_EL2, HCR_EL2. */
+struct hyp_registers {
+	u64 ttbr0, tcr, mair, sctlr, hcr;
+};
+
+/* The same by AT S1E2R or AT S1E2W, which the monitor carries out (el3.S). False: there is none. */
+bool hyp_translate(const struct hyp_registers *registers, u64 va, bool write, u64 *par);
+
 /* What an access came to: the syndrome (0: it succeeded), HPFAR_EL2 where that is defined, and what was read. */
 struct outcome {
 	u64 esr, hpfar, value;

@@ -38,6 +38,7 @@ _MACHINE: Final = (
     *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
+_WITH_EL3: Final = ("-machine", "secure=on")
 _LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: RAM_SIZE, resource.RLIMIT_CORE: 0}
 """Of QEMU: address space, of which it takes about a third; a file that it writes, none of which is larger than the
 guest's memory; and no core file."""
@@ -123,6 +124,7 @@ class ConsoleLink:
     def __init__(self, elf: Path, qemu_args: tuple[str, ...] = ()) -> None:
         self.elf = elf
         self.qemu_args = qemu_args
+        self.has_monitor = False
         self._process: subprocess.Popen[bytes] | None = None
         self._console: Any = None
         self._text = bytearray()
@@ -142,7 +144,7 @@ class ConsoleLink:
         self.close()
         self._text.clear()
         self._unread.clear()
-        command = qemu_command(self.elf, *self.qemu_args)
+        command = qemu_command(self.elf, *(_WITH_EL3 if self.has_monitor else ()), *self.qemu_args)
         ours, theirs = socket.socketpair()
         with theirs:
             chardev = f"socket,id=console,fd={theirs.fileno()},mux=on"

@@ -27,7 +27,9 @@ from harness.outside import printable
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from harness.program.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
+from harness.program.ops import FAMILIES
 from harness.program.program import Program
+from reference.build.flags import LINES
 from reference.build.image import Image
 from reference.build.own_files import is_ours
 from reference.guest_ram import GuestRam, PlainMemory
@@ -72,11 +74,20 @@ INPUT_TIMEOUT: Final = math.ceil(7 * (SILENCE + work_of(MAX_BUDGET)))
 
 _ATTEMPTS: Final = 3
 
+_OF_GUEST: Final = frozenset(definition.number for definition in FAMILIES["guest"])
+
+
+def _asks_monitor(program: Program) -> bool:
+    """Whether the hardware is to look at hyp's stage 1, which EL2 itself does not run under."""
+    return program.machine["stage"] == 1 and any(op.definition.number in _OF_GUEST for op in program.ops)
+
+
 
 class Reference:
     """Runs programs on the test kernel `image`. `link` is how it is reached (by default through memory of its own).
 
-    A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
+    The first program that has the hardware look at a table of hyp's gets it a machine with EL3, which runs all others as
+    well, and stays. A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
     environment's doing: the program is run again on a fresh kernel, and only after `_ATTEMPTS` is it a ToolFailure.
     """
 
@@ -84,6 +95,7 @@ class Reference:
         self.image = image
         self._name = name
         self.link: Link = RamLink(image.elf) if link is None else link
+        self.link.has_monitor = image.flavour == LINES  # a restart would lose what it has counted
         self.work = work
         """Seconds of CPU time for a program of a usual budget, at the usual pace."""
         self.silence = SILENCE
@@ -205,6 +217,9 @@ class Reference:
             )
         self.capabilities.check(program, self.name)
         self._machine = program.machine
+        if not self.link.has_monitor and _asks_monitor(program):
+            self.refresh()
+            self.link.has_monitor = True
         return encode_program(program)
 
     def _boot(self) -> None:
