@@ -23,7 +23,6 @@ MAX_PROBES: Final = 48
 PROBE: Final = STANDARD.by_name["probe"]
 
 POOL_ELSEWHERE: Final = "its pool_base is not where the pool lies"
-HVHE: Final = "QEMU does not translate for hVHE"
 UNDEFINED: Final = "the architecture does not define its VTCR_EL2 (hyp: TCR_EL2)"
 NO_TABLE: Final = "it has no table in the end"
 OUTSIDE: Final = "its tables lead out of the pool"
@@ -108,5 +107,4 @@ def why_unprobed(program: Program, returns: Sequence[int | None], has_table: boo
         return OUTSIDE
     if not has_table:
         return NO_TABLE
-    is_hvhe = program.machine["stage"] == 1 and program.machine["hvhe"]
-    return HVHE if is_hvhe else UNDEFINED
+    return UNDEFINED

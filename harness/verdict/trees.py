@@ -3,7 +3,8 @@ a level for an IPA, wherever its table lies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import TABLE, address_field, is_table_entry, level_of
@@ -75,14 +76,19 @@ class Trees:
         """How many there were; the latest is the tree under test."""
         self._clock = 0
         """How many events there were."""
+        self._ahead = 0
+        """How many of the events to come were taken in already."""
 
     def follow(self, event: Event, record: Record, index: int) -> bool:
         """Take in the event, which is the `index`-th of its record, if it concerns tables. Whether it did."""
+        if self._ahead:
+            self._ahead -= 1
+            return True
         kind = event.kind
         if kind in STORE_KINDS:
             if kind == PLANTED:
                 self._plant(event)
-            elif kind != STORE_CMPXCHG or self._succeeds(event, record.events, index):
+            elif kind != STORE_CMPXCHG or self._exchanges(event, record, index):
                 self._store(event)
         elif kind in _PAGES:
             self._page(event, record)
@@ -140,7 +146,9 @@ class Trees:
         elif kind == FREE_EXACT:
             self._free_exact(event)
         else:
-            self._allocate(event, record, kind == ALLOC_EXACT or record.definition is INIT)
+            # Hyp's root is a page like any other. Another table that stage 2's init makes is for the guest's own page.
+            is_root = record.definition is INIT and self._machine["stage"] == 1
+            self._allocate(event, record, kind == ALLOC_EXACT or is_root)
 
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         if is_root:
@@ -184,16 +192,19 @@ class Trees:
             self._freed(table)
             self._leave(table, below=False)
 
-    def _succeeds(self, event: Event, words: Sequence[int], index: int) -> bool:
-        """Whether a compare-and-exchange stores: somebody else may be faster, which is told behind it."""
-        following = each_event(words, index + 1)
-        other = next(following, None)
-        if other is not None and other.kind == ALLOC:
-            other = next(following, None)
-        if other is None or other.kind != PLANTED or other.a != event.a:
-            return True
+    def _exchanges(self, event: Event, record: Record, index: int) -> bool:
+        """Whether a compare-and-exchange stores. Somebody else may be faster, which is told behind it, and happened
+        before."""
         at = self._entry_at(event)
-        return at is None or at[0].entries.get(at[1], 0) == other.b
+        old = None if at is None else at[0].entries.get(at[1], 0)
+        following = [*islice(each_event(record.events, index + 1), 2)]
+        raced = following[:1] if following and following[0].kind != ALLOC else following
+        if not raced or (raced[-1].kind, raced[-1].a) != (PLANTED, event.a):
+            return True
+        for one in raced:
+            self.follow(one, record, index)
+        self._ahead = len(raced)
+        return old is None or old == raced[-1].b
 
     def _put(self, table: Table, index: int, new: int) -> None:
         """Change an entry and what hangs on it, and be done."""

@@ -82,7 +82,6 @@ def _asks_monitor(program: Program) -> bool:
     return program.machine["stage"] == 1 and any(op.definition.number in _OF_GUEST for op in program.ops)
 
 
-
 class Reference:
     """Runs programs on the test kernel `image`. `link` is how it is reached (by default through memory of its own).
 

@@ -11,7 +11,6 @@ from harness.program.granule import GRANULES
 from harness.program.guest import STUB
 from harness.program.probing import (
     CUT,
-    HVHE,
     MAX_PROBES,
     NO_TABLE,
     OUTSIDE,
@@ -99,7 +98,7 @@ def test_own_probes_stay_alone() -> None:
         (f"{MAP}destroy\n", NO_TABLE),
         ("pool_pages = 1\n", NO_TABLE),
         (f"budget = 10\n{MAP}", CUT),
-        ("stage = 1\nhvhe = on\n", HVHE),
+        ("stage = 1\nhvhe = on\n", None),
         ("stage = 1\nva_bits = 53\n", UNDEFINED),
     ],
 )

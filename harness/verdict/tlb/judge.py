@@ -7,7 +7,7 @@ else it may have been.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from harness.observation.descriptors import is_table_entry
@@ -18,12 +18,9 @@ from harness.program.guest import STUB
 from harness.program.program import Program
 from harness.verdict.tlb.books import Books
 from harness.verdict.tlb.held import Stale
-from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Outcome, access_of
+from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Leaf, Outcome, access_of
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.tlb.rules import Access, Rules
-
-Witness = tuple[int, int, int]
-"""Of an access that saw something else than the table says: its record, the syndrome, and HPFAR_EL2 or the value."""
 
 _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
@@ -31,31 +28,30 @@ _HAPPENED: Final = (0, -errno.EFAULT)
 
 def judged(program: Program, observation: Observation) -> tuple[list[StaleProblem], list[Allowed]]:
     """`stale_problems` and `allowed_outcomes`, for who wants both."""
-    witnesses = [(one.record, one.esr, one.told) for one in observation.witnesses]
-    judgement = _Judgement(program, observation, witnesses)
+    judgement = _Judgement(program, observation)
     return judgement.problems, judgement.allowed
 
 
-def stale_problems(program: Program, observation: Observation, witnesses: Sequence[Witness] = ()) -> list[StaleProblem]:
+def stale_problems(program: Program, observation: Observation) -> list[StaleProblem]:
     """What is wrong, in order. `observation` is one side's, of the program or of a beginning of it. An op that was cut
     by its budget is judged up to there, and not for what it leaves."""
-    return _Judgement(program, observation, witnesses).problems
+    return _Judgement(program, observation).problems
 
 
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
     """What each access and each probe may see that was made, in order."""
-    return _Judgement(program, observation, ()).allowed
+    return _Judgement(program, observation).allowed
 
 
 class _Judgement:
     """Of one side's observation."""
 
-    def __init__(self, program: Program, observation: Observation, witnesses: Iterable[Witness]) -> None:
+    def __init__(self, program: Program, observation: Observation) -> None:
         records = observation.records
         tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
         self._books = books = Books(observation.machine, tells_instructions)
         self._guest = Guest(observation.machine)
-        self._witnesses = list(witnesses)
+        self._witnesses = observation.witnesses
         self.problems = books.problems
         self.allowed: list[Allowed] = []
         for number, record in enumerate(records):
@@ -73,10 +69,10 @@ class _Judgement:
         else:
             return
         self.allowed.append(allowed)
-        for at, esr, other in self._witnesses:
-            if at == number and not allowed.admits(esr, other):
-                seen = f"syndrome {esr:#x}" if esr else f"value {other:#x}"
-                text = f"`{op.name}` at {op.value('ipa'):#x} saw {seen}, which neither the table nor a TLB may say"
+        for one in self._witnesses:
+            if one.record == number and not allowed.admits(one.esr, one.told):
+                seen = f"esr={one.esr:#x}" if one.esr else f"{one.told:#x}"
+                text = f"`{op.name}` at {op.value('ipa'):#x} came to {seen}, which neither the table nor a TLB may say"
                 self.problems.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
 
     def _probe(self, number: int, op: Op) -> Allowed:
@@ -87,20 +83,30 @@ class _Judgement:
     def _access(self, number: int, op: Op, record: Record) -> Allowed:
         books, guest, access = self._books, self._guest, access_of(op)
         address = op.value("ipa")
-        esr, hpfar, value = record.outs
-        fresh = Outcome(esr, hpfar, value)
-        if access is Access.WRITE and record.ret == 0 and (leaf := books.leaf(address)) is not None:
-            guest.write(leaf, address, op.value("value") if op.name == "write" else None)
+        leaf = books.leaf(address)
+        fresh = self._fresh(record, access, address, leaf)
+        if access is Access.WRITE and record.ret == 0 and leaf is not None:
+            guest.write(leaf, address, op.value("value") if op.name == "write" else 0)
         stale, is_anything = self._stale(address)
         of_stub, is_any_stub = self._stale(STUB)
         aborts = None if is_any_stub else guest.at_stub(of_stub, books.leaf(STUB))
+        reasons = _reasons([*stale, *of_stub])
         if is_anything or aborts is None:
-            return Allowed(number, False, (fresh,), True, _reasons([*stale, *of_stub]))
+            return Allowed(number, False, (fresh,), True, reasons)
         outcomes = [fresh]
-        for one in (*aborts, *(guest.outcome(one, access, address) for one in stale)):
-            if not any(one[:3] == other[:3] for other in outcomes):
+        for one in (*aborts, *(guest.outcome((one.entry, one.level), access, address, one) for one in stale)):
+            if not any(one[:2] == other[:2] for other in outcomes):
                 outcomes.append(one)
-        return Allowed(number, len(outcomes) == 1, tuple(outcomes), False, _reasons([*stale, *of_stub]))
+        return Allowed(number, len(outcomes) == 1, tuple(outcomes), False, reasons)
+
+    def _fresh(self, record: Record, access: Access, address: int, leaf: Leaf | None) -> Outcome:
+        """What was recorded, which is what the table says."""
+        esr, hpfar, value = record.outs
+        if esr:
+            return Outcome(esr, hpfar)
+        if access is Access.READ or leaf is None:
+            return Outcome(0, value)
+        return self._guest.outcome(leaf, access, address)
 
     def _stale(self, address: int) -> tuple[list[Stale], bool]:
         """The stale entries for an address, and whether a table may be walked for it that is none any more."""

@@ -18,28 +18,25 @@ Leaf = tuple[int, int]
 
 
 class Outcome(NamedTuple):
-    """What one access comes to, as its op yields it. `value` is None where it may be any; `by` is the entry that makes
-    it so, None for the table itself."""
+    """What one access comes to, as `harness.observation.layout.Witness` has it: the syndrome, and what is told besides,
+    which is None where it may be anything. `by` is the entry that makes it so, None for the table itself."""
 
     esr: int
-    hpfar: int
-    value: int | None
+    told: int | None
     by: Stale | None = None
 
-    def matches(self, esr: int, other: int) -> bool:
-        """Whether it is what was seen: a syndrome, and HPFAR_EL2 of an abort, or else the value."""
-        if self.esr != esr:
-            return False
-        expected = self.hpfar if esr else self.value
-        return expected in (None, other)
+    def __str__(self) -> str:
+        if self.esr:
+            return f"esr={self.esr:#x}"
+        return "any" if self.told is None else f"{self.told:#x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """What the access or probe of a record may see.
 
-    `outcomes` are those of an access, the recorded one first, which is the table's; none of a probe. `is_anything` says
-    that a table may be walked that is none any more. `reasons` say why each stale entry is there, once.
+    `outcomes` are those of an access, that of the table first, which is the recorded one; none of a probe.
+    `is_anything` says that a table may be walked that is none any more. `reasons` say why each stale entry is there.
     """
 
     record: int
@@ -48,22 +45,18 @@ class Allowed:
     is_anything: bool = False
     reasons: tuple[str, ...] = ()
 
-    def admits(self, esr: int, other: int) -> bool:
-        """Whether an access may see that: its syndrome, and HPFAR_EL2 (an abort) or the value (none)."""
-        return self.is_anything or any(one.matches(esr, other) for one in self.outcomes)
+    def admits(self, esr: int, told: int) -> bool:
+        """Whether an access may have come to that, as a `Witness` has it."""
+        return self.is_anything or any(one.esr == esr and one.told in (None, told) for one in self.outcomes)
 
     def __str__(self) -> str:
-        """`fresh-only`, or `may-be-stale: …` with what else it may see."""
+        """`fresh-only`, or `may-be-stale` with what else it may come to: `may-be-stale: esr=0x9000000f`."""
         if self.is_fresh_only:
             return "fresh-only"
         if self.is_anything:
             return "may-be-stale: anything, by a table that may be walked still"
-        others = [f"esr={one.esr:#x}" if one.esr else _shown(one.value) for one in self.outcomes[1:]]
-        return ": ".join(["may-be-stale", *([", ".join(others)] if others else [])])
-
-
-def _shown(value: int | None) -> str:
-    return "any value" if value is None else f"value={value:#x}"
+        others = ", ".join(map(str, self.outcomes[1:]))
+        return f"may-be-stale: {others}" if others else "may-be-stale"
 
 
 class Guest:
@@ -72,22 +65,23 @@ class Guest:
     def __init__(self, machine: Machine) -> None:
         self._addresses = address_field(machine)
         self._level_shift = machine.granule.level_shift
-        self._words: dict[int, int | None] = {}
-        """Those that were written, by their addresses; None where nobody knows what."""
+        self._words: dict[int, int] = {}
+        """Those that were written, by their addresses."""
 
-    def write(self, leaf: Leaf, address: int, value: int | None) -> None:
+    def write(self, leaf: Leaf, address: int, value: int) -> None:
         """The guest has written through a leaf."""
         self._words[self._leads_to(leaf, address) & -PIECE | DATA] = value
 
-    def outcome(self, one: Stale, access: Access, address: int) -> Outcome:
-        """What an access through a stale leaf comes to."""
-        if not allows(one.entry, False) & access:
-            return Outcome(permission_fault(access, one.level), 0, 0, one)
+    def outcome(self, leaf: Leaf, access: Access, address: int, by: Stale | None = None) -> Outcome:
+        """What an access through a leaf comes to, which a TLB holds or the table has."""
+        entry, level = leaf
+        if not allows(entry, False) & access:
+            return Outcome(permission_fault(access, level), 0, by)
+        piece = self._leads_to(leaf, address) & -PIECE
         if access is not Access.READ:
-            return Outcome(0, 0, 0, one)
-        word = self._leads_to((one.entry, one.level), address) & -PIECE | DATA
-        is_ours = WINDOW <= word < WINDOW + WINDOW_SIZE
-        return Outcome(0, 0, self._words.get(word, word) if is_ours else None, one)
+            return Outcome(0, piece, by)
+        word = piece | DATA
+        return Outcome(0, self._words.get(word, word) if WINDOW <= word < WINDOW + WINDOW_SIZE else None, by)
 
     def at_stub(self, stale: Iterable[Stale], leaf: Leaf | None) -> list[Outcome] | None:
         """What stale leaves of the page of the guest's own code make of accesses: aborts on their first instruction.
@@ -96,7 +90,7 @@ class Guest:
         found = []
         for one in stale:
             if not allows(one.entry, False) & Access.EXEC:
-                found.append(Outcome(permission_fault(Access.EXEC, one.level), 0, 0, one))
+                found.append(Outcome(permission_fault(Access.EXEC, one.level), 0, one))
             elif not may_run or not self._runs_stub((one.entry, one.level)):
                 return None
         return found
