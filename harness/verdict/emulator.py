@@ -105,6 +105,27 @@ def _has_bits_beyond(sight: Sight) -> bool:
 _SHIFT_64K: Final = 16
 
 
+def _tells_sh_of_the_entry(sight: Sight) -> bool:
+    """SH of Device memory, or of what is not cached at all, by stage 1 alone: outer shareable, whatever the entry has
+    (Arm ARM, PAR_EL1.SH)."""
+    if sight.machine["stage"] != 1 or sight.op.definition is not PROBE:
+        return False
+    pairs = list(zip(sight.told, sight.seen.records[-1].outs, strict=False))
+    return bool(pairs) and all(a == b or (not (a ^ b) & ~_PAR_SH and _is_outer_shareable(a)) for a, b in pairs)
+
+
+def _is_outer_shareable(par: int) -> bool:
+    memory = par >> 56
+    return not par & 1 and par & _PAR_SH == _OUTER and (memory < _NORMAL or memory == _NON_CACHEABLE)
+
+
+_PAR_SH: Final = 0b11 << 7
+_OUTER: Final = 0b10 << 7
+_NORMAL: Final = 0x10
+_NON_CACHEABLE: Final = 0x44
+"""Memory types as in MAIR_ELx: from the first on they are Normal."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownDefect:
     """One defect of some versions of QEMU, by the beginnings of their numbers. `what` is short and stable, `shows`
@@ -144,6 +165,13 @@ DEFECTS: Final[tuple[KnownDefect, ...]] = (
         "bits, instead of an address size fault",
         'Arm ARM D8.3, "Translation table descriptor formats", AArch64.OAOutOfRange',
     ),
+    KnownDefect(
+        ("7.2.",),
+        "stage1-shareability",
+        _tells_sh_of_the_entry,
+        "AT tells the entry's shareability of Device and non-cacheable memory by stage 1 alone, which is outer shareable",
+        "Arm ARM, PAR_EL1, SH",
+    ),
 )
 
 
@@ -172,21 +200,23 @@ def known_defect(op: Op, left: Observation, right: Observation, emulator: tuple[
 
 
 def differs_by_hardware_alone(left: Observation, right: Observation) -> bool:
-    """Whether all that two observations of a program differ in is what the hardware has answered to its last op:
-    everything else is the same, bit by bit, the tables too."""
+    """Whether all that two observations of a program differ in is what the hardware has answered, at last to its last
+    op: everything else is the same, bit by bit, the tables too."""
     answered = all(side.records[-1].ret in _ANSWERS for side in (left, right))
     return answered and _same_but_for_the_answer(left, right)
 
 
 def _same_but_for_the_answer(left: Observation, right: Observation) -> bool:
-    mine, theirs = left.records[-1], right.records[-1]
-    if not mine.definition.asks_hardware or left.records[:-1] != right.records[:-1]:
-        return False
-    return _asked(mine) == _asked(theirs) and _state(left) == _state(right)
+    asks = left.records[-1].definition.asks_hardware
+    return asks and _asked(left) == _asked(right) and _state(left) == _state(right)
 
 
-def _asked(record: Record) -> Record:
-    """The record without the hardware's answer: results, and access flags that its walker has set."""
+def _asked(side: Observation) -> list[Record]:
+    """The records without the hardware's answers: results, and access flags that its walker has set."""
+    return [_without_answer(one) if one.definition.asks_hardware else one for one in side.records]
+
+
+def _without_answer(record: Record) -> Record:
     events = record.events
     rest = [events[at : at + EVENT_WORDS] for at in range(0, len(events), EVENT_WORDS) if events[at] != WALKER_AF]
     return replace(record, ret=0, outs=(), events=tuple(word for event in rest for word in event))

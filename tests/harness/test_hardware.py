@@ -139,12 +139,12 @@ class EmulatedReserved(EmulatedWrongPages):
 
     def observe(self, program: Program) -> Observation:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(guest, "par_of", translating)
+            patch.setattr(guest, "par_of", defective)
             return super().observe(program)
 
     def finish(self) -> Execution:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(guest, "par_of", translating)
+            patch.setattr(guest, "par_of", defective)
             return super().finish()
 
 
@@ -173,15 +173,22 @@ def test_nor_where_the_sides_walked_themselves() -> None:
 PAGE_64K = "s2 1\ngranule = 64k\nparange = 48\nmap ipa=0x20000000 size=64K phys=0x80000000 prot=rwx mc=4\n"
 DEFECTS = {
     "reserved-block": "s2 1\nia_bits = 48\nplant ipa=0 level=0 pte=0x7fd\n{}",
+    "stage1-shareability": "s2 1\nstage = 1\nhyp_map va=0x1000 size=4K phys=0x80000000 prot=rw+device\n{}",
     "bits-beyond-ps": PAGE_64K + "plant ipa=0x20000000 level=3 pte=0x800057df\n{}",
 }
 """A program that shows each, but for its last op."""
-ASKED = {"reserved-block": "probe ipa=0x42000000\n", "bits-beyond-ps": "probe ipa=0x20000000\n"}
+ASKED = {
+    "reserved-block": "probe ipa=0x42000000\n",
+    "bits-beyond-ps": "probe ipa=0x20000000\n",
+    "stage1-shareability": "probe ipa=0x1000\n",
+}
 
 
-def translating(found: Translation | Fault) -> int:
-    """A walker that takes what faults for a page."""
-    return syndromes.par(WINDOW, 0xFF, 3) if isinstance(found, Fault) else PAR_OF(found)
+def defective(found: Translation | Fault) -> int:
+    """A walker that takes what faults for a page, and device memory for inner shareable."""
+    if isinstance(found, Fault):
+        return syndromes.par(WINDOW, 0xFF, 3)
+    return syndromes.par(found.pa, found.memory, 3)
 
 
 def test_every_known_defect_has_a_program() -> None:
@@ -202,18 +209,23 @@ def test_a_known_defect_is_no_finding(what: str, kernels: Executor) -> None:
 @pytest.mark.parametrize("what", DEFECTS)
 def test_it_is_known_of_that_version_and_entry_alone(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = parse(DEFECTS[what].format(ASKED[what]))
-    assert Judge(Model(), Emulated(translating)).verdict(program) is None
+    assert Judge(Model(), Emulated(defective)).verdict(program) is None
     elsewhere = parse(DEFECTS[what].format("probe ipa=0x8000000000\n" + ASKED[what]))
-    assert verdict(Judge(Model(), Emulated(translating)), elsewhere).record == len(elsewhere.ops) - 1
+    assert verdict(Judge(Model(), Emulated(defective)), elsewhere).record == len(elsewhere.ops) - 1
     monkeypatch.setattr(Emulated, "identity", {"qemu": "QEMU emulator version 10.0.2"})
-    assert verdict(Judge(Model(), Emulated(translating)), program).blamed == "QEMU 10.0.2"
+    assert verdict(Judge(Model(), Emulated(defective)), program).blamed == "QEMU 10.0.2"
+
+
+def test_several_defects_in_a_program_are_known_each() -> None:
+    asked = 2 * "probe ipa=0x1000\n"
+    assert Judge(Model(), Emulated(defective)).verdict(parse(DEFECTS["stage1-shareability"].format(asked))) is None
 
 
 def test_what_changed_behind_a_known_defect_does_not_unmask_it() -> None:
     """The table is looked at as it was when the hardware was asked."""
     what = "reserved-block"
     program = parse(DEFECTS[what].format(ASKED[what] + "plant ipa=0 level=0 pte=0x0\n"))
-    assert Judge(Model(), Emulated(translating)).check(program) is None
+    assert Judge(Model(), Emulated(defective)).check(program) is None
 
 
 def test_a_wrong_table_is_found_behind_a_known_defect() -> None:
