@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.hardware_lines import hardware_lines
 from fuzz.triage.filing import FLAKY, Filed
 from fuzz.triage.next_steps import TIMES, next_steps, pasted
 from harness.amounts import counted, number
@@ -191,6 +192,7 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
             f"generated programs: {counted(stats['median_ops'], 'op')} in the median, {stats['ops_succeeded']:.0%} of "
             f"ops succeeded, {counted(trees['splits'], 'block')} split, {counted(trees['merges'], 'table')} merged"
         )
+    lines += hardware_lines(stats)
     if progress.model_lines[0]:
         lines_reached, lines_of = map(number, progress.model_lines)
         lines.append(f"the inputs that were kept reach {lines_reached} of {lines_of} lines of the model")

@@ -151,7 +151,7 @@ class _Runs:
         probed = program
         try:
             look = self._judge.look(program)
-            if look.suspicion is None and self._judge.wants_hardware(program, look):
+            if self._judge.wants_hardware(program, look):
                 probed = self._judge.with_probes(program)
                 self.known.update(look.known)
                 look = self._judge.look_deeper(probed)

@@ -188,8 +188,9 @@ class Worker:
             if self._in_flight is not None:
                 self._in_flight.note(data)
             program = self._with_budget(decode(data, self.dialect))
-            _, found = self._run(program)
-            found = found or (self.judge.judges_hardware and self._ask_hardware(program))
+            look, found = self._run(program)
+            if self.judge.wants_hardware(program, look, is_new=True):
+                found = self._ask_hardware(program)
             self._say(Retried(data, found))
 
     def replay_corpora(self) -> None:
@@ -205,8 +206,9 @@ class Worker:
                     self.stats.other_granules[name] += 1
                     continue
                 try:
-                    _, found = self._run(program)
-                    found = found or (self.judge.judges_hardware and self._ask_hardware(program))
+                    look, found = self._run(program)
+                    if self.judge.wants_hardware(program, look, is_new=True):
+                        found = self._ask_hardware(program)
                 except BadInput as error:
                     self.stats.skipped += 1
                     self.stats.lacking[error.why if isinstance(error, CannotRun) else str(error)] += 1
@@ -237,11 +239,8 @@ class Worker:
                 self._report_lost(lost, data)
             self.stats.count(program, look.feedback)
             is_new = self._steer(program, found, look.feedback)
-            if not found and self.judge.wants_hardware(program, look, is_new):
-                with ExitStack() as stack:
-                    for hosted in self.coverage:
-                        stack.enter_context(hosted.untouched())
-                    found = self._ask_hardware(program)
+            if self.judge.wants_hardware(program, look, is_new):
+                found = self._ask_hardware_unseen(program)
             if found:
                 self._keep_from_breeding(data)
             if self._inputs is not None:
@@ -280,6 +279,18 @@ class Worker:
         look, found = self._run(probed, deeper=True, whole=program)
         if look.judged is not None:
             self.stats.count_judged(look.judged)
+        return found
+
+    def _ask_hardware_unseen(self, program: Program) -> bool:
+        """The same, so that libFuzzer sees nothing of it; nor what was noted of the program, where something is
+        found."""
+        with ExitStack() as stack:
+            for hosted in self.coverage:
+                stack.enter_context(hosted.untouched())
+            found = self._ask_hardware(program)
+        if found:
+            for joint in self.joint:
+                joint.take()
         return found
 
     def _run(self, program: Program, deeper: bool = False, whole: Program | None = None) -> tuple[FirstLook, bool]:
@@ -361,8 +372,6 @@ class Worker:
         self.diverging.add(hash(data))
         for hosted in self.coverage:
             hosted.forget()
-        for joint in self.joint:
-            joint.take()
 
     def _is_done(self) -> bool:
         work = self.assignment

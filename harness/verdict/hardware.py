@@ -45,9 +45,9 @@ class HardwareJudge(Pair):
         return Tier.TRANSLATION in self.tiers and self.judging is not Judging.NONE
 
     def wants_hardware(self, program: Program, look: FirstLook, is_new: bool = False) -> bool:
-        """Whether the hardware is to judge a program that came to that `look`: one that brought something new, or that
-        saw a stale translation, always."""
-        if not self.judges_hardware:
+        """Whether the hardware is to judge a program that came to that `look`, which is to nothing so far: one that
+        brought something new, or that saw a stale translation, always."""
+        if not self.judges_hardware or look.suspicion is not None:
             return False
         return self.judging is Judging.ALL or is_new or look.witnessed or is_sampled(program)
 
