@@ -73,6 +73,24 @@ def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
             yield AbortProblem(one.record, what, text, one.stale)
 
 
+def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
+    """Those of the problems that the rule does not account for: then it is the page-table code, or the handler.
+
+    Accounted for is what the table's change since the access has brought about; what Linux's rule forgets, permission
+    faults that break a block for another access than a write (`corpora/violations/abort_untopped_exec.s2`); blocks that
+    the setting `force_pte` has mapped in pages; and locks, where the patch is as it was posted."""
+    rule = KNOBS_BY_NAME["topup_rule"].names[program.machine["topup_rule"]]
+    known = {
+        "fault_status": {"untopped"},
+        "fault_granule": {"untopped"} if program.machine["force_pte"] else set(),
+        "posted": {"sleeps-in-atomic", "left-held"} | ({"untopped"} if program.machine["force_pte"] else set()),
+    }[rule]
+    for one in problems(program, seen):
+        excused = one.stale and one.what in ("untopped", "needless")
+        if one.what not in known and not excused:
+            yield one
+
+
 def _wrong(one: Handling, by_granule: bool) -> Iterator[tuple[str, str]]:
     if one.used and not one.topped_up:
         yield "untopped", f"{counted(one.used, 'page')} came from a memcache that was not topped up for it"

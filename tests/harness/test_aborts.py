@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from observations import with_record
 
+from fuzz.generate.scenario import vm_scenario
 from harness.model.executor import Model
 from harness.observation.events import DSB, events_of
 from harness.observation.layout import LOCKING, Complaint, Observation
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
-from harness.program.text import parse, read
-from harness.verdict.aborts import handlings, problems
+from harness.program.text import format_program, parse, read
+from harness.verdict.aborts import handlings, problems, surprises
 from harness.verdict.topup_rules import RULES, RuleWeight, handles_aborts, rule_table, weigh_rule
 
 CORPORA = Path(__file__).parents[2] / "corpora"
@@ -125,7 +129,7 @@ def test_larger_granules_have_the_same_situations(name: str, block: int) -> None
         ("backing=block", BLOCK),
         ("backing=cont_block", BLOCK),
         ("backing=gigabyte", 1 << 30),
-        ("backing=gigabyte hva=64", PAGE),
+        ("backing=gigabyte hva=63", PAGE),
         ("backing=block hva=1", PAGE),
         ("thp=on", BLOCK),
         ("thp=on hva=16", PAGE),
@@ -284,6 +288,34 @@ def test_a_read_only_slot_is_user_space_s() -> None:
     assert handled(program) == [(-errno.EFAULT, 0, False, 0)]
     assert [event.kind for event in events_of(observed(program).records[2].events)] == []
     assert DSB in {event.kind for event in events_of(observed(seed("abort_leaf")).records[2].events)}
+
+
+def test_what_rules_do_not_account_for_is_a_surprise() -> None:
+    made_up = [
+        (under(rule, seed("abort_leaf")), Complaint(LOCKING, code, 0), expected)
+        for rule, code, expected in (("fault_granule", 1, True), ("posted", 1, False), ("posted", 6, True))
+    ]
+    for program, complaint, expected in made_up:
+        seen = with_record(observed(program), 2, complaints=(complaint,))
+        assert [one.record for one in surprises(program, seen)] == [2] * expected
+    for path in VIOLATIONS:
+        assert not list(surprises(read(path), observed(read(path))))
+    untopped = read(CORPORA / "violations" / "abort_untopped_exec.s2")
+    # What Linux's rule forgets would be one by the other rule.
+    assert [one.what for one in surprises(under("fault_granule", untopped), observed(untopped))] == ["untopped"] * 2
+
+
+@pytest.mark.parametrize("version", ["6.1", "6.12"])
+def test_generated_programs_hold_no_surprise(version: str) -> None:
+    model, done = Model(version), 0
+    dialect = dialect_for(model.capabilities, GRANULE_4K)
+    for number in range(200):
+        program = decode(vm_scenario(Random(number), dialect), dialect)
+        if handles_aborts(program):
+            seen = model.observe(program)
+            assert not list(surprises(program, seen)), format_program(program)
+            done += sum(one.ret == 0 for one in handlings(program, seen))
+    assert done > 25
 
 
 # Rules, weighed

@@ -12,6 +12,7 @@ from harness.program.granule import LAST_LEVEL
 from harness.program.guest import WINDOW
 from harness.program.kinds import ACCESS, BACKING
 from harness.program.kinds.entries import PLANTED_NAMES
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.ops import op_of
 
 _ELSEWHERE: Final = 0.25
@@ -48,24 +49,25 @@ def _access(page: int, choice: Random) -> Op:
     return op_of(kind, ipa=page, value=choice.getrandbits(16)) if kind == "write" else op_of(kind, ipa=page)
 
 
-@step(weight=70, uses=("fault", "handle"), guest=True)
+@step(weight=110, uses=("fault", "handle"), guest=True)
 def abort(at: Place, choice: Random) -> list[Op]:
-    """The guest's access aborts, and is handled until it succeeds. Others may come in between, or be faster."""
+    """What the guest reaches for is gone, or may not be written; its access aborts, and is handled until it succeeds.
+    Others may come in between, or be faster."""
     page = _page(at, choice)
     access = op_of("fault", ipa=page, access=choice.randrange(len(ACCESS.words)))
     handling = _handle(at, page, choice)
-    ops = [access]
+    ops = [choice.choice(_missing(at, page)), access]
     if choice.random() < 0.25:
         ops += _meanwhile(at, page, choice)
     ops += [handling, access]
-    if choice.random() < 0.4:
+    if choice.random() < 0.15:
         ops += [handling, access]
     if choice.random() < 0.4:
         ops += [op_of("fault", ipa=page, access=choice.randrange(len(ACCESS.words))), _handle(at, page, choice)]
     return ops
 
 
-@step(weight=30, uses=("fault", "handle", "wrprotect"), guest=True)
+@step(weight=40, uses=("fault", "handle", "wrprotect"), guest=True)
 def log_and_stop(at: Place, choice: Random) -> list[Op]:
     """A block is logged page by page, and is one again when the log is over."""
     page, beside = _page(at, choice), _page(at, choice)
@@ -81,7 +83,7 @@ def log_and_stop(at: Place, choice: Random) -> list[Op]:
     ]
 
 
-@step(weight=20, uses=("fault", "handle", "map"), guest=True)
+@step(weight=40, uses=("fault", "handle", "map"), guest=True)
 def come_back(at: Place, choice: Random) -> list[Op]:
     """The guest comes back to a page that has grown old."""
     page = _page(at, choice)
@@ -107,6 +109,17 @@ def _handle(at: Place, page: int, choice: Random) -> Op:
         readonly=int(choice.random() < 0.1),
         device=int(choice.random() < 0.1),
     )
+
+
+def _missing(at: Place, page: int) -> list[Op]:
+    """What makes an access to that page abort, one way or another."""
+    block = page & -at.block
+    return [
+        op_of("unmap", ipa=page, size=at.page),
+        op_of("unmap", ipa=block, size=at.block),
+        op_of("wrprotect", ipa=block, size=at.block),
+        op_of("map", ipa=page, size=at.page, phys=page + at.memory, prot=PROT_BITS["r"], mc=4),
+    ]
 
 
 def _meanwhile(at: Place, page: int, choice: Random) -> list[Op]:
