@@ -169,7 +169,8 @@ DEFECTS: Final[tuple[KnownDefect, ...]] = (
         ("7.2.",),
         "stage1-shareability",
         _tells_sh_of_the_entry,
-        "of Device and non-cacheable memory by stage 1 alone AT tells the entry's shareability, and it is outer shareable",
+        "AT tells the entry's shareability of Device and non-cacheable memory, by stage 1 alone, which is outer "
+        "shareable",
         "Arm ARM, PAR_EL1, SH",
     ),
 )
