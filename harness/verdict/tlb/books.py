@@ -217,7 +217,8 @@ class Books(Trees):
     def _freed_in_tree(self, table: Table) -> None:
         duty: Duty | None = Duty.PROGRAM if self._by_program else duty_of(self._op, False)
         if duty is None:
-            self._tell("freed-reachable", table.level, f"a table for {table.ipa:#x} is freed in the tree", Rules.FREED)
+            level = None if table.level is None else table.level - 1
+            self._tell("freed-reachable", level, f"a table for {table.ipa:#x} is freed in the tree", Rules.FREED)
             duty = Duty.TOLD
         parent = table.parent
         if parent is not None and parent.freed is None and parent.level is not None:
@@ -271,9 +272,10 @@ class Books(Trees):
             return Rules.COMPLETED if waits else one.missed or Rules.STAGES
         if one.stage[LOCAL] is not None:
             return Rules.SHARED
-        if any(self.cpu.parts(tlbi) & Part.STAGE and missed_by(tlbi, one) is None for tlbi in pending):
+        missed = [missed_by(tlbi, one) for tlbi in pending if self.cpu.parts(tlbi) & Part.STAGE]
+        if None in missed:
             return Rules.COMPLETED
-        return one.missed or Rules.INVALIDATED
+        return one.missed or (missed[-1] if missed else None) or Rules.INVALIDATED
 
     def _came_early(self, tlbi: Tlbi, one: Stale) -> bool:
         is_hit = self._names(tlbi, one) and passed_over(tlbi.what, one.entry, one.level) is None
