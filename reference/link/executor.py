@@ -85,9 +85,10 @@ def _asks_monitor(program: Program) -> bool:
 class Reference:
     """Runs programs on the test kernel `image`. `link` is how it is reached (by default through memory of its own).
 
-    The first program that has the hardware look at a table of hyp's gets it a machine with EL3, which runs all others as
-    well, and stays. A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
+    A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
     environment's doing: the program is run again on a fresh kernel, and only after `_ATTEMPTS` is it a ToolFailure.
+    With the first program that has the hardware look at a table of hyp's, the machine gets EL3, where the monitor does
+    it; all others run there as well, so it stays.
     """
 
     def __init__(self, image: Image, name: str, link: Link | None = None, work: float = RUN_WORK) -> None:
