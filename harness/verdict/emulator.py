@@ -36,27 +36,38 @@ _STATUS: Final = 0x3F
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the sides saw of the last op of a program, which asks the hardware, with the same tables; `told` are the
-    out-values of the side without an emulator."""
+    """What the sides saw of the last op of a program, which asks the hardware, with the same tables: out-values of the
+    side without an emulator, and the other side's `observation`. They differ in the value `at`."""
 
     machine: Machine
     op: Op
-    told: tuple[int, ...]
-    seen: Observation
-    """Of the side in the emulator."""
+    at: int
+    outs: tuple[int, ...]
+    observation: Observation
+
+    @property
+    def told(self) -> int:
+        """What the side without an emulator says: PAR_EL1, or a syndrome."""
+        return self.outs[self.at] if self.outs else 0
+
+    @property
+    def seen(self) -> int:
+        """What the emulator did."""
+        outs = self.observation.records[-1].outs
+        return outs[self.at] if outs else 0
 
     def faults(self, status: int, level: int) -> bool:
         """Whether the other side told of a fault with that status code at that level."""
         code = _ABOVE[status] if level < 0 else status | level
         if self.op.definition is PROBE:
-            return any(par & 1 and par >> 1 & _STATUS == code for par in self.told)
-        return bool(self.told) and self.told[0] != 0 and self.told[0] & _STATUS == code
+            return bool(self.told & 1) and self.told >> 1 & _STATUS == code
+        return self.told != 0 and self.told & _STATUS == code
 
     def walks(self) -> Iterator[tuple[int, int]]:
         """Level and entry of each step of what the op makes the hardware walk."""
-        yield from walked(self.seen, self.op.value("ipa"))
+        yield from walked(self.observation, self.op.value("ipa"))
         if self.op.definition is not PROBE:
-            yield from walked(self.seen, STUB)
+            yield from walked(self.observation, STUB)
 
 
 def walked(side: Observation, address: int) -> Iterator[tuple[int, int]]:
@@ -105,18 +116,30 @@ def _has_bits_beyond(sight: Sight) -> bool:
 _SHIFT_64K: Final = 16
 
 
+def _is_larger_than_all_memory(sight: Sight) -> bool:
+    """A block of more bytes than the walk may put out: an address in it may be beyond that."""
+    largest = _PA_RANGES[sight.machine["parange"]]
+    return any(
+        entry & 0b11 == _VALID
+        and sight.machine.granule.level_shift(level) > largest
+        and sight.faults(_ADDRESS_SIZE_FAULT, level)
+        for level, entry in sight.walks()
+        if level < LAST_LEVEL
+    )
+
+
+_PA_RANGES: Final = (32, 36, 40, 42, 44, 48, 52)
+"""Bits, by the knob `parange`."""
+
+
 def _tells_sh_of_the_entry(sight: Sight) -> bool:
     """SH of Device memory, or of what is not cached at all, by stage 1 alone: outer shareable, whatever the entry has
     (Arm ARM, PAR_EL1.SH)."""
     if sight.machine["stage"] != 1 or sight.op.definition is not PROBE:
         return False
-    pairs = list(zip(sight.told, sight.seen.records[-1].outs, strict=False))
-    return bool(pairs) and all(a == b or (not (a ^ b) & ~_PAR_SH and _is_outer_shareable(a)) for a, b in pairs)
-
-
-def _is_outer_shareable(par: int) -> bool:
-    memory = par >> 56
-    return not par & 1 and par & _PAR_SH == _OUTER and (memory < _NORMAL or memory == _NON_CACHEABLE)
+    par, memory = sight.told, sight.told >> 56
+    is_outer = not par & 1 and par & _PAR_SH == _OUTER and (memory < _NORMAL or memory == _NON_CACHEABLE)
+    return is_outer and not (par ^ sight.seen) & ~_PAR_SH
 
 
 _PAR_SH: Final = 0b11 << 7
@@ -136,6 +159,8 @@ class KnownDefect:
     shows: Callable[[Sight], bool]
     reason: str
     section: str
+    by_values: bool = False
+    """Whether it shows by what the sides say alone, whatever their tables hold: else these must be the same."""
 
     @property
     def key(self) -> str:
@@ -167,11 +192,19 @@ DEFECTS: Final[tuple[KnownDefect, ...]] = (
     ),
     KnownDefect(
         ("7.2.",),
+        "block-beyond-ps",
+        _is_larger_than_all_memory,
+        "of a block that is larger than PS allows for, the entry's bits are looked at, not the address that is put out",
+        "Arm ARM D8.2, AArch64.OAOutOfRange of the final output address",
+    ),
+    KnownDefect(
+        ("7.2.",),
         "stage1-shareability",
         _tells_sh_of_the_entry,
         "AT tells the entry's shareability of Device and non-cacheable memory, by stage 1 alone, which is outer "
         "shareable",
         "Arm ARM, PAR_EL1, SH",
+        by_values=True,
     ),
 )
 
@@ -189,15 +222,21 @@ def the_emulator(left: Mapping[str, str], right: Mapping[str, str]) -> tuple[int
     return None if bool(versions[0]) == bool(versions[1]) else (int(bool(versions[1])), max(versions))
 
 
-def known_defect(op: Op, left: Observation, right: Observation, emulator: tuple[int, str]) -> KnownDefect | None:
-    """What it is known as that the sides differ in the last op of a program, `op`; `emulator` is as `the_emulator`
-    says. None where they differ in more than what that op was answered."""
-    at, version = emulator
-    if not _same_but_for_the_answer(left, right):
-        return None
-    seen, other = (left, right) if at == 0 else (right, left)
-    sight = Sight(seen.machine, op, other.records[-1].outs, seen)
-    return next((one for one in DEFECTS if version.startswith(one.versions) and one.shows(sight)), None)
+def known_defect(
+    op: Op, what: str, left: Observation, right: Observation, emulator: tuple[int, str]
+) -> KnownDefect | None:
+    """What it is known as that the sides differ in the last op of a program, `op`, in `what` a difference says;
+    `emulator` is as `the_emulator` says."""
+    side, version = emulator
+    is_same = _same_but_for_the_answer(left, right)
+    seen, other = (left, right) if side == 0 else (right, left)
+    at = int(op.definition is PROBE and what.startswith(_SECOND))
+    sight = Sight(seen.machine, op, at, other.records[-1].outs, seen)
+    defects = (one for one in DEFECTS if version.startswith(one.versions) and (is_same or one.by_values))
+    return next((one for one in defects if one.shows(sight)), None)
+
+
+_SECOND: Final = PROBE.results[1].name
 
 
 def differs_by_hardware_alone(left: Observation, right: Observation) -> bool:

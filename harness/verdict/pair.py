@@ -128,7 +128,7 @@ class Pair:
             op, beginning = program.ops[one.record - 1], program.prefix(one.record)
             whole = one.record == len(program.ops)
             sides = (left, right) if whole else (self.left.observe(beginning), self.right.observe(beginning))
-            defect = known_defect(op, *sides, emulator)
+            defect = known_defect(op, one.what, *sides, emulator)
             if defect is None:
                 continue
             known[defect.key] = None

@@ -204,7 +204,7 @@ def test_tables_elsewhere_are_no_difference() -> None:
 def test_any_program_with_tables_elsewhere(program: Program) -> None:
     left = Model().observe(program)
     right = Model().observe(Program(program.ops, Machine.of(pool_base=0x7_0000_0000)))
-    assert differences(left, right) == []
+    assert differences(left, right, DEFAULT_TIERS - {Tier.TRANSLATION}) == []  # which the hardware has here alone
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -172,12 +172,14 @@ def test_nor_where_the_sides_walked_themselves() -> None:
 
 PAGE_64K = "s2 1\ngranule = 64k\nparange = 48\nmap ipa=0x20000000 size=64K phys=0x80000000 prot=rwx mc=4\n"
 DEFECTS = {
+    "block-beyond-ps": "s2 1\nstage = 1\ngranule = 64k\nparange = 40\nplant ipa=0 level=1 pte=0x7fd\n{}",
     "reserved-block": "s2 1\nia_bits = 48\nplant ipa=0 level=0 pte=0x7fd\n{}",
     "stage1-shareability": "s2 1\nstage = 1\nhyp_map va=0x1000 size=4K phys=0x80000000 prot=rw+device\n{}",
     "bits-beyond-ps": PAGE_64K + "plant ipa=0x20000000 level=3 pte=0x800057df\n{}",
 }
 """A program that shows each, but for its last op."""
 ASKED = {
+    "block-beyond-ps": "probe ipa=0x20000000000\n",
     "reserved-block": "probe ipa=0x42000000\n",
     "bits-beyond-ps": "probe ipa=0x20000000\n",
     "stage1-shareability": "probe ipa=0x1000\n",

@@ -26,16 +26,19 @@ def translations(left: Observation, right: Observation) -> Iterator[Difference]:
         if mine.ret != theirs.ret:
             texts = describe_return(mine.ret), describe_return(theirs.ret)
             yield Difference(Tier.TRANSLATION, index, definition.name, "return", *texts)
-        elif mine.outs != theirs.outs:
-            yield Difference(Tier.TRANSLATION, index, definition.name, *_first(mine, theirs))
+            continue
+        for what, a, b in _differing(mine, theirs):
+            yield Difference(Tier.TRANSLATION, index, definition.name, what, a, b)
 
 
-def _first(mine: Record, theirs: Record) -> tuple[str, str, str]:
-    """The first out-value that differs: what it is, and what the sides have there."""
+def _differing(mine: Record, theirs: Record) -> Iterator[tuple[str, str, str]]:
+    """The translations that differ, each by itself, or the first other value that does: what it is, and what the sides
+    have there. With the same result both have all values, or neither has one."""
     for result, a, b in zip(mine.definition.results, mine.outs, theirs.outs, strict=False):
         if a != b:
-            return _what(result, a, b), result.describe(a), result.describe(b)
-    return mine.definition.results[0].name, *(("some", "none") if mine.outs else ("none", "some"))
+            yield _what(result, a, b), result.describe(a), result.describe(b)
+            if result.type is not ResultType.TRANSLATION:
+                return
 
 
 def _what(result: Result, a: int, b: int) -> str:
