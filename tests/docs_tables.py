@@ -1,4 +1,4 @@
-"""The tables of docs/programs.md, made from the definitions: `make docs` writes them anew."""
+"""Tables of pages in docs/, made from the definitions: `make docs` writes them anew."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from harness.program.definition import OpDef  # noqa: E402
 from harness.program.machine import KNOBS, Knob  # noqa: E402
 from harness.program.ops import FAMILIES  # noqa: E402
 from harness.program.text import format_knob  # noqa: E402
+from harness.verdict.tlb.rules import Duty, Rules  # noqa: E402
 from pgtable import VERSIONS  # noqa: E402
 
-PAGE = ROOT / "docs" / "programs.md"
+PAGES = {ROOT / "docs" / "programs.md": ("knobs", "ops"), ROOT / "docs" / "stale.md": ("rules", "duties")}
+"""And the tables in each."""
 _MODELLED = {version: Model(version).capabilities for version in VERSIONS}
-_MARKED = re.compile(r"(<!-- (knobs|ops) -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- (knobs|ops|rules|duties) -->\n\n).*?(\n*<!-- end -->)", re.DOTALL)
 """A marker, what stands behind it, and the end."""
 
 
@@ -63,13 +65,24 @@ def _op(family: str, op: OpDef) -> Sequence[str]:
     )
 
 
-MADE: Mapping[str, str] = {"knobs": knobs(), "ops": ops()}
+def rules() -> str:
+    """By which stale translations are judged."""
+    return table(("rule", "where it stands"), ((rule.value.says, rule.value.section) for rule in Rules))
+
+
+def duties() -> str:
+    """Why an entry may be stale although the code under test did what it is for."""
+    return "\n".join(f"- {duty.value}" for duty in Duty if duty is not Duty.TOLD)
+
+
+MADE: Mapping[str, str] = {"knobs": knobs(), "ops": ops(), "rules": rules(), "duties": duties()}
 
 
 def filled(page: str) -> str:
     """A page with its marked tables as the definitions have them."""
-    return _MARKED.sub(lambda match: match[1] + MADE[match[2]] + match[3], page)
+    return _MARKED.sub(lambda match: match[1] + MADE[match[2]] + "\n\n" + match[3].lstrip(), page)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))

@@ -22,7 +22,7 @@ from harness.verdict.topup_rules import RULES, RuleWeight, handles_aborts, rule_
 from harness.verdict.weighing import weigh as weigh_program
 from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS
-from reference.build.packages import DEFAULT_LINUX
+from reference.build.naming import DEFAULT_LINUX
 
 _WAYS: Final = "\n".join(
     ["\b", "Ways to record owners:", *(f"  {name:<20} {way.what}" for name, way in OWNERSHIPS.items())]

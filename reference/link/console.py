@@ -75,6 +75,12 @@ def qemu_version() -> str:
     if shutil.which(words[0]) is None:
         remedy = f"{QEMU_SETTING} names it" if QEMU_SETTING in os.environ else "run `make setup`"
         raise ToolFailure(f"{words[0]} is not installed; {remedy}, or install qemu-system-arm")
+    return _version_of(tuple(words))
+
+
+@functools.cache
+def _version_of(words: tuple[str, ...]) -> str:
+    """Asked once: whoever tells what it runs is asked again and again."""
     return subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
 from harness.observation.execution import Execution
@@ -36,8 +36,6 @@ from reference.guest_ram import GuestRam, PlainMemory
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
-from reference.probe import lines
-from reference.probe.coverage import HostedCoverage
 from reference.probe.symbols import Symbols
 from reference.protocol import (
     ENDLESS,
@@ -54,6 +52,9 @@ from reference.protocol import (
     encode_program,
     encode_varint,
 )
+
+if TYPE_CHECKING:
+    from reference.probe.coverage import HostedCoverage
 
 RUN_WORK: Final = 2.0
 """Seconds of QEMU's CPU time for one program of a usual budget, at the usual pace: of the corpora and 1,500 generated
@@ -150,6 +151,8 @@ class Reference:
 
     def coverage(self) -> HostedCoverage:
         """The counters of its hosted files. Raises ToolFailure for a kernel that is not reached through memory."""
+        from reference.probe.coverage import HostedCoverage  # noqa: PLC0415  (only for who counts)
+
         return HostedCoverage(self.symbols, self._ram(), self.image.sha256)
 
     def line_profile(self) -> str:
@@ -160,6 +163,8 @@ class Reference:
         """
         if self.boots > 1:
             raise ToolFailure(f"{self.name} was restarted: what it had counted is lost")
+        from reference.probe import lines  # noqa: PLC0415  (only that flavour has them)
+
         return lines.profile(self.image.elf, self._ram())
 
     def _ram(self) -> GuestRam:

@@ -132,19 +132,21 @@ s64 op_probe(const struct args_probe *args)
 }
 
 /* An emulator may see memory where the architecture sees a fault: behind a block of a level that has none, or an address that
- * is too large. Before it is let there, it is asked. */
-static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 size)
+ * is too large. So it is asked first, and is let there only if it sees the same fault: AT knows nothing of instructions. */
+static bool sees_more(const struct walk *walk, u64 address)
 {
-	u64 par;
+	u64 par, status = walk->end == WALK_TRANSLATION ? PAR_STATUS_TRANSLATION : PAR_STATUS_ADDRESS_SIZE;
 
-	if (walk->end == WALK_PA)
-		return walk->pa - from >= size;
-	if (walk->end != WALK_ADDRESS_SIZE && walk->end != WALK_TRANSLATION)
+	if ((walk->end != WALK_TRANSLATION && walk->end != WALK_ADDRESS_SIZE) || !(walk->entry & 1))
 		return false;
 	par = guest_translate(address, false);
-	if (par & PAR_FAULT)
-		par = guest_translate(address, true);
-	return !(par & PAR_FAULT) && PAR_PA(par) - from >= size;
+	return !(par & PAR_FAULT) || PAR_STATUS_CLASS(par) != status;
+}
+
+/* Whether an access would, or might, reach other memory than that. */
+static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 size)
+{
+	return walk->end == WALK_PA ? walk->pa - from >= size : sees_more(walk, address);
 }
 
 /* The op's outs, unless it is -ENODEV or -ENXIO. */
