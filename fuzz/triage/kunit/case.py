@@ -59,6 +59,8 @@ def _introduction(program: Program, verdict: Verdict, about: Mapping[str, str]) 
         yield f"Expected {found.left}, but seen was {found.right} ({found.tier.name.lower()}: {found.what})."
     if verdict.problem is not None:
         yield f"{verdict.problem.call.event}: {verdict.problem.text}"
+    if verdict.stale is not None:
+        yield f"{verdict.stale.text} ({verdict.stale.rule.section})"
     instead = shown_instead(program, verdict)
     if instead:
         yield ""

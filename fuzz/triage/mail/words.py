@@ -31,6 +31,12 @@ def words_on(finding: Finding, sides: Sides, names: tuple[str, str]) -> Words:
         case "invalidation":
             subject = f"{function}: {detail}"
             does = f"a TLB function that {function} calls does not do what it is called for ({detail})"
+        case "stale":
+            subject = f"{function} leaves a stale translation: {detail}"
+            does = f"a TLB may still hold what it must not, after what {function} does ({detail})"
+        case "emulator":
+            subject = f"QEMU differs from the architecture, or its model does ({detail})"
+            does = f"QEMU's MMU does not do what is expected of it ({detail}), in the same tables"
         case _:
             other = "another kernel" if all(side.is_kernel for side in sides) else "a model"
             subject = f"{function} differs from {other} ({detail})"
@@ -51,7 +57,7 @@ def _detail(finding: Finding) -> str:
     the function that it ends in."""
     tier, _, rest = finding.bucket.partition("-")
     rest = re.sub(r"-level(-?\d+)$", r", level \1", rest.partition("-")[2])
-    if finding.kind == "divergence":
+    if finding.kind in ("divergence", "emulator"):
         return f"{tier}: {rest.replace('_', ' ')}" if rest else tier
     return rest.replace("-", ": ", 1) if finding.kind == "invalidation" else rest
 
@@ -63,6 +69,16 @@ def _judge(finding: Finding, sides: Sides, names: tuple[str, str]) -> str:
         return (
             "The word is the architecture's, as s2fuzz reads it: what the instructions that were issued invalidate, "
             "against what the function is called for. The sides need not differ in that."
+        )
+    if finding.kind == "stale":
+        return (
+            "The word is the architecture's, as s2fuzz reads it: what the operations stored and invalidated, in their "
+            "order, against what a TLB may hold. The sides need not differ in that."
+        )
+    if finding.kind == "emulator":
+        return (
+            "All else is the same, the tables bit by bit: pgtable.c has no part in it. Either the emulator is wrong, "
+            "or what the model takes from the Arm ARM: rather a mail to QEMU's list, once that has been read again."
         )
     is_effect = finding.bucket.startswith("effects-")
     effects = " Compared is what an op has achieved at its end, in whatever order." if is_effect else ""

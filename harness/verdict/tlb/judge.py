@@ -25,6 +25,12 @@ _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
 
 
+def judged(program: Program, observation: Observation) -> tuple[list[StaleProblem], list[Allowed]]:
+    """`stale_problems` and `allowed_outcomes`, for who wants both."""
+    judgement = _Judgement(program, observation)
+    return judgement.problems, judgement.allowed
+
+
 def stale_problems(program: Program, observation: Observation) -> list[StaleProblem]:
     """What is wrong, in order. `observation` is one side's, of the program or of a beginning of it. An op that was cut
     by its budget is judged up to there, and not for what it leaves."""
