@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.amounts import counted
-from harness.observation.events import PLANTED, STORE_KINDS, each_event
+from harness.observation.events import ALLOC, PLANTED, STORE_KINDS, each_event
 from harness.observation.layout import LOCKING, LOCKING_REPORTS, Observation, Record
 from harness.program.definition import Op
 from harness.program.machine import KNOBS_BY_NAME
@@ -36,10 +36,11 @@ _OF_LOCKS: Final = {
 class Handling:
     """One `handle` that handled an abort.
 
-    `size`, `topped_up`, `added` and `used` are its results. `stale` says that the table was changed between the access
-    and this, and `tampered` that entries are as somebody else has written them. `again` says that the same access,
-    which followed, aborted again, though the result was 0; `round` counts such, of this access and this handling with
-    nothing in between, from 1."""
+    `size`, `topped_up`, `added` and `used` are its results; `asked` counts the pages that its walk asked for, whether
+    it got them or not. `stale` says that the table was changed between the access and this, and `tampered` that entries
+    are as somebody else has written them. `again` says that the same access, which followed, aborted again, though the
+    result was 0; `round` counts such, of this access and this handling with nothing in between, from 1. `broken` is
+    what locks complained of."""
 
     record: int
     ret: int | None
@@ -47,12 +48,12 @@ class Handling:
     topped_up: bool
     added: int
     used: int
+    asked: int
     stale: bool
     tampered: bool
     again: bool
     round: int
     broken: tuple[str, ...]
-    """What locks complained of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
 
 
 def _wrong(one: Handling, by_granule: bool) -> Iterator[tuple[str, str]]:
-    if one.used and not one.topped_up:
-        yield "untopped", f"{counted(one.used, 'page')} came from a memcache that was not topped up for it"
+    if one.asked and not one.topped_up:
+        yield "untopped", f"{counted(one.asked, 'page')} asked of a memcache that was not topped up for it"
     if by_granule and one.topped_up and one.ret == 0 and not one.used and not one.tampered:
         yield "needless", "the memcache was topped up, and no table was needed"
     for rule in one.broken:
@@ -129,6 +130,7 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
             bool(topped_up),
             added,
             used,
+            sum(event.kind == ALLOC for event in each_event(record.events)),
             stale,
             bool(written.planted),
             again,

@@ -30,6 +30,7 @@ from harness.observation.layout import (
 )
 from harness.observation.tables import leaked, paired_entries, paired_tables, sane_level
 from harness.program.machine import Machine
+from harness.program.ops import FAMILIES
 from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.differences import differences
@@ -202,9 +203,11 @@ def test_tables_elsewhere_are_no_difference() -> None:
 
 @given(lively_programs)
 def test_any_program_with_tables_elsewhere(program: Program) -> None:
-    left = Model().observe(program)
-    right = Model().observe(Program(program.ops, Machine.of(pool_base=0x7_0000_0000)))
-    assert differences(left, right, DEFAULT_TIERS - {Tier.TRANSLATION}) == []  # which the hardware has here alone
+    """But for what asks the hardware, which walks tables only where they really lie."""
+    ops = tuple(op for op in program.ops if op.definition not in FAMILIES["guest"])
+    left = Model().observe(Program(ops))
+    right = Model().observe(Program(ops, Machine.of(pool_base=0x7_0000_0000)))
+    assert differences(left, right) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
