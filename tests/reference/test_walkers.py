@@ -6,6 +6,7 @@ stand apart from the others, or come from the input (`docs/hardware.md`).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -17,8 +18,8 @@ from harness.model.executor import Model
 from harness.observation.layout import Record
 from harness.program.definition import Op
 from harness.program.granule import GRANULES
-from harness.program.guest import WINDOW
-from harness.program.machine import Machine
+from harness.program.guest import STUB, WINDOW
+from harness.program.machine import POOL_BASE, Machine
 from harness.program.ops import OPS_BY_NAME, op_of
 from harness.program.program import Program
 from reference.link.executor import ByGranule
@@ -131,3 +132,34 @@ def test_both_walkers_find_the_same(kernels: ByGranule, granule: int, stage: int
 
 
 _SEEN: Final = {"0", "-EFAULT", "-ENXIO", "translation", "permission", "access", "address", "normal-wb", "normal-nc"}
+
+
+def any_machine(choice: Random) -> Machine:
+    """Whatever the architecture, KVM or QEMU make of its registers."""
+    knobs = {name: choice.randrange(2) for name in ("lpa2", "pa_bits_52", "hvhe", "guest", "ha", "fwb")}
+    return Machine.of(
+        **knobs,
+        granule=choice.randrange(3),
+        parange=choice.randrange(7),
+        ia_bits=choice.randint(32, 52),
+        va_bits=choice.randint(14, 55),
+        stage=choice.choice((1, 2, 2, 2)),
+        pool_base=choice.choice((POOL_BASE, POOL_BASE, POOL_BASE, 0x1_0000_0000)),
+    )
+
+
+def test_both_sides_know_which_tables_can_be_walked(kernels: ByGranule) -> None:
+    choice = Random(15)
+    asked = [op_of("probe", ipa=0), op_of("destroy"), op_of("probe", ipa=0)]
+    returned = set()
+    for _ in range(150):
+        machine = any_machine(choice)
+        program = Program((*asked, *([] if machine["stage"] == 1 else _ACCESSES)), machine)
+        left, right = MODEL.observe(program), kernels.observe(program)
+        for mine, theirs in zip(left.records, right.records, strict=True):
+            assert seen_by(mine, 1) == seen_by(theirs, 1), f"{machine.changed()}: {describe_record(mine)}"
+        returned.add(left.records[1].ret)
+    assert returned == {0, -errno.ENODEV}
+
+
+_ACCESSES: Final = [op_of("init"), *(op_of(name, ipa=STUB) for name in ("probe", "read", "exec"))]

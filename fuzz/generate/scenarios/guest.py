@@ -119,10 +119,10 @@ def _handle(at: Place, page: int, choice: Random) -> Op:
         phys=page + at.memory,
         backing=choice.choice(_BACKINGS),
         hva=choice.choice(_HVA),
-        thp=int(choice.random() < 0.2),
+        thp=int(choice.random() < 0.35),
         logging=int(choice.random() < 0.25),
         readonly=int(choice.random() < 0.1),
-        device=int(choice.random() < 0.1),
+        device=int(choice.random() < 0.15),
     )
 
 
