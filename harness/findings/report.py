@@ -53,6 +53,8 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
             f"  {verdict.blamed}: {verdict.stale.text}",
             f"  {verdict.stale.rule.section}: {verdict.stale.rule.says}",
         ]
+    if verdict.abort is not None:
+        lines += ["", f"  {verdict.blamed}: {verdict.abort.text}"]
     lines += voices(program, verdict, names)
     if verdict.kind == "emulator":
         lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from observations import with_events
-from seeds import runnable
+from seeds import SEEDS, runnable
 from strategies import lively_programs
 from thinning import every
 
@@ -387,6 +387,13 @@ def test_what_was_written_is_what_a_stale_read_may_see() -> None:
     allowed = last_allowed(f"{MAP}\n{write}\nplant ipa=0x1000 level=3 pte=0x0\nread ipa=0x1000")
     assert allowed.admits(0, 0x77)
     assert not allowed.admits(0, 0x42001800)
+
+
+def test_the_seed_program_tells_which_accesses_may_be_stale() -> None:
+    program = read(next(path for path in SEEDS if path.stem == "stale_accesses"))
+    allowed = {one.record: str(one) for one in allowed_outcomes(program, Model().observe(program))}
+    stale = {4: "may-be-stale: 0x42001000", 8: "may-be-stale: 0x42002800", 12: "may-be-stale: 0x5"}
+    assert allowed == {record: stale.get(record, "fresh-only") for record in (2, 4, 6, 8, 10, 12, 14)}
 
 
 def test_skipped_invalidations_are_the_callers() -> None:
