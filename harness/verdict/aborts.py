@@ -5,8 +5,8 @@ cache that it has topped up itself, and where it goes by the fault's granule (th
 of memcache allocations completely", 2021), it tops up only where a table is needed. What may sleep is not done under
 the lock, which is dropped at the end. And after a result of 0 the guest gets on: at the latest in its third round.
 
-Which rule keeps this, and when, is weighed (`harness.verdict.topup_rules`); where one does not, the program is an
-example and not a finding, for the handler is ours.
+Which rule keeps this, and when, is weighed (`harness.verdict.topup_rules`): the handler is ours, and a program that
+shows what a rule comes to is an example. A finding is what the rule does not account for (`surprises`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from harness.program.machine import KNOBS_BY_NAME
 from harness.program.program import Program
 
 _BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
+STUCK: Final = "stuck"
+WRONGS: Final = ("untopped", "needless", STUCK, *LOCKING_REPORTS.values())
+"""What may be wrong with a handling, in a word each."""
 _ROUNDS: Final = 3
 """In which the guest gets on."""
 _OF_LOCKS: Final = {
@@ -58,7 +61,8 @@ class Handling:
 
 @dataclass(frozen=True, slots=True)
 class AbortProblem:
-    """What is wrong with one handling. `what` is short and stable; `stale` is as there."""
+    """What is wrong with one handling. `what` is short and stable; `stale` is as there. `record` is the handling's or,
+    where the guest is stuck, its access's."""
 
     record: int
     what: str
@@ -66,12 +70,17 @@ class AbortProblem:
     stale: bool
 
 
+def handles_aborts(program: Program) -> bool:
+    """Whether there is anything to judge in a program."""
+    return any(op.name == "handle" for op in program.ops)
+
+
 def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
     """What is wrong with the handlings of a program that one side observed, in order."""
     by_granule = program.machine["topup_rule"] != _BY_STATUS
     for one in handlings(program, seen):
         for what, text in _wrong(one, by_granule):
-            yield AbortProblem(one.record, what, text, one.stale)
+            yield AbortProblem(one.record + (what == STUCK), what, text, one.stale)
 
 
 def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
@@ -100,7 +109,7 @@ def _wrong(one: Handling, by_granule: bool) -> Iterator[tuple[str, str]]:
     for rule in one.broken:
         yield rule, _OF_LOCKS.get(rule, f"locks complain: {rule}")
     if one.again and one.round >= _ROUNDS and not one.tampered:
-        yield "stuck", f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
+        yield STUCK, f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
 
 
 def handlings(program: Program, seen: Observation) -> Iterator[Handling]:

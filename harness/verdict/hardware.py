@@ -14,6 +14,7 @@ from harness.observation.layout import Observation
 from harness.program.ops import INIT
 from harness.program.probing import PROBE, why_unprobed, with_probes
 from harness.program.program import Program
+from harness.verdict.aborts import handles_aborts, surprises
 from harness.verdict.compare.difference import Difference
 from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
@@ -57,14 +58,15 @@ class HardwareJudge(Pair):
             return program
         return with_probes(program)
 
-    def stale(self, program: Program) -> Verdict | None:
-        """The verdict on a program on which nothing differs, but for what a TLB may still hold. Raises TargetDied."""
+    def of_one_side(self, program: Program) -> Verdict | None:
+        """The verdict on a program on which nothing differs, but for what a TLB may still hold, and how aborts are
+        handled. Raises TargetDied."""
         if not self.judges_hardware:
             return None
         for side in (self.left, self.right):
-            problems, _ = judged(program, side.observe(program))
-            if problems:
-                found = stale_verdict(program, problems, side)
+            seen = side.observe(program)
+            found = verdict_of_one(program, seen, judged(program, seen)[0], side)
+            if found is not None:
                 beginning = program.prefix(found.record)
                 return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
         return None
@@ -78,12 +80,21 @@ class HardwareJudge(Pair):
         return Verdict("divergence", first.bucket, record, first, left, right)
 
 
-def stale_verdict(program: Program, problems: Sequence[StaleProblem], side: Executor) -> Verdict:
-    """The first of what is wrong on a side, as a verdict without observations."""
-    first = min(problems, key=lambda one: one.record)
-    op = program.ops[first.record - 1].name if first.record else INIT.name
-    bucket = f"stale-{op}-{first.bucket}"
-    return Verdict("stale", bucket, first.record, None, None, None, stale=first, blamed=side.name)
+def verdict_of_one(
+    program: Program, seen: Observation, problems: Sequence[StaleProblem], side: Executor
+) -> Verdict | None:
+    """What is wrong on a side, as a verdict without observations: the first of what a TLB may hold there, or the first
+    abort that is not handled as its rule has it."""
+    if problems:
+        stale = min(problems, key=lambda one: one.record)
+        op = program.ops[stale.record - 1].name if stale.record else INIT.name
+        bucket = f"stale-{op}-{stale.bucket}"
+        return Verdict("stale", bucket, stale.record, None, None, None, stale=stale, blamed=side.name)
+    abort = next(surprises(program, seen), None) if handles_aborts(program) else None
+    if abort is None:
+        return None
+    bucket = f"abort-{program.ops[abort.record - 1].name}-{abort.what}"
+    return Verdict("abort", bucket, abort.record, None, None, None, abort=abort, blamed=side.name)
 
 
 def judged_of(program: Program, observation: Observation, allowed: Sequence[Allowed]) -> Judged:

@@ -19,7 +19,7 @@ from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
 from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
-from harness.verdict.hardware import HardwareJudge, judged_of, stale_verdict
+from harness.verdict.hardware import HardwareJudge, judged_of, verdict_of_one
 from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
 from harness.verdict.pair import Comparison
@@ -34,6 +34,8 @@ _UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
 """Seen by their digests alone."""
 _OF_CALLS: Final = frozenset({Tier.INSTRUCTIONS, Tier.EFFECTS})
 """Tiers with which the TLB functions are judged by themselves."""
+_OF_ONE_SIDE: Final = frozenset({"stale", "abort"})
+"""Kinds of verdicts that the hardware judge passes on one side."""
 _UNTOLD_CALLS: Final = 64
 """Of so many programs the TLB functions are looked at in one, where no side tells them."""
 
@@ -88,21 +90,21 @@ class Judge(HardwareJudge):
             if not seen.is_same:
                 seen.suspicion = self._suspect(program, seen)
             if seen.suspicion is None:
-                seen.suspicion = self._suspect_stale(program, left, seen)
+                seen.suspicion = self._suspect_a_side(program, left, seen)
         except TargetDied as error:
             seen.suspicion = _suspected_death(program, error)
         return seen
 
-    def _suspect_stale(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
-        """What a TLB may hold and must not. Where the sides did the same, one stands for both, but for what it saw."""
+    def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
+        """What a TLB may hold and must not, and how aborts are handled. Where the sides did the same, one stands for
+        both, but for what it saw."""
         problems, allowed = judged(program, left)
-        seen.judged, side = judged_of(program, left, allowed), self.left
-        if not problems and not (seen.is_same and not seen.witnessed):
-            problems, side = judged(program, self.right.observe(program))[0], self.right
-        if not problems:
-            return None
-        found = stale_verdict(program, problems, side)
-        return Suspicion(found.bucket, found)
+        seen.judged = judged_of(program, left, allowed)
+        found = verdict_of_one(program, left, problems, self.left)
+        if found is None and not (seen.is_same and not seen.witnessed):
+            right = self.right.observe(program)
+            found = verdict_of_one(program, right, judged(program, right)[0], self.right)
+        return None if found is None else Suspicion(found.bucket, found)
 
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
         left, right = self.run(program)
@@ -218,8 +220,8 @@ class Judge(HardwareJudge):
         self.refresh()
         if verdict.kind == "invalidation":
             return self._misdirected(beginning)
-        if verdict.kind == "stale":
-            return self.stale(beginning)
+        if verdict.kind in _OF_ONE_SIDE:
+            return self.of_one_side(beginning)
         again = self._judge(self.compare_all(beginning))
         if not isinstance(again, Verdict):
             return None
@@ -245,14 +247,14 @@ class Judge(HardwareJudge):
             if judged is not None:
                 doubt = judged
                 break
-        return self._misdirected(program) or self.stale(program) or doubt
+        return self._misdirected(program) or self.of_one_side(program) or doubt
 
     def quick(self, program: Program, kind: str) -> Verdict | None:
         """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
-        thousands. Only one of that `kind` is looked for: `invalidation`, `stale`, or all the others."""
-        if kind == "stale":
-            found = self.stale(program)
-            if found is None or self._quick(self.differing(program)) is not None:
+        thousands. Only one of that `kind` is looked for: `invalidation`, `stale`, `abort`, or all others."""
+        if kind in _OF_ONE_SIDE:
+            found = self.of_one_side(program)
+            if found is None or found.kind != kind or self._quick(self.differing(program)) is not None:
                 return None
             return found if self._misdirected(program) is None else None
         if kind != "invalidation":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.observation.execution import Feedback
 from harness.observation.executor import CrashReport
 from harness.observation.layout import Observation
+from harness.verdict.aborts import AbortProblem
 from harness.verdict.compare.difference import Difference
 from harness.verdict.cuts import Cut
 from harness.verdict.invalidation import Problem
@@ -20,8 +21,9 @@ class Verdict:
 
     `kind` is `divergence`, `crash`, `hang`; `flood`: one side goes on and on where the other has long finished, and
     `cut` says where; or `emulator`: the hardware differs from the model where all else is the same. Even if the sides
-    agree, it may be `invalidation`: a TLB function does not do what it was called for, and `problem` says what; or
-    `stale`: a TLB may hold what it must not, and `stale` says what.
+    agree, it may be `invalidation`: a TLB function does not do what it was called for, and `problem` says what;
+    `stale`: a TLB may hold what it must not, and `stale` says what; or `abort`: a guest's abort is not handled as its
+    rule has it, and `abort` says why.
 
     `record` is the record (0: the implicit init) after which the sides first differ, or that the problem is in. Of the
     observations, that of a side that died is missing; those kept are of the program up to `record`, where everything is
@@ -40,6 +42,7 @@ class Verdict:
     problem: Problem | None = None
     cut: Cut | None = None
     stale: StaleProblem | None = None
+    abort: AbortProblem | None = None
     blamed: str = ""
     confirmed: int = field(default=0, compare=False)
 

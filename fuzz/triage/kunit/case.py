@@ -61,6 +61,8 @@ def _introduction(program: Program, verdict: Verdict, about: Mapping[str, str]) 
         yield f"{verdict.problem.call.event}: {verdict.problem.text}"
     if verdict.stale is not None:
         yield f"{verdict.stale.text} ({verdict.stale.rule.section})"
+    if verdict.abort is not None:
+        yield verdict.abort.text
     instead = shown_instead(program, verdict)
     if instead:
         yield ""

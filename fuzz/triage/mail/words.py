@@ -34,6 +34,9 @@ def words_on(finding: Finding, sides: Sides, names: tuple[str, str]) -> Words:
         case "stale":
             subject = f"{function} leaves a stale translation: {detail}"
             does = f"a TLB may still hold what it must not, after what {function} does ({detail})"
+        case "abort":
+            subject = f"a guest's abort is not handled as it should be ({detail})"
+            does = f"an abort of the guest's is not handled as it should be ({detail})"
         case "emulator":
             subject = f"QEMU differs from the architecture, or its model does ({detail})"
             does = f"QEMU's MMU does not do what is expected of it ({detail}), in the same tables"
@@ -74,6 +77,11 @@ def _judge(finding: Finding, sides: Sides, names: tuple[str, str]) -> str:
         return (
             "The word is the architecture's, as s2fuzz reads it: what the operations stored and invalidated, in their "
             "order, against what a TLB may hold. The sides need not differ in that."
+        )
+    if finding.kind == "abort":
+        return (
+            "The word is that of the rule by which the memcache is topped up, and of the guest, which must get on "
+            "after a result of 0. The handler is s2fuzz's, in the place of user_mem_abort(). The sides need not differ."
         )
     if finding.kind == "emulator":
         return (
