@@ -313,6 +313,17 @@ def test_what_was_judged_is_told() -> None:
     assert Judge(Model(), Model(), judging=Judging.NONE).look_deeper(MAP).judged is None
 
 
+def test_accesses_that_may_be_stale_are_counted_and_probes_are_none() -> None:
+    program = with_probes(read(SEEDS / "guest_needs_a_flush.s2"))
+    judged = Judge(Model(), Model()).look_deeper(program).judged
+    assert judged is not None
+    assert (judged.accesses, judged.maybe_stale) == (4, 1)
+    other_tree = "map ipa=0x1000 size=4K phys=0x42000000 prot=rw mc=4\ndestroy\ninit\nprobe ipa=0x1000\n"
+    judged = Judge(Model(), Model()).look_deeper(parse(f"s2 1\nguest = on\n{other_tree}")).judged
+    assert judged is not None
+    assert (judged.accesses, judged.maybe_stale) == (0, 0)
+
+
 def test_what_an_access_may_have_gone_by_is_shown(kernels: Executor) -> None:
     program = read(SEEDS / "guest_needs_a_flush.s2")
     told = observation_text(program, Model().observe(program)).partition("What a TLB may still hold:\n")[2]
