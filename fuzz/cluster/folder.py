@@ -320,6 +320,7 @@ import json, sys
 before = set(sys.modules)
 sys.path.insert(0, sys.argv[1])
 import fuzz.stage2_fuzzer
+import reference.probe.debug_info  # which waits until somebody asks
 names = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
 files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
 print(json.dumps({name: file for name, file in files.items() if file}))

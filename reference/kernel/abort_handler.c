@@ -15,6 +15,7 @@
 #include "abort_handler.h"
 #include "boundary.h"
 
+#if S2FUZZ_HAS_handle
 #define BACKING(name, number) BACKING_##name = number,
 enum { S2FUZZ_BACKINGS(BACKING) };
 #undef BACKING
@@ -206,3 +207,4 @@ s64 handle_abort(const struct abort *abort, const struct args_handle *memory, st
 	}
 	return user_mem_abort(abort, memory, handled);
 }
+#endif

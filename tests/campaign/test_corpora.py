@@ -17,7 +17,7 @@ from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.cli.main import status_of
 from fuzz.cluster.folder import seed_inputs
 from fuzz.corpus.minset import cmin, cover, measure
-from fuzz.corpus.store import Store, beside, input_for, is_whole, name_of, stamp_of, why_left_out
+from fuzz.corpus.store import MAX_INPUT, Store, beside, input_for, is_whole, name_of, stamp_of, why_left_out
 from fuzz.engine.process import LAUNCHER
 from fuzz.generate.scenario import vm_scenario
 from fuzz.sides import capabilities_of, choose_sides
@@ -35,7 +35,8 @@ def a_corpus(folder: Path, count: int = 24) -> Store:
     choice = Random(3)
     inputs = [vm_scenario(choice, DEFAULT) for _ in range(count // 2)]
     programs = [decode(data) for data in inputs]
-    store.add([*inputs, *(encode(program.prefix(len(program.ops) // 2)) for program in programs)])
+    every = [*inputs, *(encode(program.prefix(len(program.ops) // 2)) for program in programs)]
+    store.add([data for data in every if len(data) <= MAX_INPUT])
     return store
 
 

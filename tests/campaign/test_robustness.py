@@ -300,10 +300,10 @@ from fuzz.engine import worker
 from harness.program.text import format_program
 
 class Deadly(worker.Worker):
-    def _judge(self, program, look):
+    def _judge(self, program, look, seen):
         if format_program(program) == {text!r}:
             os.kill(os.getpid(), 9)
-        return super()._judge(program, look)
+        return super()._judge(program, look, seen)
 
 stage2_fuzzer.Worker = Deadly
 stage2_fuzzer.main(sys.argv)

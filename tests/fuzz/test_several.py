@@ -89,7 +89,7 @@ def test_a_flaky_program_does_not_end_the_run(
 
 
 class Interrupting(Model):
-    """Ctrl-C comes with the second program."""
+    """Ctrl-C comes with the second program; the first is run once more, with probes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Interrupting(Model):
 
     def start(self, program: Program) -> None:
         self._programs += 1
-        if self._programs > 1:
+        if self._programs > 2:
             raise KeyboardInterrupt
         super().start(program)
 

@@ -114,8 +114,11 @@ def test_what_is_switched_off_gets_a_line_each(tmp_path: Path) -> None:
     prots = "struct kvm_pgtable *, u64, enum kvm_pgtable_prot"
     assert switched_off([before, after]) == [
         f"kernel:{tree}: test_clear_young is switched off: there is no kvm_pgtable_stage2_test_clear_young",
-        f"kernel:{tree}: relax_perms is switched off: kvm_pgtable_stage2_relax_perms is "
-        f"`int ({prots}, enum kvm_pgtable_walk_flags)`, not `int ({prots})`",
+        *(
+            f"kernel:{tree}: {op} is switched off: kvm_pgtable_stage2_relax_perms is "
+            f"`int ({prots}, enum kvm_pgtable_walk_flags)`, not `int ({prots})`"
+            for op in ("relax_perms", "handle")
+        ),
     ]
     assert switched_off(choose_sides("6.12")) == switched_off(choose_sides("6.1")) == []
 

@@ -87,6 +87,7 @@ OPS: Final = (
         "handle the abort that the vCPU keeps, as user_mem_abort() does, with such memory behind its page: phys",
         weight=1,
         results=(Result("size"), Result("topped_up"), Result("added"), Result("used")),
+        needs=("map", "relax_perms", "mkyoung"),
         scenario="abort",
     ),
 )

@@ -209,6 +209,7 @@ s64 op_fault(const struct args_fault *args)
 	return ret;
 }
 
+#if S2FUZZ_HAS_handle
 s64 op_handle(const struct args_handle *args)
 {
 	struct guest_registers registers;
@@ -227,3 +228,4 @@ s64 op_handle(const struct args_handle *args)
 	op_out(handled.used);
 	return ret;
 }
+#endif
