@@ -45,6 +45,24 @@ class State:
         return maplets(self.tree, self.machine, start, end)
 
     @cached_property
+    def reachable(self) -> frozenset[int]:
+        """The tables of the tree under test, its root included."""
+        if self.tree is None:
+            return frozenset()
+        page, address = self.machine.granule.page, address_field(self.machine).address
+        todo = [(self.tree.root + number * page, self.tree.level) for number in range(self.tree.pages)]
+        found: set[int] = set()
+        while todo:
+            table, level = todo.pop()
+            if table in found or table not in self.tables:
+                continue
+            found.add(table)
+            todo += [
+                (address(entry), level + 1) for entry in self.tables[table].values() if is_table_entry(entry, level)
+            ]
+        return frozenset(found)
+
+    @cached_property
     def all_maplets(self) -> list[Maplet]:
         """What it says of everything."""
         return self.maplets()

@@ -1,0 +1,170 @@
+"""What contracts are written with: the range that an op names, what it was to become, and what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.observation.descriptors import address_field, is_table_entry
+from harness.observation.layout import WARN
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.space import U64_MAX
+from harness.verdict.contracts.states import State, Transition
+from harness.verdict.maplets import Change, Maplet, leaves
+
+_VALID: Final = 1
+_DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
+_SOFTWARE: Final = ("sw0", "sw1", "sw2", "sw3")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The range that an op names, [start, end) in whole pages, and what it was to become: mapped, `offset` bytes to its
+    memory; else (None) not. The header: the address's offset within a page is ignored, the size is rounded up."""
+
+    start: int
+    end: int
+    offset: int | None
+    allows: str
+    kind: str
+    software: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start == self.end
+
+    def is_like(self, one: Maplet) -> bool:
+        """Whether a maplet says what was asked for, permissions apart."""
+        if self.offset is None or one.memory is None:
+            return self.offset is None and one.memory is None
+        return (one.offset, one.memory.kind) == (self.offset, self.kind)
+
+    def is_page_or_same_leaf(self, op: Transition) -> bool:
+        """Whether the range is just the leaf that translates it."""
+        return leaf_span(op.before, self.start) == (self.start, self.end)
+
+
+def asked_in(op: Transition) -> Asked | None:
+    """What the op asks for; None where there is no table, where the range leaves the addresses that the table has, or
+    wraps, where the program itself wrote entries meanwhile, and where the kernel warned: nothing is promised then."""
+    tree = op.before.tree
+    if tree is None or op.record.ret is None or op.planted or is_warned(op):
+        return None
+    page = op.machine.granule.page
+    names = {arg.name for arg in op.op.definition.args}
+    address = op.value("ipa" if "ipa" in names else "va")
+    size = op.value("size") if "size" in names else page
+    start = address & -page
+    end = start + (size + page - 1 & -page)
+    if size > U64_MAX - page or end > 1 << tree.ia_bits:
+        return None
+    if "phys" not in names:
+        return Asked(start, end, None, "", "", 0)
+    prot = op.value("prot")
+    allows = "".join(name for name in "rwx" if prot & PROT_BITS[name])
+    software = sum(1 << number for number, name in enumerate(_SOFTWARE) if prot & PROT_BITS[name])
+    return Asked(start, end, (op.value("phys") & -page) - start, allows, _kind_of(prot), software)
+
+
+def _kind_of(prot: int) -> str:
+    """The memory type that a protection asks for in stage 2."""
+    if prot & PROT_BITS["device"]:
+        return _DEVICE
+    return _NORMAL_NC if prot & PROT_BITS.get("nc", 0) else _NORMAL
+
+
+def is_warned(op: Transition) -> bool:
+    """Whether the kernel warned of the op."""
+    return any(complaint.kind == WARN for complaint in op.record.complaints)
+
+
+def unlike(several: list[Maplet], asked: Asked) -> Iterator[str]:
+    """What of the range is not what was asked for."""
+    reached = asked.start
+    for one in several:
+        if one.start > reached:
+            yield f"{reached:#x}-{one.start:#x} is not mapped"
+        reached = one.end
+        memory = one.memory
+        if memory is None:
+            yield f"{one} is not mapped"
+        elif one.offset != asked.offset:
+            yield f"{one} is other memory than asked for"
+        elif (memory.allows, memory.kind, memory.software) != (asked.allows, asked.kind, asked.software):
+            yield f"{one} is not {asked.allows} {asked.kind} software {asked.software:#x}"
+    if reached < asked.end:
+        yield f"{reached:#x}-{asked.end:#x} is not mapped"
+
+
+def changes_in(op: Transition, start: int, end: int) -> Iterator[Change]:
+    """What changed of [start, end)."""
+    return (change for change in op.changes if change.start < end and start < change.end)
+
+
+def changes_outside(op: Transition, start: int, end: int) -> Iterator[Change]:
+    """What changed of everything else; of a change that reaches over an edge, the part outside."""
+    for change in op.changes:
+        if change.start < start:
+            yield _part(change, change.start, min(change.end, start))
+        if change.end > end:
+            yield _part(change, max(change.start, end), change.end)
+
+
+def _part(change: Change, start: int, end: int) -> Change:
+    before, after = (None if one is None else one.clipped(start, end) for one in (change.before, change.after))
+    return Change(start, end, before, after)
+
+
+def beyond_blocks(op: Transition, asked: Asked, is_meant: Callable[[Change], bool]) -> Iterator[str]:
+    """What changed outside the range, but for blocks that reach into it, which may change as `is_meant` says."""
+    if asked.is_empty:
+        return (f"{change}" for change in op.changes)
+    blocks = [span for end in (asked.start, asked.end - 1) if (span := leaf_span(op.before, end)) is not None]
+    return (
+        f"{change}, outside the range"
+        for change in changes_outside(op, asked.start, asked.end)
+        if not (is_meant(change) and any(start <= change.start and change.end <= end for start, end in blocks))
+    )
+
+
+def is_only(change: Change, **allowed: Callable[[Any, Any], bool]) -> bool:
+    """Whether both are mapped to the same memory, and differ only in what is `allowed`: fields of Memory, each with
+    whether its change, from and to, is."""
+    before, after = change.before, change.after
+    if before is None or after is None or before.memory is None or after.memory is None:
+        return False
+    if before.offset != after.offset:
+        return False
+    for name in ("allows", "kind", "shareability", "is_young", "software", "other"):
+        was, now = getattr(before.memory, name), getattr(after.memory, name)
+        if was != now and not (name in allowed and allowed[name](was, now)):
+            return False
+    return True
+
+
+def leaf_span(state: State, address: int) -> tuple[int, int] | None:
+    """The addresses of the valid leaf that translates `address`; None where there is none."""
+    if state.tree is None:
+        return None
+    leaf = next(leaves(state.tree, state.machine, address, address + 1), None)
+    if leaf is None or not leaf.entry & _VALID:
+        return None
+    return leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level))
+
+
+def entry_at(state: State, address: int) -> tuple[int, int]:
+    """The entry that ends the walk of `address`, and its level as a word in two's complement. There is a tree."""
+    tree, granule = state.tree, state.machine.granule
+    assert tree is not None
+    decode = address_field(state.machine).address
+    level, table, base = tree.level, tree.root, 0
+    size = granule.entries << granule.level_shift(level)
+    table, base = tree.root + address // size * granule.page, address // size * size
+    while True:
+        shift = granule.level_shift(level)
+        index = address - base >> shift
+        entry = tree.tables.get(table, {}).get(index, 0)
+        if not is_table_entry(entry, level):
+            return entry, level & U64_MAX
+        table, base, level = decode(entry), base + (index << shift), level + 1
