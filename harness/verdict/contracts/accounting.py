@@ -11,7 +11,7 @@ from harness.verdict.contracts.states import Transition
 @contract(source="asm/kvm_pgtable.h, struct kvm_pgtable_mm_ops: put_page frees a page that nothing counts any more")
 def nothing_reachable_is_freed(op: Transition) -> Iterator[str] | None:
     """A table page is given back only when no entry leads to it any more, its root's own end apart."""
-    if not op.freed or op.op.name == "destroy":
+    if not op.freed or op.tampered or op.op.name == "destroy":
         return None
     return (f"the page {one.page:#x} was given back while an entry led to it" for one in op.freed if one.is_reachable)
 
@@ -20,7 +20,7 @@ def nothing_reachable_is_freed(op: Transition) -> Iterator[str] | None:
 def references_are_entries(op: Transition) -> Iterator[str] | None:
     """A table page has one reference for itself and one for each entry that is not empty."""
     tree = op.after.tree
-    if tree is None or not op.machine["page_count"] or op.record.ret is None:
+    if tree is None or op.tampered or not op.machine["page_count"] or op.record.ret is None:
         return None
     return (
         f"the page {page:#x} has {op.after.references[page]} references, and {len(entries)} entries that are not empty"

@@ -87,8 +87,8 @@ class Transition:
     after: State
     freed: tuple[Freed, ...]
     """Pages that were given back, in order."""
-    planted: bool
-    """Whether the program itself wrote entries, as another would."""
+    tampered: bool
+    """Whether the program itself has written entries, as another would, in this op or before."""
 
     @property
     def machine(self) -> Machine:
@@ -115,7 +115,7 @@ def transitions(program: Program, observation: Observation) -> Iterator[Transiti
         replay.run(record)
         after = replay.state()
         op = program.ops[number - 1] if number else _IMPLICIT
-        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.planted)
+        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered)
         before = after
 
 
@@ -125,8 +125,8 @@ class _Replay:
 
     def __init__(self, machine: Machine) -> None:
         self.freed: list[Freed] = []
-        """Of the op under way; so is the next."""
-        self.planted = False
+        """Of the op under way."""
+        self.tampered = False
         self._machine = machine
         self._page = machine.granule.page
         self._address = address_field(machine).address
@@ -145,7 +145,7 @@ class _Replay:
 
     def run(self, record: Record) -> None:
         """Replay an op."""
-        self.freed, self.planted, self._own = [], False, {}
+        self.freed, self._own = [], {}
         words = record.events
         for place in range(0, len(words), EVENT_WORDS):
             kind, a, b = words[place], words[place + 1], words[place + 2]
@@ -163,7 +163,8 @@ class _Replay:
                     self._free(a + page * self._page)
 
     def _allocate(self, record: Record, kind: int, pa: int, size: int) -> None:
-        is_root = kind == ALLOC_EXACT or (record.definition is INIT and self._root is None)
+        # In stage 1 the root is the one page that init takes.
+        is_root = kind == ALLOC_EXACT or (record.definition is INIT and self._machine["stage"] == 1)
         if is_root:
             self._root = None
         if pa == NO_PAGE:
@@ -192,7 +193,7 @@ class _Replay:
         else:
             own.pop(index, None)
         if is_planted:  # which keeps the references by itself
-            self.planted = True
+            self.tampered = True
             self._count(page, bool(new) - bool(old))
 
     def _succeeds(self, words: Sequence[int], place: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
+from harness.program.kinds.flags import PROT_BITS
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import (
@@ -39,7 +39,17 @@ def map_shows_what_was_asked(op: Transition) -> Iterator[str] | None:
     asked = asked_in(op)
     if op.record.ret != 0 or asked is None or asked.is_empty or op.before.maplets(asked.start, asked.end):
         return None
-    return unlike(op.after.maplets(asked.start, asked.end), asked)
+    return unlike(op.after.maplets(asked.start, asked.end), asked) if asked.is_there(op) else None
+
+
+@contract("map", source=f"{_MAP}: 0 on success")
+def map_of_no_memory_fails(op: Transition) -> Iterator[str] | None:
+    """Where the memory asked for lies beyond the machine's physical addresses, so that it cannot be mapped, map does
+    not return 0."""
+    asked = asked_in(op)
+    if asked is None or asked.is_empty or asked.is_there(op):
+        return None
+    return iter(("it returned 0",) if op.record.ret == 0 else ())
 
 
 @contract("map", "set_owner", source=f"{_MAP}: it splits blocks, relying on page-faults to fault back areas outside")
@@ -57,10 +67,11 @@ def map_changes_no_permissions_alone(op: Transition) -> Iterator[str] | None:
     """Mapping what is mapped already, with other permissions or none, changes nothing: relax_perms is there for
     that."""
     asked = asked_in(op)
-    if asked is None or asked.is_empty or (not op.machine["fwb"] and op.value("flags") & MAP_FLAG_BITS["skip_cmo"]):
+    if asked is None or asked.is_empty or not asked.is_one_leaf(op):
         return None
     before = op.before.maplets(asked.start, asked.end)
-    if not asked.is_page_or_same_leaf(op) or len(before) != 1 or not asked.is_like(before[0]):
+    memory = before[0].memory
+    if memory is None or not memory.is_young or memory.software != asked.software or not asked.is_like(before[0]):
         return None
     return (f"{change}" for change in changes_in(op, asked.start, asked.end))
 
@@ -133,7 +144,7 @@ def get_leaf_tells_the_leaf(op: Transition) -> Iterator[str] | None:
 @contract("destroy", source="kvm_pgtable_stage2_destroy(), kvm_pgtable_hyp_destroy()")
 def destroy_frees_every_table(op: Transition) -> Iterator[str] | None:
     """After destroy there is no tree, and none of its tables is in use."""
-    if op.before.tree is None or op.record.ret is None:
+    if op.before.tree is None or op.record.ret is None or op.tampered:
         return None
     left = [page for page in op.before.reachable if page in op.after.tables]
     trees = ["there is still a tree"] if op.after.tree is not None else []
@@ -167,7 +178,7 @@ def _others(op: Transition, start: int, end: int, is_meant: Callable[[Change], b
 def mkyoung_sets_the_access_flag_alone(op: Transition) -> Iterator[str] | None:
     """Where a valid leaf translates the address, mkyoung sets its access flag, and changes nothing else anywhere."""
     span = leaf_span(op.before, op.value("ipa"))
-    if span is None or not op.record.outs or not op.record.outs[0]:
+    if span is None or op.tampered or not op.record.outs or not op.record.outs[0]:
         return None
     old = (
         f"{one} has no access flag"
@@ -221,7 +232,7 @@ def ageing_tells_whether_any_was_young(op: Transition) -> Iterator[str] | None:
 def relax_perms_only_adds_permissions(op: Transition) -> Iterator[str] | None:
     """relax_perms adds permissions to the leaf that translates the address, and changes nothing else but its access
     flag: no permission goes, no software bit changes, and no other address."""
-    if op.record.ret is None:
+    if op.record.ret is None or op.tampered:
         return None
     return (f"{change}" for change in op.changes if not _is_relaxed(change))
 
@@ -257,6 +268,6 @@ def what_only_reads_changes_nothing(op: Transition) -> Iterator[str] | None:
 @contract("split", source="kvm_pgtable_stage2_split(): huge pages become leaves that point to the guest's pages")
 def split_changes_no_translation(op: Transition) -> Iterator[str] | None:
     """Splitting changes no translation, permission, memory type, software bit or age of any address."""
-    if op.record.ret is None:
+    if op.record.ret is None or op.tampered:
         return None
     return (f"{change}" for change in op.changes)

@@ -34,22 +34,27 @@ class Asked:
     def is_empty(self) -> bool:
         return self.start == self.end
 
+    def is_there(self, op: Transition) -> bool:
+        """Whether the memory asked for lies within the machine's physical addresses."""
+        assert self.offset is not None
+        return 0 <= self.start + self.offset and self.end + self.offset <= 1 << op.machine.phys_bits
+
     def is_like(self, one: Maplet) -> bool:
         """Whether a maplet says what was asked for, permissions apart."""
         if self.offset is None or one.memory is None:
             return self.offset is None and one.memory is None
         return (one.offset, one.memory.kind) == (self.offset, self.kind)
 
-    def is_page_or_same_leaf(self, op: Transition) -> bool:
+    def is_one_leaf(self, op: Transition) -> bool:
         """Whether the range is just the leaf that translates it."""
         return leaf_span(op.before, self.start) == (self.start, self.end)
 
 
 def asked_in(op: Transition) -> Asked | None:
     """What the op asks for; None where there is no table, where the range leaves the addresses that the table has, or
-    wraps, where the program itself wrote entries meanwhile, and where the kernel warned: nothing is promised then."""
+    wraps, where the program itself has written entries, and where the kernel warned: nothing is promised then."""
     tree = op.before.tree
-    if tree is None or op.record.ret is None or op.planted or is_warned(op):
+    if tree is None or op.record.ret is None or op.tampered or is_warned(op):
         return None
     page = op.machine.granule.page
     names = {arg.name for arg in op.op.definition.args}
