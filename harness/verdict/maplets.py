@@ -223,6 +223,8 @@ def maplets(tree: Tree | None, machine: Machine, start: int = 0, end: int | None
     if tree is None or not FIRST_LEVEL <= tree.level <= LAST_LEVEL:
         return []
     stop = 1 << tree.ia_bits if end is None else min(end, 1 << tree.ia_bits)
+    if start >= stop:
+        return []
     size = machine.granule.entries << machine.granule.level_shift(tree.level)
     found: list[Maplet] = []
     visits = _visits(tree)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.layout import WARN
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
 from harness.verdict.maplets import Change, Maplet, leaves
@@ -37,7 +38,7 @@ class Asked:
     def is_there(self, op: Transition) -> bool:
         """Whether the memory asked for lies within the machine's physical addresses."""
         assert self.offset is not None
-        return 0 <= self.start + self.offset and self.end + self.offset <= 1 << op.machine.phys_bits
+        return self.start + self.offset >= 0 and self.end + self.offset <= 1 << op.machine.phys_bits
 
     def is_like(self, one: Maplet) -> bool:
         """Whether a maplet says what was asked for, permissions apart."""
@@ -50,9 +51,10 @@ class Asked:
         return leaf_span(op.before, self.start) == (self.start, self.end)
 
 
-def asked_in(op: Transition) -> Asked | None:
-    """What the op asks for; None where there is no table, where the range leaves the addresses that the table has, or
-    wraps, where the program itself has written entries, and where the kernel warned: nothing is promised then."""
+def range_of(op: Transition) -> tuple[int, int] | None:
+    """The range that the op names, in whole pages. None where there is no table, where the range leaves the addresses
+    that the table has, or wraps, where the program itself has written entries, and where the kernel warned: nothing is
+    promised then."""
     tree = op.before.tree
     if tree is None or op.record.ret is None or op.tampered or is_warned(op):
         return None
@@ -62,14 +64,27 @@ def asked_in(op: Transition) -> Asked | None:
     size = op.value("size") if "size" in names else page
     start = address & -page
     end = start + (size + page - 1 & -page)
-    if size > U64_MAX - page or end > 1 << tree.ia_bits:
+    return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
+
+
+def asked_in(op: Transition) -> Asked | None:
+    """What the op asks for, in stage 2; None where `range_of` has no range."""
+    span = range_of(op)
+    if span is None:
         return None
-    if "phys" not in names:
+    start, end = span
+    if not any(arg.name == "phys" for arg in op.op.definition.args):
         return Asked(start, end, None, "", "", 0)
-    prot = op.value("prot")
-    allows = "".join(name for name in "rwx" if prot & PROT_BITS[name])
-    software = sum(1 << number for number, name in enumerate(_SOFTWARE) if prot & PROT_BITS[name])
-    return Asked(start, end, (op.value("phys") & -page) - start, allows, _kind_of(prot), software)
+    page, prot = op.machine.granule.page, op.value("prot")
+    return Asked(start, end, (op.value("phys") & -page) - start, _allows(prot), _kind_of(prot), _software(prot))
+
+
+def _allows(prot: int) -> str:
+    return "".join(name for name in "rwx" if prot & PROT_BITS[name])
+
+
+def _software(prot: int) -> int:
+    return sum(1 << number for number, name in enumerate(_SOFTWARE) if prot & PROT_BITS[name])
 
 
 def _kind_of(prot: int) -> str:
@@ -100,6 +115,14 @@ def unlike(several: list[Maplet], asked: Asked) -> Iterator[str]:
             yield f"{one} is not {asked.allows} {asked.kind} software {asked.software:#x}"
     if reached < asked.end:
         yield f"{reached:#x}-{asked.end:#x} is not mapped"
+
+
+def unlike_prot(several: list[Maplet], start: int, end: int, offset: int, prot: int) -> Iterator[str]:
+    """What of [start, end) is not mapped `offset` bytes further, as a protection says. Of stage 1 the memory type is an
+    index whose meaning no table tells, and is left out."""
+    kinds = {one.memory.kind for one in several if one.memory is not None}
+    kind = _kind_of(prot) if not kinds or not next(iter(kinds)).startswith("attribute") else next(iter(kinds))
+    return unlike(several, Asked(start, end, offset, _allows(prot), kind, _software(prot)))
 
 
 def changes_in(op: Transition, start: int, end: int) -> Iterator[Change]:
@@ -156,6 +179,12 @@ def leaf_span(state: State, address: int) -> tuple[int, int] | None:
     if leaf is None or not leaf.entry & _VALID:
         return None
     return leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level))
+
+
+def entry_of(state: State, address: int) -> tuple[int, int]:
+    """The entry that ends the walk of `address`, and its level. There is a tree."""
+    entry, level = entry_at(state, address)
+    return entry, signed(level)
 
 
 def entry_at(state: State, address: int) -> tuple[int, int]:

@@ -1,0 +1,90 @@
+"""Hyp's own stage 1: the kernel-doc of kvm_pgtable_hyp_map() and its neighbours in asm/kvm_pgtable.h of Linux 6.12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.program.space import U64_MAX
+from harness.verdict.contracts.contract import contract
+from harness.verdict.contracts.states import Transition
+from harness.verdict.contracts.terms import changes_in, changes_outside, is_only, range_of, unlike_prot
+from harness.verdict.maplets import Change
+
+
+def _of_state(change: Change) -> bool:
+    """Whether only software bits changed: a page's state."""
+    return is_only(change, software=lambda _was, _now: True)
+
+
+@contract("hyp_map", source="kvm_pgtable_hyp_map()")
+def hyp_map_shows_what_was_asked(op: Transition) -> Iterator[str] | None:
+    """Where hyp_map returns 0, and nothing was mapped in the range before, all of it translates to the memory asked
+    for, with the permissions and software bits asked for."""
+    span = range_of(op)
+    if op.record.ret != 0 or span is None or span[0] == span[1] or op.before.maplets(*span):
+        return None
+    start, end = span
+    offset = (op.value("phys") & -op.machine.granule.page) - start
+    if start + offset < 0 or end + offset > 1 << op.machine.phys_bits:
+        return None
+    return unlike_prot(op.after.maplets(start, end), start, end, offset, op.value("prot"))
+
+
+@contract("hyp_map", source="kvm_pgtable_hyp_map(): to map what is mapped already is rejected")
+def hyp_map_never_replaces(op: Transition) -> Iterator[str] | None:
+    """hyp_map never replaces what is mapped: of an address that was mapped, only the software bits may change."""
+    if op.before.tree is None or op.record.ret is None or op.tampered:
+        return None
+    return (f"{change}" for change in op.changes if change.before is not None and not _of_state(change))
+
+
+@contract("hyp_map", source="kvm_pgtable_hyp_map(): a mapping at the virtual address")
+def hyp_map_maps_nothing_else(op: Transition) -> Iterator[str] | None:
+    """hyp_map maps nothing outside its range."""
+    span = range_of(op)
+    if span is None:
+        return None
+    return (f"{change}" for change in changes_outside(op, *span) if change.before is None)
+
+
+@contract("hyp_unmap", source="kvm_pgtable_hyp_unmap(): returns the number of bytes unmapped")
+def hyp_unmap_tells_what_it_unmapped(op: Transition) -> Iterator[str] | None:
+    """As many bytes as hyp_unmap returns are unmapped from the address on, and were mapped before; all else is as it
+    was."""
+    if op.before.tree is None or not op.record.outs or op.tampered:
+        return None
+    start = op.value("va") & -op.machine.granule.page
+    end = start + op.record.outs[0]
+    left = [f"{one} is still there" for one in op.after.maplets(start, end)]
+    if end > U64_MAX:
+        return None
+    return iter([*left, *(f"{change}, outside of what was unmapped" for change in changes_outside(op, start, end))])
+
+
+@contract("hyp_unmap", source="kvm_pgtable_hyp_unmap(): it stops at a block that maps beyond the range")
+def hyp_unmap_stays_in_its_range(op: Transition) -> Iterator[str] | None:
+    """hyp_unmap unmaps nothing outside its range: it stops early at a block that reaches beyond it."""
+    span = range_of(op)
+    if span is None or op.machine["page_count"] == 0:
+        return None
+    return (f"{change}" for change in changes_outside(op, *span))
+
+
+@contract("hyp_pte_prot", source="kvm_pgtable_hyp_pte_prot(): it reads")
+def hyp_pte_prot_changes_nothing(op: Transition) -> Iterator[str] | None:
+    """To ask what an entry permits changes nothing of the table."""
+    return (f"{change}" for change in op.changes)
+
+
+@contract("hyp_map", source="kvm_pgtable_hyp_map(): an error")
+def a_refused_hyp_map_maps_only_what_was_asked(op: Transition) -> Iterator[str] | None:
+    """A hyp_map that fails half-way has mapped the beginning of its range as asked, and nothing else."""
+    span = range_of(op)
+    if not op.record.ret or op.record.ret > 0 or span is None:
+        return None
+    offset = (op.value("phys") & -op.machine.granule.page) - span[0]
+    return (
+        f"{change}"
+        for change in changes_in(op, *span)
+        if not _of_state(change) and not (change.before is None and change.after and change.after.offset == offset)
+    )

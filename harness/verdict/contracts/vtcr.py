@@ -1,0 +1,69 @@
+"""The shape of a stage 2, as VTCR_EL2 says it: the Arm ARM, and seed 001's two remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.verdict.contracts.contract import contract
+from harness.verdict.contracts.states import Transition
+
+_T0SZ = 0x3F
+_MAX_CONCATENATED = 16
+
+
+@contract(
+    "init", source="Arm ARM, D8.2: at most 16 concatenated tables at the start level; seed 001, on 40 bits and 64K"
+)
+def the_root_covers_every_address(op: Transition) -> Iterator[str] | None:
+    """The root has as many tables as its level takes for the input addresses, and no more than the architecture
+    concatenates: with 64K pages and 40 bits it is one, for a level of 29 bits below it holds 13."""
+    tree = op.after.tree
+    if op.record.ret != 0 or tree is None:
+        return None
+    covered = op.machine.granule.entries << op.machine.granule.level_shift(tree.level)
+    needed = max(1, -(-(1 << tree.ia_bits) // covered))
+    limit = _MAX_CONCATENATED if op.machine["stage"] == 2 else 1
+    if tree.pages == needed <= limit:
+        return iter(())
+    return iter(
+        (f"the root has {tree.pages} tables of level {tree.level} for {tree.ia_bits} bits, which take {needed}",)
+    )
+
+
+@contract("init", source="Arm ARM, VTCR_EL2.T0SZ: the size of the region is 2^(64-T0SZ) bytes")
+def the_register_says_the_bits_of_address(op: Transition) -> Iterator[str] | None:
+    """VTCR_EL2.T0SZ is 64 less the bits of input address that the table has."""
+    if op.record.ret != 0 or op.machine["stage"] != 2 or not op.record.outs:
+        return None
+    bits = 64 - (op.record.outs[0] & _T0SZ)
+    told = op.record.outs[1]
+    return iter(()) if bits == told else iter((f"T0SZ says {bits} bits, and the table has {told}",))
+
+
+@contract(
+    *("map", "unmap", "set_owner", "walk", "wrprotect", "get_leaf"),
+    source="seed 001, review: the limit itself is no address (`>=`, not `>`)",
+)
+def what_begins_at_the_limit_is_refused(op: Transition) -> Iterator[str] | None:
+    """An operation on a range that is not empty and begins at the end of the input addresses, or beyond, fails."""
+    tree = op.before.tree
+    if tree is None or op.record.ret is None or op.tampered:
+        return None
+    size = op.value("size") if op.op.name != "get_leaf" else 1
+    if op.value("ipa") < 1 << tree.ia_bits or not size or op.value("ipa") + size > 1 << 64:
+        return None
+    return iter(("it returned 0",) if op.record.ret == 0 else ())
+
+
+@contract(
+    "get_vtcr",
+    "pgd_size",
+    "tlb_flush_vmid_range",
+    "tlb_flush_vmid",
+    "flush_cpu_context",
+    "flush_vm_context",
+    source="asm/kvm_pgtable.h, asm/kvm_asm.h: they compute, or maintain the TLB",
+)
+def what_knows_no_table_changes_none(op: Transition) -> Iterator[str] | None:
+    """What computes a register, or maintains the TLB, changes nothing of the table."""
+    return (f"{change}" for change in op.changes)
