@@ -52,17 +52,18 @@ class Asked:
 
 
 def range_of(op: Transition) -> tuple[int, int] | None:
-    """The range that the op names, in whole pages. None where there is no table, where the range leaves the addresses
-    that the table has, or wraps, where the program itself has written entries, and where the kernel warned: nothing is
-    promised then."""
+    """The range that the op names, in whole pages.
+
+    None where it names none, where there is no table, where the range leaves the addresses that the table has, or
+    wraps, where the program itself has written entries, and where the kernel warned: nothing is promised then."""
     tree = op.before.tree
     if tree is None or op.record.ret is None or op.tampered or is_warned(op):
         return None
-    page = op.machine.granule.page
-    names = {arg.name for arg in op.op.definition.args}
-    address = op.value("ipa" if "ipa" in names else "va")
-    size = op.value("size") if "size" in names else page
-    start = address & -page
+    definition, page = op.op.definition, op.machine.granule.page
+    if definition.address is None:
+        return None
+    size = page if definition.size is None else op.op.args[definition.size]
+    start = op.op.args[definition.address] & -page
     end = start + (size + page - 1 & -page)
     return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
 
