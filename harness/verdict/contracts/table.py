@@ -237,10 +237,15 @@ def relax_perms_only_adds_permissions(op: Transition) -> Iterator[str] | None:
     return (f"{change}" for change in op.changes if not _is_relaxed(change))
 
 
+def _grows(was: str, now: str) -> bool:
+    """Whether no permission goes; to execute at any level is more than at one."""
+    return set(was) <= set(now) or set(was) - set("up") <= set(now) >= {"x"}
+
+
 def _is_relaxed(change: Change) -> bool:
     return is_only(
         change,
-        allows=lambda was, now: set(was) <= set(now) or ("x" in now and "x" not in was),
+        allows=_grows,
         is_young=lambda _was, _now: True,
     )
 
