@@ -22,6 +22,16 @@ from pgtable.ownership import OWNERSHIPS, Ownership, OwnershipStage2
 from pgtable.pte import AddressFormat, Prot, describe, describe_hyp, hyp_leaf_prot, leaf_prot
 from pgtable.stage2 import ForcePages, Stage2, Stage2Flags
 from pgtable.table import PageTable
+from pgtable.translation import (
+    Access,
+    AccessFlag,
+    Fault,
+    FaultKind,
+    Stage1Registers,
+    Stage2Registers,
+    Translation,
+    translate,
+)
 from pgtable.versions import LINUX_6_1, LINUX_6_12, NEWEST, VERSIONS, LinuxVersion
 from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
@@ -39,8 +49,12 @@ __all__ = [
     "OWNERSHIPS",
     "TLBI_TTL_UNKNOWN",
     "VERSIONS",
+    "Access",
+    "AccessFlag",
     "AddressFormat",
     "Entries",
+    "Fault",
+    "FaultKind",
     "Features",
     "ForcePages",
     "Geometry",
@@ -57,8 +71,11 @@ __all__ = [
     "PagePool",
     "PageTable",
     "Prot",
+    "Stage1Registers",
     "Stage2",
     "Stage2Flags",
+    "Stage2Registers",
+    "Translation",
     "Walk",
     "WalkFlags",
     "WildAccess",
@@ -70,5 +87,6 @@ __all__ = [
     "leaf_prot",
     "root_size",
     "start_level_of",
+    "translate",
     "vtcr_for",
 ]

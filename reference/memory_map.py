@@ -10,6 +10,7 @@ from typing import Final
 from harness.observation.events import MAX_EVENTS
 from harness.observation.layout import EVENT_WORDS, MAX_OUTS
 from harness.program.granule import GRANULES
+from harness.program.guest import STUB, WINDOW, WINDOW_SIZE
 from harness.program.machine import MAX_BUDGET, MAX_POOL_PAGES, POOL_BASE
 
 RAM_BASE: Final = 0x4000_0000
@@ -22,7 +23,11 @@ def _after(address: int, size: int) -> int:
     return -(-(address + size) // _ALIGNMENT) * _ALIGNMENT
 
 
+STUB_SIZE: Final = max(one.page for one in GRANULES)
+"""What is kept for the page of the guest's code, whatever the granule."""
 POOL_MEMORY: Final = POOL_BASE
+assert RAM_BASE < WINDOW < WINDOW + WINDOW_SIZE <= STUB < STUB + STUB_SIZE <= POOL_MEMORY, "what the guest reaches"
+assert not any(address % _ALIGNMENT for address in (WINDOW, WINDOW_SIZE, STUB)), "the kernel maps them in blocks"
 POOL_MAX_PAGES: Final = MAX_POOL_PAGES
 _POOL_SIZE: Final = POOL_MAX_PAGES * max(one.page for one in GRANULES)
 

@@ -10,7 +10,7 @@ six bits say how far the rest is shifted left), because a character costs more t
     request M      one letter: misbehave (tests of the driver)
     request S      nothing: what the shell's last line did, and its table                   -> full observation
     request G      the index of a record, then a program: stop there for a debugger        -> full observation
-    reply   D      words, crc
+    reply   D      words, crc, how many accesses of the guest showed what a TLB still held
     reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,
                    address; of a message, its bytes instead of an address)
     reply   W      the same, to whom memory is shared with: words, crc and the words of 8 bytes each, notes
@@ -43,7 +43,7 @@ from harness.program.machine import KNOBS
 from harness.program.ops import OPS
 from harness.program.program import Program
 
-VERSION: Final = 6
+VERSION: Final = 7
 ENDLESS: Final = "endless: "
 """How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"
@@ -53,6 +53,9 @@ PRINTED: Final = 16
 not kept, and a place that dump_stack() was called from."""
 UNPRINTED: Final = PRINTED + 1
 STACK: Final = PRINTED + 2
+STALE: Final = PRINTED + 3
+"""No complaint either: what an access of the guest came to by a translation that a TLB still held. `code` is the
+syndrome, 0 for none; in the address's place stands HPFAR_EL2 of an abort, else what was read, or reached."""
 MESSAGE_SIZE: Final = 256
 """Bytes that are kept of a message."""
 
@@ -146,10 +149,10 @@ def varints(payload: bytes) -> Iterator[int]:
         raise ToolFailure("the test kernel's reply ends within a number")
 
 
-def decode_digest(payload: bytes) -> Digest:
-    """The content of a D reply."""
+def decode_digest(payload: bytes) -> tuple[Digest, int]:
+    """The content of a D reply: the digest, and how many accesses showed what a TLB still held."""
     numbers = varints(payload)
-    return Digest(_next(numbers), _next(numbers))
+    return Digest(_next(numbers), _next(numbers)), _next(numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Place:
     memory: int
     foreign: tuple[int, ...]
     """Boundaries of other granules within a block."""
+    pages: int = 0
+    """Where in a block the few pages lie that steps choose from, in bytes."""
     mapped: list[tuple[int, int]] = field(default_factory=list)
     """Addresses and sizes that the scenario has mapped; all its places share them, and only hyp's steps keep them."""
     made: dict[Handle, int] = field(default_factory=dict)
@@ -72,7 +74,7 @@ def some_page(at: Place, choice: Random) -> int:
     """The address of a page in the block there: one of a few, so that steps meet."""
     if choice.random() < _FOREIGN:
         return at.ipa + choice.choice(at.foreign)
-    return at.ipa + choice.choice((0, 1, 2, 3, -2, -1)) * at.page % at.block
+    return at.ipa + (at.pages + choice.choice((0, 1, 2, 3, -2, -1)) * at.page) % at.block
 
 
 def map_op(at: Place, ipa: int, size: int, prot: int, choice: Random) -> Op:

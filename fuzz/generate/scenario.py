@@ -4,7 +4,7 @@ then does not depend on luck. The steps are those of `fuzz/generate/scenarios`; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from random import Random
@@ -17,6 +17,7 @@ from harness.program.capabilities import Capabilities
 from harness.program.codec import FULL, Dialect, encode
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K, GRANULES
+from harness.program.guest import WINDOW
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
@@ -30,6 +31,11 @@ _WIDE: Final = 0.1
 """How many scenarios are those of machines with 52 bits of address."""
 _ELSEWHERE: Final = 0.2
 """How many have their memory where its addresses have more bits."""
+_GUESTS: Final = 0.2
+"""How many virtual machines have a guest that runs, and how many of these one whose walker sets access flags."""
+_WITH_HA: Final = 0.15
+_GUEST_REGION: Final = 1 << 30
+"""A guest's memory lines up with its addresses in blocks of this size."""
 _DESTROYED: Final = 0.3
 """How many end with the table's end."""
 _LPA_SHIFT: Final = 16
@@ -42,11 +48,14 @@ def vm_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """A virtual machine's: memory is mapped, handed over and back, logged, split ahead of need, aged, merged again,
     looked at, and torn down; as far as the dialect can say it."""
     granule = dialect.granule
-    cheap, dear = _steps(dialect.capabilities, 2)
     knobs = _vm_knobs(choice, dialect)
+    cheap, dear = _steps(dialect.capabilities, 2, bool(knobs.get("guest")))
     space = space_of(Machine.of(**knobs))
     block, large = space.block, space.steps[0][1]
-    at = _place(choice, space, (0, block, 3 * block, large, 2 * large))
+    if knobs.get("guest"):
+        at = _guest_place(choice, space)
+    else:
+        at = _place(choice, space, (0, block, 3 * block, large, 2 * large))
     ops: list[Op] = STEPS["boot"].play(at, choice)
     dear_share = _DEAR * GRANULE_4K.entries / granule.entries
     for _ in range(choice.randint(4, 11)):
@@ -68,7 +77,7 @@ def vm_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
 
 def hyp_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """Hyp's: text, data, devices and pages of guests are mapped, change their state, and go, mostly as wholes."""
-    steps, _ = _steps(dialect.capabilities, 1)
+    steps, _ = _steps(dialect.capabilities, 1, is_guest=False)
     knobs = _hyp_knobs(choice, dialect)
     space = space_of(Machine.of(**knobs))
     block, large = space.block, space.steps[0][1]
@@ -84,8 +93,10 @@ def hyp_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
 def whole_block_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     """A block of level 1 is split page by page, with all its tables in the split cache at once, on a machine that has
     room for them; then something happens at either end of it."""
-    cheap, _ = _steps(dialect.capabilities, 2)
-    knobs = _vm_knobs(choice, dialect) | {"budget": MAX_BUDGET, "pool_pages": MAX_POOL_PAGES, "force_pte": 0}
+    cheap, _ = _steps(dialect.capabilities, 2, is_guest=False)
+    knobs = _vm_knobs(choice, dialect) | {
+        **{"budget": MAX_BUDGET, "pool_pages": MAX_POOL_PAGES, "force_pte": 0, "guest": 0}
+    }
     space = space_of(Machine.of(**knobs))
     block, large = space.block, space.large
     base = choice.choice((0, large, 3 * large))
@@ -114,9 +125,13 @@ class _Steps:
 
 
 @cache
-def _steps(capabilities: Capabilities, stage: int) -> tuple[_Steps, _Steps]:
+def _steps(capabilities: Capabilities, stage: int, is_guest: bool) -> tuple[_Steps, _Steps]:
     """The steps of that stage that can be played with what the sides can do: the cheap ones and the dear ones."""
-    playable = [one for one in STEPS.values() if stage in one.stages and capabilities.has(*one.uses)]
+    playable = [
+        one
+        for one in STEPS.values()
+        if stage in one.stages and capabilities.has(*one.uses) and (is_guest or not one.guest)
+    ]
     cheap, dear = (tuple(one for one in playable if one.dear == is_dear) for is_dear in (False, True))
     return (
         _Steps(cheap, tuple(accumulate(one.weight for one in cheap))),
@@ -131,6 +146,15 @@ def _place(choice: Random, space: Space, bases: Sequence[int]) -> Place:
     return place_in(space, base, memory, space.steps[0][1])
 
 
+def _guest_place(choice: Random, space: Space) -> Place:
+    """Where a guest's scenario begins: at the block whose memory has the window in it, so that large blocks line up."""
+    base = choice.choice((0, 1, 3)) * _GUEST_REGION
+    memory = WINDOW - WINDOW % _GUEST_REGION - base
+    ipa = WINDOW - memory
+    at = place_in(space, ipa - ipa % space.block, memory, space.steps[0][1])
+    return replace(at, pages=ipa % space.block)
+
+
 def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
     """Those of a virtual machine's machine."""
     knobs = {"granule": GRANULES.index(dialect.granule)}
@@ -138,6 +162,8 @@ def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
         knobs |= {name: choice.getrandbits(1) for name in ("fwb", "tlb_range")}
     if choice.random() < 0.1:
         knobs["nofwb"] = 1
+    if choice.random() < _GUESTS and dialect.capabilities.has("guest"):
+        knobs |= {"guest": 1, "ha": int(choice.random() < _WITH_HA)}
     if choice.random() < 0.04:
         knobs["force_pte"] = choice.randint(1, 2)
     if wide := _wide(choice, dialect):

@@ -42,6 +42,8 @@ from harness.observation.events import (
 from harness.observation.execution import Shape
 from harness.observation.layout import (
     EVENT_WORDS,
+    LOCKING,
+    LOCKING_REPORTS,
     MAX_COMPLAINTS,
     NO_PAGE,
     POOL_MISUSE,
@@ -64,6 +66,7 @@ _WITH_DCACHE, _WITH_ICACHE = (
 )
 """Values of the knob `cmos`."""
 _MISUSE_CODES: Final = {name: code for code, name in POOL_MISUSES.items()}
+_LOCKING_CODES: Final = {name: code for code, name in LOCKING_REPORTS.items()}
 
 
 class BudgetSpent(Exception):
@@ -109,6 +112,13 @@ class Boundary:
         """The compare-and-exchange before which an entry changes, counted as that, and what the entry becomes."""
         self.allocs_to_failure = 0
         """The allocation that fails, counted from the next one; 0 for none."""
+        self.allocates_when_empty = False
+        """Whether a memcache that is found empty is a WARN and a page of the pool's, as in a host's fault handler. Else
+        it is no page."""
+        self.allocated_when_empty = 0
+        """How many pages that were."""
+        self.holds_lock = False
+        """The MMU's lock, which forbids to sleep."""
         self.fresh_calls: list[tuple[int, Sequence[int]]] = []
         """Record and events of each call of which nothing like it was told in its context."""
         self._machine, self._fixed, self._cpu = machine, fixed, cpu
@@ -191,6 +201,20 @@ class Boundary:
     def _misuse(self, what: str, pa: int) -> None:
         self._complain(POOL_MISUSE, _MISUSE_CODES[what], pa, f"pool {what}")
 
+    def might_sleep(self) -> None:
+        """Something may sleep here."""
+        if self.holds_lock:
+            self._break_rule("sleeps-in-atomic")
+
+    def end_op(self) -> None:
+        """The op returns, and should hold no lock."""
+        if self.holds_lock:
+            self._break_rule("left-held")
+            self.holds_lock = False
+
+    def _break_rule(self, rule: str) -> None:
+        self._complain(LOCKING, _LOCKING_CODES[rule], 0, f"locking: {rule}")
+
     def _complain(self, kind: int, code: int, value: int, what: str) -> None:
         if len(self.complaints) < 3 * MAX_COMPLAINTS:
             self.complaints += (kind, code, value)
@@ -202,7 +226,13 @@ class Boundary:
 
     def zalloc_page(self, cache: Memcache | None) -> int | None:
         self.spend()
-        pa = None if self._fails() else self.pool.zalloc_page(cache)
+        pa = None
+        if not self._fails():
+            pa = self.pool.zalloc_page(cache)
+            if pa is None and self.allocates_when_empty and cache is not None:
+                self.warn("kvm_mmu_memory_cache_alloc")
+                pa = self.pool.zalloc_page(None)
+                self.allocated_when_empty += pa is not None
         self.events.extend((ALLOC, NO_PAGE if pa is None else pa, 0))
         return pa
 

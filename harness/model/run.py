@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
+from harness.model.abort import Abort
 from harness.model.boundary import Boundary, BudgetSpent
+from harness.model.guest import Window
 from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
@@ -92,6 +94,9 @@ class ProgramRun:
         self.cache = Memcache()
         self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
         self.handles = Handles()
+        self.abort: Abort | None = None
+        """That the vCPU keeps, of the last `fault`."""
+        self.window = Window()
         self.outs: list[int] = []
         """The values that the op under way yields."""
         self.returns: list[int | None] = []

@@ -58,6 +58,7 @@ FLUSH_CPU_CONTEXT: Final = 23
 FLUSH_VM_CONTEXT: Final = 24
 READ_LOCK: Final = 25
 READ_UNLOCK: Final = 26
+WALKER_AF: Final = 27
 
 IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
@@ -101,6 +102,7 @@ EVENTS: Final = (
     EventDef(FLUSH_VM_CONTEXT, "flush_vm_context", ()),
     EventDef(READ_LOCK, "rcu_read_lock", ()),
     EventDef(READ_UNLOCK, "rcu_read_unlock", ()),
+    EventDef(WALKER_AF, "walker_af", ("pa", "value"), table_address=True),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}

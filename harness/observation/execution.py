@@ -39,10 +39,14 @@ class Feedback:
 class Execution:
     """One execution of a program, as `Executor.finish` tells of it."""
 
-    __slots__ = ("digest", "feedback", "new_calls")
+    __slots__ = ("digest", "feedback", "new_calls", "witnessed")
 
     def __init__(
-        self, digest: Digest, feedback: Feedback | None = None, new_calls: Sequence[Call] | None = None
+        self,
+        digest: Digest,
+        feedback: Feedback | None = None,
+        new_calls: Sequence[Call] | None = None,
+        witnessed: int = 0,
     ) -> None:
         self.digest = digest
         """Of what its observation is."""
@@ -50,3 +54,5 @@ class Execution:
         """None from an executor that cannot tell without an observation; so is the next."""
         self.new_calls = new_calls
         """Calls of TLB functions in it that the executor did not tell before for a machine and a root like these."""
+        self.witnessed = witnessed
+        """Accesses of the guest that a stale translation served, in a TLB: `Observation.witnesses` has them."""

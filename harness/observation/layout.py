@@ -205,6 +205,18 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """What the guest's access, in that record, came to by a translation that a TLB still held; the record has what it
+    came to afresh. `esr` is 0 where it succeeded. `told` is HPFAR_EL2 of an abort, as the record has it; of a read, the
+    word that was read; of a write or exec, the address of the piece of the window, or of the stub's page, that it
+    reached."""
+
+    record: int
+    esr: int
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One execution, decoded. `records[0]` is the implicit init; `pages` maps addresses to the pages in use; `machine`
     is the program's."""
@@ -219,6 +231,8 @@ class Observation:
     pages: dict[int, Page]
     notes: tuple[Note, ...] = ()
     machine: Machine = DEFAULT_MACHINE
+    witnesses: tuple[Witness, ...] = ()
+    """Of an emulator, whose TLBs may hold more or less when the same runs again: never compared."""
 
     @property
     def root(self) -> Root | None:
@@ -273,7 +287,12 @@ class _Reader:
         return tuple(Complaint(self.word(), self.word(), self.word()) for _ in range(self.word()))
 
 
-def observation_of(words: array[int], notes: Sequence[Note] = (), machine: Machine = DEFAULT_MACHINE) -> Observation:
+def observation_of(
+    words: array[int],
+    notes: Sequence[Note] = (),
+    machine: Machine = DEFAULT_MACHINE,
+    witnesses: Sequence[Witness] = (),
+) -> Observation:
     """The observation that `words` lay out, of a program for `machine`. Raises ToolFailure when they are not one."""
     reader = _Reader(words)
     records = []
@@ -302,6 +321,7 @@ def observation_of(words: array[int], notes: Sequence[Note] = (), machine: Machi
         pages,
         tuple(notes),
         machine,
+        tuple(witnesses),
     )
 
 

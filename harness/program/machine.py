@@ -135,6 +135,26 @@ KNOBS: Final = (
     _flag("bti", "FEAT_BTI in the kernel: hyp's executable pages are guarded"),
     _flag("hvhe", "hyp runs with E2H (hVHE): other permission bits in its stage 1", default=0),
     _flag("page_count", "whether mm_ops counts references, in stage 1: hyp cannot unmap without; stage 2 always does"),
+    _flag(
+        "guest", "a guest runs: init maps the page of its code, and it can make accesses (read, write, exec)", default=0
+    ),
+    _flag(
+        "ha",
+        "the guest's walker sets access flags itself, where hw_af lets it (else VTCR_EL2.HA is 0 for it)",
+        default=0,
+    ),
+    _choice(
+        "topup_rule",
+        0,
+        ("fault_status", "fault_granule", "posted"),
+        "when `handle` tops the memcache up: as Linux does, by fault granule > mapping size, or as the patch does",
+    ),
+    _choice(
+        "empty_cache",
+        0,
+        ("atomic", "enomem"),
+        "what `handle` gets from an empty memcache: the host's atomic allocation and a WARN, or -ENOMEM as under pKVM",
+    ),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}

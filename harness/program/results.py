@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from harness.program.kinds.handles import Handle
+from harness.program.syndromes import describe_esr, describe_par
 
 
 def signed(word: int) -> int:
@@ -21,6 +22,8 @@ class ResultType(enum.Enum):
     ENTRY = "an entry of the table, of the level that the LEVEL beside it says; without one, bits alone"
     VISIT = "which visit of an entry: one of enum kvm_pgtable_walk_flags"
     HANDLE = "the number of what the op made"
+    TRANSLATION = "PAR_EL1, but for its bits that no translation or fault defines"
+    SYNDROME = "ESR_EL2 or, of what EL1 takes itself, ESR_EL1, but for its bits that an access does not determine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,16 @@ class Result:
     """Of a HANDLE, its kind."""
 
     def describe(self, value: int) -> str:
-        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`."""
+        """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`,
+        `esr=(data abort, read, translation fault, level 3)`."""
         if self.type is ResultType.LEVEL:
             return f"{self.name}={signed(value):#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))
+        if self.type is ResultType.TRANSLATION:
+            return f"{self.name}=({describe_par(value)})"
+        if self.type is ResultType.SYNDROME:
+            return f"{self.name}=({describe_esr(value)})"
         if self.handle is not None:
             return f"{self.name}={self.handle.format(value)}"
         return f"{self.name}={value:#x}"

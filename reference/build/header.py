@@ -32,11 +32,13 @@ from harness.observation.layout import (
     UBSAN_HANDLERS,
     WARN,
 )
-from harness.observation.tlbi import OPERATIONS
+from harness.observation.tlbi import OPERATIONS, Operation, Target
+from harness.program import guest
 from harness.program.definition import Arg, Definitions, OpDef
+from harness.program.kinds import ACCESS
 from harness.program.kinds.entries import VISITOR_BITS, VISITORS
 from harness.program.kinds.handles import MAX_HANDLES, Handle
-from harness.program.kinds.small import CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
+from harness.program.kinds.small import BACKING, CACHE_CAPACITY, SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS, Knob
 from harness.program.ops import INIT, STANDARD
 from harness.program.space import U64_MAX
@@ -51,8 +53,9 @@ from reference.memory_map import (
     REPLY_SIZE,
     REQUEST,
     REQUEST_SIZE,
+    STUB_SIZE,
 )
-from reference.protocol import ENDLESS, GREETING, MESSAGE_SIZE, PRINTED, STACK, UNPRINTED
+from reference.protocol import ENDLESS, GREETING, MESSAGE_SIZE, PRINTED, STACK, STALE, UNPRINTED
 
 _COMPLAINTS: Final = {"WARN": WARN, "POOL": POOL_MISUSE, "UBSAN": UBSAN, "LOCKING": LOCKING}
 _GRANULE: Final = "S2FUZZ_GRANULE"
@@ -76,6 +79,12 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define EVENT_MEMORY_SIZE {EVENT_MEMORY_SIZE:#x}ul",
         f"#define OUT_MEMORY {OUT_MEMORY:#x}ul",
         f"#define OUT_MEMORY_SIZE {OUT_MEMORY_SIZE:#x}ul",
+        f"#define GUEST_WINDOW {guest.WINDOW:#x}ul",
+        f"#define GUEST_WINDOW_SIZE {guest.WINDOW_SIZE:#x}ul",
+        f"#define GUEST_STUB {guest.STUB:#x}ul",
+        f"#define GUEST_STUB_SIZE {STUB_SIZE:#x}ul",
+        f"#define GUEST_PIECE {guest.PIECE:#x}ul",
+        f"#define GUEST_DATA {guest.DATA:#x}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in ops)}",
         f"#define S2FUZZ_MAX_OUTS {max(len(op.results) for op in ops)}",
@@ -96,7 +105,7 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         x_macro("CACHES", ((_constant(name), number) for number, name in CACHES.items())),
         x_macro("MISUSES", ((_constant(name), number) for number, name in POOL_MISUSES.items())),
         x_macro("UBSAN_HANDLERS", ((name, number) for number, name in enumerate(UBSAN_HANDLERS, 1))),
-        x_macro("NOTES", (("PRINTED", PRINTED), ("UNPRINTED", UNPRINTED), ("STACK", STACK))),
+        x_macro("NOTES", (("PRINTED", PRINTED), ("UNPRINTED", UNPRINTED), ("STACK", STACK), ("STALE", STALE))),
         f"#define S2FUZZ_IN_CALL {IN_CALL}",
         f"#define S2FUZZ_COUNTED {sum(1 << kind for kind in COUNTED):#x}ul",
         f"#define S2FUZZ_MOST_UNCOUNTED {MOST_UNCOUNTED}ul",
@@ -104,7 +113,12 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define S2FUZZ_MESSAGE_SIZE {MESSAGE_SIZE}",
         f'#define S2FUZZ_ENDLESS "{ENDLESS}"',
         f"#define S2FUZZ_HCR_EL2 {SYSREGS['hcr_el2']:#x}",
+        f"#define S2FUZZ_VTTBR_EL2 {SYSREGS['vttbr_el2']:#x}",
+        x_macro("DSB_DOMAINS", DSB_DOMAINS.items()),
+        x_macro("TLBI_OPERATIONS", (_tlbi_entry(one) for one in OPERATIONS if one.regime == 1)),
+        x_macro("ACCESSES", ((name.upper(), number) for number, name in enumerate(ACCESS.words))),
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
+        x_macro("BACKINGS", ((name, number) for number, name in enumerate(BACKING.words))),
         x_macro("VISITORS", ((name, number) for number, name in enumerate(VISITORS))),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, ops)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),
@@ -134,6 +148,18 @@ def x_macro(name: str, entries: Iterable[Sequence[int | str]]) -> str:
 
 def _constant(name: str) -> str:
     return re.sub(r"[- ]", "_", name).upper()
+
+
+_REACH: Final = {Target.ALL: "EVERY_VMID", Target.STAGE_2: "ITS_VMID", Target.STAGES_1_AND_2_OF_VMID: "ITS_VMID"}
+"""What decides whom an operation of EL1&0 hits: nothing, VTTBR_EL2, or with VHE HCR_EL2.TGE as well."""
+
+
+def _tlbi_entry(operation: Operation) -> tuple[int, int, int, int, str, str]:
+    """An operation's number, its op1, CRm and op2, whether it takes a register, and its reach. The qualifier nXS, which
+    QEMU before 9 lacks, only says which accesses a DSB need not wait for, so CRn is left out."""
+    number = operation.number
+    form = "OPERAND" if operation.takes_operand else "ALONE"
+    return number, number >> 11, number >> 3 & 0xF, number & 7, form, _REACH.get(operation.target, "ITS_REGIME")
 
 
 def _handle_kinds(ops: Sequence[OpDef]) -> list[Handle]:

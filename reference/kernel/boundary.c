@@ -3,6 +3,7 @@
  * event (events.c). */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
+#include <asm/kvm_arm.h>
 #include <s2fuzz/machine.h>
 #include <s2fuzz/boundary.h>
 #include <s2fuzz/locking.h>
@@ -10,11 +11,20 @@
 #include "boundary.h"
 #include "context.h"
 #include "faults.h"
+#include "guest.h"
 #include "under_test.h"
 
 struct s2fuzz_machine s2fuzz_machine;
+bool empty_cache_allocates;
+u64 allocated_when_empty;
 /* Set while a function of the tree's tlb.c runs: its instructions belong to the call that was recorded before them. */
 static u64 in_call;
+
+/* What hosted code wrote to VTTBR_EL2 last, which is followed and not carried out; NOT_WRITTEN: it holds what it is called
+ * with. */
+#define VTTBR_ADDRESS 0xfffffffffffeul
+#define NOT_WRITTEN (~0ul)
+static u64 vttbr;
 
 /* The code of a WARN is the CRC-32 of its function's name, so that the model can say the same. */
 void s2fuzz_warn(const char *function, const void *pc)
@@ -61,6 +71,52 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 		fault_before_cmpxchg((kvm_pte_t *)ptep);
 }
 
+/* Whether TLBIs hit the guest that the hardware looks at: its VMID and root are in VTTBR_EL2. */
+static bool is_guests_vttbr(void)
+{
+	u64 vmids = context.vmid_bits == 16 ? 0xffff : 0xff;
+	struct root root;
+
+	if (vttbr == NOT_WRITTEN)
+		return context_begins_in_guest();
+	return under_test_root(&root) && (vttbr >> 48 & vmids) == (context.vmid & vmids) &&
+	       (vttbr & VTTBR_ADDRESS) == root.pa;
+}
+
+static bool hits_guest(enum tlbi_reach reach)
+{
+	switch (reach) {
+	case TLBI_EVERY_VMID:
+		return true;
+	case TLBI_ITS_VMID:
+		return is_guests_vttbr();
+	case TLBI_ITS_REGIME: /* with E2H and TGE it is EL2&0's */
+		return is_guests_vttbr() && !(context_is_vhe() && s2fuzz_sysreg_hcr_el2 & HCR_TGE);
+	default:
+		return false;
+	}
+}
+
+/* What the hardware is to see of it, once it looks at the table: an instruction that would have hit something else is left
+ * out, for that is not here. */
+static void carry_out_instruction(enum event kind, u64 number, u64 operand)
+{
+	switch (kind) {
+	case event_tlbi:
+		if (hits_guest(guest_tlbi_reach(number)))
+			guest_tlbi(number, operand);
+		break;
+	case event_dsb:
+		guest_dsb(number);
+		break;
+	case event_isb:
+		guest_isb();
+		break;
+	default:
+		break;
+	}
+}
+
 void s2fuzz_record_instruction(u64 what, u64 operand)
 {
 	enum event kind = what >> 16;
@@ -69,6 +125,10 @@ void s2fuzz_record_instruction(u64 what, u64 operand)
 	event(kind | in_call, number, operand);
 	if (kind == event_msr && number == S2FUZZ_HCR_EL2)
 		s2fuzz_sysreg_hcr_el2 = operand;
+	else if (kind == event_msr && number == S2FUZZ_VTTBR_EL2)
+		vttbr = operand;
+	else if (guest_is_looked_at())
+		carry_out_instruction(kind, number, operand);
 }
 
 /* The TLB functions are recorded where they are called, and carried out by the tree's own, in the way that the machine's
@@ -83,6 +143,9 @@ static void carry_out(struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
 	if (context_is_vhe())
 		event(event_isb | in_call, 0, 0);
 	in_call = 0;
+#else
+	if (guest_is_looked_at())
+		guest_invalidate();
 #endif
 }
 
@@ -136,6 +199,20 @@ static void *page_or_null(u64 pa)
 	return pa == NO_PAGE ? NULL : pool_to_virt(pa);
 }
 
+static void *take_from(struct kvm_mmu_memory_cache *cache)
+{
+	void *page;
+
+	if (cache->nobjs)
+		return cache->objects[--cache->nobjs];
+	if (!empty_cache_allocates)
+		return NULL;
+	s2fuzz_warn("kvm_mmu_memory_cache_alloc", CALL_SITE); /* where Linux does both */
+	page = page_or_null(pool_alloc(under_test.number));
+	allocated_when_empty += !!page;
+	return page;
+}
+
 static void *mm_zalloc_page(void *arg)
 {
 	struct kvm_mmu_memory_cache *cache = arg;
@@ -147,7 +224,7 @@ static void *mm_zalloc_page(void *arg)
 	else if (!cache)
 		page = page_or_null(pool_alloc(under_test.number));
 	else
-		page = cache->nobjs ? cache->objects[--cache->nobjs] : NULL;
+		page = take_from(cache);
 	op_event(event_zalloc_page, phys_or_no_page(page), 0);
 	return page;
 }
@@ -243,6 +320,8 @@ struct kvm_pgtable_mm_ops mm_ops = {
 void boundary_reset(bool dcache, bool icache, bool page_count)
 {
 	in_call = 0;
+	vttbr = NOT_WRITTEN;
+	empty_cache_allocates = false;
 	mm_ops.page_count = page_count ? mm_page_count : NULL;
 	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
 	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;

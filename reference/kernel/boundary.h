@@ -7,6 +7,11 @@
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
+/* Whether a memcache that is found empty is a WARN and a page of the pool's, as where a host handles an abort, and how many
+ * pages that were. Else it is no page. */
+extern bool empty_cache_allocates;
+extern u64 allocated_when_empty;
+
 /* Which of the optional callbacks mm_ops has. No function of a TLB's is under way. */
 void boundary_reset(bool dcache, bool icache, bool page_count);
 

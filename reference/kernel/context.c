@@ -24,6 +24,16 @@ u64 s2fuzz_sysreg_hcr_el2;
 #define HOST_ROOT 0x1000
 #define FOREIGN_ROOT 0x2000
 
+bool context_is_vhe(void)
+{
+	return context.kvm_mode == kvm_mode_vhe;
+}
+
+bool context_begins_in_guest(void)
+{
+	return context.vcpu == vcpu_own || (context.vcpu == vcpu_none && context.kvm_mode == kvm_mode_pkvm_host);
+}
+
 #ifdef S2FUZZ_CALLS_ONLY
 void context_enter(void)
 {
@@ -33,11 +43,6 @@ static struct kvm_arch guest;
 static struct kvm_s2_mmu *under_test;
 static struct kvm_arch *arch_under_test;
 static bool vhe;
-
-bool context_is_vhe(void)
-{
-	return vhe;
-}
 
 struct host_mmu host_mmu;
 unsigned int kvm_arm_vmid_bits;

@@ -22,6 +22,9 @@ void context_show(u64 pgd_phys, u64 vtcr);
 void context_carry_out(enum tlb_call call, u64 a, u64 b);
 bool context_is_vhe(void);
 
+/* Whether VTTBR_EL2 holds what the MMU under test has, where they are called. */
+bool context_begins_in_guest(void);
+
 /* What VHE code reads back of HCR_EL2, which is not ours to change. */
 extern u64 s2fuzz_sysreg_hcr_el2;
 

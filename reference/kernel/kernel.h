@@ -2,9 +2,10 @@
 /* What the test kernel's own files share. It uses nothing of Linux; those that meet the hosted files say so by
  * S2FUZZ_HOSTED_SIDE, and include the tree's headers as well.
  *
- * A file calls only those before it: lib, console, frame, config, events, observe, services, mmu, pool, hosted,
- * under_test, context, faults, boundary, alternatives, handles, ops, program, shell, main. Apart stand exceptions, where
- * panic() leads from everywhere and which the CPU enters, and what hosted code enters: ubsan, coverage, checks. */
+ * A file calls only those before it: lib, console, frame, config, events, observe, services, mmu, pool, walker, guest,
+ * hosted, under_test, context, faults, boundary, abort_handler, alternatives, handles, ops, program, shell, main. Apart
+ * stand exceptions, where panic() leads from everywhere and which the CPU enters, and what hosted code enters: ubsan,
+ * coverage, checks. */
 #ifndef S2FUZZ_KERNEL_H
 #define S2FUZZ_KERNEL_H
 
@@ -212,6 +213,8 @@ void op_out(u64 value);
 void op_complain(enum complaint kind, u64 code, u64 value, const void *pc);
 void op_note(u64 kind, u64 code, const void *pc);
 void op_print(const char *text, u64 length);
+/* An access of the guest by what a TLB still held: its syndrome (0: none), and what reference/protocol.py says (STALE). */
+void op_witness(u64 esr, u64 told);
 void observe_complaints(void);
 void observe_print_messages(void);
 

@@ -43,6 +43,7 @@ static u64 complaint_count;
 static u64 record_count;
 static struct note notes[MAX_NOTES];
 static u64 note_count, complaint_notes;
+static u64 witnessed;
 static char messages[MAX_MESSAGES][S2FUZZ_MESSAGE_SIZE];
 static u64 message_count, messages_of_op, messages_dropped;
 
@@ -59,6 +60,7 @@ void observe_begin(bool in_full)
 	record_count = 0;
 	note_count = 0;
 	complaint_notes = 0;
+	witnessed = 0;
 	message_count = 0;
 	messages_dropped = 0;
 	complaint_count = 0;
@@ -120,6 +122,12 @@ void op_note(u64 kind, u64 code, const void *pc)
 {
 	if (!over && note_count < MAX_NOTES)
 		notes[note_count++] = (struct note){ record_count, kind, code, (u64)pc };
+}
+
+void op_witness(u64 esr, u64 told)
+{
+	witnessed++;
+	op_note(NOTE_STALE, esr, (const void *)told);
 }
 
 /* A message is for people, as notes are: it costs no budget, and no side is the worse for it. */
@@ -240,6 +248,8 @@ void observe_end(u32 seq)
 	if (full) {
 		send_words();
 		send_notes();
+	} else {
+		frame_varint(witnessed);
 	}
 	frame_end();
 }

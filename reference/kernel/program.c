@@ -4,6 +4,7 @@
 #include "ops/ops.h"
 #include <s2fuzz/machine.h>
 #include "context.h"
+#include "guest.h"
 
 static s64 carry_out(u64 number, const u64 *args)
 {
@@ -149,6 +150,7 @@ static void end_handles(void)
 /* Nothing survives a program: hosted data, ours, capabilities and the pool start afresh. */
 static void reset(void)
 {
+	guest_end();
 	hosted_restore();
 	under_test_reset();
 	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8 };

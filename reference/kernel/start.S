@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Boot at EL2, the exception vectors, and the jump out of an op. */
+/* Boot at EL2, the exception vectors, and the jump out of an op. What the guest ends with is in el1.S. */
 
 	.section .text.start, "ax"
 	.globl _start
@@ -50,7 +50,12 @@ _start:
 	.text
 	.balign	2048
 vectors:
-	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7
+	vector	\number
+	.endr
+	.balign	128 /* synchronous, from EL1 */
+	b	el1_exit
+	.irp	number, 9, 10, 11, 12, 13, 14, 15
 	vector	\number
 	.endr
 

@@ -5,12 +5,20 @@
 
 #include "tree.h"
 
+/* A stage-2 abort: the syndrome, as the op `fault` yields it, and the page of IPA. */
+struct abort {
+	u64 esr, ipa;
+};
+
 struct under_test {
 	u64 number; /* in observations */
 	struct kvm_pgtable pgt;
 	struct kvm_s2_mmu mmu;
 	/* Bytes of what was last asked for by zalloc_pages_exact(): that is init's, of the root. */
 	u64 last_exact_size;
+	/* That the vCPU keeps, of the last `fault`. */
+	bool has_aborted;
+	struct abort abort;
 };
 
 extern struct under_test under_test;

@@ -20,6 +20,7 @@ from harness.observation.layout import (
     UBSAN_REPORTS,
     Note,
     Observation,
+    Witness,
     observation_of,
 )
 from harness.outside import printable
@@ -41,6 +42,7 @@ from reference.protocol import (
     OBSERVATIONS,
     PRINTED,
     STACK,
+    STALE,
     UNPRINTED,
     Message,
     Panic,
@@ -127,7 +129,8 @@ class Reference:
         self._begin("D", self._payload(program))
 
     def finish(self) -> Execution:
-        return Execution(decode_digest(self._complete("D").payload))
+        digest, witnessed = decode_digest(self._complete("D").payload)
+        return Execution(digest, witnessed=witnessed)
 
     def observe(self, program: Program) -> Observation:
         self._begin("F", self._payload(program))
@@ -173,7 +176,12 @@ class Reference:
     def _decoded(self, message: Message) -> Observation:
         """The observation of the program under way that a reply is."""
         words, notes = OBSERVATIONS[message.type](message.payload)
-        return observation_of(words, [note for raw in notes for note in self._notes(raw)], self._machine)
+        return observation_of(
+            words,
+            [note for raw in notes if raw.kind != STALE for note in self._notes(raw)],
+            self._machine,
+            [Witness(raw.record, raw.code, raw.pc) for raw in notes if raw.kind == STALE],
+        )
 
     def misbehave(self, how: str) -> None:
         """Ask the kernel to go wrong, for tests of this class: `n`ull access, write to te`x`t, `s`tack overflow,

@@ -277,7 +277,7 @@ def test_an_observation_in_memory_round_trips(values: list[int], notes: list[Raw
 
 @given(st.integers(0, U64_MAX), st.integers(0, 0xFFFF_FFFF))
 def test_a_digest_round_trips(words: int, crc: int) -> None:
-    assert decode_digest(encode_varint(words) + encode_varint(crc)) == Digest(words, crc)
+    assert decode_digest(encode_varint(words) + encode_varint(crc) + encode_varint(3)) == (Digest(words, crc), 3)
 
 
 @given(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from harness.program.guest import STUB
 from harness.program.space import U64_MAX
-from pgtable import leaf_prot
+from pgtable import Prot, leaf_prot
 from pgtable.geometry import LAST_LEVEL
 
 if TYPE_CHECKING:
     from harness.model.run import ProgramRun
+
+_RX: Final = int(Prot.R | Prot.X)
 
 
 def init(run: ProgramRun) -> int:
@@ -18,10 +21,21 @@ def init(run: ProgramRun) -> int:
     if ret == 0:
         if table.root is not None and run.vtcr:
             boundary.load(table.root)
+        if run.program.machine["guest"] and run.vtcr:
+            ret = _map_stub(run)
+            if ret:
+                return ret
         run.outs += (run.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
         if table.start_level <= LAST_LEVEL:
             boundary.shape.tables[table.start_level] += 1
     return ret
+
+
+def _map_stub(run: ProgramRun) -> int:
+    """Map the page of the guest's code, with all the tables that it takes."""
+    table, page = run.stage2, run.program.machine.granule.page
+    ret = run.cache.topup(run.pool, LAST_LEVEL - table.start_level)
+    return ret or table.map(STUB, page, STUB, _RX, run.cache, 0)
 
 
 def map(run: ProgramRun, ipa: int, size: int, phys: int, prot: int, mc: int, flags: int) -> int:

@@ -6,9 +6,24 @@ from harness.program.kinds.flags import HYP_PROT, MAP_FLAGS, PROT, VISIT_FLAGS
 from harness.program.kinds.handles import UNLINKED, Handle
 from harness.program.kinds.kind import Kind, Role, Unreadable
 from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
-from harness.program.kinds.small import LEVEL, MEMCACHE, NTH, OWNER, SPLIT_CACHE, SWITCH
+from harness.program.kinds.small import (
+    ACCESS,
+    BACKING,
+    DATA,
+    FEW_PAGES,
+    LEVEL,
+    MEMCACHE,
+    NTH,
+    OWNER,
+    SPLIT_CACHE,
+    SWITCH,
+)
 
 __all__ = [
+    "ACCESS",
+    "BACKING",
+    "DATA",
+    "FEW_PAGES",
     "HYP_PROT",
     "ID_REGISTER",
     "IPA",

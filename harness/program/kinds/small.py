@@ -123,6 +123,26 @@ class Switch(Kind):
         return CForm(("false", "true")[value])
 
 
+class Named(Kind):
+    """One of a few things that have names; the first is 0."""
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__(name, len(names) - 1)
+        self.words = tuple(names)
+
+    def format(self, value: int) -> str:
+        return self.words[value]
+
+    def parse(self, text: str, name: str) -> int:
+        return parse_choice(text, name, self.words)
+
+    def decode(self, source: Source, space: Space, address: int) -> int:
+        return source.byte() % (self.limit + 1)
+
+    def encode(self, value: int, space: Space, address: int) -> bytes:
+        return bytes((value,))
+
+
 MEMCACHE: Final = Memcache("memcache", CACHE_CAPACITY + 1, (4, 4, 3, 3, 5, 2, 2, 1, 5, 0))
 SPLIT_CACHE: Final = SplitCache("split cache", SPLIT_CACHE_CAPACITY, (1, 2, 1, 2, 3, 0, 4, 1))
 """A split fills a table for every page it takes, which is dear."""
@@ -130,3 +150,8 @@ OWNER: Final = Owner("owner", 0xFF, (1, 1, 1, 0, 0, 2, 255))
 LEVEL: Final = Few("level", 3, (2, 2, 2, 1, 1, 2, 0, 3))
 NTH: Final = Number("which one, counted from 1", 0xFFF, (1, 1, 1, 1, 2, 2, 3, 4))
 SWITCH: Final = Switch("on or off")
+ACCESS: Final = Named("access", ("read", "write", "exec"))
+BACKING: Final = Named("backing memory", ("page", "cont_page", "block", "cont_block", "gigabyte"))
+FEW_PAGES: Final = Few("pages", 64, (0, 0, 0, 1, 2, 16))
+DATA: Final = Kind("data", 0xFFFF_FFFF)
+"""What a guest writes."""

@@ -43,6 +43,18 @@ static int init_stage2(void)
 					 force_pte_cbs[config.force_pte]);
 }
 
+/* The page of the guest's code, in an empty table: it takes a table of every level below the root's. */
+static int map_stub(void)
+{
+	return top_up(&memcache, KVM_PGTABLE_LAST_LEVEL - (s8)under_test.pgt.start_level) ?:
+	       kvm_pgtable_stage2_map(&under_test.pgt, GUEST_STUB, PAGE_SIZE, GUEST_STUB,
+				      KVM_PGTABLE_PROT_R | KVM_PGTABLE_PROT_X, &memcache
+#if S2FUZZ_HAS_MAP_FLAGS
+				      , 0
+#endif
+				      );
+}
+
 s64 op_init(const struct args_init *args)
 {
 	int ret = is_hyp() ? kvm_pgtable_hyp_init(&under_test.pgt, config.va_bits, &mm_ops) : init_stage2();
@@ -51,6 +63,10 @@ s64 op_init(const struct args_init *args)
 	if (ret || !under_test_root(&root))
 		return ret;
 	under_test.mmu.pgd_phys = root.pa;
+	if (config.guest && !is_hyp())
+		ret = map_stub();
+	if (ret)
+		return ret;
 	op_out(*vtcr_of(&under_test.mmu));
 	op_out(root.ia_bits);
 	op_out(root.level);

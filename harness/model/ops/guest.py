@@ -1,0 +1,48 @@
+"""What a guest's hardware makes of the table."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from harness.model.guest import access_guest_memory, leaves_pool, mmu, par_of
+from pgtable import Access
+
+if TYPE_CHECKING:
+    from harness.model.run import ProgramRun
+
+_ACCESSES: Final = (Access.READ, Access.WRITE, Access.EXEC)
+"""In the order of the kind `ACCESS`."""
+
+
+def probe(run: ProgramRun, ipa: int) -> int:
+    walker = mmu(run)
+    if walker is None:
+        return -errno.ENODEV
+    if leaves_pool(walker.walk(ipa, Access.READ)):
+        return -errno.ENXIO
+    run.outs += (par_of(walker.look(ipa, Access.READ)), par_of(walker.look(ipa, Access.WRITE)))
+    return 0
+
+
+def read(run: ProgramRun, ipa: int) -> int:
+    return access_guest_memory(run, ipa, Access.READ, 0)[0]
+
+
+def write(run: ProgramRun, ipa: int, value: int) -> int:
+    return access_guest_memory(run, ipa, Access.WRITE, value)[0]
+
+
+def exec(run: ProgramRun, ipa: int) -> int:
+    return access_guest_memory(run, ipa, Access.EXEC, 0)[0]
+
+
+def fault(run: ProgramRun, ipa: int, access: int) -> int:
+    ret, run.abort = access_guest_memory(run, ipa, _ACCESSES[access], 0)
+    return ret
+
+
+def handle(
+    run: ProgramRun, phys: int, backing: int, hva: int, thp: int, logging: int, readonly: int, device: int
+) -> int:
+    return -errno.ENOENT

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* guest.c: what the hardware makes of the table under test. */
+#ifndef S2FUZZ_GUEST_H
+#define S2FUZZ_GUEST_H
+
+#include "walker.h"
+
+/* What a guest's translations go by: VTTBR_EL2, VTCR_EL2, and whether stage 2 forces write-back (HCR_EL2.FWB). */
+struct guest_registers {
+	u64 vttbr, vtcr;
+	bool forces_write_back;
+};
+
+/* The real registers become those, until the program ends. From then on TLBIs are carried out. */
+void guest_look(const struct guest_registers *registers);
+bool guest_is_looked_at(void);
+
+/* The program is over: the registers are what they were, TLBs empty, and the window's data as they began. */
+void guest_end(void);
+
+/* PAR_EL1 by AT S12E1R or AT S12E1W, but for its bits that no translation or fault defines. */
+u64 guest_translate(u64 ipa, bool write);
+#define PAR_FAULT 1ul
+#define PAR_PA(par) ((par) & 0xffffffffff000ul)
+
+/* What an access came to: the syndrome (0: it succeeded), HPFAR_EL2 where that is defined, and what was read. */
+struct outcome {
+	u64 esr, hpfar, value;
+	u64 address; /* of an abort of stage 2, what was accessed: the stub's page or the target's */
+	bool by_stage2;
+};
+
+/* An access at EL1 to an address of which `stub` and `target` are our own walks, which allow it. What the translations are
+ * now, not what a TLB may hold; if that showed, it is noted. */
+struct outcome guest_access(enum access access, u64 address, u64 value, const struct walk *stub,
+			    const struct walk *target);
+
+/* Instructions of hosted code, by what they are recorded as (boundary.c). */
+void guest_tlbi(u64 number, u64 operand);
+void guest_dsb(u64 domain);
+void guest_isb(void);
+
+/* Whom a TLBI hits: everyone of EL1&0; or the VMID of VTTBR_EL2; or this only where HCR_EL2 says that EL1&0 is meant. */
+enum tlbi_reach { TLBI_NOBODY, TLBI_EVERY_VMID, TLBI_ITS_VMID, TLBI_ITS_REGIME };
+enum tlbi_reach guest_tlbi_reach(u64 number);
+
+/* Everything of EL1&0. */
+void guest_invalidate(void);
+
+#endif
