@@ -1,0 +1,242 @@
+"""For each contract a program that keeps it, and what of its observation breaks it; and a program that it asks nothing
+of. For each relation the same, with a kernel that breaks it. A new contract gets a line in both tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from observations import with_events, with_record
+
+from harness.observation.events import (
+    GET,
+    PUT,
+    STORE_KINDS,
+    STORE_RELEASE,
+    TLBI_VMID,
+    Event,
+    events_of,
+)
+from harness.observation.layout import Observation
+from harness.program.program import Program
+from harness.program.text import parse
+
+Break = Callable[[Observation], Observation]
+"""Changes one thing that a side observed."""
+
+STORES = tuple(STORE_KINDS)
+_AF = 1 << 10
+_READ = 1 << 6
+_WRITE = 1 << 7
+_READ_ONLY = 1 << 7
+"""Of an entry of stage 1."""
+
+PAGES = "map ipa=0x0 size=8K phys=0x80000000 prot=rw mc=4\n"
+BLOCK = "map ipa=0x0 size=2M phys=0x80000000 prot=rw mc=4\n"
+LAST = 0x44004000
+"""The table of the last level that both use, on the default machine."""
+OWNED = PAGES + "set_owner ipa=0x0 size=4K mc=4 owner=1\n"
+PLANTED = PAGES + "plant ipa=0x400000 level=2 pte=0x0\n"
+BEYOND = 0x400000A00007DB
+"""A page that nobody asked for, readable and writable."""
+HYP = "stage = 1\n\nhyp_map va=0x0 size=8K phys=0x80000000 prot=rw\n"
+HYP_LAST = 0x44003000
+UNLINKED = "create_unlinked phys=0x80000000 level=2 prot=rw mc=4\n"
+WALK = PAGES + "walk ipa=0x0 size=8K flags=leaf+table_pre+table_post\n"
+NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
+
+
+def program_of(text: str) -> Program:
+    """A program from its ops, with settings before them or without."""
+    return parse(f"s2 1\n{text}" if " = " in text.partition("\n")[0] else f"s2 1\n\n{text}")
+
+
+def without(record: int, *kinds: int, nth: int | None = None) -> Break:
+    """Some kinds of events never happened in that record; or only the `nth` of them did not."""
+
+    def alter(events: list[Event]) -> Sequence[Event]:
+        places = [place for place, event in enumerate(events) if event.kind in kinds]
+        gone = places if nth is None else [places[nth]]
+        return [event for place, event in enumerate(events) if place not in gone]
+
+    return _altered(record, alter)
+
+
+def also(record: int, kind: int, a: int, b: int) -> Break:
+    """An event that did not happen, at the end of that record."""
+    return _altered(record, lambda events: [*events, Event(kind, a, b)])
+
+
+def flipped(record: int, nth: int, bits: int) -> Break:
+    """Bits of the `nth` store of that record."""
+
+    def alter(events: list[Event]) -> Sequence[Event]:
+        place = [place for place, event in enumerate(events) if event.kind in STORE_KINDS][nth]
+        event = events[place]
+        return [*events[:place], Event(event.kind, event.a, event.b ^ bits), *events[place + 1 :]]
+
+    return _altered(record, alter)
+
+
+def _altered(record: int, alter: Callable[[list[Event]], Sequence[Event]]) -> Break:
+    return lambda seen: with_events(seen, record, alter(events_of(seen.records[record].events)))
+
+
+def returned(record: int, ret: int) -> Break:
+    """Another return code."""
+    return lambda seen: with_record(seen, record, ret=ret)
+
+
+def told(record: int, nth: int, bits: int) -> Break:
+    """Bits of an out-value."""
+
+    def alter(seen: Observation) -> Observation:
+        outs = list(seen.records[record].outs)
+        outs[nth] ^= bits
+        return with_record(seen, record, outs=tuple(outs))
+
+    return alter
+
+
+def fewer_visits(record: int, fewer: int) -> Break:
+    """Without the last visits."""
+    return lambda seen: with_record(seen, record, outs=seen.records[record].outs[: -4 * fewer])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program that keeps the contract, what breaks it there, and a program that has the op, but asks nothing of it:
+    None where its op is always asked."""
+
+    program: str
+    broken_by: Break
+    unasked: str | None
+
+
+CASES: Mapping[str, Case] = {
+    # accounting
+    "nothing-reachable-is-freed": Case(PAGES + "unmap ipa=0x0 size=8K\n", without(2, *STORES), PAGES),
+    "references-are-entries": Case(PAGES, without(1, GET, nth=-1), "page_count = off\n\n" + PAGES),
+    # ownership
+    "annotations-outlive-what-does-not-name-them": Case(
+        OWNED + "wrprotect ipa=0x0 size=8K\n", also(3, STORE_RELEASE, LAST, 0), PAGES + "wrprotect ipa=0x0 size=8K\n"
+    ),
+    "annotated-addresses-translate-nothing": Case(
+        OWNED + "get_leaf ipa=0x0\n", told(3, 0, 1), OWNED + "get_leaf ipa=0x1000\n"
+    ),
+    # table
+    "map-shows-what-was-asked": Case(PAGES, flipped(1, -1, _WRITE), "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n"),
+    "map-of-no-memory-fails": Case(
+        "map ipa=0x0 size=4K phys=0xffffffffffff0000 prot=rw mc=none\n", returned(1, 0), PAGES
+    ),
+    "outside-its-range-memory-only-goes": Case(
+        PAGES + "map ipa=0x4000 size=4K phys=0x90000000 prot=r mc=4\n",
+        also(2, STORE_RELEASE, LAST, BEYOND),
+        "map ipa=0x10000000000 size=4K phys=0x0 prot=r mc=4\n",
+    ),
+    "map-changes-no-permissions-alone": Case(
+        PAGES + "map ipa=0x0 size=4K phys=0x80000000 prot=r mc=4\n",
+        also(2, STORE_RELEASE, LAST, BEYOND ^ _WRITE),
+        PAGES,
+    ),
+    "unmap-removes-all-of-its-range": Case(
+        PAGES + "unmap ipa=0x0 size=4K\n", without(2, *STORES), "unmap ipa=0x10000000000 size=4K\n"
+    ),
+    "unmap-removes-nothing-else": Case(
+        PAGES + "unmap ipa=0x0 size=4K\n",
+        also(2, STORE_RELEASE, LAST + 8, 0),
+        "unmap ipa=0x10000000000 size=4K\n",
+    ),
+    "an-owned-range-translates-nothing": Case(
+        PAGES + "set_owner ipa=0x0 size=8K mc=4 owner=1\n",
+        without(2, *STORES),
+        PAGES + "set_owner ipa=0x0 size=8K mc=4 owner=255\n",
+    ),
+    "a-failure-leaves-old-new-or-nothing": Case(
+        PAGES + "map ipa=0x1ff000 size=8K phys=0x0 prot=r mc=none\n",
+        also(2, STORE_RELEASE, LAST + 511 * 8, BEYOND),
+        PAGES,
+    ),
+    "get-leaf-tells-the-leaf": Case(
+        PAGES + "get_leaf ipa=0x1000\n", told(2, 0, _WRITE), PAGES + "get_leaf ipa=0x10000000000\n"
+    ),
+    "destroy-frees-every-table": Case(PAGES + "destroy\n", without(2, PUT), PLANTED + "destroy\n"),
+    "wrprotect-takes-write-permission-alone": Case(
+        PAGES + "wrprotect ipa=0x0 size=8K\n", without(2, *STORES, nth=0), "wrprotect ipa=0x10000000000 size=8K\n"
+    ),
+    "mkyoung-sets-the-access-flag-alone": Case(
+        PAGES + "test_clear_young ipa=0x0 size=4K mkold=on\nmkyoung ipa=0x0\n",
+        flipped(3, 0, _WRITE),
+        "mkyoung ipa=0x0\n",
+    ),
+    "mkyoung-tells-the-old-entry": Case(PAGES + "mkyoung ipa=0x0\n", told(2, 0, _WRITE), "mkyoung ipa=0x0\n"),
+    "ageing-clears-access-flags-alone": Case(
+        PAGES + "test_clear_young ipa=0x0 size=8K mkold=on\n",
+        without(2, *STORES, nth=0),
+        "test_clear_young ipa=0x10000000000 size=8K mkold=on\n",
+    ),
+    "ageing-tells-whether-any-was-young": Case(
+        PAGES + "test_clear_young ipa=0x0 size=4K\n", told(2, 0, 1), "test_clear_young ipa=0x10000000000 size=8K\n"
+    ),
+    "relax-perms-only-adds-permissions": Case(
+        PAGES + "relax_perms ipa=0x0 prot=x\n", flipped(2, -1, _READ), PLANTED + "relax_perms ipa=0x0 prot=x\n"
+    ),
+    "relax-perms-grants-what-was-asked": Case(
+        PAGES + "relax_perms ipa=0x0 prot=x\n", without(2, *STORES), "relax_perms ipa=0x0 prot=x\n"
+    ),
+    "what-only-reads-changes-nothing": Case(PAGES + "flush ipa=0x0 size=4K\n", also(2, STORE_RELEASE, LAST, 0), None),
+    "split-changes-no-translation": Case(
+        BLOCK + "split ipa=0x0 size=2M mc=1\n", flipped(2, 5, _AF), PLANTED + "split ipa=0x0 size=2M mc=1\n"
+    ),
+    # walk
+    "a-walk-that-looks-changes-nothing": Case(WALK, also(2, STORE_RELEASE, LAST, 0), NO_TREE),
+    "a-walk-visits-as-its-flags-say": Case(WALK, told(2, 0, 2 | 1), NO_TREE),
+    "a-walk-visits-every-entry-of-its-range-in-order": Case(
+        WALK, told(2, 3 * 4 + 2, 0x1000), PAGES + "walk ipa=0x0 size=8K flags=table_pre\n"
+    ),
+    "a-walk-enters-and-leaves-tables-in-turn": Case(
+        WALK, fewer_visits(2, 1), PAGES + "walk ipa=0x0 size=8K flags=leaf+table_pre\n"
+    ),
+    # unlinked
+    "an-unlinked-table-is-made-in-silence": Case(UNLINKED, also(1, TLBI_VMID, 0, 0), PLANTED + UNLINKED),
+    "an-unlinked-table-is-full": Case(UNLINKED, flipped(1, -1, _WRITE), "pool_pages = 3\n\n" + UNLINKED),
+    "freeing-an-unlinked-table-leaves-the-tree-alone": Case(
+        UNLINKED + "free_unlinked table=t1\n",
+        also(2, TLBI_VMID, 0, 0),
+        UNLINKED + "plant ipa=0x400000 level=1 pte=0x0\nfree_unlinked table=t1\n",
+    ),
+    # vtcr
+    "the-root-covers-every-address": Case("", told(0, 2, 3), "pool_pages = 1\n\n"),
+    "the-register-says-the-bits-of-address": Case("", told(0, 1, 1), HYP),
+    "what-begins-at-the-limit-is-refused": Case(
+        "unmap ipa=0x10000000000 size=4K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
+    ),
+    "what-knows-no-table-changes-none": Case(
+        PAGES + "tlb_flush_vmid_range ipa=0x0 size=4K\n", also(2, STORE_RELEASE, LAST, 0), None
+    ),
+    # hyp
+    "hyp-map-shows-what-was-asked": Case(HYP, flipped(1, -1, _READ_ONLY), HYP.replace("size=8K", "size=0")),
+    "hyp-map-never-replaces": Case(
+        HYP + "hyp_map va=0x4000 size=4K phys=0x80000000 prot=rw\n",
+        also(2, STORE_RELEASE, HYP_LAST, 0),
+        "stage = 1\n\ndestroy\nhyp_map va=0x4000 size=4K phys=0x80000000 prot=rw\n",
+    ),
+    "hyp-map-maps-nothing-else": Case(
+        HYP, also(1, STORE_RELEASE, HYP_LAST + 3 * 8, 0x80001743), HYP.replace("va=0x0", "va=0x1000000000000")
+    ),
+    "hyp-unmap-tells-what-it-unmapped": Case(
+        HYP + "hyp_unmap va=0x0 size=4K\n", without(2, *STORES), "stage = 1\n\ndestroy\nhyp_unmap va=0x0 size=4K\n"
+    ),
+    "hyp-unmap-stays-in-its-range": Case(
+        HYP + "hyp_unmap va=0x0 size=4K\n",
+        also(2, STORE_RELEASE, HYP_LAST + 8, 0),
+        HYP + "hyp_unmap va=0x1000000000000 size=4K\n",
+    ),
+    "hyp-pte-prot-changes-nothing": Case(HYP + "hyp_pte_prot pte=0x0\n", also(2, STORE_RELEASE, HYP_LAST, 0), None),
+    "a-refused-hyp-map-maps-only-what-was-asked": Case(
+        "stage = 1\npool_pages = 4\n\nhyp_map va=0x1ff000 size=8K phys=0x80000000 prot=rw\n",
+        flipped(1, -1, 0x1000),
+        HYP,
+    ),
+}
+"""By the contracts' names, family by family."""
