@@ -15,7 +15,8 @@ import pytest
 
 from fuzz.sides import choose_sides
 from harness.errors import BadInput
-from harness.findings.report import verdict_report, verified_against
+from harness.findings.report import verdict_report
+from harness.findings.verified import verified_against
 from harness.outside import printable
 from harness.program.program import Program
 from harness.program.text import parse, read

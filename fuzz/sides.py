@@ -14,27 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import BadInput, ToolFailure
-from harness.model.executor import MODELLED, Model
 from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from harness.settings import refuse_empty
-from pgtable import NEWEST, OWNERSHIPS
-from reference.build.declared import Declared, declared
-from reference.build.flags import FLAVOURS
-from reference.build.hosted import CALLS, OBJECTS
-from reference.build.packages import DEFAULT_LINUX, SUPPORTED
-from reference.build.series import names_of
-from reference.build.sources import KernelChoice, prepare
-from reference.build.tree import KernelTree
-from reference.build.versions import version_of
+from reference.build.flags import CALLS, FLAVOURS, OBJECTS
+from reference.build.naming import DEFAULT_LINUX, SUPPORTED, is_version
+from reference.build.patch_names import names_of
 
 if TYPE_CHECKING:
+    from harness.model.executor import Model
+    from reference.build.declared import Declared
     from reference.build.image import Image
     from reference.build.kbuild import Configuration
+    from reference.build.tree import KernelTree
     from reference.link.executor import Reference, Several
-# What builds and runs a kernel is imported where that is done: a model does without, and so do most commands.
+# The model, and what prepares, builds and runs a kernel, are imported where that is done: either does without the
+# other, and many commands without both.
 
 _HOST: Final = "host"
 
@@ -81,6 +78,9 @@ class Side:
     def prepared(self, progress: Callable[[str], None] = lambda _: None) -> PreparedKernel:
         """The kernel, made available unless it was before. Raises as `open` does."""
         if not self._prepared:
+            from reference.build.declared import declared  # noqa: PLC0415
+            from reference.build.sources import KernelChoice, prepare  # noqa: PLC0415
+
             tree = prepare(KernelChoice(self.what, self.patches, self.pgtable), progress)
             self._prepared.append(PreparedKernel(tree, declared(tree.root)))
         return self._prepared[0]
@@ -159,7 +159,7 @@ class Side:
         return self._model().capabilities if self.kind == "model" else self.prepared().declared.capabilities
 
     def _model(self) -> Model:
-        return Model(self.what, self.flavour == CALLS, self.kernel_object)
+        return _model(self.what, self.flavour == CALLS, self.kernel_object)
 
     @property
     def full_name(self) -> str:
@@ -168,6 +168,12 @@ class Side:
         if self.flavour != "plain":
             extras.append(self.flavour)
         return shown("+".join([self.name, *extras]))
+
+
+def _model(version: str, calls_only: bool = False, kernel_object: str = _HOST) -> Model:
+    from harness.model.executor import Model  # noqa: PLC0415
+
+    return Model(version, calls_only, kernel_object)
 
 
 def with_flavour(side: Side, flavour: str) -> Side:
@@ -213,18 +219,29 @@ def why_unmodelled(side: Side) -> str | None:
 
     What is no kernel at all counts as modelled: opening it says what is wrong.
     """
-    version = version_of(side.what)
+    version = _version_of(side.what)
     if version in (None, side.what):
         return None
     kernel = _unchanged(side)
     model = _nearest_model(kernel.what)
     if _series(version) != model:
+        from harness.model.executor import MODELLED  # noqa: PLC0415
+
         return f"Linux {version} is none of the versions that are modelled ({', '.join(MODELLED)})"
     try:
-        added = Model(model).capabilities.lacks - kernel.capabilities().lacks
+        added = _model(model).capabilities.lacks - kernel.capabilities().lacks
     except (BadInput, ToolFailure):
         return None
     return f"Linux {version} with {', '.join(sorted(added))}, which {model} has not, is not modelled" if added else None
+
+
+def _version_of(linux: str) -> str | None:
+    """As `reference.build.versions.version_of`: of a packaged one there is nothing to look up."""
+    if is_version(linux):
+        return linux
+    from reference.build.versions import version_of  # noqa: PLC0415
+
+    return version_of(linux)
 
 
 def _unchanged(side: Side) -> Side:
@@ -240,7 +257,10 @@ def _series(version: str | None) -> str | None:
 
 
 def _nearest_model(linux: str) -> str:
-    series = _series(version_of(linux))
+    from harness.model.executor import MODELLED  # noqa: PLC0415
+    from pgtable import NEWEST  # noqa: PLC0415
+
+    series = _series(_version_of(linux))
     return series if series in MODELLED else NEWEST.name
 
 
@@ -259,7 +279,7 @@ def switched_off(sides: Iterable[Side]) -> list[str]:
     lines = []
     for side in sides:
         if side.kind == "kernel" and (side.patches or side.what not in SUPPORTED):
-            why, known = side.prepared().declared.why, Model(_nearest_model(side.what)).capabilities.lacks
+            why, known = side.prepared().declared.why, _model(_nearest_model(side.what)).capabilities.lacks
             lines += [f"{side.name}: {word} is switched off: {why[word]}" for word in why if word not in known]
     return list(dict.fromkeys(lines))
 
@@ -316,6 +336,8 @@ def _default_sides(linux: str, is_changed: bool) -> list[Side]:
 
 def ownership_sides(ways: str | None = None) -> list[Side]:
     """The default kernel, and the model with these ways to record owners, or with each."""
+    from pgtable import NEWEST, OWNERSHIPS  # noqa: PLC0415
+
     names = OWNERSHIPS if ways is None else ways.split(",")
     return [Side("kernel", DEFAULT_LINUX), *(Side("model", f"{NEWEST.name}+{name}") for name in names)]
 

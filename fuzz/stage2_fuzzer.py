@@ -26,6 +26,7 @@ import atheris  # noqa: E402  (after the path is put right)
 from fuzz.engine import compiling  # noqa: E402
 from harness.errors import BadInput, ToolFailure  # noqa: E402
 from harness.full_disk import explained  # noqa: E402
+from harness.parent_death import die_with  # noqa: E402
 from harness.settings import refuse_empty_variables, setting  # noqa: E402
 
 try:
@@ -37,6 +38,8 @@ except BadInput as error:
 except ValueError as error:
     print(f"s2fuzz: S2FUZZ_ASSIGNMENT, which s2fuzz sets for itself, is not JSON: {error}; unset it", file=sys.stderr)
     sys.exit(2)
+if _ORDERS.get("parent") is not None:
+    die_with(_ORDERS["parent"])  # before all that takes time
 _PACKAGE = setting("S2FUZZ_PACKAGE")
 _MERGES = any(argument.startswith(("-merge", "-set_cover_merge")) for argument in sys.argv[1:])
 """Whether inputs are chosen here for a smaller corpus, which is to reach as much of the model as well."""
@@ -55,7 +58,6 @@ from fuzz.engine.target import Target  # noqa: E402
 from fuzz.engine.worker import Worker  # noqa: E402
 from fuzz.sides import choose_sides  # noqa: E402
 from harness.outside import shown  # noqa: E402
-from harness.parent_death import die_with  # noqa: E402
 from reference.probe.coverage import Registration  # noqa: E402
 
 _OURS = ("fuzz", "harness", "pgtable", "reference")
@@ -135,6 +137,7 @@ def prepare(work: Assignment, arguments: list[str], package: Package | None) -> 
     try:
         worker.retry_suspects()
         worker.replay_corpora()
+        worker.await_turn()
     except (BadInput, ToolFailure, OSError) as error:
         worker.fail(explained(error), bad_input=isinstance(error, BadInput))
     return worker
@@ -144,8 +147,6 @@ def main(arguments: list[str]) -> None:
     """Set up, replay the corpora, and fuzz; never returns."""
     package = packaged()
     work = assignment() if package is None else package.assignment
-    if work.parent is not None:
-        die_with(work.parent)
     target = Target(prepare(work, arguments, package), mutate_bytes)
     unregistered = target.worker.registrations()
     gc.freeze()  # what lives for ever need not be looked at again and again

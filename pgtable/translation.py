@@ -25,6 +25,7 @@ _SIZES: Final = (32, 36, 40, 42, 44, 48, 52, 52)
 _GRANULES: Final = {0: 12, 1: 16, 2: 14}
 """log2 of the page's bytes by the field TG0; 0b11 is reserved, and taken for 4K."""
 _TOP_BYTE: Final = 56
+_AF: Final = 1 << 10
 
 ReadEntry = Callable[[int], int | None]
 """The 64 bits at a physical address, a multiple of 8; None where there is no memory."""
@@ -154,6 +155,17 @@ class _Table(NamedTuple):
     sets_access_flags: bool
 
 
+class _Fields(NamedTuple):
+    """Of VTCR_EL2 and TCR_EL2, wherever each has them."""
+
+    t0sz: int
+    page_shift: int
+    ps: int
+    sh0: int
+    ds: bool
+    ha: bool
+
+
 class _Leaf(NamedTuple):
     pa: int
     entry: int
@@ -167,7 +179,7 @@ class _Leaf(NamedTuple):
 # The walk (D8.2, AArch64.S1Walk and AArch64.S2Walk)
 
 
-def _table(stage: int, fields: "_Fields", start_level: int, root: int) -> _Table:
+def _table(stage: int, fields: _Fields, start_level: int, root: int) -> _Table:
     """The effective values of the registers' fields."""
     ds = fields.ds and fields.page_shift != 16
     output_bits = min(_SIZES[fields.ps], PA_BITS)
@@ -177,17 +189,6 @@ def _table(stage: int, fields: "_Fields", start_level: int, root: int) -> _Table
     # A root is aligned to its size, and its lower address bits are RES0 (VTTBR_EL2.BADDR, TTBR0_EL2.BADDR).
     size = max(1 << max(input_bits - _shift(fields.page_shift, start_level), 0) + _ENTRY_SHIFT, 64)
     return _Table(stage, fields.page_shift, input_bits, start_level, root & -size, output_bits, ds, fields.ha)
-
-
-class _Fields(NamedTuple):
-    """Of VTCR_EL2 and TCR_EL2, wherever each has them."""
-
-    t0sz: int
-    page_shift: int
-    ps: int
-    sh0: int
-    ds: bool
-    ha: bool
 
 
 def _shift(page_shift: int, level: int) -> int:
@@ -252,9 +253,6 @@ def _walk(table: _Table, read: ReadEntry, address: int) -> _Leaf | Fault:
     if not entry & _AF and not table.sets_access_flags:
         return fault(FaultKind.ACCESS_FLAG, level)
     return _Leaf(pa, entry, at, level, 1 << shift, tables)
-
-
-_AF: Final = 1 << 10
 
 
 def _finish(

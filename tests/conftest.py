@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from harness.program.granule import Granule
 from reference.build.image import Image, build
-from reference.build.packages import SUPPORTED
+from reference.build.naming import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.link.executor import ByGranule, Reference
 

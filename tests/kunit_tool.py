@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reference.build.cache import cached
-from reference.build.packages import DEFAULT_LINUX, TARBALLS, _unpack_members
+from reference.build.naming import DEFAULT_LINUX
+from reference.build.packages import TARBALLS, _unpack_members
 from reference.build.progress import silent
 
 _FOLDER = "tools/testing/kunit"

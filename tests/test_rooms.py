@@ -62,7 +62,7 @@ OTHERS: Mapping[str, str] = {
     "junitparser": "fuzz/results",
     "matplotlib": "fuzz/report",
     "pexpect": "reference/link",
-    "platformdirs": "reference/build",
+    "platformdirs": "reference/build fuzz/cli",
     "pytest": "fuzz/pytest_plugin.py",
     "rich": "fuzz/campaign fuzz/cli",
     "xz": "reference/build",

@@ -18,7 +18,7 @@ from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import Side, side_to_json
-from fuzz.triage.filing import FLAKY
+from fuzz.triage.filed import FLAKY
 from harness.errors import BadInput
 from harness.findings.finding import ORIGINAL, Finding, adopt, load
 from harness.findings.place import is_finding

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
-from fuzz.triage.replaying import shrink
+from fuzz.triage.shrinking import shrink
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
 from harness.full_disk import explained

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fuzz.triage.filing import FLAKY
+from fuzz.triage.filed import FLAKY
 from harness.durable import write_durably
 from harness.errors import BadInput
 from harness.locks import try_lock

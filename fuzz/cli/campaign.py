@@ -14,7 +14,6 @@ from fuzz.campaign.state import DISK, ON_TIME, RunResult
 from fuzz.campaign.state import INTERRUPTED as WAS_INTERRUPTED
 from fuzz.campaign.supervisor import Campaign
 from fuzz.campaign.work_directory import WorkDirectory
-from fuzz.cli import display
 from fuzz.cli.campaign_display import describe, live
 from fuzz.cli.chosen import also_from, compiling_for, sides_from
 from fuzz.cli.options import (
@@ -32,6 +31,7 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.cli.outputs import OutFolder
+from fuzz.cli.places import say_next
 from fuzz.cli.report import write_report
 from fuzz.engine.assignment import GUIDANCE
 from harness.errors import BadInput, ToolFailure
@@ -196,7 +196,7 @@ def _print(result: RunResult, place: WorkDirectory) -> int:
     for bucket, paths in result.findings.items():
         click.echo(f"{bucket}: {shown(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
     if result.findings:
-        display.say_next(load(next(iter(result.findings.values()))[0]))
+        say_next(load(next(iter(result.findings.values()))[0]))
     else:
         click.echo("nothing found, so far" if result.ended == WAS_INTERRUPTED else "nothing found")
     if result.ended == DISK:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fuzz.cli.options import say
 from fuzz.sides import Side, choose_sides, switched_off, why_unmodelled
 from harness.errors import BadInput
-from reference.build.packages import DEFAULT_LINUX
+from reference.build.naming import DEFAULT_LINUX
 
 if TYPE_CHECKING:
     from fuzz.engine.background import Compiling

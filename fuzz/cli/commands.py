@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.settings import refuse_empty_variables, refuse_empty_words
-from reference.build.series import FILE_ENDS
+from reference.build.patch_names import FILE_ENDS
 
 
 class _Place(NamedTuple):
@@ -24,7 +24,7 @@ class _Place(NamedTuple):
 
 
 _COMMANDS: Final = {
-    "bisect": _Place("triage", "bisect", "Find the commit that brought a finding."),
+    "bisect": _Place("bisecting", "bisect", "Find the commit that brought a finding."),
     "build": _Place("kernels", "build", "Build the kernels of both sides, and say what they are made of."),
     "campaign": _Place("campaign", "campaign", "Fuzz for hours, in a directory that keeps everything."),
     "check": _Place("files", "check", "Check that programs are well formed, without running them."),
@@ -35,16 +35,16 @@ _COMMANDS: Final = {
     "fmt": _Place("files", "fmt", "Rewrite programs in canonical form."),
     "mail": _Place("mail", "mail", "Write a mail on a finding, ready to be sent."),
     "package": _Place("cluster", "package_command", "Make a folder from which a fuzzing cluster runs."),
-    "replay": _Place("triage", "replay", "Run a finding again: still there, or gone?"),
+    "replay": _Place("replaying", "replay", "Run a finding again: still there, or gone?"),
     "report": _Place("report", "report", "Write a campaign's report, one page of HTML."),
     "run": _Place("programs", "run", "Run programs on both sides and compare."),
     "shell": _Place("shell", "shell", "Try ops by hand, one a line, on a table in a running kernel."),
-    "show": _Place("programs", "show", "Show what a program does: results, and the tree, decoded."),
+    "show": _Place("showing", "show", "Show what a program does: results, and the tree, decoded."),
     "smoke": _Place("smoke", "smoke", "Fuzz for a short while: what CI runs on every change."),
     "status": _Place("status", "status", "Say how a campaign is getting on."),
-    "tmin": _Place("triage", "tmin", "Make a finding's program as small as it gets."),
+    "tmin": _Place("minimising", "tmin", "Make a finding's program as small as it gets."),
     "trace": _Place("traces", "trace", "Print a program's events, for people or other tools."),
-    "weigh": _Place("programs", "weigh", "Weigh sides that are meant to differ."),
+    "weigh": _Place("weigh", "weigh", "Weigh sides that are meant to differ, or rules."),
 }
 
 

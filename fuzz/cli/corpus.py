@@ -13,12 +13,10 @@ import click
 
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.work_directory import WorkDirectory
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import BAD_INPUT, EXISTING, GRANULE, OK, kernel_options, say, show_line
 from fuzz.cli.outputs import OutFolder
 from fuzz.cli.several import read_each
-from fuzz.corpus.minset import cmin as run_cmin
 from fuzz.corpus.store import Store, programs_in, why_left_out
 from fuzz.sides import Side, capabilities_of
 from harness.amounts import counted, number
@@ -178,9 +176,13 @@ def cmin(directory: Path, granule: str, **kernel: Any) -> int:
     Edges of the hosted file by how often they are taken, what the sides do together, lines of the model. The smaller
     corpus is written beside the other, run again, and takes its place at once, if nothing is missing.
     """
+    # Of these commands, the one that runs programs.
+    from fuzz.cli.spinners import running  # noqa: PLC0415
+    from fuzz.corpus.minset import cmin as run_cmin  # noqa: PLC0415
+
     with _corpora(directory, granule, kernel) as corpora:
         for one in corpora:
-            with display.running(one.name) as told:
+            with running(one.name) as told:
                 saved = run_cmin(one.store, one.comparisons, told)
             show_line(
                 f"{shown(one.name)}: {number(saved.inputs)} of {counted(saved.inputs_before, 'input')}, "

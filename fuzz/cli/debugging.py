@@ -14,7 +14,7 @@ import click
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import EXISTING, FINDING, OK, SECONDS, kernel_options
 from fuzz.sides import Side
-from fuzz.triage.filing import kernel_of
+from fuzz.triage.recorded import kernel_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import load
 from harness.findings.place import is_finding, program_in

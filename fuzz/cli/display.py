@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
-
+from fuzz.cli.lines import LINE_INTERVAL
+from fuzz.cli.places import interruption
+from fuzz.cli.spinners import console_of_stderr, spinner_bar
 from fuzz.engine.cautions import caution_lines
-from fuzz.triage.filing import FLAKY, Filed
-from fuzz.triage.next_steps import TIMES, next_steps, pasted
+from fuzz.triage.filed import FLAKY
+from fuzz.triage.next_steps import TIMES, pasted
 from harness.amounts import counted, number
-from harness.findings.finding import Finding, load
 from harness.outside import printable_lines
 from harness.verdict.known import mention
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
     from fuzz.campaign.growth import Growth
     from fuzz.engine.smoke import SmokeProgress
-    from fuzz.triage.minimise import Step
 
 _BUSY: Final = 3.0
 """Seconds: a process that says nothing for so long is busy with a program that may hang."""
-_LINE_INTERVAL: Final = 10.0
-"""Seconds between two lines where there is no terminal."""
-
-
-def _console() -> Console:
-    from rich.console import Console  # noqa: PLC0415  (only who shows something live has it)
-
-    return Console(stderr=True, highlight=False)
-
-
-def _bar(console: Console) -> Bar:
-    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
-
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True)
 
 
 @contextmanager
@@ -53,12 +35,12 @@ def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[Smok
 
     from fuzz.campaign.growth import Growth  # noqa: PLC0415
 
-    console = _console()
+    console = console_of_stderr()
     growth = Growth()
     if not console.is_terminal:
         yield (lambda text: print(printable_lines(text), file=sys.stderr, flush=True)), _plain_lines(growth)
         return
-    with _bar(console) as bar:
+    with spinner_bar(console) as bar:
         task = bar.add_task("starting")
 
         def show(progress: SmokeProgress) -> None:
@@ -68,68 +50,13 @@ def live(seconds: float) -> Iterator[tuple[Callable[[str], None], Callable[[Smok
         yield lambda text: console.print(Text(text)), show
 
 
-@contextmanager
-def counting(seconds: float) -> Iterator[Callable[[int, float], None]]:
-    """Yields what to call with the number of programs run and the seconds that took. Writes to stderr."""
-    console = _console()
-    last = 0.0
-    with _bar(console) as bar:
-        task = bar.add_task("starting")
-
-        def told(programs: int, passed: float) -> None:
-            nonlocal last
-            text = f"{passed:.0f}/{seconds:g} s: {counted(programs, 'program')}"
-            if console.is_terminal:
-                bar.update(task, description=text)
-            elif passed - last >= _LINE_INTERVAL:
-                last = passed
-                print(text, file=sys.stderr, flush=True)
-
-        yield told
-
-
-@contextmanager
-def running(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields what to call with the number of inputs run, of how many. Writes to stderr."""
-    with _spinner("starting") as say:
-        yield lambda ran, of: say(f"{what}: {number(ran)} of {counted(of, 'input')} run")
-
-
-@contextmanager
-def minimising(ops: int) -> Iterator[Callable[[Step], None]]:
-    """Yields what to call with every try at a smaller program, which had so many `ops` at first. Writes to stderr."""
-    with _spinner("looking at it on fresh kernels") as say:
-        yield lambda step: say(
-            f"{counted(step.tries, 'try', 'tries')}, {counted(ops, 'op')} to {len(step.program.ops)}: {step.name}"
-        )
-
-
-@contextmanager
-def _spinner(first: str) -> Iterator[Callable[[str], None]]:
-    """Yields what to call with how far it is: beside a spinner on a terminal, now and then a line elsewhere."""
-    console = _console()
-    last = time.monotonic()
-    with _bar(console) as bar:
-        task = bar.add_task(first)
-
-        def say(text: str) -> None:
-            nonlocal last
-            if console.is_terminal:
-                bar.update(task, description=text)
-            elif time.monotonic() - last >= _LINE_INTERVAL:
-                last = time.monotonic()
-                print(text, file=sys.stderr, flush=True)
-
-        yield say
-
-
 def _plain_lines(growth: Growth) -> Callable[[SmokeProgress], None]:
     last = time.monotonic()
 
     def show(progress: SmokeProgress) -> None:
         nonlocal last
         described = describe(progress, growth)
-        if time.monotonic() - last >= _LINE_INTERVAL:
+        if time.monotonic() - last >= LINE_INTERVAL:
             last = time.monotonic()
             print(f"{how_far(progress)}: {described}", file=sys.stderr, flush=True)
 
@@ -210,27 +137,5 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
     return lines
 
 
-def interruption(programs: int, findings: int, seconds: float | None = None, of: int | None = None) -> str:
-    """What a run that was cut short had come to: after how many seconds and programs, of how many."""
-    after = "" if seconds is None else f"{seconds:.0f} s and "
-    after += counted(programs, "program") if of is None else f"{number(programs)} of {counted(of, 'program')}"
-    return f"interrupted after {after}: {counted(findings, 'finding') if findings else 'nothing found'} so far"
-
-
 def _programs(progress: SmokeProgress) -> int:
     return progress.stats.executions + progress.stats.replayed
-
-
-def print_places(findings: Sequence[Filed], to_stderr: bool = False) -> None:
-    """Say where findings are, and what to do with the first of them."""
-    for finding in findings:
-        click.echo(f"{finding.kind} {finding.bucket}: {pasted(finding.directory)}", err=to_stderr)
-    if findings:
-        say_next(load(findings[0].directory), to_stderr=to_stderr)
-
-
-def say_next(finding: Finding, done: str = "", to_stderr: bool = False) -> None:
-    """Say what to do with a finding, but for the command that was just `done`."""
-    lines = next_steps(finding, done)
-    for line in ["", *lines] if lines else []:
-        click.echo(line, err=to_stderr)

@@ -20,7 +20,8 @@ from harness.errors import ToolFailure
 from harness.outside import shown
 from reference.build.cache import cache_dir
 from reference.build.kbuild import KERNEL_BUILD_TOOLS
-from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS
+from reference.build.naming import DEFAULT_LINUX, SUPPORTED
+from reference.build.packages import TARBALLS
 from reference.build.pruning import KINDS, SIZE_SETTING, most, parse_size, prune, readable, size_of, survey
 from reference.link.console import qemu_version
 from reference.tools import PREFERRED, find_toolchain, look_up

@@ -9,8 +9,8 @@ import click
 
 from fuzz.cli.options import say, show_line
 from fuzz.triage.cause import PatchCause, record
-from fuzz.triage.filing import Sides, recorded_sides_of
 from fuzz.triage.patch_by_patch import Outcome, Prefixes, cause_of, changes, culprit_of, prefixes_of
+from fuzz.triage.recorded import Sides, recorded_sides_of
 from harness.amounts import counted
 from harness.findings.finding import Finding, load
 from harness.outside import shown

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
 from fuzz.cli.options import CORPORA, EXISTING, GRANULE, OK, SECONDS, kernel_options, say, show_line
+from fuzz.cli.spinners import counting
 from fuzz.coverage.kernel_lines import measure as measure_lines
 from fuzz.coverage.kernel_lines import report as report_lines
 from harness.errors import BadInput
@@ -54,7 +54,7 @@ def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any
     """
     if kernel["flavour"] not in (None, "lines"):
         raise BadInput("coverage builds a flavour of its own; leave out --flavour")
-    with display.counting(seconds) as told:
+    with counting(seconds) as told:
         side = sides_from(**kernel)[1]
         found = measure_lines(side, corpora or (CORPORA,), seconds, seed, told)
     for line in report_lines(found, side.kernel_object):

@@ -17,11 +17,10 @@ from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.machine import DEFAULTS, MAX_BUDGET
 from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
-from reference.build.flags import FLAVOURS
-from reference.build.hosted import OBJECTS
-from reference.build.packages import DEFAULT_LINUX, SUPPORTED
+from reference.build.flags import FLAVOURS, OBJECTS
+from reference.build.naming import DEFAULT_LINUX, SUPPORTED
+from reference.build.patch_names import STDIN
 from reference.build.progress import HowFar
-from reference.build.series import STDIN, files_of, read_series
 
 OK: Final = 0
 FINDING: Final = 1
@@ -93,6 +92,8 @@ def patches_in(ctx: click.Context, _param: click.Parameter, values: tuple[Path, 
         return ()
     if values.count(_STDIN) > 1:
         raise click.BadParameter("- is given twice, but there is one standard input.")
+    from reference.build.series import files_of, read_series  # noqa: PLC0415  (with all that prepares trees)
+
     series = read_series(files_of([_kept_input(ctx) if value == _STDIN else value for value in values]))
     for note in series.notes:
         say(note)

@@ -1,20 +1,18 @@
-"""The commands that take programs: run them, show what they do, weigh sides by them, and look after their text."""
+"""The command that runs programs on both sides."""
 
 from __future__ import annotations
 
-import os
+import functools
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
-from fuzz.cli.each import record_causes, run_each
 from fuzz.cli.options import (
     BAD_INPUT,
     EACH,
@@ -29,18 +27,17 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.cli.outputs import OutFolder
+from fuzz.cli.places import interruption, print_places, say_next
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.cli.several import read_each
 from fuzz.results.outcome import Comparison, Status, Test, broken, bucket_test
-from fuzz.sides import Side, ownership_sides, parse_side
-from fuzz.triage.baseline import Result
-from fuzz.triage.filing import Filer
+from fuzz.sides import Side
+from fuzz.triage.result import Result
 from harness.amounts import counted, number
-from harness.errors import BadInput, CannotRun, ToolFailure
+from harness.errors import CannotRun, ToolFailure
 from harness.findings.finding import load
-from harness.findings.place import program_in
-from harness.findings.report import event_report, observation_text, run_report, verified_against
-from harness.observation.executor import Executor, TargetDied
+from harness.findings.verified import verified_against
+from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
@@ -48,10 +45,11 @@ from harness.verdict.judge import Judge
 from harness.verdict.known import mention
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
-from harness.verdict.weighing import weigh as weigh_program
-from harness.verdict.weighing import weight_table
-from pgtable import OWNERSHIPS
-from reference.build.packages import DEFAULT_LINUX
+
+if TYPE_CHECKING:
+    from fuzz.cli.each import Causes
+    from fuzz.triage.filed import Filed
+    from fuzz.triage.filing import Filer
 
 
 def _open_both(sides: tuple[Side, Side], programs: Iterable[Program]) -> tuple[Executor, Executor]:
@@ -103,30 +101,36 @@ def run(
     if not read.programs:
         files.write({"programs": "0"})
         return BAD_INPUT
-    causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS) if each else {}
+    causes: Causes = {}
+    if each:
+        from fuzz.cli.each import run_each  # noqa: PLC0415  (with what takes series apart)
+
+        causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS)
     left, right = _open_both(sides, [program for _, program in read.programs])
     with closing(left), closing(right):
-        filer = Filer(out.resolve(), sides, (left, right), {"command": "run"}, tiers or DEFAULT_TIERS)
-        runs = _Runs(Judge(left, right, filer.tiers), filer, verbose, events)
+        runs = _Runs(Judge(left, right, tiers or DEFAULT_TIERS), sides, out.resolve(), verbose, events)
         try:
             for test, (path, program) in zip(planned, read.programs, strict=True):
                 files.tell([runs.run(test, path, program)])
         except KeyboardInterrupt:
             files.interrupt()
-            say(display.interruption(runs.ran, len(filer.filed), of=len(programs)))
+            say(interruption(runs.ran, len(runs.filed), of=len(programs)))
             files.interrupt()
             return INTERRUPTED
         finally:
-            record_causes(causes, [filed.directory for filed in filer.filed])
-            display.print_places(filer.filed)
+            if causes:
+                from fuzz.cli.each import record_causes  # noqa: PLC0415
+
+                record_causes(causes, [filed.directory for filed in runs.filed])
+            print_places(runs.filed)
         for key, count in runs.known.items():
             click.echo(mention(key, count))
-        if not filer.filed:
+        if not runs.filed:
             _say_verified_against(left, right)
         if len(programs) > 1:
             show_line(runs.summary(len(programs), len(read.malformed)))
         files.write({"programs": str(len(programs))})
-        if filer.filed:
+        if runs.filed:
             return FINDING
         if runs.flaky:
             return TOOL_FAILURE
@@ -136,9 +140,12 @@ def run(
 class _Runs:
     """Runs programs, says what comes of each, and counts."""
 
-    def __init__(self, judge: Judge, filer: Filer, verbose: bool, events: bool) -> None:
+    def __init__(self, judge: Judge, sides: tuple[Side, Side], out: Path, verbose: bool, events: bool) -> None:
         self._judge = judge
-        self._filer = filer
+        self._sides = sides
+        self._out = out
+        self.filed: list[Filed] = []
+        """Its findings, as `Filer` has them."""
         self._verbose = verbose
         self._events = events
         self.known = Counter[str]()
@@ -146,6 +153,15 @@ class _Runs:
         self.skipped = Counter[str]()
         """Programs by why they could not run."""
         self.ran = self.flaky = 0
+
+    @functools.cached_property
+    def _filer(self) -> Filer:
+        from fuzz.triage.filing import Filer  # noqa: PLC0415  (mostly, there is nothing to file)
+
+        executors = self._judge.left, self._judge.right
+        filer = Filer(self._out, self._sides, executors, {"command": "run"}, self._judge.tiers)
+        self.filed = filer.filed
+        return filer
 
     def run(self, test: Test, path: Path, program: Program) -> Test:
         """Run a program, and return what comes of it. Raises ToolFailure, OSError."""
@@ -165,7 +181,7 @@ class _Runs:
             kept = self._filer.file_flaky(program, error)
             why = f"flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
             say(f"{shown(path)}: {why}")
-            display.say_next(load(kept), to_stderr=True)
+            say_next(load(kept), to_stderr=True)
             return broken(test, ToolFailure(why))
         if isinstance(verdict, Inconclusive):
             show_line(f"{shown(path)}: the sides agree as far as its budget goes; a larger one would tell more")
@@ -184,6 +200,8 @@ class _Runs:
 
     def _tell_more(self, program: Program) -> None:
         if self._verbose or self._events:
+            from harness.findings.report import event_report, run_report  # noqa: PLC0415
+
             seen = self._judge.right.observe(program)
             ops, events = run_report(program, seen), event_report(program, seen)
             for line in [*(ops if self._verbose else ()), *(events if self._events else ())]:
@@ -200,73 +218,3 @@ class _Runs:
         if self.flaky:
             parts.append(f"{number(self.flaky)} flaky")
         return "; ".join(parts)
-
-
-@click.command()
-@click.argument("program", type=EXISTING)
-@click.option(
-    "--on",
-    type=click.Choice(("left", "right")),
-    help="Which of the two sides to show.  [default: left, the model; right if a kernel is chosen]",
-)
-@click.option("--events", is_flag=True, help="Show every op's boundary events too.")
-@kernel_options
-def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
-    """Show what a program does: every result, and the resulting tree, decoded."""
-    loaded = program_in(program)
-    sides = sides_from(**kernel)
-    chooses_kernel = any(kernel[name] not in (None, ()) for name in ("linux", "patches", "pgtable", "flavour"))
-    side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
-    with closing(side.open(say)) as executor:
-        try:
-            click.echo(observation_text(loaded, executor.observe(loaded), events), nl=False)
-        except TargetDied as error:
-            click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
-            return FINDING
-    return OK
-
-
-_WAYS: Final = "\n".join(
-    ["\b", "Ways to record owners:", *(f"  {name:<20} {way.what}" for name, way in OWNERSHIPS.items())]
-)
-
-
-@click.command(epilog=_WAYS)
-@click.argument("programs", nargs=-1, required=True, type=EXISTING, metavar="PROGRAM...")
-@click.option(
-    "--ways",
-    metavar="WAY,…",
-    help=f"The model with these ways to record owners, beside the kernel {DEFAULT_LINUX}.  [default: all of them]",
-)
-@click.option("--sides", metavar="A,B,…", help="Other sides instead: any that `s2fuzz run` takes, any number.")
-def weigh(programs: tuple[Path, ...], ways: str | None, sides: str | None) -> int:
-    """Weigh sides that are meant to differ: what a program comes to on each, and what that takes.
-
-    Memory mapped and recorded as somebody else's in the end, and whether it is as on the first side; tables; events.
-    model:6.12+flag is the model with another way to record owners; docs/ownership.md tells what comes of each.
-    """
-    if ways is not None and sides is not None:
-        raise BadInput("--ways and --sides exclude each other")
-    chosen = ownership_sides(ways) if sides is None else [parse_side(text) for text in sides.split(",")]
-    read = read_each(programs)
-    weighed, died = 0, False
-    with ExitStack() as stack:
-        opened = [stack.enter_context(closing(side.open(say))) for side in chosen]
-        for path, program in read.programs:
-            try:
-                weights = [weigh_program(side, program) for side in opened]
-            except CannotRun as error:
-                say(f"{shown(path)}: skipped: {error.why}")
-                continue
-            except TargetDied as error:
-                show_line(f"{shown(path)}: {error.report.kind}: {error.report.headline}\n{error.report.details}")
-                died = True
-                continue
-            if len(programs) > 1:
-                show_line(f"{os.linesep if weighed else ''}{shown(path)}:")
-            weighed += 1
-            for line in weight_table([side.name for side in chosen], weights):
-                click.echo(line)
-    if died:
-        return FINDING
-    return BAD_INPUT if read.malformed or not weighed else OK

@@ -19,7 +19,6 @@ from fuzz.cli.shell_words import completions
 from harness.errors import BadInput
 from harness.observation.executor import TargetDied
 from harness.program.granule import granule_named
-from reference.build.cache import cache_dir
 from reference.link.shell import Shell
 
 _PROMPT: Final = "s2> "
@@ -50,6 +49,8 @@ def _line_editing(session: Session) -> Iterator[None]:
     """Completion, and the history of earlier sessions where it can be kept."""
     import readline  # noqa: PLC0415  (importing it changes how input() treats the terminal)
 
+    from platformdirs import user_state_path  # noqa: PLC0415  (only a terminal has a history)
+
     def complete(begun: str, number: int) -> str | None:
         before = readline.get_line_buffer()[: readline.get_begidx()].rpartition("\n")[2]  # pasted lines may precede
         shell = session.shell
@@ -59,15 +60,18 @@ def _line_editing(session: Session) -> Iterator[None]:
     readline.set_completer_delims(" \t\n=+")
     readline.set_completer(complete)
     readline.parse_and_bind("tab: complete")
-    path = cache_dir() / _HISTORY
-    with contextlib.suppress(OSError):
-        readline.read_history_file(path)
+    readline.parse_and_bind("set enable-bracketed-paste on")  # Python has it off, for who cannot take several lines
+    history = None
+    with contextlib.suppress(OSError, RuntimeError):  # a user without a home has none
+        history = user_state_path("s2fuzz", ensure_exists=True) / _HISTORY
+        readline.read_history_file(history)
     readline.set_history_length(1000)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            readline.write_history_file(path)
+            if history is not None:
+                readline.write_history_file(history)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,6 @@ import click
 
 from fuzz.cli import display
 from fuzz.cli.chosen import also_from, compiling_for, sides_from
-from fuzz.cli.each import smoke_each
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -31,20 +30,22 @@ from fuzz.cli.options import (
     tier_options,
 )
 from fuzz.cli.outputs import OutFile, OutFolder
+from fuzz.cli.places import print_places
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.engine.assignment import GUIDANCE, Assignment
 from fuzz.engine.kernels import Kernels
-from fuzz.engine.plan import plan
+from fuzz.engine.plan import plan, turns
 from fuzz.engine.smoke import Interrupted, SmokeProgress
 from fuzz.engine.smoke import smoke as run_smoke
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
 from fuzz.results.outcome import Comparison, Test
-from fuzz.triage.baseline import Base, Result, results_of
+from fuzz.triage.baseline import Base, results_of
 from fuzz.triage.patch_by_patch import series_in
+from fuzz.triage.result import Result
 from harness.errors import BadInput
 from harness.files import brief
 from harness.findings.finding import report_in
-from harness.findings.report import verified_against
+from harness.findings.verified import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
@@ -73,7 +74,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Fuzzing processes at once, each with a QEMU of its own.",
+    help="Fuzzing processes at work at once, each with a QEMU of its own.",
 )
 @click.option(
     "--also",
@@ -178,7 +179,7 @@ def smoke(
         for pair in pairs
     ]
     time_shares = [shares[granule] for granule in granules for _ in pairs]
-    lanes = [lane for lane in plan(work, workers, time_shares) if lane]
+    lanes = [[lane[number] for number in turns(lane)] for lane in plan(work, workers, time_shares) if lane]
     kernels = click.get_current_context().with_resource(Kernels())
     kernels.build([lane[0] for lane in lanes], say)  # before the clock starts, and where errors are printed as they are
     kernels.build_behind(one for lane in lanes for one in lane)
@@ -187,12 +188,14 @@ def smoke(
         say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as (tell, show):
         try:
-            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels.ready)
+            progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels)
         except Interrupted as error:
             progress = error.progress
     results = results_of(progress.findings, before)
     new = [result for result in results if not result.known]
     if each and not progress.interrupted:
+        from fuzz.cli.each import smoke_each  # noqa: PLC0415
+
         smoke_each(result.finding for result in new)
     files.tell(fuzzing_tests(comparisons, results, progress))
     files.write({"executions": str(progress.executions), "granules": sizes, "seed": str(chosen_seed)})
@@ -218,7 +221,7 @@ def _say_outcome(progress: SmokeProgress, results: Sequence[Result], out: Path, 
         if result.known:
             click.echo(f"known: {result.finding.kind} {result.finding.bucket}: {result.known}", err=to_stderr)
     filed = zip(progress.findings, results, strict=True)
-    display.print_places([finding for finding, result in filed if not result.known], to_stderr)
+    print_places([finding for finding, result in filed if not result.known], to_stderr)
 
 
 def _check_places(out: Path, *files: Path | None) -> None:

@@ -28,7 +28,9 @@ class Assignment:
     it is empty. `compiled` is a folder of `fuzz.engine.compiling`, None to run all modules as they are. `in_flight` is
     a file that always holds the input that runs, and `suspects` are inputs to run first, one by one, since they may
     have ended another process. `budget` is the least that a program has, None to leave each its own. `filed` says of
-    which buckets others have filed how many findings.
+    which buckets others have filed how many findings. A process that is `held` waits, ready, until its parent tells
+    it to begin: before it replays corpora, and again before it generates. `corpora_seconds` is how long hangs among the
+    corpora may take, where that is not `seconds`.
     """
 
     sides: tuple[Side, Side]
@@ -51,6 +53,8 @@ class Assignment:
     suspects: tuple[bytes, ...] = ()
     budget: int | None = None
     filed: Mapping[str, int] = field(default_factory=dict)
+    held: bool = False
+    corpora_seconds: float | None = None
 
     def to_json(self) -> str:
         """As one line."""
@@ -59,11 +63,13 @@ class Assignment:
             "compiled": None if self.compiled is None else str(self.compiled),
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
+            "corpora_seconds": self.corpora_seconds,
             "inputs": None if self.inputs is None else str(self.inputs),
             "executions": self.executions,
             "filed": dict(self.filed),
             "granule": self.granule,
             "guidance": self.guidance,
+            "held": self.held,
             "keep_going": self.keep_going,
             "messages": self.messages,
             "out": str(self.out),
@@ -104,4 +110,6 @@ class Assignment:
             tuple(map(bytes.fromhex, data["suspects"])),
             data["budget"],
             data["filed"],
+            data["held"],
+            data["corpora_seconds"],
         )

@@ -172,11 +172,14 @@ def _source(module: str) -> Path:
 
 def _with_imported(modules: Sequence[str]) -> list[Path]:
     """The files of modules and of all of ours that they import, sorted: mypyc copies constants out of any of them."""
-    todo, found = list(modules), set[Path]()
+    todo, seen, found = list(modules), set[str](), set[Path]()
     while todo:
         module = todo.pop()
+        if module in seen or module.partition(".")[0] not in _PACKAGES:
+            continue
+        seen.add(module)
         path = _source(module) if _source(module).exists() else _ROOT.joinpath(*module.split("."), "__init__.py")
-        if module.partition(".")[0] not in _PACKAGES or path in found or not path.exists():
+        if path in found or not path.exists():
             continue
         found.add(path)
         for package, names in _IMPORT.findall(path.read_text()):

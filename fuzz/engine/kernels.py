@@ -39,12 +39,16 @@ class Kernels:
             if needed not in self._built:
                 self._built[needed] = self._behind.submit(_build, *needed)
 
-    def ready(self, assignment: Assignment) -> Assignment:
-        """The assignment, once its kernels are there. Raises as `Side.open` does, late for those behind."""
+    def are_there(self, assignment: Assignment) -> bool:
+        """Whether its kernels are built, so that `wait_for` does not wait, nor raise."""
+        futures = [self._built.get(needed) for needed in _needed([assignment])]
+        return all(future is None or (future.done() and future.exception() is None) for future in futures)
+
+    def wait_for(self, assignment: Assignment) -> None:
+        """Return once its kernels are there. Raises as `Side.open` does, late for those behind."""
         for needed in _needed([assignment]):
             if (future := self._built.get(needed)) is not None:
                 future.result()
-        return assignment
 
 
 def _needed(assignments: Iterable[Assignment]) -> Iterator[tuple[Side, Granule]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.engine.stats import Stats
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Edges:
 @dataclass(frozen=True, slots=True)
 class ProcessState:
     """How far the process has come. `seconds` are since its first generated execution, with what hangs took before;
-    `done` says that it has finished what it was to do, and ends."""
+    `done` says that it has finished what it was to do, and ends; `waits` that the corpora are replayed, and that it
+    goes on when it is told to `Begin`."""
 
     done: bool
     seconds: float
@@ -49,13 +50,14 @@ class ProcessState:
     """Of every kernel that counts."""
     joint: Mapping[str, int] = field(default_factory=dict)
     """What the sides did together, by kind (`JointCoverage.reached`)."""
+    waits: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """With its name under `event`, as all messages have it."""
         return {
             "boots": self.boots,
             "edges": [one.to_json() for one in self.edges],
-            "event": "done" if self.done else "progress",
+            "event": "done" if self.done else "waits" if self.waits else "progress",
             "findings": [one.to_json() for one in self.findings],
             "identities": list(self.identities),
             "joint": {kind: f"{reached:x}" for kind, reached in self.joint.items()},
@@ -75,6 +77,7 @@ class ProcessState:
             data["boots"],
             tuple(map(Edges.from_json, data["edges"])),
             {kind: int(reached, 16) for kind, reached in data["joint"].items()},
+            data["event"] == "waits",
         )
 
 
@@ -194,9 +197,26 @@ class GoOver:
         return cls(Path(data["compiled"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """To the process, where it is held: it is its turn. `filed` says of which buckets the run has filed how many
+    findings."""
+
+    filed: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """With its name."""
+        return {"event": "begin", "filed": dict(self.filed)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Begin:
+        """What `to_json` made."""
+        return cls(data["filed"])
+
+
 Message = ProcessState | Failed | Retried | LostKernel | Found | WentOver
 """What a process says."""
-Order = Given | GoOver
+Order = Given | GoOver | Begin
 """What it is told. The end of the pipe says to stop."""
 
 _READERS: Final[Mapping[str, Callable[[dict[str, Any]], Message]]] = {
@@ -206,11 +226,13 @@ _READERS: Final[Mapping[str, Callable[[dict[str, Any]], Message]]] = {
     "incident": LostKernel.from_json,
     "progress": ProcessState.from_json,
     "retried": Retried.from_json,
+    "waits": ProcessState.from_json,
     "went over": WentOver.from_json,
 }
 
 
 _ORDERS: Final[Mapping[str, Callable[[dict[str, Any]], Order]]] = {
+    "begin": Begin.from_json,
     "given": Given.from_json,
     "go over": GoOver.from_json,
 }

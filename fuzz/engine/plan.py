@@ -8,39 +8,52 @@ from typing import Final
 
 from fuzz.engine.assignment import Assignment
 
+MOST_OPEN: Final = 4
+"""Processes that a worker has at once, of which one is at work, and the others are ready for their turn. Each keeps
+some 150 MB of memory."""
+
 
 def plan(assignments: Sequence[Assignment], workers: int, shares: Sequence[float] = ()) -> list[list[Assignment]]:
-    """What each worker does, one process after the other. A fuzzing process stays with one kernel image, so several
+    """What the processes of each worker are to do. A fuzzing process stays with one kernel image, so several
     `assignments`, which differ in that, have their `shares` of all the workers' time (the same, where none are given),
     and those that do not fit into one worker's go on at the next one's.
 
     Every process has a seed of its own, counted from that of the assignments in the order of the plan. The run's
     seconds, a worker's time, and executions, of all together, are those of the first assignment; every process has at
-    least one execution, where there are enough. The first process of each assignment replays the corpora. Where that
-    would come late, one before all others does that alone (its executions are 0).
+    least one execution, where there are enough. The first process of each assignment replays the corpora, for which
+    it has all of the run's seconds; one that would have to wait too long among too many does that alone, and another
+    one then generates.
     """
     whole = assignments[0]
     pieces = _pieces(len(assignments), workers, shares or [1.0] * len(assignments))
     executions = _split(whole.executions, [piece.share for piece in pieces])
-    first: list[list[Assignment]] = [[] for _ in range(workers)]
-    then: list[list[Assignment]] = [[] for _ in range(workers)]
+    lanes: list[list[Assignment]] = [[] for _ in range(workers)]
     replayed: set[int] = set()
     for number, (piece, count) in enumerate(zip(pieces, executions, strict=True)):
-        replays = piece.assignment not in replayed
+        replays = piece.assignment not in replayed and bool(whole.corpora)
         replayed.add(piece.assignment)
         assignment = replace(
             assignments[piece.assignment],
             seed=whole.seed + number,
             seconds=None if whole.seconds is None else piece.share * workers * whole.seconds,
             executions=count,
-            corpora=whole.corpora if replays and not piece.is_late else (),
+            corpora=whole.corpora if replays else (),
+            corpora_seconds=whole.seconds if replays else None,
         )
-        if piece.is_late and replays and whole.corpora:
-            replay = replace(assignment, seconds=whole.seconds, executions=0, corpora=whole.corpora)
-            first[piece.worker].append(replay)
+        lane = lanes[piece.worker]
+        if replays and len(lane) >= MOST_OPEN - 1:
+            lane.append(replace(assignment, executions=0))
+            assignment = replace(assignment, corpora=(), corpora_seconds=None)
         if count != 0 or assignment.corpora:
-            then[piece.worker].append(assignment)
-    return [before + after for before, after in zip(first, then, strict=True)]
+            lane.append(assignment)
+    return lanes
+
+
+def turns(lane: Sequence[Assignment]) -> list[int]:
+    """In which order a worker's processes, by their numbers, do what they are to do: first all replay their corpora,
+    then all generate. One that does both waits in between."""
+    replaying = [number for number, one in enumerate(lane) if one.corpora]
+    return replaying + [number for number, one in enumerate(lane) if one.executions != 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +63,6 @@ class _Piece:
     assignment: int
     worker: int
     share: float
-    is_late: bool
-    """Whether another one of the same worker comes before it."""
 
 
 _NEGLIGIBLE: Final = 1e-6
@@ -66,7 +77,7 @@ def _pieces(assignments: int, workers: int, shares: Sequence[float]) -> list[_Pi
         left = shares[assignment] / sum(shares) * workers
         while left > _NEGLIGIBLE and worker < workers:
             time = min(left, 1.0 - taken)
-            pieces.append(_Piece(assignment, worker, time / workers, taken > 0.0))
+            pieces.append(_Piece(assignment, worker, time / workers))
             left, taken = left - time, taken + time
             if taken > 1.0 - _NEGLIGIBLE:
                 worker, taken = worker + 1, 0.0

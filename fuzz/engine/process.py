@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from fuzz.corpus.store import MAX_INPUT, check_codec
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.first_inputs import first_inputs
 from fuzz.engine.messages import (
+    Begin,
     Failed,
     Given,
     GoOver,
@@ -60,7 +62,7 @@ class FuzzingProcess:
     """A running fuzzing process. It keeps its inputs in `folder`/corpus. To be waited for by `sources` and `hear`.
 
     It starts from the inputs in `start_from`, or else from some that its seed makes. It inherits the file descriptors
-    `keep`, and runs `launcher`.
+    `keep`, and runs `launcher`. Where its assignment has it `held`, it has its turns when it is told to `begin`.
     """
 
     def __init__(
@@ -81,17 +83,19 @@ class FuzzingProcess:
         self.corpus = folder / "corpus"
         self._given: set[str] = set()
         """Names of the inputs that `newly_kept` has had."""
-        self._limit = assignment.seconds
         self.done = False
         """Whether it said that it had finished what it was to do."""
+        self.waits = False
+        """Whether it has replayed the corpora, and waits for its turn to generate."""
+        self._is_on = not assignment.held
+        """Whether it is its turn."""
         self._failure: Exception | None = None
         self._begun = time.monotonic()
         self._fuzzing_since: float | None = None
         self._stopping_since: float | None = None
         self._told = self._begun
         """When it said last how far it was."""
-        self._has_spoken = self._is_closed = False
-        self._dismissed = False
+        self._has_spoken = self._is_closed = self._dismissed = False
         self.heard = self._begun
         """When it last said anything, by the monotonic clock."""
         self.news: list[LostKernel | Retried | WentOver] = []
@@ -146,6 +150,17 @@ class FuzzingProcess:
         return self.state.seconds + (time.monotonic() - self._told if goes_on else 0.0)
 
     @property
+    def _limit(self) -> float | None:
+        """Seconds that it may take from its first execution, or from the first hang among the corpora."""
+        seconds = self.assignment.seconds
+        return None if seconds is None else max(seconds, self.assignment.corpora_seconds or 0.0)
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether it has said anything, which it does from its first program on."""
+        return self._has_spoken
+
+    @property
     def executions(self) -> int:
         """Programs that it generated and ran, as far as it has said."""
         return 0 if self.state is None else self.state.stats.executions
@@ -185,10 +200,18 @@ class FuzzingProcess:
             late = now - self._begun > (self._limit or 0.0) + _START_LIMIT
         else:
             late = self._limit is not None and now - self._fuzzing_since > self._limit + _GRACE
-        if late:
+        if late and self._is_on:
             self.stop()
         if self._stopping_since is not None and now - self._stopping_since > _GRACE:
             self._child.kill()
+
+    def begin(self, filed: Mapping[str, int]) -> None:
+        """It is its turn: to replay the corpora if there are any, and the next time to generate. `filed` is as in an
+        assignment, of now."""
+        self._is_on, self.waits = True, False
+        self._begun = self.heard = time.monotonic()
+        self._to_say += to_line(Begin(filed))
+        self._talk()
 
     def give(self, data: bytes) -> None:
         """Give it an input that another process found; it runs it soon."""
@@ -271,6 +294,8 @@ class FuzzingProcess:
             if self._fuzzing_since is None and message.seconds:
                 self._fuzzing_since = time.monotonic()
             self.state, self.done, self._told = message, message.done, time.monotonic()
+            if message.waits:
+                self._is_on, self.waits, self._fuzzing_since = False, True, None
 
     def _read_log(self, data: bytes) -> None:
         self._log += data

@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -14,13 +14,14 @@ from typing import Final
 from fuzz.coverage.model_lines import CountedBehind
 from fuzz.engine.assignment import Assignment
 from fuzz.engine.background import Compiling
+from fuzz.engine.kernels import Kernels
 from fuzz.engine.messages import ProcessState, WentOver
-from fuzz.engine.plan import plan
+from fuzz.engine.plan import MOST_OPEN, plan, turns
 from fuzz.engine.process import FuzzingProcess, require_atheris
 from fuzz.engine.stats import Stats
 from fuzz.engine.stop_signals import StopSignals
 from fuzz.sides import model_of
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 from harness.errors import ToolFailure
 from harness.model.executor import Model
 
@@ -91,20 +92,20 @@ def smoke(
     shares: Sequence[float] = (),
     compiling: Compiling | None = None,
     tell: Callable[[str], None] = lambda _line: None,
-    ready: Callable[[Assignment], Assignment] = lambda assignment: assignment,
+    kernels: Kernels | None = None,
 ) -> SmokeProgress:
     """Run fuzzing processes, `workers` at a time, as `plan` says, to their end; the first finding ends them all
-    unless they are to keep going. `show` is called whenever there is something new to show. All go over to what
-    `compiling` makes once that is there; `tell` hears of it. `ready` is called with an assignment before
-    its process begins.
+    unless they are to keep going. A worker's others wait for their turn, or are started to be ready for it. `show` is
+    called whenever there is something new to show. All go over to what `compiling` makes once that is there; `tell`
+    hears of it. `kernels` has those that the processes need, or will have.
 
     Raises Interrupted on SIGINT or SIGTERM, after an orderly stop, which a second one cuts short; ToolFailure when a
     process fails, or cannot start because Atheris is missing.
     """
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch, CountedBehind() as lines:
-        lanes = [_Lane(map(ready, work)) for work in plan(assignments, workers, shares)]
-        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell, lines).run(lanes)
+        lanes = [_Lane(work, deque(turns(work))) for work in plan(assignments, workers, shares)]
+        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell, lines, kernels).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
     return progress
@@ -112,11 +113,15 @@ def smoke(
 
 @dataclass(slots=True)
 class _Lane:
-    """A worker: what it is yet to do, and its processes so far, the present one last."""
+    """A worker: what its processes are to do, whose turns are to come, and its processes so far, by their numbers."""
 
-    work: Iterator[Assignment]
-    processes: list[FuzzingProcess] = field(default_factory=list)
+    work: Sequence[Assignment]
+    turns: deque[int]
+    processes: dict[int, FuzzingProcess] = field(default_factory=dict)
+    open: list[FuzzingProcess] = field(default_factory=list)
+    """Those of them that have not ended."""
     running: FuzzingProcess | None = None
+    """That whose turn it is."""
 
 
 class _Run:
@@ -128,6 +133,7 @@ class _Run:
         compiling: Compiling | None,
         tell: Callable[[str], None],
         lines: CountedBehind,
+        kernels: Kernels | None,
     ) -> None:
         self.scratch = scratch
         self.lines = lines
@@ -135,6 +141,7 @@ class _Run:
         self.keep_going = keep_going
         self.compiling = compiling
         self.tell = tell
+        self.kernels = kernels
         self.progress = SmokeProgress()
         self.signals = StopSignals()
         self.lanes: list[_Lane] = []
@@ -142,7 +149,7 @@ class _Run:
     @property
     def processes(self) -> list[FuzzingProcess]:
         """All so far, worker by worker."""
-        return [process for lane in self.lanes for process in lane.processes]
+        return [process for lane in self.lanes for process in lane.processes.values()]
 
     def run(self, lanes: list[_Lane]) -> SmokeProgress:
         """To its end, or that of a run that was interrupted."""
@@ -152,7 +159,8 @@ class _Run:
                 self._attend()
             finally:
                 for lane in lanes:
-                    self._end(lane)
+                    for process in [*lane.open]:
+                        self._end(lane, process)
             self.progress.compiling = ""
             for process in self.processes:
                 process.settle(self.progress.interrupted)
@@ -167,19 +175,21 @@ class _Run:
         return self.progress
 
     def _attend(self) -> None:
-        """Hear what the processes say until all have ended; one follows another."""
+        """Hear what the processes say until all have ended; each has its turns."""
         ending, shown, counted = False, time.monotonic(), time.monotonic()
         while True:
             for lane in self.lanes:
-                if lane.running is not None and not lane.running.sources:
-                    ending = ending or lane.running.failed
-                    self._end(lane)
-                if lane.running is None and not ending:
-                    self._begin_next(lane)
-            running = [lane.running for lane in self.lanes if lane.running is not None]
-            if not running:
+                for process in [process for process in lane.open if not process.sources]:
+                    ending = ending or process.failed
+                    self._end(lane, process)
+                if not ending:
+                    self._take_turns(lane)
+                    self._make_ready(lane)
+            processes = [process for lane in self.lanes for process in lane.open]
+            if not processes:
                 return
-            sources = {source: process for process in running for source in process.sources}
+            running = [lane.running for lane in self.lanes if lane.running is not None]
+            sources = {source: process for process in processes for source in process.sources}
             news = [sources[source].hear(source) for source in select.select(sorted(sources), [], [], 0.1)[0]]
             self._attend_compiling()
             if time.monotonic() - counted > _COUNTED_EVERY:
@@ -189,17 +199,17 @@ class _Run:
             if any(news) or time.monotonic() - shown > _SHOWN_EVERY:  # one that is busy says nothing
                 shown = time.monotonic()
                 self._sum_up()
-                self.progress.silent = max(shown - process.heard for process in running)
+                self.progress.silent = max([shown - process.heard for process in running], default=0.0)
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
             found = self.progress.findings and not self.keep_going
-            if self.progress.interrupted or found or any(process.failed for process in running):
+            if self.progress.interrupted or found or any(process.failed for process in processes):
                 ending = True
-                for process in running:
+                for process in processes:
                     process.dismiss()
                     if self.signals.count > 1:
                         process.kill()
-            for process in running:
+            for process in processes:
                 process.watch()
 
     def _attend_compiling(self) -> None:
@@ -209,32 +219,59 @@ class _Run:
             self.tell(line)
         self.progress.compiling = self.compiling.state
         for number, lane in enumerate(self.lanes):
-            if lane.running is None:
-                continue
-            if self.compiling.folder is not None:
-                lane.running.go_over(self.compiling.folder)
-            for message in lane.running.news:
-                if isinstance(message, WentOver):
-                    self.tell(f"worker {number} went over to compiled modules after {message.executions} programs")
-            lane.running.news.clear()
+            for process in lane.open:
+                if self.compiling.folder is not None:
+                    process.go_over(self.compiling.folder)
+                for message in process.news:
+                    if isinstance(message, WentOver):
+                        self.tell(f"worker {number} went over to compiled modules after {message.executions} programs")
+                process.news.clear()
 
-    def _begin_next(self, lane: _Lane) -> None:
-        assignment = next(lane.work, None)
-        if assignment is None:
+    def _take_turns(self, lane: _Lane) -> None:
+        """Begin the next turn of a worker whose last one is over."""
+        if lane.running is not None and (lane.running.waits or lane.running.done):
+            lane.running = None
+        while lane.running is None and lane.turns:
+            number = lane.turns.popleft()
+            process = lane.processes.get(number) or self._start(lane, number)
+            if process.done:  # hangs among the corpora have taken its time
+                continue
+            filed = Counter(finding.bucket for finding in self.progress.findings)
+            process.begin(filed)
+            if lane.turns and lane.turns[0] == number:  # it generates when it has replayed the corpora
+                lane.turns.popleft()
+                process.begin(filed)
+            lane.running = process
+
+    def _make_ready(self, lane: _Lane) -> None:
+        """Start the processes that come next while one is at work, not while that is being started itself."""
+        if lane.running is None or not lane.running.has_spoken:
             return
+        for number in lane.turns:
+            is_there = self.kernels is None or self.kernels.are_there(lane.work[number])
+            if number not in lane.processes and len(lane.open) < MOST_OPEN and is_there:
+                self._start(lane, number)
+
+    def _start(self, lane: _Lane, number: int) -> FuzzingProcess:
+        """A process, held. Raises as `Kernels.wait_for` does."""
+        assignment = lane.work[number]
+        if self.kernels is not None:
+            self.kernels.wait_for(assignment)
         folder = self.scratch / f"{len(self.processes)}"
         folder.mkdir()
-        filed = Counter(finding.bucket for finding in self.progress.findings)
         compiled = None if self.compiling is None else self.compiling.folder
-        lane.running = FuzzingProcess(replace(assignment, filed=filed, compiled=compiled), folder)
-        lane.processes.append(lane.running)
+        process = FuzzingProcess(replace(assignment, held=True, compiled=compiled), folder)
+        lane.processes[number] = process
+        lane.open.append(process)
+        return process
 
-    def _end(self, lane: _Lane) -> None:
-        if lane.running is not None:
-            lane.running.close()
-            if not self.progress.interrupted:
-                self._count(lane.running)
-        lane.running = None
+    def _end(self, lane: _Lane, process: FuzzingProcess) -> None:
+        process.close()
+        lane.open.remove(process)
+        if process is lane.running:
+            lane.running = None
+        if not self.progress.interrupted:
+            self._count(process)
 
     def _count(self, process: FuzzingProcess, settled: float = 0.0) -> None:
         """Have the model's lines counted that new inputs reach: behind the fuzzing, for all together take seconds."""
@@ -246,7 +283,7 @@ class _Run:
         progress = self.progress
         if not self.processes:
             return
-        progress.seconds = max(sum(one.seconds for one in lane.processes) for lane in self.lanes)
+        progress.seconds = max(sum(one.seconds for one in lane.processes.values()) for lane in self.lanes)
         progress.stats = sum([state.stats for state in states], Stats())
         progress.findings = [finding for state in states for finding in state.findings]
         progress.boots = sum(state.boots for state in states)

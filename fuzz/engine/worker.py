@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import sys
 import time
 from collections import Counter, deque
@@ -24,6 +25,7 @@ from fuzz.engine.messages import (
     Failed,
     Found,
     Given,
+    GoOver,
     LostKernel,
     Message,
     ProcessState,
@@ -34,7 +36,8 @@ from fuzz.engine.messages import (
 )
 from fuzz.engine.stats import Stats
 from fuzz.sides import Side
-from fuzz.triage.filing import Filed, Filer
+from fuzz.triage.filed import Filed
+from fuzz.triage.filing import Filer
 from fuzz.triage.telling import telling_variant
 from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.full_disk import explained
@@ -102,6 +105,9 @@ class Worker:
         """Where compiled modules lie, once it was told to go over to them."""
         self._heard = bytearray()
         self._told_to_stop = False
+        self._turns = 0
+        """How often it was told to begin, and has not begun yet."""
+        self._has_begun = False
         self._in_flight = None if assignment.in_flight is None else InFlight(assignment.in_flight)
         self._kernels = [side for side in self.executors if isinstance(side, Reference)]
         self._lost = 0
@@ -181,6 +187,23 @@ class Worker:
         kernels = self.coverage if self.assignment.guidance in ("kernel", "both") else []
         return [kernel.registration() for kernel in kernels] + [joint.registration() for joint in self.joint]
 
+    def await_turn(self) -> None:
+        """Where it is held, go on when it is told to begin; from the second time on it says that it waits. Ends the
+        process when it is told to stop instead."""
+        control = self.assignment.control
+        if not self.assignment.held or control is None:
+            return
+        if self._was_told_to_stop():
+            self.finish()
+        if self._has_begun and not self._turns:
+            self._say(self._state(done=False, waits=True))
+        while not self._turns:
+            select.select([control], [], [])
+            if self._was_told_to_stop():
+                self.finish()
+        self._turns -= 1
+        self._has_begun = True
+
     def retry_suspects(self) -> None:
         """Run them, and say of each that it has run, and whether the sides differed."""
         for data in self.assignment.suspects:
@@ -193,7 +216,9 @@ class Worker:
     def replay_corpora(self) -> None:
         """Run every program of the corpora that is for this granule, in order of their names. One that a side cannot
         run is skipped. Ends the process where it is to generate none, when it is told to stop, and when hangs have
-        taken all of its time."""
+        taken all of its time. Where it is held, it awaits its turn first, if there are any."""
+        if self.assignment.corpora:
+            self.await_turn()
         for folder in self.assignment.corpora:
             files = program_files(folder)
             for number, path in enumerate(files, start=1):
@@ -350,7 +375,10 @@ class Worker:
         return self._is_late() or self._was_told_to_stop()
 
     def _is_late(self) -> bool:
-        return self.assignment.seconds is not None and self._seconds() >= self.assignment.seconds
+        limit = self.assignment.seconds
+        if self._started is None and self.assignment.corpora_seconds is not None:
+            limit = self.assignment.corpora_seconds
+        return limit is not None and self._seconds() >= limit
 
     def _seconds(self) -> float:
         """Since its first generated execution, and what hangs took before that."""
@@ -372,8 +400,11 @@ class Worker:
             order = order_from_line(bytes(line))
             if isinstance(order, Given):
                 self.inbox.append(order.data)
-            else:
+            elif isinstance(order, GoOver):
                 self.compiled = order.compiled
+            else:
+                self._turns += 1
+                self._filed = Counter(order.filed)
         return self._told_to_stop
 
     def _report_progress(self) -> None:
@@ -382,7 +413,7 @@ class Worker:
             self._last_message = now
             self._say(self._state(done=False))
 
-    def _state(self, done: bool) -> ProcessState:
+    def _state(self, done: bool, waits: bool = False) -> ProcessState:
         boots = sum(kernel.boots for kernel in self._kernels)
         return ProcessState(
             done,
@@ -393,6 +424,7 @@ class Worker:
             boots,
             tuple([Edges(hosted.image, hosted.edges, hosted.reached) for hosted in self.coverage]),
             self.joint[0].reached if self.joint else {},
+            waits,
         )
 
     def _say(self, message: Message) -> None:

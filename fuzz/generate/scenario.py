@@ -34,6 +34,8 @@ _ELSEWHERE: Final = 0.2
 _GUESTS: Final = 0.2
 """How many virtual machines have a guest that runs, and how many of these one whose walker sets access flags."""
 _WITH_HA: Final = 0.15
+_OTHER_RULES: Final = 0.4
+"""How many of them have their memcache topped up by any rule."""
 _GUEST_REGION: Final = 1 << 30
 """A guest's memory lines up with its addresses in blocks of this size."""
 _DESTROYED: Final = 0.3
@@ -164,6 +166,8 @@ def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
         knobs["nofwb"] = 1
     if choice.random() < _GUESTS and dialect.capabilities.has("guest"):
         knobs |= {"guest": 1, "ha": int(choice.random() < _WITH_HA)}
+        if choice.random() < _OTHER_RULES:
+            knobs |= {"topup_rule": choice.randrange(3), "empty_cache": choice.getrandbits(1)}
     if choice.random() < 0.04:
         knobs["force_pte"] = choice.randint(1, 2)
     if wide := _wide(choice, dialect):

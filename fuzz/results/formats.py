@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from fuzz.results.outcome import Outcome
+if TYPE_CHECKING:
+    from fuzz.results.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Format:
     def render(self, outcome: Outcome) -> str:
         """The file's text. Its module is imported here, for most runs write no file. Raises OSError."""
         module = import_module(f"fuzz.results.{self.name}")
-        return cast(Callable[[Outcome], str], module.render)(outcome)
+        return cast("Callable[[Outcome], str]", module.render)(outcome)
 
 
 FORMATS: Final = (

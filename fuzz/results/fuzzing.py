@@ -8,7 +8,7 @@ from typing import Any, Final
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.results.outcome import Comparison, Status, Test, bucket_test
 from fuzz.sides import side_to_json
-from fuzz.triage.baseline import Result
+from fuzz.triage.result import Result
 from harness.findings.finding import Finding
 
 FUZZING: Final = "fuzzing"

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fuzz.sides import Side
-from fuzz.triage.baseline import Result
-from fuzz.triage.filing import Sides
-from fuzz.triage.replaying import Seen
+from fuzz.triage.recorded import Sides
+from fuzz.triage.result import Result
 from harness.findings.finding import Finding
 from harness.outside import printable
+
+if TYPE_CHECKING:
+    from fuzz.triage.replaying import Seen
 
 
 class Status(Enum):

@@ -11,8 +11,8 @@ from typing import Any, Final
 from fuzz import __version__
 from fuzz.results.outcome import Outcome, Status, Test, others
 from fuzz.sides import Side
-from fuzz.triage.baseline import Result
-from fuzz.triage.filing import sides_of
+from fuzz.triage.recorded import sides_of
+from fuzz.triage.result import Result
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.outside import printable

@@ -5,37 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fuzz.triage.filing import Filed, Sides, recorded_sides_of, with_kernel
+from fuzz.triage.filed import Filed
+from fuzz.triage.recorded import Sides, recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
+from fuzz.triage.result import Result
 from harness.errors import BadInput
-from harness.findings.finding import Finding, load, report_in
-from harness.outside import printable, read_plain_text, shown
+from harness.findings.finding import Finding, load
+from harness.outside import read_plain_text, shown
 from harness.program.granule import Granule
 from harness.verdict.buckets import check_buckets, listed_buckets
 
 _MAX_FILE: Final = 16 << 20
 """Bytes of a list of buckets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finding of the run; `known` is why it is not the change's doing, empty where it is."""
-
-    finding: Finding
-    known: str = ""
-
-    @property
-    def report(self) -> str:
-        """The report in its directory, fit for a page. Raises OSError."""
-        return "\n".join(map(printable, report_in(self.finding.directory).splitlines()))
-
-    @property
-    def headline(self) -> str:
-        return f"{self.finding.kind}: {self.finding.bucket}"
 
 
 class Base:

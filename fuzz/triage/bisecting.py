@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz.triage.cause import CommitCause
-from fuzz.triage.filing import recorded_sides_of, with_kernel
+from fuzz.triage.recorded import recorded_sides_of, with_kernel
 from fuzz.triage.replaying import look_again
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.sides import Side
-from fuzz.triage.filing import kernel_of
+from fuzz.triage.recorded import kernel_of
 from harness.errors import BadInput
 from harness.findings.finding import Finding
 from harness.outside import shown
-from reference.build.sources import repository_of
+from reference.build.naming import repository_of
 
 TIMES: Final = 20
 """How often to run a flaky finding, where nobody says."""

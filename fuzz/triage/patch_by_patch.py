@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fuzz.triage.cause import PatchCause
-from fuzz.triage.filing import Sides, recorded_sides_of, tiers_of
+from fuzz.triage.recorded import Sides, recorded_sides_of, tiers_of
 from harness.errors import BadInput, ToolFailure
 from harness.findings.finding import Finding
 from harness.program.program import Program

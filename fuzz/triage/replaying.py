@@ -1,4 +1,4 @@
-"""Findings on disk, looked at again: still there or gone, minimised, and since which commit."""
+"""Findings on disk, looked at again: still there or gone."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.triage import cause
-from fuzz.triage.filing import Filer, Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
-from fuzz.triage.minimise import Minimised, Step, minimise
+from fuzz.triage.recorded import Sides, as_recorded, recorded_sides_of, sides_of, tiers_of, with_kernel
 from harness.amounts import counted
 from harness.errors import BadInput, ToolFailure
 from harness.files import DIGITS, HOSTED_FILES, parse_files, same_code
-from harness.findings.finding import Finding, load, renew
-from harness.findings.report import MAX_FILES, verified_against
+from harness.findings.finding import Finding, load
+from harness.findings.verified import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.verdict.judge import Judge
 from harness.verdict.tiers import Tier
-from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed, Verdict
+from harness.verdict.verdicts import Inconclusive, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,14 @@ def look_again(
     cannot be, ToolFailure where it cannot be run.
     """
     compared = tiers or tiers_of(finding)
-    with _opened(finding, sides, say) as (_, chosen, left, right):
+    with opened(finding, sides, say) as (_, chosen, left, right):
         identities = {"left": left.identity, "right": right.identity}
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
         judge = Judge(left, right, compared)
         outcomes = [judge.examine(finding.program) for _ in range(times)]
         verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+        notes = verified_against([left.identity, right.identity])
         if not verdicts:
             cut = next((outcome.cut for outcome in outcomes if isinstance(outcome, Inconclusive)), None)
             if cut is not None:
@@ -66,11 +65,13 @@ def look_again(
             elif finding.is_flaky:
                 seen, of = finding.reliability
                 unlike = unlike or f"it was flaky, seen {seen} of {counted(of, 'time')}"
-            return Seen(None, "", verified_against([left.identity, right.identity]), unlike, names, chosen, 0)
+            return Seen(None, "", notes, unlike, names, chosen, 0)
         verdict = next((one for one in verdicts if one.bucket == finding.bucket), verdicts[0])
         often = sum(one.bucket == verdict.bucket for one in verdicts)
-        filer = Filer(finding.directory, chosen, (left, right), {}, compared)
-        return Seen(verdict, filer.report(finding.program, verdict), [], unlike, names, chosen, often)
+        from harness.findings.report import verdict_report  # noqa: PLC0415  (of what is gone, there is none)
+
+        report = verdict_report(finding.program, verdict, names, notes)
+        return Seen(verdict, report, [], unlike, names, chosen, often)
 
 
 def _unlike(recorded: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]) -> str:
@@ -112,7 +113,7 @@ def report_of(directory: Path, linux: str | None = None) -> str | None:
 
 
 @contextmanager
-def _opened(
+def opened(
     finding: Finding, sides: Sides | None, say: Callable[[str], None]
 ) -> Iterator[tuple[Sides, Sides, Executor, Executor]]:
     """Its own sides; those that run: `sides`, or else its own, as they were if that can be; and executors of these for
@@ -132,47 +133,3 @@ def _opened(
         with closing(left), closing(right):
             yield stored, chosen, left, right
         return
-
-
-@dataclass(frozen=True, slots=True)
-class Shrunk:
-    """A finding's new program, and its report."""
-
-    minimised: Minimised
-    report: str
-
-    def summary(self, before: Finding) -> str:
-        """On one line, what became of the finding as it was before."""
-        found = self.minimised
-        how = "" if found.complete else ", which was not the end of it"
-        return (
-            f"{shown(before.directory)}: {counted(len(before.program.ops), 'op')} to {len(found.program.ops)}, in "
-            f"{counted(found.tries, 'try', 'tries')}{how}"
-        )
-
-
-def shrink(
-    finding: Finding, say: Callable[[str], None], told: Callable[[Step], None] = lambda _: None, most: int | None = None
-) -> Shrunk:
-    """Minimise a finding on the sides and in the tiers it was found with, and renew its directory.
-
-    `say` hears of slow steps of a build, `told` and `most` are those of `minimise`. Raises NotReproduced when it does
-    not reproduce; ToolFailure where it cannot be run here, or not every time any more; OSError where the directory
-    cannot be written. Then the directory is as it was.
-    """
-    tiers = tiers_of(finding)
-    with _opened(finding, None, say) as (sides, chosen, left, right):
-        judge = Judge(left, right, tiers)
-        found = minimise(finding.program, judge, finding.bucket, told, most)
-        try:
-            verdict = judge.confirm(found.program, Suspicion(found.verdict.bucket, found.verdict))
-        except Unconfirmed as error:
-            raise ToolFailure(
-                f"{shown(finding.directory)}: minimised, it does not happen every time: it is flaky"
-            ) from error
-        filer = Filer(finding.directory, sides, (left, right), finding.configuration.get("origin") or {}, tiers, chosen)
-        more = {"minimised": {"complete": found.complete, "ops_before": len(finding.program.ops), "tries": found.tries}}
-        contents = filer.contents(found.program, verdict, **more)
-        renew(finding.directory, contents)
-        cause.tell(finding.directory)
-        return Shrunk(found, contents.report)

@@ -13,11 +13,12 @@ from fuzz.triage.kunit.case import kunit_case
 from fuzz.triage.kunit.detection import shown_instead
 from harness.errors import BadInput, ToolFailure
 from harness.files import brief
-from harness.findings.finding import ORIGINAL, Contents, name_of
+from harness.findings.finding import ORIGINAL
 from harness.findings.place import PROGRAM
+from harness.findings.writing import Contents, name_of
 from harness.outside import printable
 from harness.program.text import format_program
-from reference.build.packages import DEFAULT_LINUX
+from reference.build.naming import DEFAULT_LINUX
 
 
 def kernel_under_test(sides: Sequence[Side]) -> Side:

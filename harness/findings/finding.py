@@ -20,43 +20,35 @@ whole. What is read back may be somebody else's: it is data, sizes are bounded, 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.durable import exchange, sync_all, sync_folder
+from harness.durable import sync_all, sync_folder
 from harness.errors import BadInput
-from harness.findings.place import PROGRAM, RECORD, program_in
-from harness.findings.report import observation_text
-from harness.outside import printable, read_plain, read_plain_text, shown, write_plain
+from harness.findings.place import RECORD, program_in
+from harness.outside import printable, read_plain, read_plain_text, shown
 from harness.program.program import Program
-from harness.program.text import format_program
-from harness.verdict.verdicts import Verdict
 
 FORMAT: Final = 1
 REPORT: Final = "report.txt"
 ORIGINAL: Final = "original.s2"
-_SIDES: Final = {"left": "left.txt", "right": "right.txt"}
+SIDES: Final = {"left": "left.txt", "right": "right.txt"}
+"""The files with what either side observed."""
 _MAX_RECORD: Final = 1 << 20
 """Bytes of a finding.json."""
-_MOST_EVENTS: Final = 20_000
-"""Of an op that are kept as text."""
 _MAX_REPORT: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding that was read back. `configuration` is what `save` was given; it is data from a file, unchecked but
-    for what is not printable in its texts. `reliability` is on how many fresh pairs of targets it was seen, of how
-    many: (0, 0) where it does not say. `minimised` says whether it was."""
+    """A finding that was read back. `configuration` is what was written (`writing.Contents`); it is data from a file,
+    unchecked but for what is not printable in its texts. `reliability` is on how many fresh pairs of targets it was
+    seen, of how many: (0, 0) where it does not say. `minimised` says whether it was."""
 
     directory: Path
     program: Program
@@ -77,26 +69,6 @@ class Finding:
         return seen < of
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a finding's directory is made of.
-
-    `files` are copied into kernel/, by name; `configuration` must name them as `kernel/NAME`. `documents` are further
-    files, and `more` further entries of finding.json. `outcomes` are the buckets on fresh targets of what is not the
-    same every time, None where the sides agreed.
-    """
-
-    program: Program
-    verdict: Verdict
-    report: str
-    configuration: Mapping[str, Any]
-    identities: Mapping[str, Mapping[str, str]]
-    files: Mapping[str, bytes]
-    documents: Mapping[str, str] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)
-    outcomes: tuple[str | None, ...] = ()
-
-
 def report_in(directory: Path) -> str:
     """The report in a finding's directory. Raises BadInput, OSError."""
     return read_plain(directory / REPORT, _MAX_REPORT, "a report", directory).decode(errors="replace")
@@ -104,109 +76,13 @@ def report_in(directory: Path) -> str:
 
 def observations_in(directory: Path) -> tuple[str, str] | None:
     """What either side observed, as text; None where one died. Raises BadInput, OSError."""
-    paths = [directory / name for name in _SIDES.values()]
+    paths = [directory / name for name in SIDES.values()]
     if not all(os.path.lexists(path) for path in paths):
         return None
     left, right = (
         read_plain(path, _MAX_REPORT, "an observation", directory).decode(errors="replace") for path in paths
     )
     return left, right
-
-
-def name_of(contents: Contents) -> str:
-    """The name of the directory: of a program, sides and their identities always the same."""
-    configuration = contents.configuration
-    kernels = {side: configuration[side] for side in ("left", "right") if side in configuration}
-    identity = json.dumps([format_program(contents.program), kernels, contents.identities], sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', contents.verdict.bucket)[:80]}-{digest}"
-
-
-def save(out: Path, contents: Contents) -> Path:
-    """Write a finding below `out` and return its directory. The same one that is already there is left as it is.
-
-    Raises OSError, with nothing left behind.
-    """
-    target = out / name_of(contents)
-    if target.exists():
-        return target
-    out.mkdir(parents=True, exist_ok=True)
-    with _scratch(out) as scratch:
-        _write(scratch, contents)
-        _move(scratch, target)
-    return target
-
-
-def renew(directory: Path, contents: Contents) -> None:
-    """Put another program in the place of a finding's, at once; its first program stays beside it, and so does every
-    file that is not of ours. Raises BadInput where something in it is neither file nor folder nor link, and OSError;
-    then the directory is as it was."""
-    for path in directory.rglob("*"):
-        if not path.is_symlink() and not path.is_file() and not path.is_dir():
-            raise BadInput(f"{shown(path)}: not a plain file")
-    with _scratch(directory.resolve().parent) as scratch:
-        shutil.copytree(directory, scratch, symlinks=True, dirs_exist_ok=True)
-        if not os.path.lexists(scratch / ORIGINAL):
-            os.rename(scratch / PROGRAM, scratch / ORIGINAL)
-        for old in (*scratch.glob("test_*.py"), *(scratch / name for name in _SIDES.values())):
-            old.unlink(missing_ok=True)
-        if (scratch / "kernel").is_symlink():
-            (scratch / "kernel").unlink()
-        shutil.rmtree(scratch / "kernel", ignore_errors=True)
-        _write(scratch, contents)
-        sync_all(scratch)
-        exchange(scratch, directory)  # what was there goes with the scratch folder
-
-
-@contextmanager
-def _scratch(out: Path) -> Iterator[Path]:
-    """A folder that does not outlive its use, unless it was renamed by then."""
-    scratch = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write(scratch: Path, contents: Contents) -> None:
-    verdict = contents.verdict
-    write_plain(scratch / PROGRAM, format_program(contents.program).encode())
-    write_plain(scratch / REPORT, contents.report.encode())
-    beginning = contents.program.prefix(verdict.record)
-    for side, name in _SIDES.items():
-        observation = getattr(verdict, side)
-        if observation is not None:
-            text = observation_text(beginning, observation, True, _MOST_EVENTS)
-            write_plain(scratch / name, text.encode())
-    if contents.files:
-        (scratch / "kernel").mkdir()
-    for name, data in contents.files.items():
-        write_plain(scratch / "kernel" / name, data)
-    for name, text in contents.documents.items():
-        write_plain(scratch / name, text.encode())
-    record = {
-        "bucket": verdict.bucket,
-        "configuration": contents.configuration,
-        "first_differing_record": verdict.record,
-        "format": FORMAT,
-        "identities": contents.identities,
-        "kind": verdict.kind,
-        "reliability": _reliability(contents),
-        "replay": "s2fuzz replay .",
-        **contents.more,
-    }
-    write_plain(scratch / RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
-    for path in (scratch, *scratch.rglob("*")):
-        if not path.is_symlink():
-            os.chmod(path, 0o755 if path.is_dir() else 0o644)
-
-
-def _reliability(contents: Contents) -> dict[str, Any]:
-    """How often it was seen on fresh targets, of how many times; where not always, what was seen each time."""
-    if not contents.outcomes:
-        return {"of": contents.verdict.confirmed, "seen": contents.verdict.confirmed}
-    outcomes = contents.outcomes
-    return {"of": len(outcomes), "outcomes": list(outcomes), "seen": outcomes.count(contents.verdict.bucket)}
 
 
 def adopt(directory: Path, out: Path) -> Path:
@@ -217,14 +93,14 @@ def adopt(directory: Path, out: Path) -> Path:
     if not target.exists():
         sync_all(directory)
         out.mkdir(parents=True, exist_ok=True)
-        if _move(directory, target):
+        if moved(directory, target):
             sync_folder(out)
             return target
     shutil.rmtree(directory)
     return target
 
 
-def _move(directory: Path, target: Path) -> bool:
+def moved(directory: Path, target: Path) -> bool:
     """Whether the directory was moved to `target`; not where another process has put the same finding there meanwhile.
     Raises OSError."""
     try:

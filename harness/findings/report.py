@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from harness.amounts import counted, number
-from harness.files import HOSTED_FILES, VERIFIED_FILES, parse_files, unlike_verified
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
@@ -23,8 +22,6 @@ from harness.verdict.effects.lacking import compared
 from harness.verdict.tiers import ORDERED_TIERS, Tier
 from harness.verdict.verdicts import Verdict
 
-MAX_FILES = 8
-"""Files that a note names."""
 MAX_ROWS = 60
 """Rows of a side-by-side tree or of aligned events, and visits of a walk, that are printed; of what repeats, few."""
 _AFTER: Final = 3
@@ -205,24 +202,3 @@ def observation_text(
     if events:
         lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"
-
-
-def verified_against(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """Lines on each kernel that was made of other files than the one that the model among the sides was verified
-    against: their names, and what they are by their hashes."""
-    model = next((one[VERIFIED_FILES] for one in identities if VERIFIED_FILES in one), None)
-    lines = []
-    for identity in identities:
-        if model is None or HOSTED_FILES not in identity:
-            continue
-        verified, here = parse_files(model), parse_files(identity[HOSTED_FILES])
-        unlike = unlike_verified(verified, here)
-        if unlike:
-            lines += [
-                "note: the model was verified against other files than those of this kernel,",
-                f"  {identity.get('source', 'unknown')}:",
-                *(f"    {name}  {verified.get(name, 'none')}, here {here[name]}" for name in unlike[:MAX_FILES]),
-            ]
-            if len(unlike) > MAX_FILES:
-                lines.append(f"    and {number(len(unlike) - MAX_FILES)} more")
-    return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from harness.program import syndromes
 from harness.program.kinds import BACKING
 from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
@@ -17,12 +18,8 @@ from pgtable.geometry import LAST_LEVEL
 if TYPE_CHECKING:
     from harness.model.run import ProgramRun
 
-_CLASS_SHIFT: Final = 26
-_INSTRUCTION_ABORT: Final = 0x20
-"""From a lower exception level; a data abort is 0x24."""
-_WRITE_NOT_READ: Final = 1 << 6
-_STATUS: Final = 0x3C
-_LEVEL: Final = 0x3
+_KIND: Final = 0b111100
+_LEVEL: Final = 0b11
 _TRANSLATION, _ACCESS_FLAG, _PERMISSION = 0x04, 0x08, 0x0C
 """Fault status codes without their level (Arm ARM, ESR_EL2)."""
 _RULES: Final = KNOBS_BY_NAME["topup_rule"].names
@@ -39,26 +36,6 @@ class Abort(NamedTuple):
 
     esr: int
     ipa: int
-
-    @property
-    def status(self) -> int:
-        """The fault status without the level."""
-        return self.esr & _STATUS
-
-    @property
-    def level(self) -> int:
-        """Where the walk ended."""
-        return self.esr & _LEVEL
-
-    @property
-    def executes(self) -> bool:
-        """Whether the guest has fetched an instruction."""
-        return self.esr >> _CLASS_SHIFT == _INSTRUCTION_ABORT
-
-    @property
-    def writes(self) -> bool:
-        """Whether the guest has written."""
-        return not self.executes and bool(self.esr & _WRITE_NOT_READ)
 
 
 class Memory(NamedTuple):
@@ -82,8 +59,11 @@ class Handler:
         self.topped_up = False
         self._run, self._abort, self._memory = run, abort, memory
         self._geometry = run.fixed.geometry
-        self._is_permission = abort.status == _PERMISSION
-        self._granule = self._geometry.level_size(abort.level)
+        exception_class, self._writes, status = syndromes.esr_fields(abort.esr)
+        self._executes = exception_class == syndromes.INSTRUCTION_ABORT
+        self._kind = status & _KIND
+        self._is_permission = self._kind == _PERMISSION
+        self._granule = self._geometry.level_size(status & _LEVEL)
         """What an entry of the level that the fault was reported at translates."""
         self._rule = _RULES[run.program.machine["topup_rule"]]
 
@@ -94,31 +74,31 @@ class Handler:
         user space gets to see; -ERANGE beyond the guest's addresses; -ENOEXEC for instructions in a device's memory;
         -ENOMEM."""
         abort, boundary, pgt = self._abort, self._run.boundary, self._run.stage2
-        if abort.status not in (_TRANSLATION, _ACCESS_FLAG, _PERMISSION):
+        if self._kind not in (_TRANSLATION, _ACCESS_FLAG, _PERMISSION):
             return -errno.EFAULT
         if abort.ipa >> pgt.ia_bits:
             return -errno.ERANGE
-        if abort.writes and self._memory.readonly:
+        if self._writes and self._memory.readonly:
             return -errno.EFAULT
-        if abort.status == _ACCESS_FLAG:
+        if self._kind == _ACCESS_FLAG:
             boundary.holds_lock = True
             pgt.mkyoung(abort.ipa)
             boundary.holds_lock = False
             return 0
-        if self._is_permission and not abort.writes and not abort.executes:
+        if self._is_permission and not self._writes and not self._executes:
             return -errno.EFAULT  # whatever stage 2 maps can be read
         return self._give_memory()
 
     def _give_memory(self) -> int:
         abort, memory, machine = self._abort, self._memory, self._run.program.machine
-        if self._rule == "fault_status" and (not self._is_permission or (memory.logging and abort.writes)):
+        if self._rule == "fault_status" and (not self._is_permission or (memory.logging and self._writes)):
             ret = self._top_up()
             if ret:
                 return ret
         size, is_forced = self._backing_size()
         if memory.phys >> machine.phys_bits:
             return -errno.EFAULT
-        if memory.device and abort.executes:
+        if memory.device and self._executes:
             return -errno.ENOEXEC
         ipa = abort.ipa & -size
         if size == self._geometry.page_size and not is_forced and not memory.device:
@@ -172,11 +152,11 @@ class Handler:
 
     def _change(self, ipa: int) -> int:
         """Change the table, under the lock."""
-        run, abort, memory = self._run, self._abort, self._memory
+        run, memory = self._run, self._memory
         prot = _R
-        if not memory.readonly and (abort.writes or memory.device or not memory.logging):
+        if not memory.readonly and (self._writes or memory.device or not memory.logging):
             prot |= _W
-        if abort.executes:
+        if self._executes:
             prot |= _X
         if memory.device:
             prot |= _DEVICE

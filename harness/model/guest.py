@@ -98,15 +98,18 @@ def walkable(run: ProgramRun) -> Registers | None:
     most_bits = 52 if lpa2 or shift == 16 else 48
     if machine["stage"] == 1:
         bits = machine["va_bits"]
-        if machine["hvhe"] or not _FEWEST_VA_BITS[shift] <= bits <= most_bits:
+        if not _FEWEST_VA_BITS[shift] <= bits <= most_bits:
             return None
+        e2h = bool(machine["hvhe"])
         ps = run.fixed.vtcr >> 16 & 7  # the CPU's, whichever register it goes to
-        tcr = 64 - bits | _IRGN_ORGN_WBWA_SH_INNER | _TG0[shift] << 14 | ps << 16 | lpa2 << 32
-        return Stage1Registers(tcr, root, _MAIR, e2h=False)
+        tcr = 64 - bits | _IRGN_ORGN_WBWA_SH_INNER | _TG0[shift] << 14
+        tcr |= ps << 32 | lpa2 << 59 if e2h else ps << 16 | lpa2 << 32
+        return Stage1Registers(tcr, root, _MAIR, e2h)
     vtcr = run.vtcr
     ia_bits = machine["ia_bits"]
+    pa_bits = _PS_BITS[vtcr >> 16 & 7]
     # KVM refuses a VM with more bits of IPA than PARange. QEMU 7.2 has no level 0 with 16K pages.
-    if ia_bits > min(most_bits, _PS_BITS[vtcr >> 16 & 7]) or (shift == 14 and run.pgt.start_level == 0):
+    if pa_bits > most_bits or ia_bits > pa_bits or (shift == 14 and run.pgt.start_level == 0):
         return None
     if not machine["ha"]:
         vtcr &= ~_VTCR_HA

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from harness.observation.events import TLB_CALLS, WARNED, Event, each_event
+from harness.observation.events import (
+    TLB_CALLS,
+    TLBI_TTL_UNKNOWN,
+    TLBI_VMID,
+    TLBI_VMID_IPA,
+    TLBI_VMID_IPA_NSH,
+    TLBI_VMID_RANGE,
+    WARNED,
+    Event,
+    each_event,
+)
 from harness.observation.layout import Observation
+from harness.observation.tlbi import BY_NAME, Invalidation
+from harness.program.granule import LAST_LEVEL, Granule
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +51,29 @@ def group(record: int, events: Iterable[Event]) -> Iterator[Call]:
             call, inside = (event, []) if event.kind in TLB_CALLS else (None, [])
     if call is not None:
         yield Call(record, call, tuple(inside))
+
+
+_FOR: Final[Mapping[int, str]] = {
+    TLBI_VMID: "vmalls12e1is",
+    TLBI_VMID_IPA: "ipas2e1is",
+    TLBI_VMID_IPA_NSH: "ipas2e1",
+    TLBI_VMID_RANGE: "ripas2e1is",
+}
+"""The operation that each TLB function is there for."""
+
+
+def asked_for(event: Event, granule: Granule) -> Invalidation | None:
+    """What the call of a TLB function is to invalidate, where its instructions are not told; None for those that no
+    change of a table calls."""
+    name = _FOR.get(event.kind)
+    if name is None:
+        return None
+    start = size = level = None
+    if event.kind != TLBI_VMID:
+        start = event.a & -granule.page
+    if event.kind == TLBI_VMID_RANGE:
+        size = event.b * granule.page
+    elif event.kind != TLBI_VMID and event.b != TLBI_TTL_UNKNOWN:
+        level = event.level
+    # Level 0 has no leaves; it is what 6.1 says of a level that it does not know.
+    return Invalidation(BY_NAME[name], start, size, level if level in range(1, LAST_LEVEL + 1) else None)

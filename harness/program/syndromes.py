@@ -43,6 +43,11 @@ def esr(exception_class: int, status: int, write: bool) -> int:
     return exception_class << _CLASS_SHIFT | (_WNR if write else 0) | status
 
 
+def esr_fields(value: int) -> tuple[int, bool, int]:
+    """Exception class, whether it was a write, and status code of an abort's ESR_ELx."""
+    return value >> _CLASS_SHIFT, bool(value & _WNR), value & _STATUS
+
+
 def hpfar(ipa: int) -> int:
     """HPFAR_EL2 of an abort at this IPA."""
     return ipa >> _FIPA_PAGE << _FIPA_SHIFT

@@ -35,9 +35,9 @@ from harness.observation.events import (
     Event,
 )
 from harness.observation.tlbi import Invalidation, Target, invalidation_of
-from harness.program.machine import KNOBS_BY_NAME, Machine
+from harness.program.machine import Machine
+from harness.verdict.caller import HCR_TGE, Caller
 
-_HCR_TGE: Final = 1 << 27
 _OF_EL1: Final = frozenset(SYSREGS[name] for name in ("sctlr_el1", "tcr_el1", "vtcr_el2", "vttbr_el2"))
 """Registers that the table walks of EL1&0 go by."""
 _LEVELS: Final = range(4)
@@ -54,39 +54,9 @@ class Problem:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Caller:
-    """The CPU that calls: how KVM runs there (`mode`), which vCPU runs, and the VMID under test.
-    `at_home` is the VMID in VTTBR_EL2 where the function is called from, and is to be put back; None if nobody cares: a
-    VHE host without a vCPU."""
-
-    mode: str
-    vcpu: str
-    vmid: int
-    at_home: int | None
-
-    @classmethod
-    def on(cls, machine: Machine) -> _Caller:
-        """As the machine's knobs say, for no op changes it."""
-        mode, vcpu = (KNOBS_BY_NAME[knob].names[machine[knob]] for knob in ("kvm_mode", "vcpu"))
-        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
-        vmid = machine["vmid"] & vmids
-        if vcpu == "own" or (vcpu == "none" and mode == "pkvm_host"):
-            at_home: int | None = vmid
-        elif vcpu == "foreign":
-            at_home = vmid + 1 & vmids
-        else:
-            at_home = None if mode == "vhe" else 0
-        return cls(mode, vcpu, vmid, at_home)
-
-    def may_call(self, kind: int) -> bool:
-        """Whether it has a right to call a function of that kind: nVHE hyp warns where it has not."""
-        return self.mode not in ("nvhe", "pkvm_guest") or self.vcpu != "foreign" or kind == FLUSH_VM_CONTEXT
-
-
 def problems(call: Call, machine: Machine) -> Iterator[Problem]:
     """What is wrong with one call. A call that its caller had no right to make is not judged."""
-    caller = _Caller.on(machine)
+    caller = Caller.on(machine)
     if caller.may_call(call.event.kind):
         for what, text in _Reading(call, machine, caller).problems():
             yield Problem(call, what, text)
@@ -95,7 +65,7 @@ def problems(call: Call, machine: Machine) -> Iterator[Problem]:
 class _Reading:
     """One call, read from its first instruction to its last."""
 
-    def __init__(self, call: Call, machine: Machine, caller: _Caller) -> None:
+    def __init__(self, call: Call, machine: Machine, caller: Caller) -> None:
         self.call = call
         self.caller = caller
         self.kind = call.event.kind
@@ -154,7 +124,7 @@ class _Reading:
         if event.a == SYSREGS["vttbr_el2"]:
             self.loaded = event.b >> 48
         elif event.a == SYSREGS["hcr_el2"]:
-            self.host_regime = bool(event.b & _HCR_TGE)
+            self.host_regime = bool(event.b & HCR_TGE)
         self.synchronised = False
 
     def _invalidate(self, event: Event) -> Iterator[tuple[str, str]]:

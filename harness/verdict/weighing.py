@@ -7,7 +7,7 @@ make of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,10 +111,15 @@ def weight_table(names: Sequence[str], weights: Sequence[Weight]) -> list[str]:
         same = "yes" if one.parts == weights[0].parts else "no"
         sizes = (_bytes(one.size(owned=False)), _bytes(one.size(owned=True)))
         rows.append((name, same, *sizes, *map(number, counts), failed))
+    return aligned(rows, left=(0, 1, len(rows[0]) - 1))
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:
+    """A table's lines, its columns to the right, but for those at the places in `left`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if column in (0, 1, len(row) - 1) else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

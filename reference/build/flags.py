@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from reference.build.hosted import CALLS
-
-FLAVOURS: Final = ("plain", "ubsan", "lines", CALLS)
+CALLS: Final = "calls"
+"""The flavour in which files are left out of which only the calls are to be known."""
+LINES: Final = "lines"
+FLAVOURS: Final = ("plain", "ubsan", LINES, CALLS)
 """How the hosted files are compiled: as they are; with UBSan, whose reports become WARN-class events; with clang's
 source-based counters, which `reference/probe/lines.py` reads; or without the tree's TLB maintenance, so that its
 functions are known by their calls alone."""
@@ -40,6 +41,12 @@ HOSTED: Final = (
     '-DARM64_ASM_ARCH="armv8.5-a"',
 )
 COVERAGE: Final = ("-fsanitize-coverage=inline-8bit-counters,pc-table",)
+OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": (),
+    "hyp": ("-D__KVM_NVHE_HYPERVISOR__", "-D__DISABLE_EXPORTS", "-D__DISABLE_TRACE_MMIO__"),
+}
+"""What a file that Linux builds twice is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's
+own flags for that, arch/arm64/kvm/hyp/nvhe/Makefile)."""
 _LINES: Final = (
     "-fprofile-instr-generate",
     "-fcoverage-mapping",
@@ -50,12 +57,12 @@ _LINES: Final = (
 _FLAVOURS: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (),
     "ubsan": ("-fsanitize=undefined", "-fno-sanitize=function,vptr,object-size"),
-    "lines": _LINES,
+    LINES: _LINES,
     CALLS: (),
 }
 
 
 def of_flavour(flavour: str, is_counted: bool) -> tuple[str, ...]:
     """Those of a hosted file, by flavour and by whether what it reaches is counted."""
-    more = _FLAVOURS[flavour] if is_counted or flavour != "lines" else ()
+    more = _FLAVOURS[flavour] if is_counted or flavour != LINES else ()
     return (*(COVERAGE if is_counted else ()), *more)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,6 @@ from reference.build.commands import TAR_OPTIONS, git_environment, run, said
 from reference.build.errors import BadKernelChoice, MissingSource
 from reference.build.progress import Progress
 from reference.build.tree import NEEDED, BaseTree, KernelTree, read
-
-
-def at_revision(linux: str) -> tuple[Path, str] | None:
-    """Folder and revision of REPOSITORY@REVISION. Both may contain an @: the longest existing folder wins."""
-    for at in reversed([match.start() for match in re.finditer("@", linux)]):
-        if at > 0 and os.path.isdir(linux[:at]):
-            return Path(linux[:at]).resolve(), linux[at + 1 :]
-    return None
 
 
 def commit_named(repository: Path, rev: str) -> str:

@@ -12,16 +12,6 @@ from typing import Final
 
 from reference.build.own_files import OURS
 
-OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "host": (),
-    "hyp": ("-D__KVM_NVHE_HYPERVISOR__", "-D__DISABLE_EXPORTS", "-D__DISABLE_TRACE_MMIO__"),
-}
-"""What a file that Linux builds twice is built as: part of the kernel proper, or of what runs at EL2 (with the kernel's
-own flags for that, arch/arm64/kvm/hyp/nvhe/Makefile)."""
-
-CALLS: Final = "calls"
-"""The flavour in which files are left out of which only the calls are to be known."""
-
 
 @dataclass(frozen=True, slots=True)
 class HostedFile:

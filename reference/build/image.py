@@ -16,13 +16,12 @@ from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from reference.build import flags
 from reference.build.cache import claimed, room
-from reference.build.complaints import name_for_people, told
 from reference.build.declared import declared
-from reference.build.diagnosis import misfits, shim_lacks
+from reference.build.flags import CALLS, OBJECTS
 from reference.build.generated import GENERATED, GENERATORS
 from reference.build.git import commit_of
 from reference.build.header import generated_header, generated_include, generated_rules
-from reference.build.hosted import CALLS, HOSTED, OBJECTS, PGTABLE, HostedFile
+from reference.build.hosted import HOSTED, PGTABLE, HostedFile
 from reference.build.objects import KERNELS, Object, ObjectCache, Recipe, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.progress import Progress, silent
@@ -235,11 +234,18 @@ class Builder:
         return None
 
     def _bad_source(self, source: Path, message: str) -> Exception:
+        # Nobody waits for these but who is told of errors.
+        from reference.build.complaints import name_for_people, told  # noqa: PLC0415
+        from reference.build.diagnosis import shim_lacks  # noqa: PLC0415
+
         lacks = shim_lacks(self.tree.root, message)
         name = shown(name_for_people(source, self.tree))
         return BadInput(f"{name}{f': {lacks}' if lacks else ' does not compile:'}\n{told(message, self.tree)}")
 
     def _misfit(self, source: Path, message: str) -> Exception:
+        from reference.build.complaints import told  # noqa: PLC0415
+        from reference.build.diagnosis import misfits, shim_lacks  # noqa: PLC0415
+
         lines = [
             f"{self.tree.description} does not fit the test kernel{misfits(message)}:",
             told(message, self.tree),

@@ -23,7 +23,8 @@ from harness.program.granule import GRANULE_4K, Granule, granule_named
 from harness.program.machine import Machine
 from reference.build.cache import cached, digest, no_room
 from reference.build.hosted import PGTABLE
-from reference.build.packages import SUPPORTED, TARBALLS, whole_tree
+from reference.build.naming import SUPPORTED
+from reference.build.packages import TARBALLS, whole_tree
 from reference.build.progress import Progress
 from reference.tools import Toolchain, required
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from reference.build.alternatives import Patches, read, tables, with_sites
 from reference.build.cache import claimed, digest, room
-from reference.build.hosted import CALLS, HOSTED, PGTABLE, HostedFile
+from reference.build.flags import CALLS
+from reference.build.hosted import HOSTED, PGTABLE, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
 from reference.build.objects import KERNELS, Object, Recipe, replace_file

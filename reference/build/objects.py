@@ -14,7 +14,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,6 @@ from typing import Final
 from harness.errors import ToolFailure
 from harness.full_disk import says_full
 from reference.build.cache import added, claimed, no_room, scratch
-from reference.build.complaints import in_source
 from reference.build.flags import ASSEMBLER
 from reference.build.own_files import OURS, SHIM
 from reference.build.progress import HowFar, Progress
@@ -36,6 +34,8 @@ KERNELS: Final = "kernels"
 
 _INSTRUCTIONS: Final = OURS / "instructions.inc"
 _LINKER_SCRIPT: Final = OURS / "link.ld"
+_BITCODE: Final = b"BC\xc0\xde"
+"""What LLVM's bitcode begins with."""
 
 _FEW: Final = 3
 """Files that are named when they are compiled; more are counted."""
@@ -96,11 +96,13 @@ class ObjectCache:
             to_assembly = [*_compiling(command, source, deps), "-S", "-fno-integrated-as", "-o", str(assembly)]
             _run(to_assembly, source, failure)
             assembly.write_text(f'.include "generated.inc"\n.include "instructions.inc"\n{assembly.read_text()}')
-            _run(
-                [*assemble, str(assembly), "-o", str(out)],
-                source,
-                lambda where, message: misfit(where, in_source(message, assembly.read_text())),
-            )
+
+            def unassembled(where: Path, message: str) -> Exception:
+                from reference.build.complaints import in_source  # noqa: PLC0415
+
+                return misfit(where, in_source(message, assembly.read_text()))
+
+            _run([*assemble, str(assembly), "-o", str(out)], source, unassembled)
 
         return self._recipe(name, source, [command, assemble, _hash_of(_INSTRUCTIONS)], make, label)
 
@@ -127,6 +129,8 @@ class ObjectCache:
     def _compile_all(self, recipes: Sequence[Recipe]) -> list[Object]:
         if not recipes:
             return []
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (mostly, all of it is there)
+
         labels = ", ".join(recipe.label for recipe in recipes)
         step = f"compiling {labels if len(recipes) <= _FEW else f'{len(recipes)} files of the test kernel'}"
         self._progress(step)
@@ -141,21 +145,34 @@ class ObjectCache:
         return made
 
     def linked(self, objects: Sequence[Path], failure: Callable[[str], Exception]) -> Path:
-        """The image. Raises what `failure` makes of the linker's message, or ToolFailure."""
+        """The image. Raises what `failure` makes of the linker's message, or ToolFailure.
+
+        What the linker is to optimise is ours, and optimising takes nearly all of its time: that is done apart, once
+        for every pgtable.c in a tree.
+        """
+        bitcode = [path for path in objects if _is_bitcode(path)]
+        rest = [path for path in objects if path not in bitcode]
+        together = [self._linked("optimised", "ours.o", ("-r",), bitcode, failure)] if bitcode else []
+        script = ("--orphan-handling=error", "-T", str(_LINKER_SCRIPT))
+        return self._linked("image", "kernel.elf", script, [*together, *rest], failure)
+
+    def _linked(
+        self, kind: str, name: str, options: Sequence[str], objects: Sequence[Path], failure: Callable[[str], Exception]
+    ) -> Path:
         content = [self._toolchain.version, _hash_of(_LINKER_SCRIPT), *(_hash_of(path) for path in objects)]
-        directory = claimed(KERNELS, f"image-{_sha256(json.dumps(content).encode())[:24]}")
-        elf = directory / "kernel.elf"
-        if elf.exists():
-            return elf
-        self._progress("linking kernel.elf")
+        directory = claimed(KERNELS, f"{kind}-{_sha256(json.dumps(content).encode())[:24]}")
+        linked = directory / name
+        if linked.exists():
+            return linked
+        self._progress(f"linking {name}")
         with scratch(KERNELS) as folder:
-            out = folder / "kernel.elf"
-            command = [self._toolchain.lld, "--orphan-handling=error", "-T", str(_LINKER_SCRIPT), "-o", str(out)]
+            out = folder / name
+            command = [self._toolchain.lld, *options, "-o", str(out)]
             _run([*command, *map(str, objects)], out, lambda _, message: failure(message))
             directory.mkdir(exist_ok=True)
-            replace_file(elf, out.read_bytes())
+            replace_file(linked, out.read_bytes())
         added(directory, self._progress)
-        return elf
+        return linked
 
     def _files(self, recipe: Recipe) -> tuple[Path, Path]:
         """Where the object is, or will be, and the list of what it was made of."""
@@ -173,6 +190,12 @@ class ObjectCache:
             replace_file(manifest, json.dumps(found).encode())
         added(target.parent, self._progress)
         return Object(target, found)
+
+
+def _is_bitcode(path: Path) -> bool:
+    """Whether the compiler left it to the linker to make instructions of it."""
+    with path.open("rb") as file:
+        return file.read(len(_BITCODE)) == _BITCODE
 
 
 def _compiling(command: Sequence[str], source: Path, deps: Path) -> list[str]:

@@ -10,13 +10,9 @@ from typing import Final
 from reference.build.cache import cached, digest, environment
 from reference.build.commands import HELP, TAR_OPTIONS, require, run_fed, said
 from reference.build.errors import BadKernelChoice, MissingSource
+from reference.build.naming import SUPPORTED
 from reference.build.progress import HowFar, Progress, silent
 from reference.build.tree import NEEDED, BaseTree
-
-SUPPORTED: Final = ("6.12", "6.1")
-"""The versions that Debian packages and the model knows."""
-DEFAULT_LINUX: Final = SUPPORTED[0]
-"""The kernel where none is chosen."""
 
 TARBALLS: Final = Path("/usr/src")
 """Where Debian's linux-source packages put their tarballs."""

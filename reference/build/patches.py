@@ -12,8 +12,9 @@ from harness.outside import printable, shown
 from reference.build.cache import cached, digest
 from reference.build.commands import run, said
 from reference.build.errors import BadKernelChoice
+from reference.build.patch_names import names_of
 from reference.build.progress import Progress
-from reference.build.series import ONLY_NEEDED, Patch, apply_environment, names_of, read_series
+from reference.build.series import ONLY_NEEDED, Patch, apply_environment, read_series
 from reference.build.tree import NEEDED, BaseTree, needed_files, read, tree_digest
 
 

@@ -20,20 +20,14 @@ from typing import TYPE_CHECKING, Final
 from harness.outside import printable, shown
 from reference.build.commands import git_environment, run, said
 from reference.build.errors import BadKernelChoice
+from reference.build.patch_names import FILE_ENDS, STDIN, SUFFIXES
 from reference.build.tree import NEEDED, check_file, read
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
-_SUFFIXES: Final = (".patch", ".diff", ".mbox", ".mbx", ".eml")
-FILE_ENDS: Final = (*_SUFFIXES, *(f"{suffix}.gz" for suffix in _SUFFIXES))
-"""Of the names of files with patches."""
-STDIN: Final = "stdin.mbox"
-"""The file that a patch from standard input is kept in."""
 ONLY_NEEDED: Final = [f"--include={path}{'' if path == 'Makefile' else '/*'}" for path in NEEDED]
 """Has `git apply` leave out what the build does not read."""
-_MOST_NAMED: Final = 2
-"""Files that a kernel's name names."""
 _MAX_UNPACKED: Final = 64 << 20
 """Bytes of a gzipped file."""
 _REPLY: Final = re.compile(r"(re|aw|fwd?)\s*:", re.IGNORECASE)
@@ -65,11 +59,6 @@ class Series:
     def paths(self) -> tuple[Path, ...]:
         """The files that hold any."""
         return tuple(dict.fromkeys(patch.path for patch in self.patches))
-
-
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """What a kernel with the patches in these files is called after them."""
-    return [path.name for path in paths] if len(paths) <= _MOST_NAMED else [f"{len(paths)} patches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +105,7 @@ def files_in(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.glob("*") if path.name.endswith(FILE_ENDS) and path.is_file())
     if not found:
         raise BadKernelChoice(
-            f"--patch {shown(folder)}: no file in it is called {', '.join(f'*{one}' for one in _SUFFIXES)}"
+            f"--patch {shown(folder)}: no file in it is called {', '.join(f'*{one}' for one in SUFFIXES)}"
         )
     versions = {match[1] or "1" for path in found if (match := re.match(r"(?:v(\d+)-)?\d{4}-", path.name))}
     if len(versions) > 1:

@@ -15,13 +15,13 @@ from pathlib import Path
 from harness.outside import shown
 from reference.build.errors import BadKernelChoice
 from reference.build.generated import generated_headers
-from reference.build.git import at_revision, commit_tree
+from reference.build.git import commit_tree
 from reference.build.hosted import PGTABLE
-from reference.build.packages import DEFAULT_LINUX, SUPPORTED, TARBALLS, packaged_tree
-from reference.build.patches import patched
+from reference.build.naming import DEFAULT_LINUX, SUPPORTED, at_revision, is_version
+from reference.build.packages import TARBALLS, packaged_tree
 from reference.build.progress import Progress, silent
 from reference.build.tree import BaseTree, KernelTree, check_file, check_tree, read
-from reference.build.versions import is_version, version_at
+from reference.build.versions import version_at
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ def prepare(choice: KernelChoice, progress: Progress = silent, tarballs: Path = 
     base = _find_base(choice.linux, tarballs, progress)
     check_tree(base)
     if choice.patches:
+        from reference.build.patches import patched  # noqa: PLC0415  (most kernels have none)
+
         base = patched(base, choice.patches, progress)
         check_tree(base)
     pgtable, description = base.root / PGTABLE, base.description
@@ -59,16 +61,6 @@ def prepare(choice: KernelChoice, progress: Progress = silent, tarballs: Path = 
         folder=base.folder,
         changed_by=base.changed_by,
     )
-
-
-def repository_of(linux: str) -> Path | None:
-    """The folder in a choice of a kernel: of a tree, or of a repository; None for a version, and where it is gone."""
-    if is_version(linux):
-        return None
-    if os.path.isdir(linux):
-        return Path(linux).resolve()
-    split = at_revision(linux)
-    return None if split is None else split[0]
 
 
 def _find_base(linux: str, tarballs: Path, progress: Progress) -> BaseTree:

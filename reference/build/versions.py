@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.outside import shown
 from reference.build.commands import git_environment, run
 from reference.build.errors import BadKernelChoice, MissingSource
-from reference.build.git import at_revision
+from reference.build.naming import at_revision, is_version
 from reference.build.tree import read
 
 
@@ -28,10 +28,6 @@ def version_of(linux: str) -> str | None:
     except (BadKernelChoice, MissingSource):
         pass
     return None
-
-
-def is_version(linux: str) -> bool:
-    return re.fullmatch(r"[0-9]+(\.[0-9]+)+", linux) is not None
 
 
 def version_at(root: Path) -> str:

@@ -24,6 +24,11 @@
 
 #define PAR_TRANSLATION 0xff0ffffffffff180ul /* ATTR, PA, SH */
 #define PAR_FAULTING 0x37ful /* S, PTW, FST, F */
+#define PAR_MEMORY(par) ((par) >> 56)
+#define PAR_SH (3ul << 7)
+#define PAR_OUTER_SHAREABLE (2ul << 7)
+#define DEVICE_END 0x10 /* of MAIR_EL2's encoding */
+#define NON_CACHEABLE 0x44
 
 #define PIECES (GUEST_WINDOW_SIZE / GUEST_PIECE)
 #define STUB_PIECE PIECES /* where the window's pieces have their numbers, the stub's page has this */
@@ -31,6 +36,10 @@
 /* What EL1 writes, which nothing else holds: so it is known where it went. The program's word takes its place there. */
 #define MARK 0x5bad5bad5bad5badul
 #define VECTOR_SYNC 4 /* EL1's, from EL1 */
+
+bool has_monitor; /* set by start.S */
+u64 el3_translate(bool write, u64 va, u64 ttbr0, u64 tcr, u64 mair, u64 sctlr, u64 hcr);
+noreturn void el3_has_failed(void);
 
 extern const char el1_code_start[], el1_code_end[];
 void el1_run(u64 registers[2]);
@@ -128,6 +137,17 @@ void guest_end(void)
 			set_data(ready[i], first_data(ready[i]));
 }
 
+/* Device and Normal Non-cacheable memory is outer shareable, whatever the entry says (Arm ARM, PAR_EL1.SH). QEMU 7.2
+ * tells what the entry says in stage 1. That is not held against it here, for every device page would show it. */
+static u64 determined(u64 par)
+{
+	if (par & PAR_FAULT)
+		return par & PAR_FAULTING;
+	if (PAR_MEMORY(par) < DEVICE_END || PAR_MEMORY(par) == NON_CACHEABLE)
+		par = (par & ~PAR_SH) | PAR_OUTER_SHAREABLE;
+	return par & PAR_TRANSLATION;
+}
+
 u64 guest_translate(u64 ipa, bool write)
 {
 	u64 par;
@@ -136,7 +156,21 @@ u64 guest_translate(u64 ipa, bool write)
 		asm volatile("at s12e1w, %1\n\tisb\n\tmrs %0, par_el1" : "=r"(par) : "r"(ipa) : "memory");
 	else
 		asm volatile("at s12e1r, %1\n\tisb\n\tmrs %0, par_el1" : "=r"(par) : "r"(ipa) : "memory");
-	return par & (par & PAR_FAULT ? PAR_FAULTING : PAR_TRANSLATION);
+	return determined(par);
+}
+
+bool hyp_translate(const struct hyp_registers *registers, u64 va, bool write, u64 *par)
+{
+	if (has_monitor)
+		*par = determined(el3_translate(write, va, registers->ttbr0, registers->tcr, registers->mair,
+						registers->sctlr, registers->hcr));
+	return has_monitor;
+}
+
+/* Where the monitor has EL2 go on after an exception of its own. */
+void el3_has_failed(void)
+{
+	panic("an exception at EL3");
 }
 
 /* What came of one entry of EL1. */

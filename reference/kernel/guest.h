@@ -21,7 +21,17 @@ void guest_end(void);
 /* PAR_EL1 by AT S12E1R or AT S12E1W, but for its bits that no translation or fault defines. */
 u64 guest_translate(u64 ipa, bool write);
 #define PAR_FAULT 1ul
-#define PAR_PA(par) ((par) & 0xffffffffff000ul)
+#define PAR_STATUS_CLASS(par) ((par) >> 1 & 0x3c)
+#define PAR_STATUS_ADDRESS_SIZE 0x00
+#define PAR_STATUS_TRANSLATION 0x04
+
+/* EL2's own registers for a stage 1 that nobody runs under: TTBR0_EL2, TCR_EL2, MAIR_EL2, SCTLR_EL2, HCR_EL2. */
+struct hyp_registers {
+	u64 ttbr0, tcr, mair, sctlr, hcr;
+};
+
+/* The same by AT S1E2R or AT S1E2W, which the monitor carries out (el3.S). False: there is none. */
+bool hyp_translate(const struct hyp_registers *registers, u64 va, bool write, u64 *par);
 
 /* What an access came to: the syndrome (0: it succeeded), HPFAR_EL2 where that is defined, and what was read. */
 struct outcome {

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Boot at EL2, the exception vectors, and the jump out of an op. What the guest ends with is in el1.S. */
+/* Boot at EL2, or at EL3 by way of el3.S; the exception vectors, and the jump out of an op. What the guest ends with is in el1.S. */
 
 	.section .text.start, "ax"
 	.globl _start
 _start:
+	mov	x28, #0		/* whether EL3 is ours */
 	mrs	x0, CurrentEL
+	cmp	x0, #(3 << 2)
+	b.ne	1f
+	mov	x28, #1
+	adr	x30, 1f
+	b	el3_boot
+1:	mrs	x0, CurrentEL
 	cmp	x0, #(2 << 2)
 	b.ne	.
 	adrp	x0, stack_end
@@ -29,6 +36,8 @@ _start:
 	add	x0, x0, :lo12:stack_guard
 	msr	sp_el0, x0
 	isb
+	adrp	x0, has_monitor
+	strb	w28, [x0, :lo12:has_monitor]
 	bl	mmu_enable
 	bl	kernel_main
 	b	.

@@ -38,6 +38,7 @@ _MACHINE: Final = (
     *("-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"),
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
+_WITH_EL3: Final = ("-machine", "secure=on")
 _LIMITS: Final = {resource.RLIMIT_AS: 2 << 30, resource.RLIMIT_FSIZE: RAM_SIZE, resource.RLIMIT_CORE: 0}
 """Of QEMU: address space, of which it takes about a third; a file that it writes, none of which is larger than the
 guest's memory; and no core file."""
@@ -74,6 +75,12 @@ def qemu_version() -> str:
     if shutil.which(words[0]) is None:
         remedy = f"{QEMU_SETTING} names it" if QEMU_SETTING in os.environ else "run `make setup`"
         raise ToolFailure(f"{words[0]} is not installed; {remedy}, or install qemu-system-arm")
+    return _version_of(tuple(words))
+
+
+@functools.cache
+def _version_of(words: tuple[str, ...]) -> str:
+    """Asked once: whoever tells what it runs is asked again and again."""
     return subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
@@ -123,6 +130,7 @@ class ConsoleLink:
     def __init__(self, elf: Path, qemu_args: tuple[str, ...] = ()) -> None:
         self.elf = elf
         self.qemu_args = qemu_args
+        self.has_monitor = False
         self._process: subprocess.Popen[bytes] | None = None
         self._console: Any = None
         self._text = bytearray()
@@ -142,7 +150,7 @@ class ConsoleLink:
         self.close()
         self._text.clear()
         self._unread.clear()
-        command = qemu_command(self.elf, *self.qemu_args)
+        command = qemu_command(self.elf, *(_WITH_EL3 if self.has_monitor else ()), *self.qemu_args)
         ours, theirs = socket.socketpair()
         with theirs:
             chardev = f"socket,id=console,fd={theirs.fileno()},mux=on"

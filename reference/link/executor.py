@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from harness.errors import BadInput, ToolFailure
 from harness.observation.execution import Execution
@@ -27,15 +27,15 @@ from harness.outside import printable
 from harness.program.capabilities import Capabilities
 from harness.program.granule import GRANULE_4K, Granule
 from harness.program.machine import DEFAULT_MACHINE, MAX_BUDGET, USUAL_BUDGET, Machine
+from harness.program.ops import FAMILIES
 from harness.program.program import Program
+from reference.build.flags import LINES
 from reference.build.image import Image
 from reference.build.own_files import is_ours
 from reference.guest_ram import GuestRam, PlainMemory
 from reference.link.console import qemu_version
 from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
-from reference.probe import lines
-from reference.probe.coverage import HostedCoverage
 from reference.probe.symbols import Symbols
 from reference.protocol import (
     ENDLESS,
@@ -52,6 +52,9 @@ from reference.protocol import (
     encode_program,
     encode_varint,
 )
+
+if TYPE_CHECKING:
+    from reference.probe.coverage import HostedCoverage
 
 RUN_WORK: Final = 2.0
 """Seconds of QEMU's CPU time for one program of a usual budget, at the usual pace: of the corpora and 1,500 generated
@@ -72,18 +75,28 @@ INPUT_TIMEOUT: Final = math.ceil(7 * (SILENCE + work_of(MAX_BUDGET)))
 
 _ATTEMPTS: Final = 3
 
+_OF_GUEST: Final = frozenset(definition.number for definition in FAMILIES["guest"])
+
+
+def _asks_monitor(program: Program) -> bool:
+    """Whether the hardware is to look at hyp's stage 1, which EL2 itself does not run under."""
+    return program.machine["stage"] == 1 and any(op.definition.number in _OF_GUEST for op in program.ops)
+
 
 class Reference:
     """Runs programs on the test kernel `image`. `link` is how it is reached (by default through memory of its own).
 
     A kernel that panics or hangs raises TargetDied. A QEMU that ends by itself, or a damaged message, is the
     environment's doing: the program is run again on a fresh kernel, and only after `_ATTEMPTS` is it a ToolFailure.
+    With the first program that has the hardware look at a table of hyp's, the machine gets EL3, where the monitor does
+    it; all others run there as well, so it stays.
     """
 
     def __init__(self, image: Image, name: str, link: Link | None = None, work: float = RUN_WORK) -> None:
         self.image = image
         self._name = name
         self.link: Link = RamLink(image.elf) if link is None else link
+        self.link.has_monitor = image.flavour == LINES  # a restart would lose what it has counted
         self.work = work
         """Seconds of CPU time for a program of a usual budget, at the usual pace."""
         self.silence = SILENCE
@@ -138,6 +151,8 @@ class Reference:
 
     def coverage(self) -> HostedCoverage:
         """The counters of its hosted files. Raises ToolFailure for a kernel that is not reached through memory."""
+        from reference.probe.coverage import HostedCoverage  # noqa: PLC0415  (only for who counts)
+
         return HostedCoverage(self.symbols, self._ram(), self.image.sha256)
 
     def line_profile(self) -> str:
@@ -148,6 +163,8 @@ class Reference:
         """
         if self.boots > 1:
             raise ToolFailure(f"{self.name} was restarted: what it had counted is lost")
+        from reference.probe import lines  # noqa: PLC0415  (only that flavour has them)
+
         return lines.profile(self.image.elf, self._ram())
 
     def _ram(self) -> GuestRam:
@@ -205,6 +222,9 @@ class Reference:
             )
         self.capabilities.check(program, self.name)
         self._machine = program.machine
+        if not self.link.has_monitor and _asks_monitor(program):
+            self.refresh()
+            self.link.has_monitor = True
         return encode_program(program)
 
     def _boot(self) -> None:

@@ -22,6 +22,9 @@ class LinkGarbage(Exception):
 class Link(Protocol):
     """A running test kernel that messages can be sent to."""
 
+    has_monitor: bool
+    """Whether the machine has EL3, and our monitor there: from the next start on."""
+
     def start(self) -> None:
         """Boot a kernel and await its greeting. Raises ToolFailure when it does not come."""
 

@@ -32,6 +32,14 @@ class RamLink:
         self.console = ConsoleLink(elf, (*self.ram.qemu_args, *qemu_args))
 
     @property
+    def has_monitor(self) -> bool:
+        return self.console.has_monitor
+
+    @has_monitor.setter
+    def has_monitor(self, value: bool) -> None:
+        self.console.has_monitor = value
+
+    @property
     def pid(self) -> int | None:
         """The process id of the running QEMU."""
         return self.console.pid

@@ -131,6 +131,7 @@ class Shell(Reference):
     def __init__(self, image: Image, name: str, work: float = RUN_WORK) -> None:
         self._lines = _LineLink(image.elf)
         super().__init__(image, name, self._lines, work)
+        self._lines.has_monitor = True  # for a table of hyp's that its lines may ask for
         self.table_machine = machine_of((), image.granule)
 
     def understood(self, line: str) -> str:

@@ -54,7 +54,7 @@ def test_it_is_watched_stopped_and_resumed(tmp_path: Path) -> None:
     assert sum(int(str(count)) for _, count in inputs) == len(before)
     assert not list((place / "spool").iterdir())
 
-    again = s2fuzz("campaign", place, *PLAIN, "--workers", "1", "--hours", "0.001", cwd=tmp_path)
+    again = s2fuzz("campaign", place, *PLAIN, "--workers", "1", "--hours", "0.0003", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert recorded(place) >= before
     status = json.loads(s2fuzz("status", place, "--json", cwd=tmp_path).stdout)
@@ -97,7 +97,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     mutant = next(one for one in load_all() if one.name == "phys-not-advanced")
     changed = tmp_path / "pgtable.c"
     changed.write_text(mutant.apply(prepare(KernelChoice()).pgtable.read_text()))
-    arguments = ("--hours", "0.0016", "--workers", "2", *PLAIN)
+    arguments = ("--hours", "0.0008", "--workers", "2", *PLAIN)
     result = s2fuzz("campaign", place, "--pgtable", changed, *arguments, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     findings = sorted((place / "findings").iterdir())
@@ -112,7 +112,7 @@ def test_findings_are_kept_once_and_known_ones_do_not_count(tmp_path: Path) -> N
     replayed = s2fuzz("replay", findings[0], cwd=tmp_path)
     assert replayed.returncode == 1, "with the finding's own copy"
     (place / "known").write_text("".join(f"{bucket}  # we know\n" for bucket in set(buckets)))
-    again = s2fuzz("campaign", place, *arguments[:1], "0.0004", *arguments[2:], cwd=tmp_path)
+    again = s2fuzz("campaign", place, *arguments[:1], "0.0002", *arguments[2:], cwd=tmp_path)
     known = {one["bucket"] for one in json.loads(s2fuzz("status", place, "--json", cwd=tmp_path).stdout)["findings"]}
     assert again.returncode == (1 if known - set(buckets) else 0), again.stderr
     assert "known)" in again.stdout

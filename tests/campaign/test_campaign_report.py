@@ -35,7 +35,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("report")
     (home / "changed.c").write_text(BUG.apply(PGTABLE.read_text()))
     run = s2fuzz(
-        *("campaign", "night", *PLAIN, "--workers", "1", "--hours", "0.003", "--seed", "3"),
+        *("campaign", "night", *PLAIN, "--workers", "1", "--hours", "0.001", "--seed", "3"),
         *("--pgtable", "changed.c"),
         cwd=home,
     )

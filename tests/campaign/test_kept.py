@@ -14,7 +14,8 @@ from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.assignment import KEPT_PER_BUCKET
 from fuzz.sides import choose_sides
 from fuzz.triage.filing import Filer
-from harness.findings.finding import Finding, load, renew
+from harness.findings.finding import Finding, load
+from harness.findings.writing import renew
 from harness.model.executor import Model
 from harness.program.program import Program
 from harness.program.text import parse

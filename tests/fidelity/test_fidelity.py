@@ -30,8 +30,8 @@ from reference.build import image as build_module
 from reference.build.image import build
 from reference.build.kbuild import Configuration
 from reference.build.make_build import build_by_make, patches_of
+from reference.build.naming import SUPPORTED
 from reference.build.own_files import SHIM
-from reference.build.packages import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 from reference.link.executor import ByGranule, Reference

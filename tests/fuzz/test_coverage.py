@@ -12,8 +12,8 @@ from thinning import first
 
 from fuzz.coverage.kernel_lines import report
 from fuzz.coverage.unreached import UNREACHED, Unreached, conditions
-from reference.build.hosted import OBJECTS
-from reference.build.packages import SUPPORTED
+from reference.build.flags import OBJECTS
+from reference.build.naming import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.probe.lines import FileLines
 

@@ -10,7 +10,7 @@ from processes import s2fuzz
 from reorderings import BUGS, HARMLESS, LINUX, Reordering
 from thinning import first
 
-from fuzz.triage.filing import tiers_of
+from fuzz.triage.recorded import tiers_of
 from harness.findings.finding import load
 from harness.verdict.tiers import ORDER_EXPECTED, format_tiers
 

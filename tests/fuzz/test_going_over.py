@@ -43,15 +43,14 @@ def generated(folder: Path, executions: int, compiled: Path | None = None, after
     return (folder / "inputs").read_text().splitlines()
 
 
-@pytest.mark.parametrize("executions", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("executions", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_inputs_are_the_same_as_is_compiled_and_gone_over(tmp_path: Path, executions: int) -> None:
     modules = compiling.compiled(print)
-    somewhere = random.randrange(executions // 2)
+    somewhere = random.randrange(executions // 4)
     as_is = generated(tmp_path / "as is", executions)
     assert len(as_is) == executions
     assert generated(tmp_path / "compiled", executions, modules) == as_is
-    assert generated(tmp_path / "gone over", executions, modules, executions // 10) == as_is
-    assert generated(tmp_path / "random", executions, modules, somewhere) == as_is, f"over after {somewhere}"
+    assert generated(tmp_path / "gone over", executions, modules, somewhere) == as_is, f"over after {somewhere}"
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@ from processes import SMOKE, s2fuzz
 
 from fuzz.corpus.store import check_codec
 from fuzz.sides import capabilities_of, choose_sides, model_of
-from fuzz.triage.filing import with_kernel
+from fuzz.triage.recorded import with_kernel
 from harness.errors import BadInput
 from harness.model.executor import MODELLED
 from harness.program.codec import CODEC, dialect_for
 from pgtable import LINUX_6_1, OWNERSHIPS, OwnershipStage2, PagePool, get_vtcr
-from reference.build.packages import SUPPORTED
+from reference.build.naming import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 
 SEEDS = Path(__file__).parents[2] / "corpora" / "seeds"

@@ -16,13 +16,14 @@ from executors import AnyOwner, Dying
 
 from fuzz.cli.mail import mail
 from fuzz.triage.cause import CommitCause, PatchCause, record
-from fuzz.triage.filing import recorded_sides_of
 from fuzz.triage.mail.letter import WIDTH, letter
 from fuzz.triage.mail.maintainers import Recipients, recipients_for
 from fuzz.triage.mail.words import words_on
+from fuzz.triage.recorded import recorded_sides_of
 from harness.errors import BadInput, ToolFailure
-from harness.findings.finding import Contents, load, save
+from harness.findings.finding import load
 from harness.findings.report import verdict_report
+from harness.findings.writing import Contents, save
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.program import Program

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fuzz.engine.messages import (
+    Begin,
     Edges,
     Failed,
     Found,
@@ -24,7 +26,7 @@ from fuzz.engine.messages import (
     to_line,
 )
 from fuzz.engine.stats import Stats
-from fuzz.triage.filing import Filed
+from fuzz.triage.filed import Filed
 
 STATE = ProcessState(
     done=False,
@@ -42,6 +44,8 @@ STATE = ProcessState(
     ("message", "event"),
     [
         (STATE, "progress"),
+        (replace(STATE, done=True), "done"),
+        (replace(STATE, waits=True), "waits"),
         (Failed(True, "no such side"), "failed"),
         (Retried(b"\x00\xff", False), "retried"),
         (LostKernel(b"", "QEMU ended by itself"), "incident"),
@@ -56,7 +60,7 @@ def test_a_message_arrives_as_it_was_said(message: Message, event: str) -> None:
     assert from_line(line[:-1]) == message
 
 
-@pytest.mark.parametrize("order", [Given(b"\x00\n\xff"), GoOver(Path("cache/a b"))])
+@pytest.mark.parametrize("order", [Given(b"\x00\n\xff"), GoOver(Path("cache/a b")), Begin({"tables-map": 2})])
 def test_an_order_arrives_as_it_was_given(order: Order) -> None:
     line = to_line(order)
     assert line.endswith(b"\n") and line.count(b"\n") == 1

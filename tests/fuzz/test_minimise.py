@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from planted import HERE, load, run_against
 from thinning import first
 
-from fuzz.triage.filing import sides_of
 from fuzz.triage.minimise import PASSES, NotReproduced, Step, cost, minimise
+from fuzz.triage.recorded import sides_of
 from harness.findings.finding import Finding
 from harness.findings.finding import load as load_finding
 from harness.model.executor import Model

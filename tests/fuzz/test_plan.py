@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.cli.options import GRANULE_SHARES
 from fuzz.engine.assignment import Assignment
-from fuzz.engine.plan import plan
+from fuzz.engine.plan import MOST_OPEN, plan, turns
 from fuzz.sides import choose_sides
 
 CORPORA = (Path("corpus"),)
@@ -23,8 +23,12 @@ def shape(work: list[list[Assignment]]) -> list[list[tuple[str, float, int | Non
     return [[(one.granule, round(one.seconds or 0.0, 6), one.executions) for one in lane] for lane in work]
 
 
+def order(lane: list[Assignment]) -> list[str]:
+    return [lane[number].granule for number in turns(lane)]
+
+
 def test_one_worker_has_the_whole_run() -> None:
-    assert plan([ONE], 1) == [[ONE]]
+    assert plan([ONE], 1) == [[replace(ONE, corpora_seconds=60.0)]]
 
 
 def test_workers_share_the_executions_but_not_the_time_or_the_seed() -> None:
@@ -43,40 +47,60 @@ def test_images_divide_the_workers() -> None:
 
 
 def test_images_divide_a_workers_time_where_there_are_too_few() -> None:
-    ((replay, first, second),) = plan([ONE, OTHER], 1)
+    ((first, second),) = (lane,) = plan([ONE, OTHER], 1)
     assert [one.sides for one in (first, second)] == [ONE.sides, OTHER.sides]
     assert first.seconds == second.seconds == 30.0
     assert first.executions == second.executions == 50
-    assert (replay.sides, replay.executions, replay.corpora) == (OTHER.sides, 0, CORPORA), "all seeds come first"
-    assert (first.corpora, second.corpora) == (CORPORA, ())
+    assert first.corpora == second.corpora == CORPORA
+    assert first.corpora_seconds == second.corpora_seconds == 60.0, "hangs among them have the run's time"
+    assert turns(lane) == [0, 1, 0, 1], "all seeds come first"
 
 
 def test_an_image_may_go_on_at_the_next_worker() -> None:
     work = plan([ONE, OTHER], 3)
-    assert [[one.sides is OTHER.sides for one in lane] for lane in work] == [[False], [True, False, True], [True]]
+    assert [[one.sides is OTHER.sides for one in lane] for lane in work] == [[False], [False, True], [True]]
     assert [[one.seconds for one in lane if one.executions] for lane in work] == [[60.0], [30.0, 30.0], [60.0]]
     seeds = [one.seed for lane in work for one in lane if one.executions]
     assert seeds == [7, 8, 9, 10]
 
 
 def test_granules_by_default() -> None:
-    assert shape(plan(GRANULES, 1, SHARES)) == [
-        [("16k", 60.0, 0), ("64k", 60.0, 0), ("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]
-    ]
+    assert shape(plan(GRANULES, 1, SHARES)) == [[("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]]
+    assert order(plan(GRANULES, 1, SHARES)[0]) == ["4k", "16k", "64k", "4k", "16k", "64k"]
     assert shape(plan(GRANULES, 2, SHARES)) == [
         [("4k", 60.0, 50)],
-        [("16k", 60.0, 0), ("64k", 60.0, 0), ("4k", 24.0, 20), ("16k", 18.0, 15), ("64k", 18.0, 15)],
+        [("4k", 24.0, 20), ("16k", 18.0, 15), ("64k", 18.0, 15)],
     ]
+    assert order(plan(GRANULES, 2, SHARES)[1]) == ["16k", "64k", "4k", "16k", "64k"]
     without = [replace(one, corpora=()) for one in GRANULES]
     assert shape(plan(without, 1, SHARES)) == [[("4k", 42.0, 70), ("16k", 9.0, 15), ("64k", 9.0, 15)]]
+    assert order(plan(without, 1, SHARES)[0]) == ["4k", "16k", "64k"]
 
 
 def test_all_seeds_run_once_and_before_anything_else_of_their_worker() -> None:
     for workers in range(1, 9):
         for lane in (work := plan(GRANULES, workers, SHARES)):
-            replays = [bool(one.corpora) for one in lane]
-            assert replays == sorted(replays, reverse=True)
+            replaying = sum(bool(one.corpora) for one in lane)
+            assert all(lane[number].corpora for number in turns(lane)[:replaying])
+            assert sorted(turns(lane)[:replaying]) == sorted(set(turns(lane)[:replaying]))
+            assert sorted(turns(lane)[replaying:]) == [*range(len(lane))]
         assert sorted(one.granule for lane in work for one in lane if one.corpora) == ["16k", "4k", "64k"]
+
+
+def test_of_many_images_only_some_keep_a_process_that_waits() -> None:
+    many = [replace(one, sides=sides) for sides in (ONE.sides, OTHER.sides) for one in GRANULES]
+    (lane,) = plan(many, 1)
+    order = turns(lane)
+    waiting = {number for number in order if order.count(number) == 2}
+    kept = MOST_OPEN - 1
+    assert waiting == {*range(kept)}
+    replaying = [lane[number] for number in order[: len(many)]]
+    generating = [lane[number] for number in order[len(many) :]]
+    assert [one.executions for one in replaying[kept:]] == [0] * (len(many) - kept)
+    assert [(one.sides, one.granule) for one in replaying] == [(one.sides, one.granule) for one in many]
+    assert [(one.sides, one.granule) for one in generating] == [(one.sides, one.granule) for one in many]
+    assert sum(one.executions or 0 for one in generating) == 100
+    assert all(one.corpora for one in replaying) and not any(one.corpora for one in generating[kept:])
 
 
 @pytest.mark.parametrize("workers", range(1, 9))

@@ -139,7 +139,7 @@ def test_what_was_cut_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sides = choose_sides(sides="model:6.12,model:6.12")
     for right, is_told in ((Patched(Stage2, "tlb_flush_range", flush_often), False), (Model(), True)):
         opened = nullcontext((sides, sides, Model(), right))
-        monkeypatch.setattr(replaying, "_opened", lambda *_, opened=opened: opened)
+        monkeypatch.setattr(replaying, "opened", lambda *_, opened=opened: opened)
         seen = replaying.look_again(finding, sides)
         assert seen.verdict is None
         assert (not seen.untold) is is_told, seen.untold

@@ -24,7 +24,7 @@ from fuzz.results.formats import FORMATS
 from fuzz.results.fuzzing import FUZZING, fuzzing_tests
 from fuzz.results.kcidb import EXCERPT, excerpt
 from fuzz.sides import Side, choose_sides
-from fuzz.triage.baseline import Result
+from fuzz.triage.result import Result
 from harness.findings.finding import load as load_finding
 from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare

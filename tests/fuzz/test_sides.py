@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import fuzz.sides
 from fuzz.sides import (
     Side,
     capabilities_of,
@@ -19,6 +18,7 @@ from fuzz.sides import (
     switched_off,
 )
 from harness.errors import BadInput
+from reference.build import sources
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 
@@ -67,7 +67,7 @@ def test_a_kernel_is_prepared_once_for_whoever_is_handed_the_side(monkeypatch: p
         asked.append(choice)
         return prepare(choice, progress)
 
-    monkeypatch.setattr(fuzz.sides, "prepare", counted)
+    monkeypatch.setattr(sources, "prepare", counted)
     model, kernel = choose_sides()
     assert capabilities_of((model, kernel)).has("map")
     assert kernel.image(lambda _: None).tree is kernel.prepared().tree

@@ -19,13 +19,14 @@ from thinning import every
 
 from harness.durable import sync_all
 from harness.errors import BadInput
-from harness.findings.finding import load, renew
+from harness.findings.finding import load
+from harness.findings.writing import renew
 from harness.outside import check_inside, program_files, read_plain, shown, write_plain
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a line of another file"
 MODELS = ("--sides", "model:6.12,model:6.12")
-SHORT = ("--no-compile", "--hours", "0.001", "--workers", "1")
+SHORT = ("--no-compile", "--hours", "0.0003", "--workers", "1")
 EVIL = "x\nEVIL: forged"
 """A name with a line end."""
 

@@ -14,7 +14,7 @@ import pytest
 from processes import SMOKE, s2fuzz
 
 from fuzz.sides import Side, capabilities_of, choose_sides, switched_off, why_unmodelled
-from fuzz.triage.filing import with_kernel
+from fuzz.triage.recorded import with_kernel
 from harness.program.codec import decode, dialect_for
 from reference.build.hosted import PGTABLE
 from reference.build.sources import KernelChoice, prepare

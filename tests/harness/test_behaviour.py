@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from quoted import GAP, missing, shown_by
 
-from harness.findings.report import observation_text
 from harness.model.executor import Model
-from harness.observation.executor import Executor
-from harness.program.text import read
 from reference.link.executor import Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "behaviour.md"
-GAP = "…"
 
 
 @dataclass(frozen=True)
@@ -46,28 +43,6 @@ def sections() -> Iterator[Section]:
 
 SECTIONS = list(sections())
 each_section = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title.replace(" ", "-"))
-
-
-def missing(quoted: tuple[str, ...], shown: list[str]) -> str | None:
-    """The first quoted line that is not where it is said to be. Lines follow each other, but for `…`."""
-    at, anywhere = 0, True
-    for line in quoted:
-        if line == GAP:
-            anywhere = True
-            continue
-        if anywhere:
-            at = next((index for index in range(at, len(shown)) if shown[index] == line), len(shown))
-        if at == len(shown) or shown[at] != line:
-            return line
-        at, anywhere = at + 1, False
-    return None
-
-
-def shown_by(executor: Executor, path: Path) -> list[str]:
-    """What `s2fuzz show --events` prints, without indentation and the numbers of ops."""
-    program = read(path)
-    text = observation_text(program, executor.observe(program), events=True)
-    return [re.sub(r"^ *(\d{1,3} (?=[a-z]))?", "", line) for line in text.splitlines()]
 
 
 @each_section

@@ -13,9 +13,10 @@ from executors import AnyOwner, Dying
 
 from harness.durable import exchange
 from harness.errors import BadInput
-from harness.findings import finding
-from harness.findings.finding import ORIGINAL, Contents, adopt, load, renew, save
+from harness.findings import finding, writing
+from harness.findings.finding import ORIGINAL, adopt, load
 from harness.findings.place import PROGRAM, is_finding, program_in
+from harness.findings.writing import Contents, renew, save
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.text import format_program, parse
@@ -264,14 +265,14 @@ def test_a_record_has_a_bounded_size(tmp_path: Path) -> None:
 
 def test_two_processes_may_save_the_same_finding_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one is ready while this one writes."""
-    write = finding._write
+    write = writing._write
 
     def overtaken(scratch: Path, contents: Contents) -> None:
         write(scratch, contents)
-        monkeypatch.setattr(finding, "_write", write)
+        monkeypatch.setattr(writing, "_write", write)
         (tmp_path / "first").write_text(str(save_in(tmp_path / "out")))
 
-    monkeypatch.setattr(finding, "_write", overtaken)
+    monkeypatch.setattr(writing, "_write", overtaken)
     directory = save_in(tmp_path / "out")
     assert (tmp_path / "first").read_text() == str(directory)
     assert list((tmp_path / "out").iterdir()) == [directory]

@@ -80,7 +80,7 @@ def test_probe_tells_where_it_leads_and_how() -> None:
         ("stage = 1\nva_bits = 16\n", 0),
         ("stage = 1\nva_bits = 15\n", ENODEV),
         ("stage = 1\nva_bits = 17\ngranule = 64k\n", 0),
-        ("stage = 1\nhvhe = on\n", ENODEV),
+        ("stage = 1\nhvhe = on\n", 0),
     ],
 )
 def test_what_can_be_walked(machine: str, ret: int) -> None:
@@ -94,9 +94,11 @@ def test_a_destroyed_table_cannot() -> None:
     assert [record.ret for record in observed.records[2:]] == [ENODEV, 0, 0]
 
 
-def test_hyp_stage_1() -> None:
-    text = """s2 1
+@pytest.mark.parametrize("machine", ["", "hvhe = on", "lpa2 = on", "hvhe = on\nlpa2 = on"])
+def test_hyp_stage_1(machine: str) -> None:
+    text = f"""s2 1
     stage = 1
+    {machine}
     hyp_map va=0x1000 size=4K phys=0x80001000 prot=rw
     hyp_map va=0x2000 size=4K phys=0x80002000 prot=rx
     hyp_map va=0x3000 size=4K phys=0x9000000 prot=rw+device

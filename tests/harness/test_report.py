@@ -17,9 +17,9 @@ from harness.findings.report import (
     observation_text,
     run_report,
     verdict_report,
-    verified_against,
 )
 from harness.findings.trees import side_by_side, tree
+from harness.findings.verified import verified_against
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.observation.layout import MEMCACHE, UNDER_TEST, Cache, Holder

@@ -18,6 +18,9 @@ CLEAR_PTE_SIGNATURE: Final = "static void kvm_clear_pte(kvm_pte_t *ptep)"
 AFTER_TABLE_IS_FREED: Final = "	mm_ops->free_unlinked_table(childp, ctx->level);"
 IN_UNMAP: Final = "	stage2_unmap_put_pte(ctx, mmu, mm_ops);"
 
+HANGS_SOON: Final = 0.25
+"""`Reference.work` of a kernel that hangs on purpose: some forty times what a program takes, and no longer."""
+
 
 def with_pgtable(tree: KernelTree, path: Path, text: str) -> KernelTree:
     """`tree` with `text` as its pgtable.c, written to `path`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -46,8 +47,11 @@ def memory_kernel(image: Image) -> Iterator[tuple[Reference, RamLink]]:
 
 @pytest.fixture(scope="session")
 def tests_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for what only tests build, so that the user's does not grow."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache for what only tests build, so that the user's does not grow. The run's processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from harness.program.capabilities import Capabilities
 from harness.program.codec import Dialect, decode
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
+from harness.program.guest import WINDOW
 from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
 from harness.program.machine import MAX_POOL_PAGES, Machine
 from harness.program.ops import op_of
@@ -107,6 +108,23 @@ _TLB: Final = (
 )
 """Every way to invalidate."""
 
+_LOOKED_AT: Final = (
+    map_op(0, phys=WINDOW),
+    op_of("read", ipa=0),
+    op_of("write", ipa=0, value=1),
+    op_of("plant", ipa=0, level=3, pte=WINDOW | 0x3FF),
+    op_of("probe", ipa=0),
+    op_of("fault", ipa=0, access=1),
+    op_of("exec", ipa=0),
+    INIT,
+    op_of("exec", ipa=0),
+    map_op(0, BLOCK, phys=WINDOW),
+    op_of("read", ipa=0x1000),
+    DESTROY,
+    op_of("read", ipa=0x1000),
+)
+"""By a guest, what it has and not."""
+
 SPECIAL: Final = {
     "nothing": Program(()),
     "cut in map": Program(_TABLES, Machine.of(budget=11)),
@@ -144,6 +162,9 @@ SPECIAL: Final = {
     ),
     "visited": Program((walk_op(0, BLOCK, visitor=3), walk_op(0, BLOCK, 17, visitor=4 | 2 << 3))),
     "wrong arguments": Program((map_op(U64_MAX, U64_MAX, U64_MAX), owner_op(U64_MAX, 0, 255), walk_op(1, 1, 0))),
+    "looked at": Program(_LOOKED_AT, Machine.of(guest=1)),
+    "looked at, marked by the walker": Program(_LOOKED_AT, Machine.of(guest=1, ha=1)),
+    "looked at, with few pages": Program(_LOOKED_AT, Machine.of(guest=1, pool_pages=3)),
     "stage 1": Program((*HYP_BUSY, INIT, *HYP_BUSY, DESTROY), Machine.of(stage=1)),
     "stage 1, nothing offered": Program(HYP_BUSY, Machine.of(stage=1, ttl=0, bti=0)),
     "stage 1 with hVHE": Program(HYP_BUSY, Machine.of(stage=1, hvhe=1)),

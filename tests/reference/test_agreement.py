@@ -19,10 +19,9 @@ from harness.program.codec import dialect_for
 from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import format_program
-from reference.build.flags import FLAVOURS
-from reference.build.hosted import CALLS
+from reference.build.flags import CALLS, FLAVOURS
 from reference.build.image import build
-from reference.build.packages import SUPPORTED
+from reference.build.naming import SUPPORTED
 from reference.build.sources import KernelChoice, prepare
 from reference.link.executor import Reference
 

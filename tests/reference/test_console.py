@@ -195,6 +195,16 @@ def test_another_qemu_can_be_named(image: Image, monkeypatch: pytest.MonkeyPatch
         assert Path(f"/proc/{link.pid}/cmdline").read_bytes().startswith(f"{qemu}\0-name\0other\0-M\0".encode())
 
 
+def test_a_qemu_is_asked_once_for_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fuzzing process tells it with each message."""
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f'#!/bin/sh\necho asked >> {tmp_path}/log\necho "QEMU emulator version 0"\n')
+    qemu.chmod(0o755)
+    monkeypatch.setenv(console.QEMU_SETTING, str(qemu))
+    assert [console.qemu_version() for _ in range(2)] == ["QEMU emulator version 0"] * 2
+    assert (tmp_path / "log").read_text() == "asked\n"
+
+
 @pytest.mark.parametrize(
     ("setting", "said"), [("/nowhere/qemu", "/nowhere/qemu is not installed; S2FUZZ_QEMU"), ("'qemu", "cannot be read")]
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from altered_tree import HANGS_SOON
 from sample_programs import BUSY, ONE_PAGE, random_programs
 from thinning import every
 
@@ -103,6 +104,7 @@ def test_babble_does_not_hide_the_crash(own_kernel: Reference) -> None:
 
 
 def test_a_hang(own_kernel: Reference, expected: Digest) -> None:
+    own_kernel.work = HANGS_SOON
     assert digest(own_kernel) == expected
     report = death(own_kernel, "h")
     assert report.kind == "hang"

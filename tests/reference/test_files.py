@@ -10,7 +10,7 @@ import pytest
 from thinning import every
 
 from harness.files import HOSTED_FILES, file_lines, parse_files, same_code, unlike_verified
-from harness.findings.report import verified_against
+from harness.findings.verified import verified_against
 from harness.model.executor import Model
 from harness.program.granule import GRANULES, Granule
 from reference.build.generated import GENERATED, GENERATORS

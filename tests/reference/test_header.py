@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 from harness.observation.layout import LOCKING_REPORTS, POOL_MISUSES, UBSAN_HANDLERS, UBSAN_REPORTS
+from harness.observation.tlbi import BY_NAME, OPERATIONS
+from harness.program import guest
+from harness.program.granule import GRANULES
 from harness.program.machine import KNOBS
 from harness.program.ops import OPS
 from reference.build.header import generated_header, generated_rules
+from reference.memory_map import POOL_MEMORY
 
 
 def entries(header: str, name: str) -> list[tuple[str, ...]]:
@@ -50,3 +54,24 @@ def test_complaints_have_the_numbers_that_reports_read() -> None:
     assert handlers == UBSAN_REPORTS
     rules = {int(number): name.lower().replace("_", "-") for name, number in entries(generated_rules(), "RULES")}
     assert rules == LOCKING_REPORTS
+
+
+def test_every_tlbi_of_the_guests_regime_and_whom_it_hits() -> None:
+    """SYS #op1, C8, CRm, #op2: those of the Arm ARM's C5.5, some by hand."""
+    listed = {entry[0]: entry[1:] for entry in entries(HEADER, "TLBI_OPERATIONS")}
+    assert len(listed) == sum(one.regime == 1 for one in OPERATIONS)
+    by_hand = {
+        "ipas2e1is": ("4", "0", "1", "OPERAND", "ITS_VMID"),
+        "vmalls12e1": ("4", "7", "6", "ALONE", "ITS_VMID"),
+        "alle1is": ("4", "3", "4", "ALONE", "EVERY_VMID"),
+        "vmalle1is": ("0", "3", "0", "ALONE", "ITS_REGIME"),
+        "rvale1osnxs": ("0", "5", "5", "OPERAND", "ITS_REGIME"),
+        "aside1": ("0", "7", "2", "OPERAND", "ITS_REGIME"),
+    }
+    assert {name: listed[str(BY_NAME[name].number)] for name in by_hand} == by_hand
+
+
+def test_where_the_guests_memory_lies() -> None:
+    for name in ("WINDOW", "WINDOW_SIZE", "STUB", "PIECE", "DATA"):
+        assert f"#define GUEST_{name} {getattr(guest, name):#x}ul" in HEADER
+    assert guest.STUB + max(one.page for one in GRANULES) <= POOL_MEMORY

@@ -6,7 +6,7 @@ import re
 import zlib
 
 import pytest
-from altered_tree import AFTER_TABLE_IS_FREED, IN_MAP, IN_UNMAP, MAP_SIGNATURE, before, line_of
+from altered_tree import AFTER_TABLE_IS_FREED, HANGS_SOON, IN_MAP, IN_UNMAP, MAP_SIGNATURE, before, line_of
 from sample_programs import BLOCK, DESTROY, ONE_PAGE, map_op, random_programs, unmap_op
 from thinning import every
 
@@ -86,6 +86,7 @@ def test_running_out_of_stack(altered) -> None:
 def test_an_endless_loop_is_a_hang(altered) -> None:
     code = 'for (;;) asm volatile("");'
     with altered(before(IN_MAP, code)) as kernel:
+        kernel.work = HANGS_SOON
         verdict = Judge(Model(), kernel).check(Program((unmap_op(0), map_op(0), unmap_op(0))))
         line = line_of(kernel.image.tree, code)
     assert verdict is not None
@@ -104,6 +105,7 @@ def test_an_endless_loop_over_several_functions_is_one_hang(altered) -> None:
     )
     calls = " ".join(f"s2fuzz_wait_{letter}();" for letter in "abcdefgh")
     with altered({MAP_SIGNATURE: functions + MAP_SIGNATURE, **before(IN_MAP, f"for (;;) {{ {calls} }}")}) as kernel:
+        kernel.work = HANGS_SOON
         places = set()
         for _ in range(8):
             report = death(kernel, ONE_PAGE)

@@ -21,16 +21,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from fuzz import __version__
 from fuzz.sides import Side
 from fuzz.triage.cause import CommitCause, commit_of, patch_of
-from fuzz.triage.filing import Sides, recorded_sides_of, tiers_of
 from fuzz.triage.mail.maintainers import Recipients, address_in
 from fuzz.triage.mail.words import words_on
+from fuzz.triage.recorded import Sides, recorded_sides_of, tiers_of
 from harness.errors import BadInput
 from harness.files import DIGITS
 from harness.findings.finding import Finding, observations_in, report_in
 from harness.outside import printable, printable_lines, shown
 from harness.program.text import format_program
 from harness.verdict.tiers import DEFAULT_TIERS, format_tiers
-from reference.build.sources import repository_of
+from reference.build.naming import repository_of
 
 WIDTH: Final = 72
 """Columns, but of a tag, which is not to be broken."""

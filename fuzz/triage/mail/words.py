@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from fuzz.triage.filing import Sides
+from fuzz.triage.recorded import Sides
 from harness.findings.finding import Finding
 from harness.program.ops import INIT
 

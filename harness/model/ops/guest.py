@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from harness.model.abort import Handler, Memory
 from harness.model.guest import access_guest_memory, leaves_pool, mmu, par_of
 from pgtable import Access
 
@@ -45,4 +46,12 @@ def fault(run: ProgramRun, ipa: int, access: int) -> int:
 def handle(
     run: ProgramRun, phys: int, backing: int, hva: int, thp: int, logging: int, readonly: int, device: int
 ) -> int:
-    return -errno.ENOENT
+    if mmu(run) is None or not run.program.machine["guest"]:
+        return -errno.ENODEV
+    if run.abort is None:
+        return -errno.ENOENT
+    handler = Handler(run, run.abort, Memory(phys, backing, hva, thp, logging, readonly, device))
+    ret = handler.run()
+    run.boundary.end_op()
+    run.outs += (handler.size, int(handler.topped_up), handler.added, handler.used)
+    return ret

@@ -152,6 +152,6 @@ NTH: Final = Number("which one, counted from 1", 0xFFF, (1, 1, 1, 1, 2, 2, 3, 4)
 SWITCH: Final = Switch("on or off")
 ACCESS: Final = Named("access", ("read", "write", "exec"))
 BACKING: Final = Named("backing memory", ("page", "cont_page", "block", "cont_block", "gigabyte"))
-FEW_PAGES: Final = Few("pages", 64, (0, 0, 0, 1, 2, 16))
+FEW_PAGES: Final = Few("pages", 63, (0, 0, 0, 1, 2, 16))
 DATA: Final = Kind("data", 0xFFFF_FFFF)
 """What a guest writes."""

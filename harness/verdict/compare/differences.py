@@ -12,7 +12,6 @@ from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.events import first_event, first_instruction
 from harness.verdict.compare.results import results
 from harness.verdict.compare.tables import dangling, tables
-from harness.verdict.effects.lacking import lacks
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -47,6 +46,8 @@ def _of_tier(tier: Tier, left: Observation, right: Observation, until: int | Non
     elif tier is Tier.INSTRUCTIONS:
         yield from first_instruction(left, right)
     elif tier is Tier.EFFECTS:
+        from harness.verdict.effects.lacking import lacks  # noqa: PLC0415  (few runs compare them)
+
         # In the order of how much they matter, within the first op whose effects differ.
         for one in lacks(left, right):
             op = left.records[one.record].definition.name

@@ -9,11 +9,10 @@ from harness.program.definition import OpDef
 from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.verdict.effects.maintained import EVERYTHING, NEVER, Maintained
+from harness.verdict.trees import Place, Table
 
 XN: Final = 0b11 << 53
 NEVER_EXECUTED: Final = 0b10 << 53
-Place = tuple[int, int, int]
-"""Of an entry: the number of its tree's root, its IPA and its level. Of a table: those of its first entry."""
 
 
 class Region(NamedTuple):
@@ -25,26 +24,6 @@ class Region(NamedTuple):
     end: int
     level: int | None
     everywhere: bool
-
-
-class Table:
-    """A page of the pool that is in use. `ipa` and `level` are those of its first entry, once it has been linked;
-    `root` is the number of the tree that it hangs in, 0 where it is in none."""
-
-    __slots__ = ("entries", "freed", "freed_number", "index", "ipa", "level", "parent", "references", "root", "written")
-
-    def __init__(self, written: int) -> None:
-        self.root = 0
-        self.ipa = 0
-        self.level: int | None = None
-        self.parent: Table | None = None
-        self.index = 0
-        self.references = 1
-        self.entries: dict[int, int] = {}
-        self.written = written
-        """When anything in it, or in a table below it, was stored last."""
-        self.freed: int | None = None
-        self.freed_number = 0
 
 
 class Break:

@@ -26,9 +26,10 @@ from harness.amounts import counted
 from harness.observation.layout import POOL_MISUSE, UBSAN, UBSAN_REPORTS, WARN, Observation, Record
 from harness.program.definition import OpDef
 from harness.program.ops.tlb import OPS as TLB_MAINTENANCE
-from harness.verdict.effects.done import Effects, Place, Region
+from harness.verdict.effects.done import Effects, Region
 from harness.verdict.effects.relations import NOTHING_DUE, OF_BREAKS, RANKS, Key, Marks, relations
 from harness.verdict.effects.replay import Side
+from harness.verdict.trees import Place
 
 _RELAXES: Final = "kvm_pgtable_stage2_relax_perms"
 """A function that invalidates whether or not an entry changes: a CPU may have faulted on what it held."""

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from harness.observation.descriptors import address_field
 from harness.observation.tlbi import Invalidation, Target
-from harness.verdict.effects.done import NEVER_EXECUTED, XN, Effects, Gone, Made, Place, Tlbi
+from harness.verdict.effects.done import NEVER_EXECUTED, XN, Effects, Gone, Made, Tlbi
 from harness.verdict.effects.maintained import NEVER
+from harness.verdict.trees import Place
 
 
 class Told(NamedTuple):

@@ -3,6 +3,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include "ops.h"
 #include <s2fuzz/machine.h>
+#include "../abort_handler.h"
 #include "../context.h"
 #include "../guest.h"
 
@@ -11,18 +12,35 @@
 #define ACCESS(name, number) static_assert(ACCESS_##name == (number), "as programs have it");
 S2FUZZ_ACCESSES(ACCESS)
 
-#define VTCR_PS(vtcr) ((vtcr) >> 16 & 7)
 #define VTCR_HA (1ul << 21)
 #define VTCR_HD (1ul << 22)
 
-/* The one place that decides whether the hardware can walk the table under test: where it lies as its entries say, by
- * registers that the architecture defines. */
+/* TCR_EL2, which has another form with HCR_EL2.E2H: that of TCR_EL1, here with EPD1. */
+#define HYP_TCR_WRITE_BACK_INNER_SHAREABLE (1ul << 8 | 1ul << 10 | 3ul << 12)
+#define HYP_TCR_TG0 ((PAGE_SHIFT == 12 ? 0ul : PAGE_SHIFT == 14 ? 2ul : 1ul) << 14)
+#define HYP_TCR_RES1 (1ul << 31 | 1ul << 23)
+#define HYP_TCR_DS (1ul << 32)
+#define HYP_TCR_E2H_TG1 ((PAGE_SHIFT == 12 ? 2ul : PAGE_SHIFT == 14 ? 1ul : 3ul) << 30)
+#define HYP_TCR_E2H_EPD1 (1ul << 23)
+#define HYP_TCR_E2H_DS (1ul << 59)
+#define HYP_HCR_E2H (1ul << 34)
+#define HYP_MAIR 0x040044fffful /* of MT_DEVICE_nGnRE, MT_DEVICE_nGnRnE, MT_NORMAL_NC, MT_NORMAL_TAGGED, MT_NORMAL */
+#define HYP_SCTLR 0x30c51835ul
+
+/* Whether there is a table under test, and where its entries say. */
+static bool lies_as_it_says(struct root *root)
+{
+	return config.pool_base == POOL_MEMORY && under_test_root(root);
+}
+
+/* The one place that decides whether the hardware can walk a stage 2: where it lies as its entries say, by registers that
+ * the architecture defines. */
 static bool walkable(struct regime *regime, struct guest_registers *registers)
 {
-	struct root root;
 	u64 vmids = config.vmid_bits ? 0xffff : 0xff;
+	struct root root;
 
-	if (config.pool_base != POOL_MEMORY || is_hyp() || !under_test_root(&root))
+	if (is_hyp() || !lies_as_it_says(&root))
 		return false;
 	*registers = (struct guest_registers){
 		.vttbr = root.pa | (config.vmid & vmids) << 48,
@@ -46,12 +64,61 @@ static bool record_access_flag(const struct walk *walk)
 	return true;
 }
 
+static u64 hyp_tcr(u64 va_bits, u64 parange)
+{
+	u64 size = 64 - va_bits, common = HYP_TCR_WRITE_BACK_INNER_SHAREABLE | HYP_TCR_TG0 | size;
+
+	if (config.hvhe)
+		return common | HYP_TCR_E2H_TG1 | HYP_TCR_E2H_EPD1 | size << 16 | parange << 32 |
+		       (config.lpa2 ? HYP_TCR_E2H_DS : 0);
+	return common | HYP_TCR_RES1 | parange << 16 | (config.lpa2 ? HYP_TCR_DS : 0);
+}
+
+/* The same of hyp's stage 1. Registers are as Linux has them at EL2; that AT S1E2R heeds HCR_EL2.E2H, a test shows
+ * (tests/reference/test_at_e2h.py). */
+static bool walkable_hyp(struct regime *regime, struct hyp_registers *registers)
+{
+	u64 most = PAGE_SHIFT == 16 ? config.pa_bits_52 : config.lpa2;
+	u64 parange = config.parange == 6 && !most ? 5 : config.parange;
+	struct root root;
+
+	if ((config.lpa2 && PAGE_SHIFT == 16) || !lies_as_it_says(&root))
+		return false;
+	*registers = (struct hyp_registers){
+		.ttbr0 = root.pa,
+		.tcr = hyp_tcr(root.ia_bits, parange),
+		.mair = HYP_MAIR,
+		.sctlr = HYP_SCTLR,
+		.hcr = config.hvhe ? HYP_HCR_E2H : 0,
+	};
+	return regime_of_hyp(regime, root.ia_bits, parange, config.lpa2, root.pa);
+}
+
+static s64 probe_hyp(u64 va)
+{
+	struct hyp_registers registers;
+	struct regime regime;
+	u64 read, write;
+
+	if (!walkable_hyp(&regime, &registers))
+		return -ENODEV;
+	if (walk(&regime, va, ACCESS_READ).end == WALK_OUTSIDE)
+		return -ENXIO;
+	if (!hyp_translate(&registers, va, false, &read) || !hyp_translate(&registers, va, true, &write))
+		return -ENODEV;
+	op_out(read);
+	op_out(write);
+	return 0;
+}
+
 s64 op_probe(const struct args_probe *args)
 {
 	struct guest_registers registers;
 	struct regime regime;
 	struct walk before;
 
+	if (is_hyp())
+		return probe_hyp(args->ipa);
 	if (!walkable(&regime, &registers))
 		return -ENODEV;
 	before = walk(&regime, args->ipa, ACCESS_READ);
@@ -65,19 +132,21 @@ s64 op_probe(const struct args_probe *args)
 }
 
 /* An emulator may see memory where the architecture sees a fault: behind a block of a level that has none, or an address that
- * is too large. Before it is let there, it is asked. */
-static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 size)
+ * is too large. So it is asked first, and is let there only if it sees the same fault: AT knows nothing of instructions. */
+static bool sees_more(const struct walk *walk, u64 address)
 {
-	u64 par;
+	u64 par, status = walk->end == WALK_TRANSLATION ? PAR_STATUS_TRANSLATION : PAR_STATUS_ADDRESS_SIZE;
 
-	if (walk->end == WALK_PA)
-		return walk->pa - from >= size;
-	if (walk->end != WALK_ADDRESS_SIZE && walk->end != WALK_TRANSLATION)
+	if ((walk->end != WALK_TRANSLATION && walk->end != WALK_ADDRESS_SIZE) || !(walk->entry & 1))
 		return false;
 	par = guest_translate(address, false);
-	if (par & PAR_FAULT)
-		par = guest_translate(address, true);
-	return !(par & PAR_FAULT) && PAR_PA(par) - from >= size;
+	return !(par & PAR_FAULT) || PAR_STATUS_CLASS(par) != status;
+}
+
+/* Whether an access would, or might, reach other memory than that. */
+static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 size)
+{
+	return walk->end == WALK_PA ? walk->pa - from >= size : sees_more(walk, address);
 }
 
 /* The op's outs, unless it is -ENODEV or -ENXIO. */
@@ -142,5 +211,19 @@ s64 op_fault(const struct args_fault *args)
 
 s64 op_handle(const struct args_handle *args)
 {
-	return -ENOENT;
+	struct guest_registers registers;
+	struct handled handled;
+	struct regime regime;
+	s64 ret;
+
+	if (!config.guest || !walkable(&regime, &registers))
+		return -ENODEV;
+	if (!under_test.has_aborted)
+		return -ENOENT;
+	ret = handle_abort(&under_test.abort, args, &handled);
+	op_out(handled.size);
+	op_out(handled.topped_up);
+	op_out(handled.added);
+	op_out(handled.used);
+	return ret;
 }

@@ -1,4 +1,4 @@
-"""The commands that work on findings."""
+"""The command that runs a finding again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from fuzz.cli import display
 from fuzz.cli.chosen import sides_from
-from fuzz.cli.each import replay_each
 from fuzz.cli.options import (
     CANNOT_TELL,
     EACH,
@@ -22,14 +20,12 @@ from fuzz.cli.options import (
     show_line,
     tier_options,
 )
+from fuzz.cli.places import say_next
 from fuzz.cli.result_files import ResultFiles, result_options
 from fuzz.results.outcome import replayed
 from fuzz.sides import with_flavour, with_object
-from fuzz.triage import cause
-from fuzz.triage.bisecting import Repository
-from fuzz.triage.bisecting import bisect as walk_commits
-from fuzz.triage.filing import Sides, recorded_sides_of, tiers_of, with_kernel
-from fuzz.triage.replaying import Seen, look_again, shrink
+from fuzz.triage.recorded import Sides, recorded_sides_of, tiers_of, with_kernel
+from fuzz.triage.replaying import Seen, look_again
 from harness.amounts import counted
 from harness.findings.finding import Finding, load
 from harness.outside import shown
@@ -76,6 +72,8 @@ def replay(
     found = load(finding)
     others = _other_sides(found, kernel)
     if each:
+        from fuzz.cli.each import replay_each  # noqa: PLC0415  (with what takes series apart)
+
         replay_each(found, others or recorded_sides_of(found), tiers or tiers_of(found), is_its_own=others is None)
     files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
     seen = look_again(found, others, tiers, say, times)
@@ -103,7 +101,7 @@ def _say_seen(found: Finding, seen: Seen, on_others: bool, times: int, for_bisec
     click.echo()
     click.echo(seen.report, nl=False)
     if not for_bisect:
-        display.say_next(found, "replay")
+        say_next(found, "replay")
     return FINDING if is_same or not for_bisect else CANNOT_TELL
 
 
@@ -121,61 +119,3 @@ def _other_sides(found: Finding, kernel: dict[str, Any]) -> Sides | None:
         left, right = sides or recorded_sides_of(found)
         sides = with_object(left, kernel["kernel_object"]), with_object(right, kernel["kernel_object"])
     return sides
-
-
-@click.command()
-@click.argument("finding", type=EXISTING)
-@click.option(
-    "--tries",
-    type=click.IntRange(min=1),
-    help="Stop after so many, with the simplest so far.  [default: when nothing simpler is found]",
-)
-def tmin(finding: Path, tries: int | None) -> int:
-    """Minimise a finding: the simplest program that still falls into its bucket.
-
-    Leaves out ops, merges them, lets one do another's work, gives the machine its default settings, clears flags,
-    shrinks sizes and moves addresses, until nothing of it helps. The finding's directory is replaced at once and keeps
-    the first program, as original.s2. Exit status: 0 done, 2 does not reproduce.
-    """
-    found = load(finding)
-    with display.minimising(len(found.program.ops)) as told:
-        shrunk = shrink(found, say, told, tries)
-    click.echo(shrunk.report, nl=False)
-    click.echo()
-    show_line(shrunk.summary(found))
-    display.say_next(load(finding), "tmin")
-    return OK
-
-
-@click.command()
-@click.argument("finding", type=EXISTING)
-@click.option(
-    "--repo",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The git repository of the kernel; nothing in it is changed.",
-)
-@click.argument("good")
-@click.argument("bad")
-def bisect(finding: Path, repo: Path, good: str, bad: str) -> int:
-    """Find the commit between GOOD and BAD that brought a finding.
-
-    Tries commits that touch what the compiler read of those that it built, and skips those that do not build or where
-    something else goes wrong first. GOOD need not be an ancestor of BAD. The commit that is named was run, and so were
-    its parents: it has the finding, they have not. That is kept with the finding, in bisect.json and its report. Exit
-    status: 0 found, 2 if GOOD has the finding or BAD does not, 3 if it cannot be pinned down.
-    """
-    found = load(finding)
-    repository = Repository(repo)
-    culprit = walk_commits(found, repository, good, bad, show_line)
-    if not culprit.why:
-        (commit,) = culprit.commits
-        cause.record(finding, repository.cause(commit))
-        show_line(f"the first with it: {repository.describe(commit)}\n{commit}")
-        return OK
-    which = "one of these" if len(culprit.commits) > 1 else "perhaps this one"
-    show_line(f"the first with it is {which}; {culprit.why}:")
-    for commit in culprit.commits:
-        show_line(f"  {repository.describe(commit)}")
-    return TOOL_FAILURE

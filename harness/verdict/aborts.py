@@ -1,0 +1,163 @@
+"""Whether the handler of aborts keeps its rules, judged by what one side observes.
+
+The memcache is there so that nothing need be allocated under the MMU's lock. So the handler takes pages only from a
+cache that it has topped up itself, and where it goes by the fault's granule (the thread "KVM: arm64: Distinguish cases
+of memcache allocations completely", 2021), it tops up only where a table is needed. What may sleep is not done under
+the lock, which is dropped at the end. And after a result of 0 the guest gets on: at the latest in its third round.
+
+Which rule keeps this, and when, is weighed (`harness.verdict.topup_rules`); where one does not, the program is an
+example and not a finding, for the handler is ours.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.amounts import counted
+from harness.observation.events import PLANTED, STORE_KINDS, each_event
+from harness.observation.layout import LOCKING, LOCKING_REPORTS, Observation, Record
+from harness.program.definition import Op
+from harness.program.machine import KNOBS_BY_NAME
+from harness.program.program import Program
+
+_BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
+_ROUNDS: Final = 3
+"""In which the guest gets on."""
+_OF_LOCKS: Final = {
+    "sleeps-in-atomic": "the memcache was topped up, which may sleep, with the MMU's lock held",
+    "left-held": "it returned with the MMU's lock held",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """One `handle` that handled an abort.
+
+    `size`, `topped_up`, `added` and `used` are its results. `stale` says that the table was changed between the access
+    and this, and `tampered` that entries are as somebody else has written them. `again` says that the same access,
+    which followed, aborted again, though the result was 0; `round` counts such, of this access and this handling with
+    nothing in between, from 1."""
+
+    record: int
+    ret: int | None
+    size: int
+    topped_up: bool
+    added: int
+    used: int
+    stale: bool
+    tampered: bool
+    again: bool
+    round: int
+    broken: tuple[str, ...]
+    """What locks complained of."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbortProblem:
+    """What is wrong with one handling. `what` is short and stable; `stale` is as there."""
+
+    record: int
+    what: str
+    text: str
+    stale: bool
+
+
+def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
+    """What is wrong with the handlings of a program that one side observed, in order."""
+    by_granule = program.machine["topup_rule"] != _BY_STATUS
+    for one in handlings(program, seen):
+        for what, text in _wrong(one, by_granule):
+            yield AbortProblem(one.record, what, text, one.stale)
+
+
+def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
+    """Those of the problems that the rule does not account for: then it is the page-table code, or the handler.
+
+    Accounted for is what the table's change since the access has brought about; what Linux's rule forgets, permission
+    faults that break a block for another access than a write (`corpora/violations/abort_untopped_exec.s2`); blocks that
+    the setting `force_pte` has mapped in pages; and locks, where the patch is as it was posted."""
+    rule = KNOBS_BY_NAME["topup_rule"].names[program.machine["topup_rule"]]
+    known = {
+        "fault_status": {"untopped"},
+        "fault_granule": {"untopped"} if program.machine["force_pte"] else set(),
+        "posted": {"sleeps-in-atomic", "left-held"} | ({"untopped"} if program.machine["force_pte"] else set()),
+    }[rule]
+    for one in problems(program, seen):
+        excused = one.stale and one.what in ("untopped", "needless")
+        if one.what not in known and not excused:
+            yield one
+
+
+def _wrong(one: Handling, by_granule: bool) -> Iterator[tuple[str, str]]:
+    if one.used and not one.topped_up:
+        yield "untopped", f"{counted(one.used, 'page')} came from a memcache that was not topped up for it"
+    if by_granule and one.topped_up and one.ret == 0 and not one.used and not one.tampered:
+        yield "needless", "the memcache was topped up, and no table was needed"
+    for rule in one.broken:
+        yield rule, _OF_LOCKS.get(rule, f"locks complain: {rule}")
+    if one.again and one.round >= _ROUNDS and not one.tampered:
+        yield "stuck", f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
+
+
+def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
+    """The handlings of a program that one side observed, in order."""
+    done = list(zip(program.ops, seen.records[1:], strict=False))
+    written = _Written()
+    fault: int | None = None
+    last: tuple[int, Op, int] | None = None
+    for at, (op, record) in enumerate(done):
+        stale = written.changed
+        written.add(record)
+        if op.name == "fault":
+            fault = at if record.ret == -errno.EFAULT else None
+            written.changed = False
+        if op.name != "handle" or not record.outs or fault is None:
+            continue
+        is_next = fault == at - 1
+        repeats = is_next and last is not None and last[:2] == (at - 2, op) and done[at - 3][0] == done[fault][0]
+        number = last[2] + 1 if last is not None and repeats else 1
+        again = record.ret == 0 and _aborts(done[at + 1 : at + 2], done[fault][0])
+        size, topped_up, added, used = record.outs
+        broken = [LOCKING_REPORTS.get(one.code, str(one)) for one in record.complaints if one.kind == LOCKING]
+        yield Handling(
+            at + 1,
+            record.ret,
+            size,
+            bool(topped_up),
+            added,
+            used,
+            stale,
+            bool(written.planted),
+            again,
+            number,
+            tuple(broken),
+        )
+        last = (at, op, number) if record.ret == 0 else None
+
+
+def _aborts(following: Sequence[tuple[Op, Record]], access: Op) -> bool:
+    """Whether what follows is that access, and aborts."""
+    return any(op == access and record.ret == -errno.EFAULT for op, record in following)
+
+
+class _Written:
+    """What was written to entries: whether anything since `changed` was last cleared, and which are as somebody else
+    has `planted` them."""
+
+    def __init__(self) -> None:
+        self.changed = False
+        self.planted: set[int] = set()
+
+    def add(self, record: Record) -> None:
+        """Take in what an op wrote."""
+        for event in each_event(record.events):
+            if event.kind not in STORE_KINDS:
+                continue
+            self.changed = True
+            if event.kind == PLANTED and event.b:
+                self.planted.add(event.a)
+            else:
+                self.planted.discard(event.a)
