@@ -188,11 +188,12 @@ def either_order(program: Program, steps: Sequence[Transition]) -> Iterator[Vari
 
 def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
     """Those operations of a program whose addresses and sizes are multiples of the largest blocks of both granules,
-    and which name no level, come to the same with pages of another size."""
+    and which name no level, come to the same with pages of another size. Where a guest runs, its code has pages of its
+    own."""
     if program.machine["stage"] != 2 or not _is_plain(program.machine):
         return
     for number, granule in enumerate(GRANULES):
-        if granule is program.machine.granule:
+        if granule is program.machine.granule or program.machine["pool_base"] % granule.page:
             continue
         unit = max(_largest(granule), _largest(program.machine.granule))
         ops = tuple(_with_cache(op) for op in program.ops if op.name in _CHANGES_STAGE_2 and _is_multiple(op, unit))
@@ -202,7 +203,7 @@ def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[V
 
 
 def _is_plain(machine: Machine) -> bool:
-    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte"))
+    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte", "guest"))
 
 
 def _largest(granule: Granule) -> int:
