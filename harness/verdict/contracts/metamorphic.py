@@ -202,7 +202,8 @@ def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[V
 
 
 def _is_plain(machine: Machine) -> bool:
-    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte"))
+    # With a guest, a page of its own is mapped from the beginning.
+    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte", "guest"))
 
 
 def _largest(granule: Granule) -> int:
