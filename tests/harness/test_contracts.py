@@ -120,6 +120,7 @@ def test_seeds_keep_all_contracts_but_what_is_listed_on_the_model(version: str) 
     assert _broken_in_seeds(Model(version)) == _listed(Model(version))
 
 
+@pytest.mark.slow  # for on every seed the sides agree, as tests/harness/test_seeds.py says
 def test_seeds_keep_all_contracts_but_what_is_listed_on_the_kernel(every_kernel: ByGranule) -> None:
     assert _broken_in_seeds(every_kernel) == _listed(every_kernel)
 
