@@ -4,7 +4,7 @@ of. For each relation the same, with a kernel that breaks it. A new contract get
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from observations import with_events, with_record
 
@@ -18,6 +18,10 @@ from harness.observation.events import (
     events_of,
 )
 from harness.observation.layout import Observation
+from harness.program.definition import Op
+from harness.program.granule import GRANULE_4K
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import parse
 
@@ -273,3 +277,69 @@ CASES: Mapping[str, Case] = {
     ),
 }
 """By the contracts' names, family by family."""
+
+
+@dataclass(frozen=True)
+class RelationCase:
+    """A program that the relation makes others of, a kernel on which they do not come to the same (one that runs
+    another program instead), and a program that it makes no others of."""
+
+    program: str
+    wrong: Callable[[Program], Program]
+    unasked: str
+
+
+def _with(op: Op, name: str, value: int) -> Op:
+    """The op with another argument of that name, if it has one."""
+    names = [arg.name for arg in op.definition.args]
+    return Op(op.definition, tuple(value if name == one else old for one, old in zip(names, op.args, strict=True)))
+
+
+def _reads_only(op: Op) -> Op:
+    return _with(op, "prot", PROT_BITS["r"])
+
+
+def _shorter(program: Program) -> Program:
+    """Of two pages it maps one."""
+    ops = tuple(_with(op, "size", 0x1000) if 0x2000 in op.args else op for op in program.ops)
+    return replace(program, ops=ops)
+
+
+def _after_unmap(program: Program) -> Program:
+    """What is mapped after an unmap cannot be written."""
+    first = next((place for place, op in enumerate(program.ops) if op.name == "unmap"), len(program.ops))
+    return replace(program, ops=(*program.ops[:first], *map(_reads_only, program.ops[first:])))
+
+
+def _second(program: Program) -> Program:
+    """Only the first op maps for writing."""
+    return replace(program, ops=(*program.ops[:1], *map(_reads_only, program.ops[1:])))
+
+
+def _on(is_wrong: Callable[[Machine], bool]) -> Callable[[Program], Program]:
+    """On some machines nothing is mapped for writing."""
+
+    def rewrite(program: Program) -> Program:
+        ops = tuple(map(_reads_only, program.ops)) if is_wrong(program.machine) else program.ops
+        return replace(program, ops=ops)
+
+    return rewrite
+
+
+RELATION_CASES: Mapping[str, RelationCase] = {
+    "two-calls-for-one": RelationCase(PAGES, _shorter, "map ipa=0x0 size=4K phys=0x80000000 prot=rw mc=4\n"),
+    "map-unmap-map": RelationCase(PAGES, _after_unmap, "unmap ipa=0x0 size=4K\n"),
+    "either-order": RelationCase(
+        PAGES + "map ipa=0x40000000 size=4K phys=0x0 prot=rw mc=4\n",
+        _second,
+        PAGES + "map ipa=0x4000 size=4K phys=0x0 prot=rw mc=4\n",
+    ),
+    "another-granule": RelationCase(
+        "map ipa=0x40000000 size=1G phys=0x80000000 prot=rw mc=4\n",
+        _on(lambda machine: machine.granule is not GRANULE_4K),
+        PAGES,
+    ),
+    "other-maintenance": RelationCase(PAGES, _on(lambda machine: not machine["fwb"]), HYP),
+    "more-memory": RelationCase(PAGES, _on(lambda machine: machine["pool_pages"] > 32), "pool_pages = 200\n\n" + PAGES),
+}
+"""By the relations' names."""

@@ -188,8 +188,7 @@ def either_order(program: Program, steps: Sequence[Transition]) -> Iterator[Vari
 
 def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
     """Those operations of a program whose addresses and sizes are multiples of the largest blocks of both granules,
-    and which name no level, come to the same with pages of another size. Where a guest runs, its code has pages of its
-    own."""
+    and which name no level, come to the same with pages of another size."""
     if program.machine["stage"] != 2 or not _is_plain(program.machine):
         return
     for number, granule in enumerate(GRANULES):
@@ -203,6 +202,7 @@ def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[V
 
 
 def _is_plain(machine: Machine) -> bool:
+    # With a guest, a page of its own is mapped from the beginning.
     return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte", "guest"))
 
 

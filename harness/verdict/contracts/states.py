@@ -17,6 +17,7 @@ from harness.observation.events import (
     PUT,
     STORE_CMPXCHG,
     STORE_KINDS,
+    WALKER_AF,
 )
 from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.program.definition import Op
@@ -160,6 +161,8 @@ class _Replay:
             if kind in STORE_KINDS:
                 if kind != STORE_CMPXCHG or self._succeeds(words, place):
                     self._store(a, b, is_planted=kind == PLANTED)
+            elif kind == WALKER_AF:  # which nobody stores, but the MMU
+                self._store(a, b, is_planted=False)
             elif kind == GET:
                 self._count(a & -self._page, 1)
             elif kind == PUT:
