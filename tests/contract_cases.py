@@ -32,6 +32,8 @@ STORES = tuple(STORE_KINDS)
 _AF = 1 << 10
 _READ = 1 << 6
 _WRITE = 1 << 7
+_NEVER = 1 << 54
+"""XN[1] of stage 2."""
 _READ_ONLY = 1 << 7
 """Of an entry of stage 1."""
 
@@ -130,6 +132,14 @@ CASES: Mapping[str, Case] = {
     ),
     # table
     "map-shows-what-was-asked": Case(PAGES, flipped(1, -1, _WRITE), "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n"),
+    "map-leads-to-the-memory-asked-for": Case(
+        PAGES + "map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=4\n",
+        flipped(2, -1, 0x1000),
+        "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n",
+    ),
+    "a-range-that-wraps-is-refused": Case(
+        "unmap ipa=0xfffffffffffff000 size=8K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
+    ),
     "map-of-no-memory-fails": Case(
         "map ipa=0x0 size=4K phys=0xffffffffffff0000 prot=rw mc=none\n", returned(1, 0), PAGES
     ),
@@ -150,6 +160,9 @@ CASES: Mapping[str, Case] = {
         PAGES + "unmap ipa=0x0 size=4K\n",
         also(2, STORE_RELEASE, LAST + 8, 0),
         "unmap ipa=0x10000000000 size=4K\n",
+    ),
+    "unmap-frees-tables-that-it-empties": Case(
+        PAGES + "unmap ipa=0x0 size=8K\n", without(2, PUT), PLANTED + "unmap ipa=0x0 size=8K\n"
     ),
     "an-owned-range-translates-nothing": Case(
         PAGES + "set_owner ipa=0x0 size=8K mc=4 owner=1\n",
@@ -185,12 +198,23 @@ CASES: Mapping[str, Case] = {
     "relax-perms-only-adds-permissions": Case(
         PAGES + "relax_perms ipa=0x0 prot=x\n", flipped(2, -1, _READ), PLANTED + "relax_perms ipa=0x0 prot=x\n"
     ),
+    "device-memory-cannot-be-executed": Case(
+        "map ipa=0x0 size=4K phys=0x8000000 prot=rw+device mc=4\n",
+        flipped(1, -1, _NEVER),
+        "destroy\nmap ipa=0x0 size=4K phys=0x8000000 prot=rw+device mc=4\n",
+    ),
     "relax-perms-grants-what-was-asked": Case(
         PAGES + "relax_perms ipa=0x0 prot=x\n", without(2, *STORES), "relax_perms ipa=0x0 prot=x\n"
     ),
+    "pte-prot-tells-the-protection": Case("pte_prot pte=0x400000800007db\n", told(1, 0, 1), "pte_prot pte=0x0\n"),
     "what-only-reads-changes-nothing": Case(PAGES + "flush ipa=0x0 size=4K\n", also(2, STORE_RELEASE, LAST, 0), None),
     "split-changes-no-translation": Case(
         BLOCK + "split ipa=0x0 size=2M mc=1\n", flipped(2, 5, _AF), PLANTED + "split ipa=0x0 size=2M mc=1\n"
+    ),
+    "split-leaves-no-block": Case(
+        BLOCK + "split ipa=0x0 size=2M mc=1\n",
+        without(2, *STORES),
+        BLOCK + "split ipa=0x10000000000 size=2M mc=1\n",
     ),
     # walk
     "a-walk-that-looks-changes-nothing": Case(WALK, also(2, STORE_RELEASE, LAST, 0), NO_TREE),
@@ -212,6 +236,7 @@ CASES: Mapping[str, Case] = {
     # vtcr
     "the-root-covers-every-address": Case("", told(0, 2, 3), "pool_pages = 1\n\n"),
     "the-register-says-the-bits-of-address": Case("", told(0, 1, 1), HYP),
+    "the-register-lets-hardware-set-access-flags": Case("", told(0, 0, 1 << 21), HYP),
     "what-begins-at-the-limit-is-refused": Case(
         "unmap ipa=0x10000000000 size=4K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
     ),
@@ -235,6 +260,14 @@ CASES: Mapping[str, Case] = {
         HYP + "hyp_unmap va=0x0 size=4K\n",
         also(2, STORE_RELEASE, HYP_LAST + 8, 0),
         HYP + "hyp_unmap va=0x1000000000000 size=4K\n",
+    ),
+    "hyp-unmap-frees-tables-that-it-empties": Case(
+        HYP + "hyp_unmap va=0x0 size=8K\n",
+        without(2, PUT),
+        "stage = 1\npage_count = off\n\nhyp_unmap va=0x0 size=4K\n",
+    ),
+    "hyp-pte-prot-tells-the-permissions": Case(
+        "stage = 1\n\nhyp_pte_prot pte=0x40000080000743\n", told(1, 0, 1), "stage = 1\n\nhyp_pte_prot pte=0x0\n"
     ),
     "hyp-pte-prot-changes-nothing": Case(HYP + "hyp_pte_prot pte=0x0\n", also(2, STORE_RELEASE, HYP_LAST, 0), None),
     "a-refused-hyp-map-maps-only-what-was-asked": Case(

@@ -27,7 +27,11 @@ NO_MEMORY = "map-of-no-memory-fails"
 KNOWN_IN_SEEDS: Mapping[str, Set[str]] = {
     "destroy_52_bits": {NO_MEMORY},
     "hyp_hvhe": {"hyp-map-shows-what-was-asked"},
-    "hyp_hvhe_executes": {"hyp-map-shows-what-was-asked"},
+    "hyp_hvhe_executes": {"hyp-map-shows-what-was-asked", "hyp-pte-prot-tells-the-permissions"},
+    "ac03_workaround": {"the-register-lets-hardware-set-access-flags"},
+    "no_hw_af": {"the-register-lets-hardware-set-access-flags"},
+    "range_wrapping": {"a-range-that-wraps-is-refused"},
+    "relax_permissions": {"device-memory-cannot-be-executed"},
     "hyp_map_over_block": {"hyp-map-never-replaces", "references-are-entries"},
     "hyp_unmap_ends": {"hyp-unmap-stays-in-its-range", "hyp-unmap-tells-what-it-unmapped"},
     "kernels_differ": {NO_MEMORY},

@@ -29,6 +29,8 @@ from harness.verdict.maplets import Change, Maplet, Table, Tree, changes, maplet
 
 _ENTRY_BYTES: Final = 8
 _EMPTY: Final[Table] = {}
+_ACCESSES: Final = frozenset(("read", "write", "exec", "probe", "fault"))
+"""Ops in which the guest's walker may set an access flag, of which no event tells."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class State:
     def maplets(self, start: int = 0, end: int | None = None) -> list[Maplet]:
         """What the tree under test says of [start, end)."""
         return maplets(self.tree, self.machine, start, end)
+
+    def excess(self, page: int) -> int:
+        """How many references a page has beside the one for itself and those for its entries that are not empty."""
+        return self.references[page] - 1 - len(self.tables[page])
 
     @cached_property
     def reachable(self) -> frozenset[int]:
@@ -89,7 +95,8 @@ class Transition:
     freed: tuple[Freed, ...]
     """Pages that were given back, in order."""
     tampered: bool
-    """Whether the program itself has written entries, as another would, in this op or before."""
+    """Whether the program itself has written entries, as another would, or a guest's walker access flags, in this op
+    or before."""
 
     @property
     def machine(self) -> Machine:
@@ -147,6 +154,7 @@ class _Replay:
     def run(self, record: Record) -> None:
         """Replay an op."""
         self.freed, self._own = [], {}
+        self.tampered |= bool(self._machine["ha"]) and record.definition.name in _ACCESSES
         words = record.events
         for place in range(0, len(words), EVENT_WORDS):
             kind, a, b = words[place], words[place + 1], words[place + 2]
