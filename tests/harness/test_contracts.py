@@ -190,5 +190,3 @@ def _counts(table: str) -> dict[str, tuple[int, ...]]:
 
 def _is_about(told: int, now: int) -> bool:
     return abs(told - now) <= max(FEW, told // 2)
-
-
