@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import docs_tables
 import pytest
 from contract_cases import CASES, PAGES, RELATION_CASES, program_of
 from executors import Rewriting
 from seeds import SEEDS, refusal
+from specification import by_generated, by_seeds
 
 from harness.model.executor import MODELLED, Model
 from harness.observation.executor import Executor
@@ -22,6 +24,8 @@ from harness.verdict.contracts.states import transitions
 from reference.link.executor import ByGranule
 
 LISTED = read_listed(Path(__file__).parents[2] / "corpora" / "violations")
+FEW = 20
+"""Counts that differ by no more are alike."""
 SLOW = ("split_whole_block_1g", "split_whole_block_no_fwb")
 """Seeds that many pages make slow, for a relation runs them several times."""
 
@@ -52,6 +56,12 @@ def test_where_its_premise_does_not_hold_nothing_is_asked(contract: Contract) ->
     asked, held = coverage.asked[contract.name], coverage.held[contract.name]
     assert asked
     assert held == asked if case.unasked is None else held == 0
+
+
+@each_contract
+def test_no_contract_is_vacuous(contract: Contract) -> None:
+    """Seeds or generated programs keep it where there was something to keep."""
+    assert by_seeds().contracts.held[contract.name] + by_generated().contracts.held[contract.name]
 
 
 @each_contract
@@ -92,6 +102,12 @@ def test_no_relation_is_asked_of_a_program_with_others_in_it(op: str) -> None:
 
 
 @each_relation
+def test_no_relation_is_vacuous(relation: Relation) -> None:
+    assert by_seeds().related[relation.name]
+    assert by_generated().related[relation.name]
+
+
+@each_relation
 def test_a_relation_says_what_it_promises(relation: Relation) -> None:
     assert relation.promise.endswith(".")
 
@@ -126,3 +142,21 @@ def test_seeds_keep_all_relations() -> None:
     for path, program in _seeds(model):
         if path.stem not in SLOW:
             assert not broken_relations(model, program, model.observe(program)), path.stem
+
+
+def test_specification_coverage_is_about_what_the_page_says() -> None:
+    """`make docs` writes it anew. What is generated changes with every operation, so that some may be off."""
+    told = _counts(docs_tables.parts((docs_tables.FOLDER / "contracts.md").read_text())["coverage"])
+    now = _counts(docs_tables.coverage())
+    assert told.keys() == now.keys()
+    off = {name: (told[name], now[name]) for name in now if not all(map(_is_about, told[name], now[name]))}
+    assert not off
+
+
+def _counts(table: str) -> dict[str, tuple[int, ...]]:
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if "`" in line]
+    return {name: tuple(int(count.replace(",", "")) for count in counts) for name, *counts in rows}
+
+
+def _is_about(told: int, now: int) -> bool:
+    return abs(told - now) <= max(FEW, told // 2)
