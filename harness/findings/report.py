@@ -10,6 +10,7 @@ from harness.findings.event_text import aligned_events, event_lines, instruction
 from harness.findings.maplet_text import said, said_otherwise
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
+from harness.findings.voices import voices
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
 from harness.program.granule import LAST_LEVEL
@@ -46,6 +47,17 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         call = verdict.problem.call
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
         lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
+    if verdict.stale is not None:
+        lines += [
+            "",
+            f"  {verdict.blamed}: {verdict.stale.text}",
+            f"  {verdict.stale.rule.section}: {verdict.stale.rule.says}",
+        ]
+    if verdict.abort is not None:
+        lines += ["", f"  {verdict.blamed}: {verdict.abort.text}"]
+    lines += voices(program, verdict, names)
+    if verdict.kind == "emulator":
+        lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]
     if verdict.died is not None:
         lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
@@ -110,6 +122,10 @@ def _effects(verdict: Verdict, names: tuple[str, str]) -> list[str]:
     return ["", "Effects of that op that differ (#: number of the event in the op):", *_cut(lines)]
 
 
+_EMULATOR: Final = (
+    "All else is the same on both sides, the tables bit by bit, so the code under test has no part in this.",
+    "Either the emulator's walker is wrong, or what the model takes from the Arm ARM (pgtable/translation.py).",
+)
 _TOLD_WITH_EFFECTS: Final = ORDERED_TIERS | {Tier.EFFECTS}
 
 
