@@ -25,13 +25,14 @@ def anywhere(_: Transition) -> bool:
 
 
 def over_a_block(op: Transition) -> bool:
-    """Whatever was mapped and changed, software bits apart, was mapped by blocks; and some was."""
+    """The range reaches into a block, and what was mapped and changed, software bits apart, was mapped by blocks."""
     tree = op.before.tree
     if tree is None:
         return False
+    named = leaves(tree, op.machine, op.value("va"), op.value("va") + op.value("size"))
     replaced = [change for change in op.changes if change.before is not None and not _of_software(change)]
     levels = {leaf.level for one in replaced for leaf in leaves(tree, op.machine, one.start, one.end)}
-    return bool(levels) and LAST_LEVEL not in levels
+    return any(leaf.level < LAST_LEVEL for leaf in named) and LAST_LEVEL not in levels
 
 
 def _of_software(change: Change) -> bool:
