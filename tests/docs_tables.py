@@ -1,5 +1,5 @@
-"""What the pages in docs/ have from definitions: the tables of programs.md and stale.md, and contracts.md. `make docs` writes them
-anew."""
+"""What the pages in docs/ have from definitions: the tables of programs.md and stale.md, and contracts.md. `make docs`
+writes them anew."""
 
 from __future__ import annotations
 

@@ -106,6 +106,12 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     help="What the change under test is a change of: a kernel as for --linux, a revision of the repository that "
     "--linux is in, another pgtable.c, or a file with known buckets. What is found there as well does not count.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Promises (docs/contracts.md) that both sides break alike, and that nobody knows of, are findings too. They are "
+    "always kept and told.",
+)
 @result_options
 @NO_COMPILE
 @EACH
@@ -130,6 +136,7 @@ def smoke(
     as_json: bool,
     granules: tuple[Granule, ...] | None,
     base: str | None,
+    strict: bool,
     files: ResultFiles,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
@@ -196,7 +203,7 @@ def smoke(
             progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels)
         except Interrupted as error:
             progress = error.progress
-    results = results_of(progress.findings, before)
+    results = results_of(progress.findings, before, strict)
     new = [result for result in results if not result.known]
     if each and not progress.interrupted:
         from fuzz.cli.each import smoke_each  # noqa: PLC0415

@@ -8,6 +8,7 @@ from typing import Final
 from harness.amounts import counted, number
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
 from harness.findings.maplet_text import said, said_otherwise
+from harness.findings.promises import promises
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
 from harness.findings.voices import voices
@@ -55,6 +56,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         ]
     if verdict.abort is not None:
         lines += ["", f"  {verdict.blamed}: {verdict.abort.text}"]
+    lines += promises(program, verdict, names)
     lines += voices(program, verdict, names)
     if verdict.kind == "emulator":
         lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]

@@ -57,7 +57,7 @@ class Violation:
     @property
     def bucket(self) -> str:
         """What makes two violations the same."""
-        return f"contract-{self.contract.name}-{self.op}"
+        return f"contract-{self.op}-{self.contract.name}"
 
 
 @dataclass(slots=True)
