@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from harness.observation.descriptors import address_field, is_table_entry
@@ -54,6 +55,7 @@ class Asked:
         return may_stay and leaf_span(op.before, self.start) == (self.start, self.end)
 
 
+@lru_cache(maxsize=1)  # for the next contract of the same op
 def range_of(op: Transition) -> tuple[int, int] | None:
     """The range that the op names, in whole pages.
 
@@ -71,6 +73,7 @@ def range_of(op: Transition) -> tuple[int, int] | None:
     return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
 
 
+@lru_cache(maxsize=1)
 def asked_in(op: Transition) -> Asked | None:
     """What the op asks for, in stage 2; None where `range_of` has no range."""
     span = range_of(op)

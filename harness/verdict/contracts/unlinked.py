@@ -32,7 +32,7 @@ def an_unlinked_table_is_full(op: Transition) -> Iterator[str] | None:
         return None
     size = 1 << op.machine.granule.level_shift(tree.level - 1)
     offset = op.value("phys") & -op.machine.granule.page
-    return unlike_prot(maplets(tree, op.machine, 0, size), 0, size, offset, op.value("prot"))
+    return unlike_prot(maplets(tree, op.machine), 0, size, offset, op.value("prot"))
 
 
 def _made(op: Transition) -> Tree | None:
