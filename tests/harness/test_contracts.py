@@ -4,7 +4,6 @@ Linux does, but for what is listed."""
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping, Set
 from importlib import import_module
 from pathlib import Path
 
@@ -22,34 +21,12 @@ from harness.program.text import read
 from harness.verdict import contracts as package
 from harness.verdict.contracts.contract import Contract, Coverage
 from harness.verdict.contracts.families import CONTRACTS, violations
+from harness.verdict.contracts.listed import kernel_of, listed, read_listed
 from harness.verdict.contracts.metamorphic import RELATIONS, Relation, broken_relations
 from harness.verdict.contracts.states import transitions
 from reference.link.executor import ByGranule
 
-NO_MEMORY = "map-of-no-memory-fails"
-KNOWN_IN_SEEDS: Mapping[str, Set[str]] = {
-    "destroy_52_bits": {NO_MEMORY},
-    "hyp_hvhe": {"hyp-map-shows-what-was-asked"},
-    "hyp_hvhe_executes": {"hyp-map-shows-what-was-asked", "hyp-pte-prot-tells-the-permissions"},
-    "ac03_workaround": {"the-register-lets-hardware-set-access-flags"},
-    "no_hw_af": {"the-register-lets-hardware-set-access-flags"},
-    "range_wrapping": {"a-range-that-wraps-is-refused"},
-    "relax_permissions": {"device-memory-cannot-be-executed"},
-    "hyp_map_over_block": {"hyp-map-never-replaces", "references-are-entries"},
-    "hyp_unmap_ends": {"hyp-unmap-stays-in-its-range", "hyp-unmap-tells-what-it-unmapped"},
-    "kernels_differ": {NO_MEMORY},
-    "lpa2": {NO_MEMORY},
-    "map_flags": {NO_MEMORY},
-    "no_fwb_what_cleans": {NO_MEMORY},
-    "pages_64k": {NO_MEMORY},
-    "pages_64k_52_bits": {NO_MEMORY},
-    "phys_crossing": {NO_MEMORY},
-    "phys_highest": {NO_MEMORY},
-    "phys_limit": {NO_MEMORY},
-    "split_forgets": {"split-changes-no-translation"},
-    "unlinked_refused": {"an-unlinked-table-is-full"},
-}
-"""What Linux breaks in a seed program, on every kernel that can run it. docs/violations.md has what to make of it."""
+LISTED = read_listed(Path(__file__).parents[2] / "corpora" / "violations")
 FEW = 20
 """Counts that differ by no more are alike."""
 SLOW = ("split_whole_block_1g", "split_whole_block_no_fwb")
@@ -148,34 +125,27 @@ def test_a_relation_says_what_it_promises(relation: Relation) -> None:
 
 @pytest.mark.parametrize("version", MODELLED)
 def test_seeds_keep_all_contracts_but_what_is_listed_on_the_model(version: str) -> None:
-    assert _broken_in_seeds(Model(version)) == _listed(Model(version))
+    assert not _broken_in_seeds(Model(version))
 
 
 @pytest.mark.slow  # for on every seed the sides agree, as tests/harness/test_seeds.py says
 def test_seeds_keep_all_contracts_but_what_is_listed_on_the_kernel(every_kernel: ByGranule) -> None:
-    assert _broken_in_seeds(every_kernel) == _listed(every_kernel)
+    assert not _broken_in_seeds(every_kernel)
 
 
-def _broken_in_seeds(side: Executor) -> dict[str, set[str]]:
-    found = {}
+def _broken_in_seeds(side: Executor) -> dict[str, list[str]]:
+    """What is not listed, by the seed's name."""
+    kernel, found = kernel_of(side.identity), {}
     for path, program in _seeds(side):
-        broken = {one.contract.name for one in violations(program, side.observe(program))}
-        if broken:
-            found[path.stem] = broken
+        broken = violations(program, side.observe(program))
+        unlisted = [one.bucket for one in broken if listed(one, [kernel], LISTED) is None]
+        if unlisted:
+            found[path.stem] = unlisted
     return found
-
-
-def _listed(side: Executor) -> dict[str, Set[str]]:
-    runs = {path.stem for path, _ in _seeds(side)}
-    return {name: broken for name, broken in KNOWN_IN_SEEDS.items() if name in runs}
 
 
 def _seeds(side: Executor) -> list[tuple[Path, Program]]:
     return [(path, program) for path in SEEDS if refusal(side, program := read(path)) is None]
-
-
-def test_every_listed_seed_is_there() -> None:
-    assert KNOWN_IN_SEEDS.keys() <= {path.stem for path in SEEDS}
 
 
 def test_seeds_keep_all_relations() -> None:
