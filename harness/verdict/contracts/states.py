@@ -25,12 +25,10 @@ from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
-from harness.verdict.maplets import Change, Maplet, Table, Tree, changes, maplets
+from harness.verdict.maplets import Change, Maplet, Table, Tree, changes, maplets, within
 
 _ENTRY_BYTES: Final = 8
 _EMPTY: Final[Table] = {}
-_ACCESSES: Final = frozenset(("read", "write", "exec", "probe", "fault"))
-"""Ops in which the guest's walker may set an access flag, of which no event tells."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class State:
     tables: Mapping[int, Table]
     references: Mapping[int, int]
 
-    def maplets(self, start: int = 0, end: int | None = None) -> list[Maplet]:
+    def maplets(self, start: int, end: int) -> list[Maplet]:
         """What the tree under test says of [start, end)."""
-        return maplets(self.tree, self.machine, start, end)
+        return within(self.all_maplets, start, end)
 
     def excess(self, page: int) -> int:
         """How many references a page has beside the one for itself and those for its entries that are not empty."""
@@ -72,7 +70,7 @@ class State:
     @cached_property
     def all_maplets(self) -> list[Maplet]:
         """What it says of everything."""
-        return self.maplets()
+        return maplets(self.tree, self.machine)
 
 
 class Freed(NamedTuple):
@@ -82,7 +80,7 @@ class Freed(NamedTuple):
     is_reachable: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transition:
     """What one op did: the states around it. `number` is its record's, 0 the implicit init's, whose `op` is an init as
     well."""
@@ -105,6 +103,8 @@ class Transition:
     @cached_property
     def changes(self) -> tuple[Change, ...]:
         """Addresses of which the tree says something else than before, in order."""
+        if self.before is self.after:
+            return ()
         return tuple(changes(self.before.all_maplets, self.after.all_maplets))
 
     def value(self, name: str) -> int:
@@ -144,29 +144,32 @@ class _Replay:
         self._told: dict[tuple[int, int], tuple[Table, list[Maplet]]] = {}
         self._own: dict[int, dict[int, int]] = {}
         """Tables that the op under way may write to: they are in no state yet."""
+        self._state: State | None = None
+        """What there is, while nothing has changed since."""
 
     def state(self) -> State:
-        """What there is now."""
-        tables = dict(self._tables)
-        tree = None if self._root is None else Tree(*self._root, tables, self._told)
-        return State(self._machine, tree, tables, dict(self._references))
+        """What there is now: the same object as before where nothing has changed."""
+        if self._state is None:
+            tables = dict(self._tables)
+            tree = None if self._root is None else Tree(*self._root, tables, self._told)
+            self._state = State(self._machine, tree, tables, dict(self._references))
+        return self._state
 
     def run(self, record: Record) -> None:
         """Replay an op."""
         self.freed, self._own = [], {}
-        self.tampered |= bool(self._machine["ha"]) and record.definition.name in _ACCESSES
-        words = record.events
-        for place in range(0, len(words), EVENT_WORDS):
-            kind, a, b = words[place], words[place + 1], words[place + 2]
+        words, mask = record.events, -self._page
+        columns = (words[column::EVENT_WORDS] for column in range(EVENT_WORDS))
+        for number, (kind, a, b) in enumerate(zip(*columns, strict=True)):
             if kind in STORE_KINDS:
-                if kind != STORE_CMPXCHG or self._succeeds(words, place):
+                if kind != STORE_CMPXCHG or self._succeeds(words, number * EVENT_WORDS):
                     self._store(a, b, is_planted=kind == PLANTED)
             elif kind == WALKER_AF:  # which nobody stores, but the MMU
                 self._store(a, b, is_planted=False)
             elif kind == GET:
-                self._count(a & -self._page, 1)
+                self._count(a & mask, 1)
             elif kind == PUT:
-                self._count(a & -self._page, -1)
+                self._count(a & mask, -1)
             elif kind in (ALLOC, ALLOC_EXACT):
                 self._allocate(record, kind, a, b)
             elif kind == FREE_EXACT and a != NO_PAGE:
@@ -174,6 +177,7 @@ class _Replay:
                     self._free(a + page * self._page)
 
     def _allocate(self, record: Record, kind: int, pa: int, size: int) -> None:
+        self._state = None
         # In stage 1 the root is the one page that init takes.
         is_root = kind == ALLOC_EXACT or (record.definition is INIT and self._machine["stage"] == 1)
         if is_root:
@@ -191,10 +195,11 @@ class _Replay:
 
     def _store(self, pa: int, new: int, *, is_planted: bool) -> None:
         page = pa & -self._page
-        if page not in self._tables:
-            return
         own = self._own.get(page)
         if own is None:
+            if page not in self._tables:
+                return
+            self._state = None
             own = self._own[page] = dict(self._tables[page])
             self._tables[page] = own
         index = pa % self._page // _ENTRY_BYTES
@@ -220,6 +225,7 @@ class _Replay:
 
     def _count(self, page: int, by: int) -> None:
         if page in self._references:
+            self._state = None
             self._references[page] += by
             if self._references[page] <= 0:
                 self._free(page)
@@ -227,6 +233,7 @@ class _Replay:
     def _free(self, page: int) -> None:
         if page not in self._tables:
             return
+        self._state = None
         self.freed.append(Freed(page, self._is_reachable(page)))
         del self._tables[page], self._references[page]
         self._own.pop(page, None)
