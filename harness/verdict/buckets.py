@@ -28,6 +28,7 @@ from harness.program.results import ResultType
 from harness.verdict.aborts import WRONGS
 from harness.verdict.compare.translations import TRANSLATION_PARTS
 from harness.verdict.contracts.families import CONTRACTS
+from harness.verdict.contracts.metamorphic import RELATIONS
 from harness.verdict.tiers import Tier
 
 _TIERS: Final = frozenset(tier.name.lower() for tier in Tier)
@@ -88,7 +89,7 @@ def _problem_with_what(kind: str, op: str, what: str) -> str:
     elif kind == "abort":
         words = WRONGS
     elif kind == "contract":
-        words = CONTRACTS.by_name
+        words = (*CONTRACTS.by_name, *(one.name for one in RELATIONS))
     else:
         return ""
     return "" if what in words else _expected(f"behind {kind}-{op}- stands another word", what, words)

@@ -20,6 +20,7 @@ from harness.verdict.compare.difference import Difference
 from harness.verdict.contracts.blame import blame, unlisted
 from harness.verdict.contracts.contract import Violation
 from harness.verdict.contracts.families import violations
+from harness.verdict.contracts.metamorphic import relation_violations
 from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.pair import Pair
@@ -87,7 +88,8 @@ class HardwareJudge(Pair):
         sides = self.left, self.right
         if right is None:
             found = unlisted(violations(program, left), sides)
-            return broken(found[0], BOTH_SIDES) if found else None
+            name = self.left.name if self.is_alone else BOTH_SIDES
+            return broken(found[0], name) if found else self._broken_relation(program, left)
         blamed = blame(program, left, right)
         for several, by, name in (
             (blamed.left, (self.left,), self.left.name),
@@ -106,6 +108,13 @@ class HardwareJudge(Pair):
             bucket = first.bucket.replace(Tier.TRANSLATION.name.lower(), "emulator", 1)
             return Verdict("emulator", bucket, record, first, left, right, blamed=f"QEMU {emulator[1]}")
         return Verdict("divergence", first.bucket, record, first, left, right)
+
+    def _broken_relation(self, program: Program, seen: Observation) -> Verdict | None:
+        """The first metamorphic relation that does not hold on the right side, as a verdict; asked of what is judged
+        by choice, for it takes some ten runs. Raises TargetDied."""
+        if self.judging is not Judging.ALL and not is_sampled(program):
+            return None
+        return next((broken(one, self.right.name) for one in relation_violations(self.right, program, seen)), None)
 
 
 BOTH_SIDES: Final = "both sides"

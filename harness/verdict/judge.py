@@ -83,6 +83,11 @@ class Judge(HardwareJudge):
         if not self.judges_hardware:
             return seen
         try:
+            if self.is_alone:
+                left = self.left.observe(program)
+                seen.is_same, seen.witnessed = True, bool(left.witnesses)
+                seen.suspicion = self._suspect_a_side(program, left, seen)
+                return seen
             self.right.start(program)
             left = self.left.observe(program)
             right = self.right.finish()

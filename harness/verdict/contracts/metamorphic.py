@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from harness.errors import BadInput
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
 from harness.program.definition import Op
@@ -22,6 +23,7 @@ from harness.program.machine import Machine
 from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.space import U64_MAX
+from harness.verdict.contracts.contract import Contract, Violation
 from harness.verdict.contracts.states import Transition, transitions
 from harness.verdict.contracts.terms import range_of
 from harness.verdict.maplets import Change, changes
@@ -57,6 +59,16 @@ class Relation:
         """In plain words."""
         return " ".join((self.make.__doc__ or "").split())
 
+    @property
+    def contract(self) -> Contract:
+        """The relation as a contract, for who tells of both alike."""
+
+        def asked_elsewhere(_op: Transition) -> None:
+            """With programs of its own: see `broken_relations`."""
+
+        asked_elsewhere.__doc__ = self.promise
+        return Contract(self.name, (), "two programs that must come to the same", False, asked_elsewhere)
+
 
 @dataclass(frozen=True, slots=True)
 class Broken:
@@ -88,6 +100,15 @@ def broken_relations(executor: Executor, program: Program, observation: Observat
     return found
 
 
+def relation_violations(executor: Executor, program: Program, observation: Observation) -> list[Violation]:
+    """The same as what breaks a contract: of the last op that ran. Raises TargetDied."""
+    found = broken_relations(executor, program, observation)
+    if not found:
+        return []
+    last = list(transitions(program, observation))[-1]
+    return [Violation(one.relation.contract, last.number, last.op.name, one.sentence, last) for one in found]
+
+
 def _differs(executor: Executor, steps: Sequence[Transition], variant: Variant) -> Change | None:
     mine = steps[: variant.of + 1] if variant.base is None else _run(executor, variant.base, variant.of)
     theirs = _run(executor, variant.program, variant.ops)
@@ -97,9 +118,13 @@ def _differs(executor: Executor, steps: Sequence[Transition], variant: Variant) 
 
 
 def _run(executor: Executor, program: Program, ops: int) -> list[Transition]:
-    """The first `ops` ops; nothing where the budget cuts them, or memory ran out: then it is another program."""
+    """The first `ops` ops; nothing where the budget cuts them, or memory ran out: then it is another program. Nothing
+    either on a side that runs no such program: one of another granule."""
     beginning = program.prefix(ops)
-    steps = [*transitions(beginning, executor.observe(beginning))]
+    try:
+        steps = [*transitions(beginning, executor.observe(beginning))]
+    except BadInput:
+        return []
     cut = len(steps) <= ops or steps[-1].record.ret is None
     return [] if cut or any(step.record.ret == -errno.ENOMEM for step in steps) else steps
 
