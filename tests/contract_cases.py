@@ -4,7 +4,7 @@ of. For each relation the same, with a kernel that breaks it. A new contract get
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from observations import with_events, with_record
 
@@ -18,6 +18,10 @@ from harness.observation.events import (
     events_of,
 )
 from harness.observation.layout import Observation
+from harness.program.definition import Op
+from harness.program.granule import GRANULE_4K
+from harness.program.kinds.flags import PROT_BITS
+from harness.program.machine import Machine
 from harness.program.program import Program
 from harness.program.text import parse
 
@@ -28,6 +32,8 @@ STORES = tuple(STORE_KINDS)
 _AF = 1 << 10
 _READ = 1 << 6
 _WRITE = 1 << 7
+_NEVER = 1 << 54
+"""XN[1] of stage 2."""
 _READ_ONLY = 1 << 7
 """Of an entry of stage 1."""
 
@@ -126,6 +132,14 @@ CASES: Mapping[str, Case] = {
     ),
     # table
     "map-shows-what-was-asked": Case(PAGES, flipped(1, -1, _WRITE), "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n"),
+    "map-leads-to-the-memory-asked-for": Case(
+        PAGES + "map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=4\n",
+        flipped(2, -1, 0x1000),
+        "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n",
+    ),
+    "a-range-that-wraps-is-refused": Case(
+        "unmap ipa=0xfffffffffffff000 size=8K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
+    ),
     "map-of-no-memory-fails": Case(
         "map ipa=0x0 size=4K phys=0xffffffffffff0000 prot=rw mc=none\n", returned(1, 0), PAGES
     ),
@@ -146,6 +160,9 @@ CASES: Mapping[str, Case] = {
         PAGES + "unmap ipa=0x0 size=4K\n",
         also(2, STORE_RELEASE, LAST + 8, 0),
         "unmap ipa=0x10000000000 size=4K\n",
+    ),
+    "unmap-frees-tables-that-it-empties": Case(
+        PAGES + "unmap ipa=0x0 size=8K\n", without(2, PUT), PLANTED + "unmap ipa=0x0 size=8K\n"
     ),
     "an-owned-range-translates-nothing": Case(
         PAGES + "set_owner ipa=0x0 size=8K mc=4 owner=1\n",
@@ -181,12 +198,23 @@ CASES: Mapping[str, Case] = {
     "relax-perms-only-adds-permissions": Case(
         PAGES + "relax_perms ipa=0x0 prot=x\n", flipped(2, -1, _READ), PLANTED + "relax_perms ipa=0x0 prot=x\n"
     ),
+    "device-memory-cannot-be-executed": Case(
+        "map ipa=0x0 size=4K phys=0x8000000 prot=rw+device mc=4\n",
+        flipped(1, -1, _NEVER),
+        "destroy\nmap ipa=0x0 size=4K phys=0x8000000 prot=rw+device mc=4\n",
+    ),
     "relax-perms-grants-what-was-asked": Case(
         PAGES + "relax_perms ipa=0x0 prot=x\n", without(2, *STORES), "relax_perms ipa=0x0 prot=x\n"
     ),
+    "pte-prot-tells-the-protection": Case("pte_prot pte=0x400000800007db\n", told(1, 0, 1), "pte_prot pte=0x0\n"),
     "what-only-reads-changes-nothing": Case(PAGES + "flush ipa=0x0 size=4K\n", also(2, STORE_RELEASE, LAST, 0), None),
     "split-changes-no-translation": Case(
         BLOCK + "split ipa=0x0 size=2M mc=1\n", flipped(2, 5, _AF), PLANTED + "split ipa=0x0 size=2M mc=1\n"
+    ),
+    "split-leaves-no-block": Case(
+        BLOCK + "split ipa=0x0 size=2M mc=1\n",
+        without(2, *STORES),
+        BLOCK + "split ipa=0x10000000000 size=2M mc=1\n",
     ),
     # walk
     "a-walk-that-looks-changes-nothing": Case(WALK, also(2, STORE_RELEASE, LAST, 0), NO_TREE),
@@ -208,6 +236,7 @@ CASES: Mapping[str, Case] = {
     # vtcr
     "the-root-covers-every-address": Case("", told(0, 2, 3), "pool_pages = 1\n\n"),
     "the-register-says-the-bits-of-address": Case("", told(0, 1, 1), HYP),
+    "the-register-lets-hardware-set-access-flags": Case("", told(0, 0, 1 << 21), HYP),
     "what-begins-at-the-limit-is-refused": Case(
         "unmap ipa=0x10000000000 size=4K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
     ),
@@ -232,6 +261,14 @@ CASES: Mapping[str, Case] = {
         also(2, STORE_RELEASE, HYP_LAST + 8, 0),
         HYP + "hyp_unmap va=0x1000000000000 size=4K\n",
     ),
+    "hyp-unmap-frees-tables-that-it-empties": Case(
+        HYP + "hyp_unmap va=0x0 size=8K\n",
+        without(2, PUT),
+        "stage = 1\npage_count = off\n\nhyp_unmap va=0x0 size=4K\n",
+    ),
+    "hyp-pte-prot-tells-the-permissions": Case(
+        "stage = 1\n\nhyp_pte_prot pte=0x40000080000743\n", told(1, 0, 1), "stage = 1\n\nhyp_pte_prot pte=0x0\n"
+    ),
     "hyp-pte-prot-changes-nothing": Case(HYP + "hyp_pte_prot pte=0x0\n", also(2, STORE_RELEASE, HYP_LAST, 0), None),
     "a-refused-hyp-map-maps-only-what-was-asked": Case(
         "stage = 1\npool_pages = 4\n\nhyp_map va=0x1ff000 size=8K phys=0x80000000 prot=rw\n",
@@ -240,3 +277,69 @@ CASES: Mapping[str, Case] = {
     ),
 }
 """By the contracts' names, family by family."""
+
+
+@dataclass(frozen=True)
+class RelationCase:
+    """A program that the relation makes others of, a kernel on which they do not come to the same (one that runs
+    another program instead), and a program that it makes no others of."""
+
+    program: str
+    wrong: Callable[[Program], Program]
+    unasked: str
+
+
+def _with(op: Op, name: str, value: int) -> Op:
+    """The op with another argument of that name, if it has one."""
+    names = [arg.name for arg in op.definition.args]
+    return Op(op.definition, tuple(value if name == one else old for one, old in zip(names, op.args, strict=True)))
+
+
+def _reads_only(op: Op) -> Op:
+    return _with(op, "prot", PROT_BITS["r"])
+
+
+def _shorter(program: Program) -> Program:
+    """Of two pages it maps one."""
+    ops = tuple(_with(op, "size", 0x1000) if 0x2000 in op.args else op for op in program.ops)
+    return replace(program, ops=ops)
+
+
+def _after_unmap(program: Program) -> Program:
+    """What is mapped after an unmap cannot be written."""
+    first = next((place for place, op in enumerate(program.ops) if op.name == "unmap"), len(program.ops))
+    return replace(program, ops=(*program.ops[:first], *map(_reads_only, program.ops[first:])))
+
+
+def _second(program: Program) -> Program:
+    """Only the first op maps for writing."""
+    return replace(program, ops=(*program.ops[:1], *map(_reads_only, program.ops[1:])))
+
+
+def _on(is_wrong: Callable[[Machine], bool]) -> Callable[[Program], Program]:
+    """On some machines nothing is mapped for writing."""
+
+    def rewrite(program: Program) -> Program:
+        ops = tuple(map(_reads_only, program.ops)) if is_wrong(program.machine) else program.ops
+        return replace(program, ops=ops)
+
+    return rewrite
+
+
+RELATION_CASES: Mapping[str, RelationCase] = {
+    "two-calls-for-one": RelationCase(PAGES, _shorter, "map ipa=0x0 size=4K phys=0x80000000 prot=rw mc=4\n"),
+    "map-unmap-map": RelationCase(PAGES, _after_unmap, "unmap ipa=0x0 size=4K\n"),
+    "either-order": RelationCase(
+        PAGES + "map ipa=0x40000000 size=4K phys=0x0 prot=rw mc=4\n",
+        _second,
+        PAGES + "map ipa=0x4000 size=4K phys=0x0 prot=rw mc=4\n",
+    ),
+    "another-granule": RelationCase(
+        "map ipa=0x40000000 size=1G phys=0x80000000 prot=rw mc=4\n",
+        _on(lambda machine: machine.granule is not GRANULE_4K),
+        PAGES,
+    ),
+    "other-maintenance": RelationCase(PAGES, _on(lambda machine: not machine["fwb"]), HYP),
+    "more-memory": RelationCase(PAGES, _on(lambda machine: machine["pool_pages"] > 32), "pool_pages = 200\n\n" + PAGES),
+}
+"""By the relations' names."""

@@ -16,6 +16,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import address_field, is_table_entry
+from harness.observation.layout import Observation, Root
+from harness.observation.tables import sane_level
 from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.program.machine import Machine
 
@@ -119,6 +121,16 @@ class Tree(NamedTuple):
     ia_bits: int
     tables: Mapping[int, Entries]
     told: dict[tuple[int, int], tuple[Entries, list[Maplet]]]
+
+
+def tree_of(root: Root, observation: Observation) -> Tree:
+    """The tree of one of an observation's roots, as it was at the end."""
+    level = sane_level(root)
+    tables = {
+        pa: {at: entry for at, entry in enumerate(page.entries) if entry} for pa, page in observation.pages.items()
+    }
+    bits = root.ia_bits or observation.machine.granule.level_shift(level - 1)
+    return Tree(root.pa, root.pages, level, bits, tables, {})
 
 
 class Leaf(NamedTuple):

@@ -18,12 +18,13 @@ def nothing_reachable_is_freed(op: Transition) -> Iterator[str] | None:
 
 @contract(source="asm/kvm_pgtable.h, struct kvm_pgtable_mm_ops: get_page and put_page for each valid or owned entry")
 def references_are_entries(op: Transition) -> Iterator[str] | None:
-    """A table page has one reference for itself and one for each entry that is not empty."""
+    """A table page has one reference for itself and one for each entry that is not empty. Who has left a page with
+    others answers for it, not who finds it so."""
     tree = op.after.tree
     if tree is None or op.tampered or not op.machine["page_count"] or op.record.ret is None:
         return None
     return (
         f"the page {page:#x} has {op.after.references[page]} references, and {len(entries)} entries that are not empty"
         for page, entries in sorted(op.after.tables.items())
-        if entries is not op.before.tables.get(page) and op.after.references[page] != 1 + len(entries)
+        if (excess := op.after.excess(page)) and (page not in op.before.tables or op.before.excess(page) != excess)
     )

@@ -46,12 +46,13 @@ def contract(*ops: str, source: str, proposed: bool = False) -> Callable[[Check]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What broke a contract: in which record, and how, in a sentence."""
+    """What broke a contract: in which record, how, in a sentence, and what the op did."""
 
     contract: Contract
     record: int
     op: str
     sentence: str
+    transition: Transition = field(repr=False, compare=False)
 
     @property
     def bucket(self) -> str:
@@ -94,5 +95,7 @@ class Contracts:
                 coverage.asked[one.name] += 1
                 coverage.held[one.name] += told is not None
             if told is not None:
-                found += [Violation(one, transition.number, transition.op.name, sentence) for sentence in told]
+                found += [
+                    Violation(one, transition.number, transition.op.name, sentence, transition) for sentence in told
+                ]
         return found

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.program.granule import LAST_LEVEL
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import changes_in, changes_outside, is_only, range_of, unlike_prot
-from harness.verdict.maplets import Change
+from harness.verdict.contracts.terms import changes_in, changes_outside, is_only, left_empty, range_of, unlike_prot
+from harness.verdict.maplets import Change, Leaf, maplet_of
+
+_AP_1 = 1 << 6
 
 
 def _of_state(change: Change) -> bool:
@@ -68,6 +72,26 @@ def hyp_unmap_stays_in_its_range(op: Transition) -> Iterator[str] | None:
     if span is None or op.machine["page_count"] == 0:
         return None
     return (f"{change}" for change in changes_outside(op, *span))
+
+
+@contract("hyp_unmap", source="kvm_pgtable_hyp_unmap(): unreferenced pages are freed")
+def hyp_unmap_frees_tables_that_it_empties(op: Transition) -> Iterator[str] | None:
+    """A table page that hyp_unmap has emptied is freed, the root's apart."""
+    return left_empty(op)
+
+
+@contract("hyp_pte_prot", source="kvm_pgtable_hyp_pte_prot(): the protection attributes, in the enum's format")
+def hyp_pte_prot_tells_the_permissions(op: Transition) -> Iterator[str] | None:
+    """What hyp_pte_prot tells of a valid leaf has the permissions that EL2 has through it; AP[1] must be as it is in
+    hyp's tables: RES1 in a regime without EL0 (Arm ARM, D8.4), else 0, for nothing is EL0's."""
+    entry = op.value("pte")
+    if not op.record.outs or not entry & 1 or bool(entry & _AP_1) is bool(op.machine["hvhe"]):
+        return None
+    memory = maplet_of(Leaf(0, LAST_LEVEL, entry), op.machine).memory
+    if memory is None:
+        return None
+    told = "".join(name for name in "rwx" if op.record.outs[0] & PROT_BITS[name])
+    return iter(()) if told == memory.allows else iter((f"of {memory} it told {told or 'none'}",))
 
 
 @contract("hyp_pte_prot", source="kvm_pgtable_hyp_pte_prot(): it reads")

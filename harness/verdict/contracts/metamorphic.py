@@ -192,7 +192,7 @@ def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[V
     if program.machine["stage"] != 2 or not _is_plain(program.machine):
         return
     for number, granule in enumerate(GRANULES):
-        if granule is program.machine.granule:
+        if granule is program.machine.granule or program.machine["pool_base"] % granule.page:
             continue
         unit = max(_largest(granule), _largest(program.machine.granule))
         ops = tuple(_with_cache(op) for op in program.ops if op.name in _CHANGES_STAGE_2 and _is_multiple(op, unit))
@@ -202,7 +202,8 @@ def another_granule(program: Program, steps: Sequence[Transition]) -> Iterator[V
 
 
 def _is_plain(machine: Machine) -> bool:
-    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte"))
+    # With a guest, a page of its own is mapped from the beginning.
+    return not any(machine[name] for name in ("lpa2", "pa_bits_52", "force_pte", "guest"))
 
 
 def _largest(granule: Granule) -> int:

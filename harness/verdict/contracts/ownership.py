@@ -10,8 +10,8 @@ from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import is_warned, range_of
 
-_ENDS: Final = frozenset(("map", "unmap", "set_owner", "annotate", "link", "destroy", "init", "plant"))
-"""Ops that may end an annotation of an address that they name, or of all."""
+_ENDS: Final = frozenset(("map", "unmap", "set_owner", "annotate", "link", "destroy", "init", "plant", "handle"))
+"""Ops that may end an annotation of an address that they name, or of all. `handle` maps where the last fault was."""
 _OF_ALL: Final = frozenset(("destroy", "init", "plant", "link"))
 
 

@@ -39,6 +39,10 @@ class State:
         """What the tree under test says of [start, end)."""
         return maplets(self.tree, self.machine, start, end)
 
+    def excess(self, page: int) -> int:
+        """How many references a page has beside the one for itself and those for its entries that are not empty."""
+        return self.references[page] - 1 - len(self.tables[page])
+
     @cached_property
     def reachable(self) -> frozenset[int]:
         """The tables of the tree under test, its root included."""

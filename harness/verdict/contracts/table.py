@@ -10,19 +10,25 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
+from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.results import signed
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import (
+    Asked,
     asked_in,
     beyond_blocks,
     changes_in,
     entry_at,
     is_only,
     leaf_span,
+    left_empty,
+    prot_of,
+    range_of,
     unlike,
 )
-from harness.verdict.maplets import Change
+from harness.verdict.maplets import Change, Leaf, leaves, maplet_of
 
 _MAP: Final = "kvm_pgtable_stage2_map()"
 _RANGES: Final = ("map", "set_owner", "unmap")
@@ -48,6 +54,38 @@ def map_of_no_memory_fails(op: Transition) -> Iterator[str] | None:
     not return 0."""
     asked = asked_in(op)
     if asked is None or asked.is_empty or asked.is_there(op):
+        return None
+    return iter(("it returned 0",) if op.record.ret == 0 else ())
+
+
+@contract("map", source=f"{_MAP}: 0 on success")
+def map_leads_to_the_memory_asked_for(op: Transition) -> Iterator[str] | None:
+    """Where map returns 0, all of its range leads to the memory asked for, with that memory type, whatever was there
+    before."""
+    asked = asked_in(op)
+    if op.record.ret != 0 or asked is None or asked.is_empty or not asked.is_there(op):
+        return None
+    return _elsewhere(op, asked)
+
+
+def _elsewhere(op: Transition, asked: Asked) -> Iterator[str]:
+    reached = asked.start
+    for one in op.after.maplets(asked.start, asked.end):
+        if one.start > reached:
+            yield f"{reached:#x}-{one.start:#x} is not mapped"
+        if not asked.is_like(one):
+            yield f"{one} is not what was asked for"
+        reached = one.end
+    if reached < asked.end:
+        yield f"{reached:#x}-{asked.end:#x} is not mapped"
+
+
+@contract(*_RANGES, source=f"{_MAP}, _set_owner(), _unmap(): 0 on success, a negative error code on failure")
+def a_range_that_wraps_is_refused(op: Transition) -> Iterator[str] | None:
+    """An operation on a range that ends beyond the last address of 64 bits does not return 0: nothing can be mapped,
+    owned or unmapped there."""
+    page, size = op.machine.granule.page, op.value("size")
+    if op.before.tree is None or op.record.ret is None or (op.value("ipa") & -page) + size <= 1 << 64:
         return None
     return iter(("it returned 0",) if op.record.ret == 0 else ())
 
@@ -96,6 +134,12 @@ def unmap_removes_nothing_else(op: Transition) -> Iterator[str] | None:
     return beyond_blocks(op, asked, _went)
 
 
+@contract("unmap", source="kvm_pgtable_stage2_unmap(): unreferenced pages are freed")
+def unmap_frees_tables_that_it_empties(op: Transition) -> Iterator[str] | None:
+    """A table page that unmap has emptied is freed, the root's apart."""
+    return left_empty(op)
+
+
 @contract("set_owner", source="kvm_pgtable_stage2_set_owner(): unmap and annotate pages")
 def an_owned_range_translates_nothing(op: Transition) -> Iterator[str] | None:
     """Where set_owner returns 0, its range translates nothing, and says whose it is: the same annotation everywhere, or
@@ -132,7 +176,7 @@ def a_failure_leaves_old_new_or_nothing(op: Transition) -> Iterator[str] | None:
 def get_leaf_tells_the_leaf(op: Transition) -> Iterator[str] | None:
     """What get_leaf tells is the entry that ends the walk of the address."""
     tree = op.after.tree
-    if op.record.ret != 0 or tree is None or op.value("ipa") >> tree.ia_bits:
+    if op.record.ret != 0 or tree is None or op.tampered or op.value("ipa") >> tree.ia_bits:
         return None
     entry, level = entry_at(op.after, op.value("ipa"))
     told = tuple(op.record.outs[:2])
@@ -143,10 +187,11 @@ def get_leaf_tells_the_leaf(op: Transition) -> Iterator[str] | None:
 
 @contract("destroy", source="kvm_pgtable_stage2_destroy(), kvm_pgtable_hyp_destroy()")
 def destroy_frees_every_table(op: Transition) -> Iterator[str] | None:
-    """After destroy there is no tree, and none of its tables is in use."""
+    """After destroy there is no tree, and none of its tables is in use, but for those that had a reference too many
+    already."""
     if op.before.tree is None or op.record.ret is None or op.tampered:
         return None
-    left = [page for page in op.before.reachable if page in op.after.tables]
+    left = [page for page in op.before.reachable if page in op.after.tables and not op.before.excess(page)]
     trees = ["there is still a tree"] if op.after.tree is not None else []
     return chain(trees, (f"the table {page:#x} is still in use" for page in left))
 
@@ -178,7 +223,7 @@ def _others(op: Transition, start: int, end: int, is_meant: Callable[[Change], b
 def mkyoung_sets_the_access_flag_alone(op: Transition) -> Iterator[str] | None:
     """Where a valid leaf translates the address, mkyoung sets its access flag, and changes nothing else anywhere."""
     span = leaf_span(op.before, op.value("ipa"))
-    if span is None or op.tampered or not op.record.outs or not op.record.outs[0]:
+    if span is None or op.tampered or op.record.ret is None:
         return None
     old = (
         f"{one} has no access flag"
@@ -191,7 +236,7 @@ def mkyoung_sets_the_access_flag_alone(op: Transition) -> Iterator[str] | None:
 @contract("mkyoung", source="kvm_pgtable_stage2_mkyoung(): returns the old entry, 0 on failure")
 def mkyoung_tells_the_old_entry(op: Transition) -> Iterator[str] | None:
     """What mkyoung returns is the entry as it was; 0 is a failure."""
-    if not op.record.outs or not op.record.outs[0] or op.before.tree is None:
+    if not op.record.outs or not op.record.outs[0] or op.before.tree is None or op.tampered:
         return None
     entry, _ = entry_at(op.before, op.value("ipa"))
     told = op.record.outs[0]
@@ -237,6 +282,23 @@ def relax_perms_only_adds_permissions(op: Transition) -> Iterator[str] | None:
     return (f"{change}" for change in op.changes if not _is_relaxed(change))
 
 
+@contract(
+    *("map", "relax_perms"),
+    source="Arm ARM, B2.7.2, Device memory: what is not execute-never for all Exception levels is a programming error",
+)
+def device_memory_cannot_be_executed(op: Transition) -> Iterator[str] | None:
+    """No operation lets device memory be executed: only execute-never keeps the hardware from fetching from it
+    speculatively, which a device may take for a read."""
+    if op.before.tree is None or op.record.ret is None or op.tampered:
+        return None
+    return (
+        f"{one}"
+        for change in op.changes
+        if (one := change.after) is not None and one.memory is not None and one.memory.kind.startswith("device")
+        if set(one.memory.allows) & set("xup")
+    )
+
+
 def _grows(was: str, now: str) -> bool:
     """Whether no permission goes; to execute at any level is more than at one."""
     return set(was) <= set(now) or set(was) - set("up") <= set(now) >= {"x"}
@@ -264,6 +326,21 @@ def relax_perms_grants_what_was_asked(op: Transition) -> Iterator[str] | None:
     )
 
 
+@contract("pte_prot", source="kvm_pgtable_stage2_pte_prot(): the protection attributes, in the enum's format")
+def pte_prot_tells_the_protection(op: Transition) -> Iterator[str] | None:
+    """What pte_prot tells of a valid leaf is the protection that it would be mapped with: permissions, software bits,
+    and whether it is device or non-cacheable memory."""
+    entry = op.value("pte")
+    if not op.record.outs or not entry & 1:
+        return None
+    memory = maplet_of(Leaf(0, LAST_LEVEL, entry), op.machine).memory
+    wanted = None if memory is None else prot_of(memory)
+    if wanted is None or memory is None:
+        return None
+    told = op.record.outs[0]
+    return iter(()) if told == wanted else iter((f"of {memory} it told {told:#x}, which is not {wanted:#x}",))
+
+
 @contract("flush", "pte_prot", source="kvm_pgtable_stage2_flush(), kvm_pgtable_stage2_pte_prot(): they read")
 def what_only_reads_changes_nothing(op: Transition) -> Iterator[str] | None:
     """An operation that only reads the table changes nothing of it."""
@@ -276,3 +353,16 @@ def split_changes_no_translation(op: Transition) -> Iterator[str] | None:
     if op.record.ret is None or op.tampered:
         return None
     return (f"{change}" for change in op.changes)
+
+
+@contract("split", source="kvm_pgtable_stage2_split(): any entry of level 1 or 2 that overlaps with the range")
+def split_leaves_no_block(op: Transition) -> Iterator[str] | None:
+    """Where split returns 0, no block is left that reaches into its range."""
+    span, tree = range_of(op), op.after.tree
+    if op.record.ret != 0 or span is None or tree is None:
+        return None
+    return (
+        f"the block at {one.start:#x}, level {signed(one.level)}, is still there"
+        for one in leaves(tree, op.machine, *span)
+        if one.entry & 1 and one.level < LAST_LEVEL
+    )

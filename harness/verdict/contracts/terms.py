@@ -12,7 +12,7 @@ from harness.program.kinds.flags import PROT_BITS
 from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
-from harness.verdict.maplets import Change, Maplet
+from harness.verdict.maplets import Change, Maplet, Memory
 
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
 _SOFTWARE: Final = ("sw0", "sw1", "sw2", "sw3")
@@ -46,8 +46,11 @@ class Asked:
         return (one.offset, one.memory.kind) == (self.offset, self.kind)
 
     def is_one_leaf(self, op: Transition) -> bool:
-        """Whether the range is just the leaf that translates it."""
-        return leaf_span(op.before, self.start) == (self.start, self.end)
+        """Whether the range is just the leaf that translates it, and may stay so: the callback of a table that is to be
+        mapped in pages splits blocks."""
+        page = op.machine.granule.page
+        may_stay = not op.machine["force_pte"] or self.end - self.start == page
+        return may_stay and leaf_span(op.before, self.start) == (self.start, self.end)
 
 
 def range_of(op: Transition) -> tuple[int, int] | None:
@@ -92,6 +95,32 @@ def _kind_of(prot: int) -> str:
     if prot & PROT_BITS["device"]:
         return _DEVICE
     return _NORMAL_NC if prot & PROT_BITS.get("nc", 0) else _NORMAL
+
+
+_KINDS: Final = {_DEVICE: PROT_BITS["device"], _NORMAL_NC: PROT_BITS["nc"], _NORMAL: 0}
+
+
+def prot_of(memory: Memory) -> int | None:
+    """The protection that memory of stage 2 would be mapped with; None where no protection asks for such."""
+    if memory.kind not in _KINDS or memory.other or set(memory.allows) & set("up"):
+        return None
+    software = sum(PROT_BITS[name] for number, name in enumerate(_SOFTWARE) if memory.software >> number & 1)
+    return _KINDS[memory.kind] | software | sum(PROT_BITS[name] for name in memory.allows)
+
+
+def left_empty(op: Transition) -> Iterator[str] | None:
+    """Tables that the op has emptied and that are still in use, the root's apart, and those that had a reference too
+    many already. None where the program itself has written entries, where the kernel warned, and where nobody counts
+    references."""
+    tree = op.after.tree
+    if tree is None or op.tampered or op.record.ret is None or is_warned(op) or not op.machine["page_count"]:
+        return None
+    roots = range(tree.root, tree.root + tree.pages * op.machine.granule.page)
+    return (
+        f"the table {page:#x} is empty, and still in use"
+        for page, entries in sorted(op.after.tables.items())
+        if not entries and page not in roots and op.before.tables.get(page) and not op.before.excess(page)
+    )
 
 
 def is_warned(op: Transition) -> bool:

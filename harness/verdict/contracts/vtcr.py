@@ -8,6 +8,7 @@ from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 
 _T0SZ = 0x3F
+_HA = 1 << 21
 _MAX_CONCATENATED = 16
 
 
@@ -38,6 +39,14 @@ def the_register_says_the_bits_of_address(op: Transition) -> Iterator[str] | Non
     bits = 64 - (op.record.outs[0] & _T0SZ)
     told = op.record.outs[1]
     return iter(()) if bits == told else iter((f"T0SZ says {bits} bits, and the table has {told}",))
+
+
+@contract("init", "get_vtcr", source="kvm_get_vtcr(): the HA flag is set unconditionally, on all CPUs")
+def the_register_lets_hardware_set_access_flags(op: Transition) -> Iterator[str] | None:
+    """VTCR_EL2.HA is set."""
+    if op.record.ret != 0 or op.machine["stage"] != 2 or not op.record.outs:
+        return None
+    return iter(() if op.record.outs[0] & _HA else ("HA is not set",))
 
 
 @contract(
