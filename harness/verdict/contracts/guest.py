@@ -27,6 +27,7 @@ _VTCR_HA: Final = 1 << 21
 _ALLOWING: Final = {Access.READ: "r", Access.WRITE: "w", Access.EXEC: "xp"}
 """What a maplet has, one of these, of what EL1 may do."""
 _PARANGE: Final = KNOBS_BY_NAME["parange"].names
+_BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
 _PA_PAGE: Final = 0xFFF
 
 
@@ -122,7 +123,9 @@ def the_granule_rule_tops_up_where_a_table_is_needed(op: Transition) -> Iterator
     """By the granule of the fault, the handler tops its memcache up only where the walk then takes a page for a
     table."""
     one = op.handling
-    return None if one is None or not one.topped_up or one.ret != 0 else _wrong(op, "needless")
+    if one is None or not one.topped_up or one.ret != 0 or one.tampered or op.machine["topup_rule"] == _BY_STATUS:
+        return None
+    return _wrong(op, "needless")
 
 
 @contract(
