@@ -120,5 +120,5 @@ class Rewriting(Model):
         super().__init__()
         self._rewrite = rewrite
 
-    def observe(self, program: Program) -> Observation:
-        return super().observe(self._rewrite(program))
+    def start(self, program: Program) -> None:
+        super().start(self._rewrite(program))

@@ -7,6 +7,7 @@ from typing import Final
 
 from harness.amounts import counted, number
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
+from harness.findings.maplet_text import said, said_otherwise
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
 from harness.observation.events import IN_CALL
@@ -53,6 +54,9 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         rows = side_by_side(verdict.left, verdict.right, program.machine, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(fold(rows))]
+        otherwise = said_otherwise(verdict.left, verdict.right, names)
+        if otherwise:
+            lines += ["", "What they say, by ranges of addresses:", *_cut(otherwise)]
         lines += _effects(verdict, names)
         rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
         if rows:
@@ -192,13 +196,20 @@ def event_report(program: Program, observation: Observation, most: int | None = 
 
 
 def observation_text(
-    program: Program, observation: Observation, events: bool = False, most_events: int | None = None
+    program: Program,
+    observation: Observation,
+    events: bool = False,
+    most_events: int | None = None,
+    maplets: bool = False,
 ) -> str:
-    """A whole observation for people: results, tree, accounting; with `events`, the boundary events as well: all,
-    or of an op with more than `most_events` some at either end."""
+    """A whole observation for people: results, tree, accounting; with `maplets`, what the tables say, by ranges of
+    addresses; with `events`, the boundary events as well: all, or of an op with more than `most_events` some at either
+    end."""
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    if maplets:
+        lines += ["", "What the tables say, by ranges of addresses:", *(f"  {line}" for line in said(observation))]
     if events:
         lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ from harness.program.program import Program
 _BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
 _ROUNDS: Final = 3
 """In which the guest gets on."""
-_OF_LOCKS: Final = {
+OF_LOCKS: Final = {
     "sleeps-in-atomic": "the memcache was topped up, which may sleep, with the MMU's lock held",
     "left-held": "it returned with the MMU's lock held",
 }
@@ -99,7 +99,7 @@ def wrong(one: Handling, machine: Machine) -> Iterator[tuple[str, str]]:
     if by_granule and one.topped_up and one.ret == 0 and not one.used and not one.tampered:
         yield "needless", "the memcache was topped up, and no table was needed"
     for rule in one.broken:
-        yield rule, _OF_LOCKS.get(rule, f"locks complain: {rule}")
+        yield rule, OF_LOCKS.get(rule, f"locks complain: {rule}")
     if one.again and one.round >= _ROUNDS and not one.tampered:
         yield "stuck", f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
 

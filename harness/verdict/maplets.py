@@ -102,11 +102,15 @@ class Maplet:
         """Whether both say the same of each address."""
         return (self.offset, self.memory, self.annotation) == (other.offset, other.memory, other.annotation)
 
-    def __str__(self) -> str:
-        where = f"{self.start:#x}-{self.end:#x}"
+    @property
+    def words(self) -> str:
+        """What it says, without of which addresses."""
         if self.memory is not None:
-            return f"{where} -> {self.start + self.offset:#x} {self.memory}"
-        return f"{where} {'locked' if self.is_locked else f'annotated {self.annotation:#x}'}"
+            return f"-> {self.start + self.offset:#x} {self.memory}"
+        return "locked" if self.is_locked else f"annotated {self.annotation:#x}"
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}-{self.end:#x} {self.words}"
 
 
 class Tree(NamedTuple):
@@ -322,7 +326,7 @@ class Change(NamedTuple):
         return f"{self.start:#x}-{self.end:#x}: {self._said(self.before)}, then {self._said(self.after)}"
 
     def _said(self, one: Maplet | None) -> str:
-        return "nothing" if one is None else str(one).partition(" ")[2]
+        return "nothing" if one is None else one.words
 
 
 def changes(before: Sequence[Maplet], after: Sequence[Maplet]) -> Iterator[Change]:

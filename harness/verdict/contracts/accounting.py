@@ -21,7 +21,7 @@ def references_are_entries(op: Transition) -> Iterator[str] | None:
     """A table page has one reference for itself and one for each entry that is not empty. Who has left a page with
     others answers for it, not who finds it so."""
     tree = op.after.tree
-    if tree is None or op.tampered or not op.machine["page_count"] or op.record.ret is None:
+    if tree is None or op.op.name == "destroy" or op.tampered or op.record.ret is None or not op.machine["page_count"]:
         return None
     return (
         f"the page {page:#x} has {op.after.references[page]} references, and {len(entries)} entries that are not empty"

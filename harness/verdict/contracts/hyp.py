@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.program.granule import LAST_LEVEL
-from harness.program.kinds.flags import PROT_BITS
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import changes_in, changes_outside, is_only, left_empty, range_of, unlike_prot
-from harness.verdict.maplets import Change, Leaf, maplet_of
+from harness.verdict.contracts.terms import (
+    allowed_by,
+    changes_in,
+    changes_outside,
+    is_only,
+    left_empty,
+    memory_of,
+    range_of,
+    unlike_prot,
+)
+from harness.verdict.maplets import Change
 
 _AP_1 = 1 << 6
 
@@ -85,12 +92,11 @@ def hyp_pte_prot_tells_the_permissions(op: Transition) -> Iterator[str] | None:
     """What hyp_pte_prot tells of a valid leaf has the permissions that EL2 has through it; AP[1] must be as it is in
     hyp's tables: RES1 in a regime without EL0 (Arm ARM, D8.4), else 0, for nothing is EL0's."""
     entry = op.value("pte")
-    if not op.record.outs or not entry & 1 or bool(entry & _AP_1) is bool(op.machine["hvhe"]):
+    if not op.record.outs or bool(entry & _AP_1) is bool(op.machine["hvhe"]):
         return None
-    memory = maplet_of(Leaf(0, LAST_LEVEL, entry), op.machine).memory
+    memory, told = memory_of(entry, op.machine), allowed_by(op.record.outs[0])
     if memory is None:
         return None
-    told = "".join(name for name in "rwx" if op.record.outs[0] & PROT_BITS[name])
     return iter(()) if told == memory.allows else iter((f"of {memory} it told {told or 'none'}",))
 
 

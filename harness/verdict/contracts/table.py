@@ -24,11 +24,12 @@ from harness.verdict.contracts.terms import (
     is_only,
     leaf_span,
     left_empty,
+    memory_of,
     prot_of,
     range_of,
     unlike,
 )
-from harness.verdict.maplets import Change, Leaf, leaves, maplet_of
+from harness.verdict.maplets import Change, leaves
 
 _MAP: Final = "kvm_pgtable_stage2_map()"
 _RANGES: Final = ("map", "set_owner", "unmap")
@@ -187,13 +188,11 @@ def get_leaf_tells_the_leaf(op: Transition) -> Iterator[str] | None:
 
 @contract("destroy", source="kvm_pgtable_stage2_destroy(), kvm_pgtable_hyp_destroy()")
 def destroy_frees_every_table(op: Transition) -> Iterator[str] | None:
-    """After destroy there is no tree, and none of its tables is in use, but for those that had a reference too many
-    already."""
+    """After destroy none of the tree's tables is in use, but for those that had a reference too many already."""
     if op.before.tree is None or op.record.ret is None or op.tampered:
         return None
     left = [page for page in op.before.reachable if page in op.after.tables and not op.before.excess(page)]
-    trees = ["there is still a tree"] if op.after.tree is not None else []
-    return chain(trees, (f"the table {page:#x} is still in use" for page in left))
+    return (f"the table {page:#x} is still in use" for page in sorted(left))
 
 
 @contract("wrprotect", source="kvm_pgtable_stage2_wrprotect()")
@@ -330,12 +329,9 @@ def relax_perms_grants_what_was_asked(op: Transition) -> Iterator[str] | None:
 def pte_prot_tells_the_protection(op: Transition) -> Iterator[str] | None:
     """What pte_prot tells of a valid leaf is the protection that it would be mapped with: permissions, software bits,
     and whether it is device or non-cacheable memory."""
-    entry = op.value("pte")
-    if not op.record.outs or not entry & 1:
-        return None
-    memory = maplet_of(Leaf(0, LAST_LEVEL, entry), op.machine).memory
+    memory = memory_of(op.value("pte"), op.machine)
     wanted = None if memory is None else prot_of(memory)
-    if wanted is None or memory is None:
+    if wanted is None or not op.record.outs:
         return None
     told = op.record.outs[0]
     return iter(()) if told == wanted else iter((f"of {memory} it told {told:#x}, which is not {wanted:#x}",))

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.layout import WARN
+from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.machine import Machine
 from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
-from harness.verdict.maplets import Change, Maplet, Memory
+from harness.verdict.maplets import Change, Leaf, Maplet, Memory, maplet_of
 
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
 _SOFTWARE: Final = ("sw0", "sw1", "sw2", "sw3")
@@ -79,10 +81,11 @@ def asked_in(op: Transition) -> Asked | None:
     if not any(arg.name == "phys" for arg in op.op.definition.args):
         return Asked(start, end, None, "", "", 0)
     page, prot = op.machine.granule.page, op.value("prot")
-    return Asked(start, end, (op.value("phys") & -page) - start, _allows(prot), _kind_of(prot), _software(prot))
+    return Asked(start, end, (op.value("phys") & -page) - start, allowed_by(prot), _kind_of(prot), _software(prot))
 
 
-def _allows(prot: int) -> str:
+def allowed_by(prot: int) -> str:
+    """The permissions of a protection, as `Memory.allows` has them."""
     return "".join(name for name in "rwx" if prot & PROT_BITS[name])
 
 
@@ -98,6 +101,11 @@ def _kind_of(prot: int) -> str:
 
 
 _KINDS: Final = {_DEVICE: PROT_BITS["device"], _NORMAL_NC: PROT_BITS["nc"], _NORMAL: 0}
+
+
+def memory_of(entry: int, machine: Machine) -> Memory | None:
+    """What a page's entry says of its memory; None where it is not valid."""
+    return maplet_of(Leaf(0, LAST_LEVEL, entry), machine).memory
 
 
 def prot_of(memory: Memory) -> int | None:
@@ -151,7 +159,7 @@ def unlike_prot(several: list[Maplet], start: int, end: int, offset: int, prot: 
     index whose meaning no table tells, and is left out."""
     kinds = {one.memory.kind for one in several if one.memory is not None}
     kind = _kind_of(prot) if not kinds or not next(iter(kinds)).startswith("attribute") else next(iter(kinds))
-    return unlike(several, Asked(start, end, offset, _allows(prot), kind, _software(prot)))
+    return unlike(several, Asked(start, end, offset, allowed_by(prot), kind, _software(prot)))
 
 
 def changes_in(op: Transition, start: int, end: int) -> Iterator[Change]:

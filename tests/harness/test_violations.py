@@ -1,0 +1,171 @@
+"""What Linux breaks, as corpora/violations lists it: on the kernels that an entry names, on no other, and on their
+models; and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from contract_cases import CASES, program_of
+from seeds import refusal
+
+from fuzz.sides import Side
+from harness.errors import BadInput
+from harness.model.executor import MODELLED, Model
+from harness.observation.executor import Executor
+from harness.program.text import read
+from harness.verdict import aborts
+from harness.verdict.contracts.contract import Violation
+from harness.verdict.contracts.families import CONTRACTS, violations
+from harness.verdict.contracts.listed import VERDICTS, Entry, kernel_of, listed, read_listed
+from harness.verdict.contracts.places import PLACES
+from reference.build.naming import SUPPORTED
+
+FOLDER = Path(__file__).parents[2] / "corpora" / "violations"
+ENTRIES = read_listed(FOLDER)
+OF_HANDLERS = {"untopped", "needless", "stuck", *aborts.OF_LOCKS}
+MOST_OPS = 5
+
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+
+
+@pytest.fixture(scope="module", params=["host", "hyp"])
+def kernel_of_each_object(request: pytest.FixtureRequest, linux: str) -> Iterator[Executor]:
+    """Every packaged kernel, with both objects."""
+    with closing(Side("kernel", linux, kernel_object=request.param).open()) as executor:
+        yield executor
+
+
+def shown(entry: Entry, side: Executor) -> set[str]:
+    """Of what the entry's program breaks on a side, what the entry is about, by name."""
+    program = read(entry.program)
+    seen = side.observe(program)
+    known = {one.contract.name for one in violations(program, seen) if any(of.covers(one) for of in entry.breaks)}
+    handled = {one.what for one in aborts.problems(program, seen)}
+    return known | (handled & {one.abort for one in entry.breaks})
+
+
+def all_shown(side: Executor) -> None:
+    kernel = kernel_of(side.identity)
+    for entry in ENTRIES:
+        if refusal(side, read(entry.program)) is None:
+            expected = {one.contract or one.abort for one in entry.breaks} if kernel in entry.kernels else set()
+            assert shown(entry, side) == expected, entry.name
+
+
+@each_entry
+def test_an_entry_names_what_there_is(entry: Entry) -> None:
+    for one in entry.breaks:
+        assert one.abort in OF_HANDLERS if one.abort else one.op in (CONTRACTS.by_name[one.contract].ops or [one.op])
+    assert set(entry.kernels) <= {*SUPPORTED, *(f"{version}+hyp" for version in SUPPORTED)}
+    program = read(entry.program)
+    assert program.comment
+    assert len(program.ops) <= MOST_OPS or entry.name.startswith("abort_")
+    assert {one.op for one in entry.breaks} & {op.name for op in program.ops}
+    assert entry.what.endswith(".")
+
+
+def test_every_program_has_its_entry() -> None:
+    assert {path.stem for path in FOLDER.glob("*.s2")} - {"unmap_less_than_a_page"} == {entry.name for entry in ENTRIES}
+
+
+def test_every_place_is_named_by_an_entry() -> None:
+    assert {one.where for entry in ENTRIES for one in entry.breaks} == PLACES.keys()
+
+
+@pytest.mark.parametrize("version", MODELLED)
+@pytest.mark.parametrize("built_as", ["host", "hyp"])
+def test_the_models_break_what_is_listed_of_their_version(version: str, built_as: str) -> None:
+    all_shown(Model(version, kernel_object=built_as))
+
+
+def test_the_kernels_break_what_is_listed_of_them_and_nothing_else(kernel_of_each_object: Executor) -> None:
+    all_shown(kernel_of_each_object)
+
+
+@each_entry
+def test_what_a_listed_program_breaks_is_all_listed(entry: Entry) -> None:
+    program = read(entry.program)
+    for version in MODELLED:
+        for built_as in ("host", "hyp"):
+            side = Model(version, kernel_object=built_as)
+            if refusal(side, program) is None:
+                for one in violations(program, side.observe(program)):
+                    assert listed(one, [kernel_of(side.identity)], ENTRIES), one.sentence
+
+
+def broken_case(name: str) -> list[Violation]:
+    """How the contract is broken in the tests' own way."""
+    program = program_of(CASES[name].program)
+    found = violations(program, CASES[name].broken_by(Model().observe(program)))
+    return [one for one in found if one.contract.name == name]
+
+
+@pytest.mark.parametrize("name", sorted({of.contract for entry in ENTRIES for of in entry.breaks if of.contract}))
+def test_the_same_contract_broken_elsewhere_is_not_listed(name: str) -> None:
+    """But where contract and op say it all."""
+    all_there_is = [of for entry in ENTRIES for of in entry.breaks if of.contract == name and of.where == "anywhere"]
+    for one in broken_case(name):
+        known = listed(one, ["6.12"], ENTRIES)
+        assert (known is not None) is (one.op in {of.op for of in all_there_is})
+
+
+def test_an_entry_is_for_its_kernels_alone() -> None:
+    (hyp,) = (entry for entry in ENTRIES if entry.name == "mkyoung_in_hyp")
+    program = read(hyp.program)
+    (broken,) = violations(program, Model(kernel_object="hyp").observe(program))
+    assert listed(broken, ["6.12+hyp"], ENTRIES) is hyp
+    assert listed(broken, ["6.12+hyp", "6.12+hyp"], ENTRIES) is hyp
+    for kernels in (["6.12"], ["6.12+hyp", "6.12"], ["7.3+hyp"], ["6.12+hyp", None]):
+        assert listed(broken, kernels, ENTRIES) is None
+
+
+def test_a_side_tells_which_kernel_it_is() -> None:
+    assert kernel_of(Model("6.1", kernel_object="hyp").identity) == "6.1+hyp"
+    assert kernel_of({"linux": "6.12.117", "object": "host"}) == "6.12"
+    assert kernel_of({}) is None
+
+
+GOOD = """
+what = "It is wrong."
+verdict = "kernel bug"
+kernels = ["6.12"]
+
+[[breaks]]
+contract = "map-shows-what-was-asked"
+op = "map"
+"""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("what", "which", "expected the keys what, verdict, kernels, breaks"),
+        ('"It is wrong."', '""', "what: expected text that is not empty, got ''"),
+        ('["6.12"]', "[]", "kernels: expected a list that is not empty"),
+        ('["6.12"]', "[6.12]", "kernels: expected their names, as text"),
+        ("kernel bug", "bug", f"verdict: expected one of {', '.join(VERDICTS)}, got 'bug'"),
+        ("contract", "where", "breaks: expected an op, and a contract or an abort"),
+        ("op =", "o =", "breaks: expected a table of contract, abort, op, where"),
+        ('op = "map"', 'op = "map"\nwhere = "there"', "breaks: where: expected one of anywhere"),
+        ("what = ", "what ", "Expected '='"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_said(good: str, bad: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.with_suffix(".s2").write_text("s2 1\n")
+    file.write_text(GOOD)
+    assert [entry.breaks[0].where for entry in read_listed(tmp_path)] == ["anywhere"]
+    file.write_text(GOOD.replace(good, bad, 1))
+    with pytest.raises(BadInput) as error:
+        read_listed(tmp_path)
+    assert str(error.value).startswith(f"{file}: ")
+    assert said in str(error.value)
+
+
+def test_an_entry_has_a_program(tmp_path: Path) -> None:
+    (tmp_path / "alone.toml").write_text(GOOD)
+    with pytest.raises(BadInput, match=r"there is no alone\.s2 beside it"):
+        read_listed(tmp_path)
