@@ -106,7 +106,7 @@ def _sets_flags(op: Transition) -> bool:
 def an_access_sees_the_table_or_what_a_tlb_may_hold(op: Transition) -> Iterator[str] | None:
     """What an access was seen to come to is what the table says, or what a TLB may still hold by the invalidations so
     far."""
-    if op.record.ret not in (0, -errno.EFAULT) or not op.judged.is_witnessed(op.number):
+    if op.record.ret not in (0, -errno.EFAULT):
         return None
     return (one.text for one in op.stale if one.what.startswith("witness"))
 

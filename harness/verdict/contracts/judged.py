@@ -54,10 +54,6 @@ class Judged:
         """By record, how aborts were handled."""
         return {one.record: one for one in handlings(self._program, self._observation)}
 
-    def is_witnessed(self, record: int) -> bool:
-        """Whether that record's access was seen to come to something else than the table says."""
-        return any(one.record == record for one in self._observation.witnesses)
-
     def vtcr(self, record: int) -> int:
         """VTCR_EL2 as the latest init before a record left it, 0 where none did; of stage 1 it means nothing."""
         inits = [one for one in self._observation.records[:record] if one.definition is INIT and one.outs]
