@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.layout import WARN
+from harness.observation.events import Event
+from harness.observation.layout import EVENT_WORDS, WARN
 from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import Machine
@@ -55,6 +57,7 @@ class Asked:
         return may_stay and leaf_span(op.before, self.start) == (self.start, self.end)
 
 
+@lru_cache(maxsize=1)  # for the next contract of the same op
 def range_of(op: Transition) -> tuple[int, int] | None:
     """The range that the op names, in whole pages.
 
@@ -72,6 +75,7 @@ def range_of(op: Transition) -> tuple[int, int] | None:
     return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
 
 
+@lru_cache(maxsize=1)
 def asked_in(op: Transition) -> Asked | None:
     """What the op asks for, in stage 2; None where `range_of` has no range."""
     span = range_of(op)
@@ -134,6 +138,16 @@ def left_empty(op: Transition) -> Iterator[str] | None:
 def is_warned(op: Transition) -> bool:
     """Whether the kernel warned of the op."""
     return any(complaint.kind == WARN for complaint in op.record.complaints)
+
+
+def events_in(op: Transition, kinds: Collection[int]) -> Iterator[Event]:
+    """The op's events of some kinds, in order."""
+    words = op.record.events
+    return (
+        Event(kind, words[number * EVENT_WORDS + 1], words[number * EVENT_WORDS + 2])
+        for number, kind in enumerate(words[::EVENT_WORDS])
+        if kind in kinds
+    )
 
 
 def unlike(several: list[Maplet], asked: Asked) -> Iterator[str]:
