@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from harness.observation.calls import group
-from harness.observation.events import each_event
+from harness.observation.events import TLB_CALLS, each_event
+from harness.observation.layout import EVENT_WORDS
 from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.contract import contract
@@ -78,8 +79,10 @@ def walks_are_over_before_the_context_changes(op: Transition) -> Iterator[str] |
 
 def _of_calls(op: Transition, is_meant: Callable[[str], bool]) -> Iterator[str] | None:
     """What is wrong with calls of TLB functions; None where there are none, or their instructions are not told."""
-    calls = [*group(op.number, each_event(op.record.events))] if op.machine["stage"] == 2 else []
-    if op.record.ret is None or not any(call.instructions for call in calls):
+    if op.record.ret is None or TLB_CALLS.isdisjoint(op.record.events[::EVENT_WORDS]):
+        return None
+    calls = [*group(op.number, each_event(op.record.events))]
+    if not any(call.instructions for call in calls):
         return None
     return (f"{call.event}: {one.text}" for call in calls for one in problems(call, op.machine) if is_meant(one.what))
 
