@@ -17,7 +17,7 @@ from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import asked_in, leaf_span, range_of
+from harness.verdict.contracts.terms import asked_in, entry_of, leaf_span, range_of
 from harness.verdict.effects.maintained import NEVER
 from harness.verdict.invalidation import problems
 from harness.verdict.tlb.rules import Part, duty_of, overlaps, parts_of, passed_over
@@ -117,14 +117,13 @@ def relax_perms_invalidates(op: Transition) -> Iterator[str] | None:
     if op.record.ret != 0 or span is None or op.tampered:
         return None
     start, end = span
-    leaf = op.before.leaf(start)
-    assert leaf is not None
+    entry, level = entry_of(op.before, start)
     reached = any(
         one.after is not None
         and one.at > op.effects.last_made
         and parts_of(one.what.operation.target) & Part.STAGE
         and overlaps(one.what, start, end - start, False)
-        and passed_over(one.what, leaf.entry, leaf.level) is None
+        and passed_over(one.what, entry, level) is None
         for one in op.effects.tlbis
     )
     return iter(() if reached else (f"nothing invalidates {start:#x}-{end:#x}",))

@@ -18,11 +18,9 @@ from harness.verdict.aborts import Handling
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.effects.done import Effects
 from harness.verdict.effects.relations import Marks
-from harness.verdict.maplets import Change, Entries, Leaf, Maplet, Tree, changes, leaves, maplets, within
+from harness.verdict.maplets import Change, Entries, Maplet, Tree, changes, maplets, within
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.trees import OF_TABLES, Table, Trees
-
-_VALID: Final = 1
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,6 @@ class State:
                 (address(entry), level + 1) for entry in self.tables[table].values() if is_table_entry(entry, level)
             ]
         return frozenset(found)
-
-    def leaf(self, address: int) -> Leaf | None:
-        """The valid leaf that translates an address."""
-        leaf = None if self.tree is None else next(leaves(self.tree, self.machine, address, address + 1), None)
-        return leaf if leaf is not None and leaf.entry & _VALID else None
 
     @cached_property
     def all_maplets(self) -> list[Maplet]:
