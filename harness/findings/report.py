@@ -19,6 +19,7 @@ from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.results import ResultType, signed
+from harness.program.syndromes import describe_esr
 from harness.program.text import format_op, format_program
 from harness.verdict.compare.results import describe_results
 from harness.verdict.effects.lacking import compared
@@ -226,8 +227,29 @@ def observation_text(
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    lines += _stale_accesses(program, observation)
     if maplets:
         lines += ["", "What the tables say, by ranges of addresses:", *(f"  {line}" for line in said(observation))]
     if events:
         lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"
+
+
+def _stale_accesses(program: Program, observation: Observation) -> list[str]:
+    """Which accesses and probes may have gone by what a TLB still held, what they may have come to then, and what was
+    seen."""
+    if not any(record.definition.asks_hardware for record in observation.records):
+        return []
+    from harness.verdict.tlb.judge import allowed_outcomes  # noqa: PLC0415  (few programs have a guest)
+
+    lines = []
+    seen = {one.record: one for one in observation.witnesses}
+    for one in allowed_outcomes(program, observation):
+        if not one.is_fresh_only:
+            lines.append(f"  op {one.record}: {one}")
+            lines += [f"    {reason}" for reason in one.reasons]
+        if one.record in seen:
+            witness = seen[one.record]
+            came_to = describe_esr(witness.esr) if witness.esr else f"{witness.told:#x}"
+            lines.append(f"  op {one.record}: a TLB served it here: {came_to}")
+    return ["", "What a TLB may still hold:", *lines] if lines else []

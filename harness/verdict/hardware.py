@@ -146,6 +146,6 @@ def verdict_of_one(
 def judged_of(program: Program, observation: Observation, allowed: Sequence[Allowed]) -> Judged:
     """What there is to count of a program that the hardware judged, by one side's observation of it."""
     returns = [record.ret for record in observation.records]
-    accesses = [one for one in allowed if one.outcomes or one.is_anything]
+    accesses = [one for one in allowed if observation.records[one.record].definition is not PROBE]
     stale = sum(not one.is_fresh_only for one in accesses)
     return Judged(why_unprobed(program, returns, observation.root is not None), len(accesses), stale)

@@ -29,6 +29,8 @@ from harness.program.ops import INIT
 VALID: Final = 1
 ENTRY_BYTES: Final = 8
 _PAGES: Final = frozenset({GET, PUT, ALLOC, ALLOC_EXACT, FREE_EXACT})
+OF_TABLES: Final = frozenset({*STORE_KINDS, *_PAGES, WALKER_AF})
+"""Events that concern tables."""
 
 Place = tuple[int, int, int]
 """Of an entry: the number of its tree's root, its IPA and its level. Of a table: those of its first entry."""
@@ -95,7 +97,7 @@ class Trees:
         elif kind == WALKER_AF:
             at = self._entry_at(event)
             if at is not None:
-                at[0].entries[at[1]] = event.b
+                self._put(*at, event.b)
         else:
             return False
         return True
@@ -230,10 +232,16 @@ class Trees:
         if entry & TABLE != TABLE or table.level == LAST_LEVEL:
             return None
         child = self._tables.get(self._addresses.address(entry))
-        if child is None or child is table:
+        if child is None:
             return None
         if table.level is None and child.parent is not table and (child.parent is not None or child.root):
             return None
+        # Pages map memory, which may be that of a table; and a kernel with a bug may make a circle.
+        up: Table | None = table
+        while up is not None:
+            if up is child:
+                return None
+            up = up.parent
         return child
 
     def _hang(self, child: Table, table: Table, index: int) -> None:

@@ -3,8 +3,8 @@
  * itself cannot be hosted, with all of the host's memory management behind it; what it is told of the memory here is what the
  * program says.
  *
- * The memcache is topped up by one of three rules. By the fault's status, as Linux does: unless it is a permission fault,
- * or one for a write while dirty pages are logged. By the fault's granule, as was proposed in the thread "KVM: arm64:
+ * The memcache is topped up by one of three rules. By the fault's status, as Linux does: unless it is a permission fault, and
+ * then too for a write while dirty pages are logged. By the fault's granule, as was proposed in the thread "KVM: arm64:
  * Distinguish cases of memcache allocations completely" (2021): only where what the faulting entry translates is more than
  * the mapping, so that a table is missing. And as that patch was posted, where the same is done too late. */
 #define S2FUZZ_HOSTED_SIDE

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.findings.report import verdict_report
+from harness.findings.report import observation_text, verdict_report
 from harness.model.executor import Model
 from harness.model.ops import guest
 from harness.observation.execution import Execution
@@ -19,7 +20,7 @@ from harness.program import syndromes
 from harness.program.guest import WINDOW
 from harness.program.probing import PROBE, with_probes
 from harness.program.program import Program
-from harness.program.text import parse
+from harness.program.text import parse, read
 from harness.verdict import emulator
 from harness.verdict.buckets import problem_with
 from harness.verdict.judge import Judge
@@ -30,6 +31,7 @@ from harness.verdict.verdicts import FirstLook, Verdict
 from pgtable import Fault, Translation
 from tests.executors import Patched
 
+SEEDS = Path(__file__).parents[2] / "corpora/seeds"
 MAP = parse("s2 1\nmap ipa=0x201000 size=8K phys=0x80000000 prot=rw mc=4\n")
 PROBED = parse("s2 1\nmap ipa=0x201000 size=8K phys=0x80000000 prot=rw mc=4\nprobe ipa=0x201000\n")
 ALONE = frozenset({Tier.TRANSLATION})
@@ -309,3 +311,24 @@ def test_what_was_judged_is_told() -> None:
     assert look.judged is not None
     assert (look.judged.unprobed, look.judged.accesses) == (None, 1)
     assert Judge(Model(), Model(), judging=Judging.NONE).look_deeper(MAP).judged is None
+
+
+def test_accesses_that_may_be_stale_are_counted_and_probes_are_none() -> None:
+    program = with_probes(read(SEEDS / "guest_needs_a_flush.s2"))
+    judged = Judge(Model(), Model()).look_deeper(program).judged
+    assert judged is not None
+    assert (judged.accesses, judged.maybe_stale) == (4, 1)
+    other_tree = "map ipa=0x1000 size=4K phys=0x42000000 prot=rw mc=4\ndestroy\ninit\nprobe ipa=0x1000\n"
+    judged = Judge(Model(), Model()).look_deeper(parse(f"s2 1\nguest = on\n{other_tree}")).judged
+    assert judged is not None
+    assert (judged.accesses, judged.maybe_stale) == (0, 0)
+
+
+def test_what_an_access_may_have_gone_by_is_shown(kernels: Executor) -> None:
+    program = read(SEEDS / "guest_needs_a_flush.s2")
+    told = observation_text(program, Model().observe(program)).partition("What a TLB may still hold:\n")[2]
+    assert told.startswith("  op 4: may-be-stale: 0x42001000\n    the entry of level 3 for 0x1000")
+    assert "op 6" not in told, "it has been flushed"
+    witnessed = observation_text(program, kernels.observe(program))
+    assert "  op 4: a TLB served it here: 0x42001000\n" in witnessed
+    assert "TLB" not in observation_text(MAP, Model().observe(MAP))

@@ -444,6 +444,13 @@ def test_a_race_comes_before_the_exchange() -> None:
     assert buckets(program, with_last(program, without_calls)) != []
 
 
+def test_pages_that_map_tables_make_no_circle() -> None:
+    """A page looks like a table where its level is not known."""
+    making = "create_unlinked phys=0x0 level=1 prot=rwx mc=4 force_pte=on"
+    program = programmed(f"{making}\nmap ipa=0x1000 size=4K phys=0x1000 prot=rwx mc=3", pool_base=0x3FF000)
+    assert buckets(program, Model().observe(program)) == []
+
+
 # The rules themselves
 
 PAGE = 0x4200_17DB

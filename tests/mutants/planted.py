@@ -5,8 +5,8 @@ Those in harmless/ are none: clean-ups that nobody can notice, of which nothing 
 what          what is wrong, for people
 file          `pgtable.c`, another file of the tree (by its path there), or a file of the model
 kernels       the kernels whose file has the anchor
-flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`, `instructions`), or `crash`,
-              `hang`, `flood`, `invalidation`
+flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `translation`, `events`,
+              `instructions`), or `crash`, `hang`, `flood`, `invalidation`, `stale`
 anchor        one line of the file, quoted
 replacement   what stands there instead
 change        instead of these, where there are several: a table of both each, and of `occurrence`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from harness.observation.descriptors import address_field, is_table_entry
@@ -16,7 +16,7 @@ from harness.program.machine import Machine
 from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
-from harness.verdict.maplets import Change, Leaf, Maplet, Memory, leaves, maplet_of
+from harness.verdict.maplets import Change, Leaf, Maplet, Memory, maplet_of
 
 _VALID: Final = 1
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
@@ -89,15 +89,18 @@ def asked_in(op: Transition) -> Asked | None:
     return Asked(start, end, (op.value("phys") & -page) - start, allowed_by(prot), _kind_of(prot), _software(prot))
 
 
+@cache
 def allowed_by(prot: int) -> str:
     """The permissions of a protection, as `Memory.allows` has them."""
     return "".join(name for name in "rwx" if prot & PROT_BITS[name])
 
 
+@cache
 def _software(prot: int) -> int:
     return sum(1 << number for number, name in enumerate(_SOFTWARE) if prot & PROT_BITS[name])
 
 
+@cache
 def _kind_of(prot: int) -> str:
     """The memory type that a protection asks for in stage 2."""
     if prot & PROT_BITS["device"]:
@@ -225,12 +228,13 @@ def is_only(change: Change, **allowed: Callable[[Any, Any], bool]) -> bool:
 
 def leaf_span(state: State, address: int) -> tuple[int, int] | None:
     """The addresses of the valid leaf that translates `address`; None where there is none."""
-    if state.tree is None:
+    if state.tree is None or address >> state.tree.ia_bits:
         return None
-    leaf = next(leaves(state.tree, state.machine, address, address + 1), None)
-    if leaf is None or not leaf.entry & _VALID:
+    entry, level = entry_of(state, address)
+    if not entry & _VALID:
         return None
-    return leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level))
+    size = 1 << state.machine.granule.level_shift(level)
+    return address & -size, (address & -size) + size
 
 
 def entry_of(state: State, address: int) -> tuple[int, int]:
