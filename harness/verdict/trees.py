@@ -95,7 +95,7 @@ class Trees:
         elif kind == WALKER_AF:
             at = self._entry_at(event)
             if at is not None:
-                at[0].entries[at[1]] = event.b
+                self._put(*at, event.b)
         else:
             return False
         return True

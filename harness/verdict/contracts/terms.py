@@ -14,9 +14,8 @@ from harness.program.machine import Machine
 from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
-from harness.verdict.maplets import Change, Leaf, Maplet, Memory, leaves, maplet_of
+from harness.verdict.maplets import Change, Leaf, Maplet, Memory, maplet_of
 
-_VALID: Final = 1
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
 _SOFTWARE: Final = ("sw0", "sw1", "sw2", "sw3")
 
@@ -211,12 +210,8 @@ def is_only(change: Change, **allowed: Callable[[Any, Any], bool]) -> bool:
 
 def leaf_span(state: State, address: int) -> tuple[int, int] | None:
     """The addresses of the valid leaf that translates `address`; None where there is none."""
-    if state.tree is None:
-        return None
-    leaf = next(leaves(state.tree, state.machine, address, address + 1), None)
-    if leaf is None or not leaf.entry & _VALID:
-        return None
-    return leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level))
+    leaf = state.leaf(address)
+    return None if leaf is None else (leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level)))
 
 
 def entry_of(state: State, address: int) -> tuple[int, int]:
