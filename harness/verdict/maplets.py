@@ -8,9 +8,9 @@ ignores all of it but bit 0).
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -96,7 +96,11 @@ class Maplet:
 
     def clipped(self, start: int, end: int) -> Maplet:
         """The part of it that lies in [start, end), which must be some."""
-        return replace(self, start=max(self.start, start), end=min(self.end, end))
+        return Maplet(max(self.start, start), min(self.end, end), self.offset, self.memory, self.annotation)
+
+    def until(self, end: int) -> Maplet:
+        """The same state from its start to another end."""
+        return Maplet(self.start, end, self.offset, self.memory, self.annotation)
 
     def says(self, other: Maplet) -> bool:
         """Whether both say the same of each address."""
@@ -233,47 +237,45 @@ def maplet_of(leaf: Leaf, machine: Machine) -> Maplet:
     return Maplet(leaf.start, end, field.address(leaf.entry) - leaf.start, memory)
 
 
-def maplets(tree: Tree | None, machine: Machine, start: int = 0, end: int | None = None) -> list[Maplet]:
-    """What a tree says of [start, end), in order and as few as possible; what is neither mapped nor annotated is left
-    out. Nothing of no tree."""
+def maplets(tree: Tree | None, machine: Machine) -> list[Maplet]:
+    """What a tree says, in order and as few as possible; what is neither mapped nor annotated is left out. Nothing of
+    no tree."""
     if tree is None or not FIRST_LEVEL <= tree.level <= LAST_LEVEL:
         return []
-    stop = 1 << tree.ia_bits if end is None else min(end, 1 << tree.ia_bits)
-    if start >= stop:
-        return []
-    size = machine.granule.entries << machine.granule.level_shift(tree.level)
-    found: list[Maplet] = []
-    visits = _visits(tree)
-    for page in range(tree.pages):
-        table = tree.root + page * machine.granule.page
-        found += _said_below(tree, machine, table, page * size, tree.level, start, stop, visits)
-    return coalesced(found)
-
-
-def _said_below(
-    tree: Tree, machine: Machine, table: int, base: int, level: int, start: int, end: int, visits: Iterator[int]
-) -> Iterator[Maplet]:
-    entries = tree.tables.get(table)
-    if not entries or next(visits, None) is None:
-        return
-    if level == LAST_LEVEL:
-        for one in _said_by(tree, machine, entries, base):
-            if one.start < end and start < one.end:
-                yield one if start <= one.start and one.end <= end else one.clipped(start, end)
-        return
-    shift = machine.granule.level_shift(level)
+    granule, found, visits = machine.granule, list[Maplet](), _visits(tree)
     address = address_field(machine).address
-    for index in sorted(entries):
-        at = base + (index << shift)
-        if at >= end:
-            break
-        if at + (1 << shift) <= start:
-            continue
-        entry = entries[index]
-        if is_table_entry(entry, level):
-            yield from _said_below(tree, machine, address(entry), at, level + 1, start, end, visits)
-        else:
-            yield maplet_of(Leaf(at, level, entry), machine).clipped(start, end)
+
+    def look(table: int, base: int, level: int) -> None:
+        entries = tree.tables.get(table)
+        if not entries or next(visits, None) is None:
+            return
+        if level == LAST_LEVEL:
+            found.extend(_said_by(tree, machine, entries, base))
+            return
+        shift = granule.level_shift(level)
+        for index in sorted(entries):
+            entry, at = entries[index], base + (index << shift)
+            if is_table_entry(entry, level):
+                look(address(entry), at, level + 1)
+            else:
+                found.append(maplet_of(Leaf(at, level, entry), machine))
+
+    size = granule.entries << granule.level_shift(tree.level)
+    for page in range(tree.pages):
+        look(tree.root + page * granule.page, page * size, tree.level)
+    return within(coalesced(found), 0, 1 << tree.ia_bits)
+
+
+def within(several: Sequence[Maplet], start: int, end: int) -> list[Maplet]:
+    """What maplets, in order, say of [start, end)."""
+    first = bisect_right(several, start, key=lambda one: one.end)
+    last = bisect_left(several, end, lo=first, key=lambda one: one.start) if start < end else first
+    found = list(several[first:last])
+    if found and found[0].start < start:
+        found[0] = found[0].clipped(start, end)
+    if found and found[-1].end > end:
+        found[-1] = found[-1].clipped(start, end)
+    return found
 
 
 def _said_by(tree: Tree, machine: Machine, entries: Entries, base: int) -> list[Maplet]:
@@ -296,11 +298,11 @@ def _runs(machine: Machine, entries: Entries, base: int) -> Iterator[Maplet]:
             last_index, last_entry = index, entry
             continue
         if first is not None:
-            yield replace(first, end=base + (last_index + 1) * page)
+            yield first.until(base + (last_index + 1) * page)
         first = maplet_of(Leaf(base + index * page, LAST_LEVEL, entry), machine)
         last_index, last_entry = index, entry
     if first is not None:
-        yield replace(first, end=base + (last_index + 1) * page)
+        yield first.until(base + (last_index + 1) * page)
 
 
 def coalesced(several: Iterable[Maplet]) -> list[Maplet]:
@@ -308,7 +310,7 @@ def coalesced(several: Iterable[Maplet]) -> list[Maplet]:
     found: list[Maplet] = []
     for one in several:
         if found and found[-1].end == one.start and found[-1].says(one):
-            found[-1] = replace(found[-1], end=one.end)
+            found[-1] = found[-1].until(one.end)
         else:
             found.append(one)
     return found

@@ -3,6 +3,8 @@ Linux does, but for what is listed."""
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 
 import docs_tables
@@ -16,6 +18,7 @@ from harness.model.executor import MODELLED, Model
 from harness.observation.executor import Executor
 from harness.program.program import Program
 from harness.program.text import read
+from harness.verdict import contracts as package
 from harness.verdict.contracts.contract import Contract, Coverage
 from harness.verdict.contracts.families import CONTRACTS, violations
 from harness.verdict.contracts.listed import kernel_of, listed, read_listed
@@ -35,6 +38,14 @@ each_relation = pytest.mark.parametrize("relation", RELATIONS, ids=lambda one: o
 
 def test_every_contract_has_a_case() -> None:
     assert CASES.keys() == CONTRACTS.by_name.keys()
+
+
+def test_every_contract_that_is_written_is_asked() -> None:
+    """Also of a family that nobody has named in families.py."""
+    written = set()
+    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        written |= {one.name for one in vars(import_module(found.name)).values() if isinstance(one, Contract)}
+    assert written == CONTRACTS.by_name.keys()
 
 
 @each_contract

@@ -29,6 +29,7 @@ from harness.verdict.maplets import (
     maplet_of,
     maplets,
     tree_of,
+    within,
 )
 
 ROOT, LAST = 0x4400_0000, 0x4410_0000
@@ -171,8 +172,9 @@ def test_a_table_that_leads_to_itself_ends() -> None:
 def test_nothing_is_said_of_no_tree_and_of_no_addresses() -> None:
     tree = Tree(ROOT, 1, 2, 30, {ROOT: {0: RAM | AF | BLOCK}}, {})
     assert maplets(None, DEFAULT_MACHINE) == []
-    assert maplets(tree, DEFAULT_MACHINE, 0x1000, 0x1000) == []
-    assert maplets(tree, DEFAULT_MACHINE, 1 << 30, 1 << 40) == []
+    assert within(maplets(tree, DEFAULT_MACHINE), 0x1000, 0x1000) == []
+    assert within(maplets(tree, DEFAULT_MACHINE), 1 << 30, 1 << 40) == []
+    assert maplets(tree._replace(ia_bits=20), DEFAULT_MACHINE)[0].end == 1 << 20
     assert maplets(tree._replace(level=7), DEFAULT_MACHINE) == []
 
 
@@ -191,7 +193,7 @@ def test_tables_by_runs_say_what_their_entries_say_one_by_one(granule: Granule) 
             assert maplets(tree, seen.machine) == coalesced(each)
             for start, end in _windows(choice, each, granule):
                 inside = [one.clipped(start, end) for one in each if one.start < end and start < one.end]
-                assert maplets(tree, seen.machine, start, end) == coalesced(inside)
+                assert within(maplets(tree, seen.machine), start, end) == coalesced(inside)
             told += len(each)
     assert told > 1000
 
@@ -259,3 +261,12 @@ def test_the_maplet_of_an_address(several: list[Maplet]) -> None:
     for address in range(17):
         one = at(several, address)
         assert (None if one is None else (one.offset, one.memory, one.annotation)) == _says(several, address)
+
+
+@given(_lists(), st.integers(0, 16), st.integers(0, 16))
+def test_what_is_said_of_a_part_is_what_the_whole_says_of_its_addresses(
+    several: list[Maplet], start: int, end: int
+) -> None:
+    part = within(several, start, end)
+    assert all(start <= one.start < one.end <= end for one in part)
+    assert all(_says(part, address) == _says(several, address) for address in range(start, end))

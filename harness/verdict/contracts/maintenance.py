@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from harness.observation.calls import group
-from harness.observation.events import each_event
+from harness.observation.events import TLB_CALLS, each_event
+from harness.observation.layout import EVENT_WORDS
 from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import asked_in, leaf_span, range_of
+from harness.verdict.contracts.terms import asked_in, entry_of, leaf_span, range_of
 from harness.verdict.effects.maintained import NEVER
 from harness.verdict.invalidation import problems
 from harness.verdict.tlb.rules import Part, duty_of, overlaps, parts_of, passed_over
@@ -78,8 +79,10 @@ def walks_are_over_before_the_context_changes(op: Transition) -> Iterator[str] |
 
 def _of_calls(op: Transition, is_meant: Callable[[str], bool]) -> Iterator[str] | None:
     """What is wrong with calls of TLB functions; None where there are none, or their instructions are not told."""
-    calls = [*group(op.number, each_event(op.record.events))] if op.machine["stage"] == 2 else []
-    if op.record.ret is None or not any(call.instructions for call in calls):
+    if op.record.ret is None or TLB_CALLS.isdisjoint(op.record.events[::EVENT_WORDS]):
+        return None
+    calls = [*group(op.number, each_event(op.record.events))]
+    if not any(call.instructions for call in calls):
         return None
     return (f"{call.event}: {one.text}" for call in calls for one in problems(call, op.machine) if is_meant(one.what))
 
@@ -114,14 +117,13 @@ def relax_perms_invalidates(op: Transition) -> Iterator[str] | None:
     if op.record.ret != 0 or span is None or op.tampered:
         return None
     start, end = span
-    leaf = op.before.leaf(start)
-    assert leaf is not None
+    entry, level = entry_of(op.before, start)
     reached = any(
         one.after is not None
         and one.at > op.effects.last_made
         and parts_of(one.what.operation.target) & Part.STAGE
         and overlaps(one.what, start, end - start, False)
-        and passed_over(one.what, leaf.entry, leaf.level) is None
+        and passed_over(one.what, entry, level) is None
         for one in op.effects.tlbis
     )
     return iter(() if reached else (f"nothing invalidates {start:#x}-{end:#x}",))

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import address_field, is_table_entry, level_of
-from harness.observation.events import ALLOC, Event, each_event
-from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.observation.events import ALLOC, Event
+from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.program.definition import Op
 from harness.program.machine import Machine
 from harness.program.ops import INIT
@@ -18,11 +18,9 @@ from harness.verdict.aborts import Handling
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.effects.done import Effects
 from harness.verdict.effects.relations import Marks
-from harness.verdict.maplets import Change, Entries, Leaf, Maplet, Tree, changes, leaves, maplets
+from harness.verdict.maplets import Change, Entries, Maplet, Tree, changes, maplets, within
 from harness.verdict.tlb.problems import StaleProblem
-from harness.verdict.trees import Table, Trees
-
-_VALID: Final = 1
+from harness.verdict.trees import OF_TABLES, Table, Trees
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ class State:
     tables: Mapping[int, Entries]
     references: Mapping[int, int]
 
-    def maplets(self, start: int = 0, end: int | None = None) -> list[Maplet]:
+    def maplets(self, start: int, end: int) -> list[Maplet]:
         """What the tree under test says of [start, end)."""
-        return maplets(self.tree, self.machine, start, end)
+        return within(self.all_maplets, start, end)
 
     def excess(self, page: int) -> int:
         """How many references a page has beside the one for itself and those for its entries that are not empty."""
@@ -61,15 +59,10 @@ class State:
             ]
         return frozenset(found)
 
-    def leaf(self, address: int) -> Leaf | None:
-        """The valid leaf that translates an address."""
-        leaf = None if self.tree is None else next(leaves(self.tree, self.machine, address, address + 1), None)
-        return leaf if leaf is not None and leaf.entry & _VALID else None
-
     @cached_property
     def all_maplets(self) -> list[Maplet]:
         """What it says of everything."""
-        return self.maplets()
+        return maplets(self.tree, self.machine)
 
 
 class Freed(NamedTuple):
@@ -79,7 +72,7 @@ class Freed(NamedTuple):
     is_reachable: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transition:
     """What one op did: the states around it. `number` is its record's, 0 the implicit init's, whose `op` is an init as
     well."""
@@ -103,6 +96,8 @@ class Transition:
     @cached_property
     def changes(self) -> tuple[Change, ...]:
         """Addresses of which the tree says something else than before, in order."""
+        if self.before is self.after:
+            return ()
         return tuple(changes(self.before.all_maplets, self.after.all_maplets))
 
     @property
@@ -158,13 +153,17 @@ class _Replay(Trees):
         self._told: dict[tuple[int, int], tuple[Entries, list[Maplet]]] = {}
         self._kept: dict[int, tuple[Table, int, Entries]] = {}
         """What the last state has of each page: of which table, as it was when, and its entries."""
+        self._state: State | None = None
+        """What there is, while nothing has changed since."""
 
     def state(self) -> State:
-        """What there is now."""
-        tables = {page: self._entries(page, table) for page, table in self._tables.items()}
-        tree = None if self._root is None else Tree(*self._root, tables, self._told)
-        references = {page: table.references for page, table in self._tables.items()}
-        return State(self._machine, tree, tables, references)
+        """What there is now: the same object as before where nothing has changed."""
+        if self._state is None:
+            tables = {page: self._entries(page, table) for page, table in self._tables.items()}
+            tree = None if self._root is None else Tree(*self._root, tables, self._told)
+            references = {page: table.references for page, table in self._tables.items()}
+            self._state = State(self._machine, tree, tables, references)
+        return self._state
 
     def _entries(self, page: int, table: Table) -> Entries:
         kept = self._kept.get(page)
@@ -176,10 +175,13 @@ class _Replay(Trees):
 
     def run(self, record: Record) -> None:
         """Replay an op."""
-        self.freed = []
-        for index, event in enumerate(each_event(record.events)):
-            self._clock += 1
-            self.follow(event, record, index)
+        self.freed, words = [], record.events
+        for index, kind in enumerate(words[::EVENT_WORDS]):
+            if kind in OF_TABLES:
+                self._clock += 1
+                self._state = None
+                at = index * EVENT_WORDS
+                self.follow(Event(kind, words[at + 1], words[at + 2]), record, index)
 
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         super()._allocate(event, record, is_root)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.layout import WARN
+from harness.observation.events import Event
+from harness.observation.layout import EVENT_WORDS, WARN
 from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import Machine
@@ -16,6 +18,7 @@ from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
 from harness.verdict.maplets import Change, Leaf, Maplet, Memory, maplet_of
 
+_VALID: Final = 1
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
 _SOFTWARE: Final = ("sw0", "sw1", "sw2", "sw3")
 
@@ -55,6 +58,7 @@ class Asked:
         return may_stay and leaf_span(op.before, self.start) == (self.start, self.end)
 
 
+@lru_cache(maxsize=1)  # for the next contract of the same op
 def range_of(op: Transition) -> tuple[int, int] | None:
     """The range that the op names, in whole pages.
 
@@ -72,6 +76,7 @@ def range_of(op: Transition) -> tuple[int, int] | None:
     return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
 
 
+@lru_cache(maxsize=1)
 def asked_in(op: Transition) -> Asked | None:
     """What the op asks for, in stage 2; None where `range_of` has no range."""
     span = range_of(op)
@@ -84,15 +89,18 @@ def asked_in(op: Transition) -> Asked | None:
     return Asked(start, end, (op.value("phys") & -page) - start, allowed_by(prot), _kind_of(prot), _software(prot))
 
 
+@cache
 def allowed_by(prot: int) -> str:
     """The permissions of a protection, as `Memory.allows` has them."""
     return "".join(name for name in "rwx" if prot & PROT_BITS[name])
 
 
+@cache
 def _software(prot: int) -> int:
     return sum(1 << number for number, name in enumerate(_SOFTWARE) if prot & PROT_BITS[name])
 
 
+@cache
 def _kind_of(prot: int) -> str:
     """The memory type that a protection asks for in stage 2."""
     if prot & PROT_BITS["device"]:
@@ -134,6 +142,16 @@ def left_empty(op: Transition) -> Iterator[str] | None:
 def is_warned(op: Transition) -> bool:
     """Whether the kernel warned of the op."""
     return any(complaint.kind == WARN for complaint in op.record.complaints)
+
+
+def events_in(op: Transition, kinds: Collection[int]) -> Iterator[Event]:
+    """The op's events of some kinds, in order."""
+    words = op.record.events
+    return (
+        Event(kind, words[number * EVENT_WORDS + 1], words[number * EVENT_WORDS + 2])
+        for number, kind in enumerate(words[::EVENT_WORDS])
+        if kind in kinds
+    )
 
 
 def unlike(several: list[Maplet], asked: Asked) -> Iterator[str]:
@@ -210,8 +228,13 @@ def is_only(change: Change, **allowed: Callable[[Any, Any], bool]) -> bool:
 
 def leaf_span(state: State, address: int) -> tuple[int, int] | None:
     """The addresses of the valid leaf that translates `address`; None where there is none."""
-    leaf = state.leaf(address)
-    return None if leaf is None else (leaf.start, leaf.start + (1 << state.machine.granule.level_shift(leaf.level)))
+    if state.tree is None or address >> state.tree.ia_bits:
+        return None
+    entry, level = entry_of(state, address)
+    if not entry & _VALID:
+        return None
+    size = 1 << state.machine.granule.level_shift(level)
+    return address & -size, (address & -size) + size
 
 
 def entry_of(state: State, address: int) -> tuple[int, int]:

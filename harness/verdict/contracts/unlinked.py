@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import chain
 
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.events import DCACHE, TLB_CALLS, each_event
+from harness.observation.events import DCACHE, TLB_CALLS
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import unlike_prot
+from harness.verdict.contracts.terms import events_in, unlike_prot
 from harness.verdict.maplets import Tree, maplets
 
 
@@ -19,7 +19,7 @@ def an_unlinked_table_is_made_in_silence(op: Transition) -> Iterator[str] | None
     """To make an unlinked table changes nothing of the tree, invalidates nothing and cleans nothing."""
     if op.record.ret is None or op.tampered:
         return None
-    loud = (event for event in each_event(op.record.events) if event.kind in TLB_CALLS or event.kind == DCACHE)
+    loud = events_in(op, {*TLB_CALLS, DCACHE})
     return chain((f"{change}" for change in op.changes), (f"{event}" for event in loud))
 
 
@@ -32,7 +32,7 @@ def an_unlinked_table_is_full(op: Transition) -> Iterator[str] | None:
         return None
     size = 1 << op.machine.granule.level_shift(tree.level - 1)
     offset = op.value("phys") & -op.machine.granule.page
-    return unlike_prot(maplets(tree, op.machine, 0, size), 0, size, offset, op.value("prot"))
+    return unlike_prot(maplets(tree, op.machine), 0, size, offset, op.value("prot"))
 
 
 def _made(op: Transition) -> Tree | None:
@@ -59,5 +59,5 @@ def freeing_an_unlinked_table_leaves_the_tree_alone(op: Transition) -> Iterator[
     """To free an unlinked table changes nothing of the tree, and invalidates nothing."""
     if op.record.ret is None or op.tampered:
         return None
-    loud = (event for event in each_event(op.record.events) if event.kind in TLB_CALLS)
+    loud = events_in(op, TLB_CALLS)
     return chain((f"{change}" for change in op.changes), (f"{event}" for event in loud))
