@@ -221,8 +221,10 @@ def _stage_2_kind(attribute: int, is_forced: bool) -> str:
 
 
 def maplet_of(leaf: Leaf, machine: Machine) -> Maplet:
-    """What a leaf or annotation says."""
-    end = leaf.start + (1 << machine.granule.level_shift(leaf.level))
+    """What a leaf or annotation says. A block's output address has no bits below its size, whatever the entry has
+    there (Arm ARM, D8.3)."""
+    size = 1 << machine.granule.level_shift(leaf.level)
+    end = leaf.start + size
     if not leaf.entry & _VALID:
         return Maplet(leaf.start, end, annotation=leaf.entry)
     field = address_field(machine)
@@ -234,7 +236,7 @@ def maplet_of(leaf: Leaf, machine: Machine) -> Maplet:
         bool(machine["hvhe"]),
         bool(machine["lpa2"]),
     )
-    return Maplet(leaf.start, end, field.address(leaf.entry) - leaf.start, memory)
+    return Maplet(leaf.start, end, (field.address(leaf.entry) & -size) - leaf.start, memory)
 
 
 def maplets(tree: Tree | None, machine: Machine) -> list[Maplet]:
