@@ -3,21 +3,29 @@ of. For each relation the same, with a kernel that breaks it. A new contract get
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from observations import with_events, with_record
+from observations import changed, with_events, with_record
 
 from harness.observation.events import (
+    DCACHE,
+    DSB,
     GET,
+    ICACHE,
+    IN_CALL,
     PUT,
     STORE_KINDS,
+    STORE_PLAIN,
     STORE_RELEASE,
+    TLB_CALLS,
+    TLBI,
     TLBI_VMID,
     Event,
     events_of,
 )
-from harness.observation.layout import Observation
+from harness.observation.layout import LOCKING, Complaint, Observation, Witness
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
 from harness.program.kinds.flags import PROT_BITS
@@ -49,6 +57,12 @@ HYP = "stage = 1\n\nhyp_map va=0x0 size=8K phys=0x80000000 prot=rw\n"
 HYP_LAST = 0x44003000
 UNLINKED = "create_unlinked phys=0x80000000 level=2 prot=rw mc=4\n"
 WALK = PAGES + "walk ipa=0x0 size=8K flags=leaf+table_pre+table_post\n"
+NO_FWB = "fwb = off\n\n"
+GUEST = "guest = on\n\n"
+READ = "map ipa=0x0 size=4K phys=0x42000000 prot=r mc=4\nread ipa=0x0\n"
+FAULT = "fault ipa=0x1000 access=write\n"
+NOTHING_TO_HANDLE = "handle phys=0x42001000\n"
+HANDLED = FAULT + NOTHING_TO_HANDLE
 NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
 
 
@@ -66,6 +80,28 @@ def without(record: int, *kinds: int, nth: int | None = None) -> Break:
         return [event for place, event in enumerate(events) if place not in gone]
 
     return _altered(record, alter)
+
+
+def silent(record: int) -> Break:
+    """Nothing was invalidated in that record."""
+    return _altered(
+        record, lambda events: [event for event in events if event.kind not in TLB_CALLS and not event.is_in_call]
+    )
+
+
+def plain(record: int) -> Break:
+    """The stores of that record are ordered behind nothing."""
+    return _altered(
+        record,
+        lambda events: [event._replace(kind=STORE_PLAIN) if event.kind == STORE_RELEASE else event for event in events],
+    )
+
+
+def never_mapped(seen: Observation) -> Observation:
+    """What the first two ops did, an access and how it was handled, was done over and over."""
+    first, second = seen.records[1:3]
+    rounds = len(seen.records) // 2 - 1
+    return changed(seen, records=(seen.records[0], *(first, second) * rounds, first))
 
 
 def also(record: int, kind: int, a: int, b: int) -> Break:
@@ -216,6 +252,52 @@ CASES: Mapping[str, Case] = {
         without(2, *STORES),
         BLOCK + "split ipa=0x10000000000 size=2M mc=1\n",
     ),
+    # maintenance
+    "what-goes-is-invalidated": Case(PAGES + "unmap ipa=0x0 size=4K\n", silent(2), PAGES),
+    "an-entry-is-broken-before-it-is-made": Case(
+        PAGES + "map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=4\n", without(2, *STORES, nth=0), PAGES
+    ),
+    "a-table-is-freed-when-nothing-walks-it": Case(PAGES + "unmap ipa=0x0 size=8K\n", silent(2), PAGES),
+    "a-tlb-call-does-what-it-is-for": Case(PAGES + "unmap ipa=0x0 size=4K\n", without(2, IN_CALL | TLBI, nth=0), PAGES),
+    "walks-are-over-before-the-context-changes": Case(
+        PAGES + "unmap ipa=0x0 size=4K\n", without(2, IN_CALL | DSB, nth=0), PAGES
+    ),
+    "a-flushed-range-is-invalidated": Case(
+        PAGES + "tlb_flush_vmid_range ipa=0x0 size=8K\n", silent(2), "tlb_flush_vmid_range ipa=0x0 size=0\n"
+    ),
+    "relax-perms-invalidates": Case(PAGES + "relax_perms ipa=0x0 prot=x\n", silent(2), "relax_perms ipa=0x0 prot=x\n"),
+    "memory-is-clean-before-the-guest-reaches-it": Case(NO_FWB + PAGES, without(1, DCACHE), PAGES),
+    "what-may-be-executed-is-fetched-anew": Case(
+        "map ipa=0x0 size=4K phys=0x80000000 prot=rx mc=4\n", without(1, ICACHE), PAGES
+    ),
+    "unmap-leaves-memory-clean": Case(
+        NO_FWB + PAGES + "unmap ipa=0x0 size=4K\n", without(2, DCACHE), PAGES + "unmap ipa=0x0 size=4K\n"
+    ),
+    "a-table-is-filled-before-it-is-linked": Case(PAGES, plain(1), ""),
+    "what-is-mapped-can-be-walked": Case(PAGES, without(1, DSB), "map ipa=0x0 size=0 phys=0x80000000 prot=rw mc=4\n"),
+    "flush-cleans-what-is-mapped": Case(
+        NO_FWB + PAGES + "flush ipa=0x0 size=8K\n", without(2, DCACHE), PAGES + "flush ipa=0x0 size=8K\n"
+    ),
+    # guest
+    "a-translation-is-what-the-table-says": Case(
+        PAGES + "probe ipa=0x0\n", told(2, 0, 1 << 13), PAGES + "destroy\nprobe ipa=0x0\n"
+    ),
+    "an-access-succeeds-where-the-table-allows-it": Case(
+        GUEST + READ, returned(2, -errno.EFAULT), "map ipa=0x0 size=4K phys=0x42000000 prot=r mc=4\nread ipa=0x0\n"
+    ),
+    "an-access-sees-the-table-or-what-a-tlb-may-hold": Case(
+        GUEST + READ, lambda seen: replace(seen, witnesses=(Witness(2, 0x9000000F, 0),)), READ
+    ),
+    "the-handler-takes-only-what-it-topped-up": Case(GUEST + HANDLED, told(2, 1, 1), GUEST + NOTHING_TO_HANDLE),
+    "the-granule-rule-tops-up-where-a-table-is-needed": Case(
+        GUEST.replace("\n\n", "\ntopup_rule = fault_granule\n\n") + HANDLED, told(2, 3, 2), GUEST + HANDLED
+    ),
+    "the-handler-sleeps-without-the-lock-and-drops-it": Case(
+        GUEST + HANDLED,
+        lambda seen: with_record(seen, 2, complaints=(Complaint(LOCKING, 1, 0),)),
+        GUEST + NOTHING_TO_HANDLE,
+    ),
+    "a-handled-abort-makes-progress": Case(GUEST + 3 * HANDLED + FAULT, never_mapped, GUEST + HANDLED),
     # walk
     "a-walk-that-looks-changes-nothing": Case(WALK, also(2, STORE_RELEASE, LAST, 0), NO_TREE),
     "a-walk-visits-as-its-flags-say": Case(WALK, told(2, 0, 2 | 1), NO_TREE),

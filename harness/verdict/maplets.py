@@ -21,7 +21,7 @@ from harness.observation.tables import sane_level
 from harness.program.granule import FIRST_LEVEL, LAST_LEVEL
 from harness.program.machine import Machine
 
-Table = Mapping[int, int]
+Entries = Mapping[int, int]
 """A table page's entries that are not 0, by index."""
 
 _VALID: Final = 1
@@ -127,8 +127,8 @@ class Tree(NamedTuple):
     pages: int
     level: int
     ia_bits: int
-    tables: Mapping[int, Table]
-    told: dict[tuple[int, int], tuple[Table, list[Maplet]]]
+    tables: Mapping[int, Entries]
+    told: dict[tuple[int, int], tuple[Entries, list[Maplet]]]
 
 
 def tree_of(root: Root, observation: Observation) -> Tree:
@@ -278,7 +278,7 @@ def within(several: Sequence[Maplet], start: int, end: int) -> list[Maplet]:
     return found
 
 
-def _said_by(tree: Tree, machine: Machine, entries: Table, base: int) -> list[Maplet]:
+def _said_by(tree: Tree, machine: Machine, entries: Entries, base: int) -> list[Maplet]:
     """What a table of the last level says."""
     kept = tree.told.get((id(entries), base))
     if kept is None:
@@ -286,7 +286,7 @@ def _said_by(tree: Tree, machine: Machine, entries: Table, base: int) -> list[Ma
     return kept[1]
 
 
-def _runs(machine: Machine, entries: Table, base: int) -> Iterator[Maplet]:
+def _runs(machine: Machine, entries: Entries, base: int) -> Iterator[Maplet]:
     """The same, with pages that follow on each other as one."""
     page = machine.granule.page
     first: Maplet | None = None

@@ -225,6 +225,7 @@ def test_violations_are_those_that_are_kept(path: Path, version: str) -> None:
     expected = {
         "abort_needless": ["needless"],
         "abort_table_gone": ["untopped"],
+        "abort_under_lock": ["sleeps-in-atomic"],
         "abort_untopped_exec": ["untopped", "untopped"],
         "abort_untopped_exec_pkvm": ["untopped"],
     }
@@ -240,6 +241,7 @@ def test_what_changed_since_the_access_is_told() -> None:
     assert stale == {
         "abort_needless": [True],
         "abort_table_gone": [True],
+        "abort_under_lock": [False],
         "abort_untopped_exec": [False, False],
         "abort_untopped_exec_pkvm": [False],
     }

@@ -5,8 +5,7 @@ An entry is a program, NAME.s2, and what is to be said of it, NAME.toml beside i
     what       what is wrong, in a sentence
     verdict    one of VERDICTS
     kernels    who does it: 6.12, and 6.12+hyp for hyp's object, as sides are named
-    breaks     tables of what it breaks: `contract`, `op`, and `where`, one of PLACES (left out: anywhere). A rule of
-               the handler of aborts (`harness.verdict.aborts`) is an `abort` in place of a contract.
+    breaks     tables of what it breaks: `contract`, `op`, and `where`, one of PLACES (left out: anywhere)
 
 An entry applies to every violation of one of its contracts by one of its ops in such a place on one of its kernels, in
 whatever program. So a known violation hides no other one.
@@ -27,16 +26,14 @@ from harness.verdict.known import version_of
 
 VERDICTS: Final = ("kernel bug", "documentation gap", "caller's duty")
 _ENTRY: Final = {"what": str, "verdict": str, "kernels": list, "breaks": list}
-_BREAKS: Final = ("contract", "abort", "op", "where")
+_BREAKS: Final = ("contract", "op", "where")
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One promise that an entry's program breaks: of the contract or, for the handler of aborts, of the rule `abort`;
-    the other is empty."""
+    """One promise that an entry's program breaks."""
 
     contract: str
-    abort: str
     op: str
     where: str
 
@@ -93,10 +90,7 @@ def _entry(path: Path) -> Entry:
         problem = f"there is no {program.name} beside it"
     if problem is not None:
         raise BadInput(f"{path}: {problem}")
-    breaks = tuple(
-        Break(one.get("contract", ""), one.get("abort", ""), one["op"], one.get("where", "anywhere"))
-        for one in data["breaks"]
-    )
+    breaks = tuple(Break(one["contract"], one["op"], one.get("where", "anywhere")) for one in data["breaks"])
     return Entry(program, data["what"], data["verdict"], tuple(data["kernels"]), breaks)
 
 
@@ -121,8 +115,8 @@ def _break_problem(one: object) -> str | None:
         or not all(isinstance(text, str) for text in one.values())
     ):
         return f"breaks: expected a table of {', '.join(_BREAKS)}, each text, got {one!r}"
-    if ("contract" in one) is ("abort" in one) or "op" not in one:
-        return f"breaks: expected an op, and a contract or an abort, got {one!r}"
+    if "contract" not in one or "op" not in one:
+        return f"breaks: expected an op and a contract, got {one!r}"
     if one.get("where", "anywhere") not in PLACES:
         return f"breaks: where: expected one of {', '.join(PLACES)}, got {one['where']!r}"
     return None

@@ -10,12 +10,14 @@ from typing import Final
 
 from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import allowed_by, is_only, leaf_span, memory_of, prot_of, range_of, unlike_prot
 from harness.verdict.maplets import Change, leaves
 
 Place = Callable[[Transition], bool]
 
+_RULES: Final = KNOBS_BY_NAME["topup_rule"].names
 _TYPES: Final = PROT_BITS["device"] | PROT_BITS["nc"]
 
 
@@ -95,6 +97,21 @@ def told_nothing(op: Transition) -> bool:
     return not any(op.record.outs)
 
 
+def in_part_of_a_page(op: Transition) -> bool:
+    """The size is not of whole pages."""
+    return bool(op.value("size") % op.machine.granule.page)
+
+
+def as_posted(op: Transition) -> bool:
+    """The memcache is topped up by the patch as it was posted."""
+    return _RULES[op.machine["topup_rule"]] == "posted"
+
+
+def changed_since_the_access(op: Transition) -> bool:
+    """Between the access that aborted and its handling, the table was changed."""
+    return op.handling is not None and op.handling.stale
+
+
 PLACES: Final[Mapping[str, Place]] = {
     place.__name__.replace("_", "-"): place
     for place in (
@@ -108,6 +125,9 @@ PLACES: Final[Mapping[str, Place]] = {
         where_el2_has_two_levels,
         without_hardware_s_flags,
         told_nothing,
+        in_part_of_a_page,
+        as_posted,
+        changed_since_the_access,
     )
 }
 """By the names that entries give them."""

@@ -8,27 +8,19 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import address_field, is_table_entry, level_of
-from harness.observation.events import (
-    ALLOC,
-    ALLOC_EXACT,
-    FREE_EXACT,
-    GET,
-    PLANTED,
-    PUT,
-    STORE_CMPXCHG,
-    STORE_KINDS,
-    WALKER_AF,
-)
+from harness.observation.events import ALLOC, Event
 from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.program.definition import Op
-from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
-from harness.verdict.maplets import Change, Maplet, Table, Tree, changes, maplets, within
-
-_ENTRY_BYTES: Final = 8
-_EMPTY: Final[Table] = {}
+from harness.verdict.aborts import Handling
+from harness.verdict.contracts.judged import Judged
+from harness.verdict.effects.done import Effects
+from harness.verdict.effects.relations import Marks
+from harness.verdict.maplets import Change, Entries, Maplet, Tree, changes, maplets, within
+from harness.verdict.tlb.problems import StaleProblem
+from harness.verdict.trees import OF_TABLES, Table, Trees
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class State:
 
     machine: Machine
     tree: Tree | None
-    tables: Mapping[int, Table]
+    tables: Mapping[int, Entries]
     references: Mapping[int, int]
 
     def maplets(self, start: int, end: int) -> list[Maplet]:
@@ -93,8 +85,9 @@ class Transition:
     freed: tuple[Freed, ...]
     """Pages that were given back, in order."""
     tampered: bool
-    """Whether the program itself has written entries, as another would, or a guest's walker access flags, in this op
-    or before."""
+    """Whether the program itself has written entries, as another would, in this op or before."""
+    judged: Judged
+    """What other judges make of the whole."""
 
     @property
     def machine(self) -> Machine:
@@ -107,6 +100,26 @@ class Transition:
             return ()
         return tuple(changes(self.before.all_maplets, self.after.all_maplets))
 
+    @property
+    def effects(self) -> Effects:
+        """What the op's events come to."""
+        return self.judged.done[self.number].effects
+
+    @property
+    def marks(self) -> Marks:
+        """Which relations between the op's events hold, entry by entry."""
+        return self.judged.done[self.number].marks
+
+    @property
+    def stale(self) -> Sequence[StaleProblem]:
+        """What is wrong with how the op keeps TLBs and the table in step."""
+        return self.judged.stale.get(self.number, ())
+
+    @property
+    def handling(self) -> Handling | None:
+        """How the op handled an abort."""
+        return self.judged.handlings.get(self.number)
+
     def value(self, name: str) -> int:
         """The op's argument of that name. StopIteration where it has none."""
         return self.op.value(name)
@@ -117,148 +130,83 @@ _IMPLICIT: Final = Op(INIT, ())
 
 def transitions(program: Program, observation: Observation) -> Iterator[Transition]:
     """Each op that ran, in order; the implicit init first. The observation is of that program."""
-    replay = _Replay(observation.machine)
+    replay, judged = _Replay(observation.machine), Judged(program, observation)
     before = replay.state()
     for number, record in enumerate(observation.records):
         replay.run(record)
         after = replay.state()
         op = program.ops[number - 1] if number else _IMPLICIT
-        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered)
+        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered, judged)
         before = after
 
 
-class _Replay:
-    """The pages, as the events so far have made them. A table is copied before an op writes to it, so that a state
-    keeps what it saw."""
+class _Replay(Trees):
+    """The pages, as the events so far have made them. What a state saw is kept: a table is copied when it was written
+    to since."""
 
     def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
         self.freed: list[Freed] = []
         """Of the op under way."""
         self.tampered = False
-        self._machine = machine
-        self._page = machine.granule.page
-        self._address = address_field(machine).address
-        self._tables: dict[int, Table] = {}
-        self._references: dict[int, int] = {}
         self._root: tuple[int, int, int, int] | None = None
-        self._told: dict[tuple[int, int], tuple[Table, list[Maplet]]] = {}
-        self._own: dict[int, dict[int, int]] = {}
-        """Tables that the op under way may write to: they are in no state yet."""
+        self._told: dict[tuple[int, int], tuple[Entries, list[Maplet]]] = {}
+        self._kept: dict[int, tuple[Table, int, Entries]] = {}
+        """What the last state has of each page: of which table, as it was when, and its entries."""
         self._state: State | None = None
         """What there is, while nothing has changed since."""
 
     def state(self) -> State:
         """What there is now: the same object as before where nothing has changed."""
         if self._state is None:
-            tables = dict(self._tables)
+            tables = {page: self._entries(page, table) for page, table in self._tables.items()}
             tree = None if self._root is None else Tree(*self._root, tables, self._told)
-            self._state = State(self._machine, tree, tables, dict(self._references))
+            references = {page: table.references for page, table in self._tables.items()}
+            self._state = State(self._machine, tree, tables, references)
         return self._state
+
+    def _entries(self, page: int, table: Table) -> Entries:
+        kept = self._kept.get(page)
+        if kept is not None and kept[0] is table and kept[1] == table.written:
+            return kept[2]
+        entries = kept[2] if kept is not None and kept[2] == table.entries else dict(table.entries)
+        self._kept[page] = table, table.written, entries
+        return entries
 
     def run(self, record: Record) -> None:
         """Replay an op."""
-        self.freed, self._own = [], {}
-        words, mask = record.events, -self._page
-        columns = (words[column::EVENT_WORDS] for column in range(EVENT_WORDS))
-        for number, (kind, a, b) in enumerate(zip(*columns, strict=True)):
-            if kind in STORE_KINDS:
-                if kind != STORE_CMPXCHG or self._succeeds(words, number * EVENT_WORDS):
-                    self._store(a, b, is_planted=kind == PLANTED)
-            elif kind == WALKER_AF:  # which nobody stores, but the MMU
-                self._store(a, b, is_planted=False)
-            elif kind == GET:
-                self._count(a & mask, 1)
-            elif kind == PUT:
-                self._count(a & mask, -1)
-            elif kind in (ALLOC, ALLOC_EXACT):
-                self._allocate(record, kind, a, b)
-            elif kind == FREE_EXACT and a != NO_PAGE:
-                for page in range(min(-(-b // self._page), MAX_ROOT_PAGES)):
-                    self._free(a + page * self._page)
+        self.freed, words = [], record.events
+        for index, kind in enumerate(words[::EVENT_WORDS]):
+            if kind in OF_TABLES:
+                self._clock += 1
+                self._state = None
+                at = index * EVENT_WORDS
+                self.follow(Event(kind, words[at + 1], words[at + 2]), record, index)
 
-    def _allocate(self, record: Record, kind: int, pa: int, size: int) -> None:
-        self._state = None
-        # In stage 1 the root is the one page that init takes.
-        is_root = kind == ALLOC_EXACT or (record.definition is INIT and self._machine["stage"] == 1)
-        if is_root:
-            self._root = None
-        if pa == NO_PAGE:
+    def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
+        super()._allocate(event, record, is_root)
+        if not is_root:
             return
-        pages = 1 if kind == ALLOC else min(-(-size // self._page), MAX_ROOT_PAGES)
-        for page in range(pages):
-            own: dict[int, int] = {}
-            self._own[pa + page * self._page] = self._tables[pa + page * self._page] = own
-            self._references[pa + page * self._page] = 1
-        level = level_of(record.outs) if is_root else None
-        if level is not None:
-            self._root = (pa, pages, level, record.outs[_IA_BITS])
+        level = level_of(record.outs)
+        pages = 1 if event.kind == ALLOC else min(-(-event.b // self._granule.page), MAX_ROOT_PAGES)
+        is_there = event.a != NO_PAGE and level is not None
+        self._root = (event.a, pages, level, record.outs[_IA_BITS]) if is_there and level is not None else None
 
-    def _store(self, pa: int, new: int, *, is_planted: bool) -> None:
-        page = pa & -self._page
-        own = self._own.get(page)
-        if own is None:
-            if page not in self._tables:
-                return
-            self._state = None
-            own = self._own[page] = dict(self._tables[page])
-            self._tables[page] = own
-        index = pa % self._page // _ENTRY_BYTES
-        old = own.get(index, 0)
-        if new:
-            own[index] = new
-        else:
-            own.pop(index, None)
-        if is_planted:  # which keeps the references by itself
-            self.tampered = True
-            self._count(page, bool(new) - bool(old))
-
-    def _succeeds(self, words: Sequence[int], place: int) -> bool:
-        """Whether a compare-and-exchange stores: somebody else may be faster, which is told behind it."""
-        after = place + EVENT_WORDS
-        if after < len(words) and words[after] == ALLOC:
-            after += EVENT_WORDS
-        if after >= len(words) or words[after] != PLANTED or words[after + 1] != words[place + 1]:
-            return True
-        pa = words[place + 1]
-        now = self._tables.get(pa & -self._page, _EMPTY).get(pa % self._page // _ENTRY_BYTES, 0)
-        return now == words[after + 2]
-
-    def _count(self, page: int, by: int) -> None:
-        if page in self._references:
-            self._state = None
-            self._references[page] += by
-            if self._references[page] <= 0:
-                self._free(page)
+    def _plant(self, event: Event) -> None:
+        self.tampered = self.tampered or self._entry_at(event) is not None
+        super()._plant(event)
 
     def _free(self, page: int) -> None:
-        if page not in self._tables:
+        table = self._tables.get(page)
+        if table is None:
             return
-        self._state = None
-        self.freed.append(Freed(page, self._is_reachable(page)))
-        del self._tables[page], self._references[page]
-        self._own.pop(page, None)
-        if self._root is not None and self._root[0] <= page < self._root[0] + self._root[1] * self._page:
+        parent = table.parent
+        hangs = bool(table.root) and parent is not None and parent.freed is None
+        self.freed.append(Freed(page, hangs))
+        self._kept.pop(page, None)
+        if self._root is not None and self._root[0] <= page < self._root[0] + self._root[1] * self._granule.page:
             self._root = None
-
-    def _is_reachable(self, page: int) -> bool:
-        """Whether the tree leads to a table, its root apart."""
-        if self._root is None:
-            return False
-        pa, pages, level, _ = self._root
-        todo = [(pa + number * self._page, level) for number in range(pages)]
-        seen: set[int] = set()
-        while todo:
-            table, level = todo.pop()
-            if table in seen or level >= LAST_LEVEL:
-                continue
-            seen.add(table)
-            for entry in self._tables.get(table, _EMPTY).values():
-                if is_table_entry(entry, level):
-                    child = self._address(entry)
-                    if child == page:
-                        return True
-                    todo.append((child, level + 1))
-        return False
+        super()._free(page)
 
 
 _IA_BITS: Final = [result.name for result in INIT.results].index("ia_bits")
