@@ -22,6 +22,7 @@ from harness.program.program import Program
 from harness.program.text import parse, read
 from harness.settings import refuse_empty
 from harness.verdict.judge import Judge
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, format_tiers, parse_tiers
 from harness.verdict.verdicts import Inconclusive, Unconfirmed
 from reference.build.series import files_of, read_series
@@ -43,9 +44,10 @@ class Runner:
         chosen = choose_sides(
             **options, patches=patches, pgtable=None if pgtable is None else Path(pgtable), sides=sides
         )
+        judging = Judging(config.getoption("s2_judge"))
         self.left, self.right = (side.open() for side in chosen)
         self.capabilities = [(side.capabilities, side.name) for side in (self.left, self.right)]
-        self.judge = Judge(self.left, self.right, parse_tiers(config.getoption("s2_tiers")))
+        self.judge = Judge(self.left, self.right, parse_tiers(config.getoption("s2_tiers")), judging)
 
     def refusal(self, program: Program) -> str | None:
         """Why one of the sides does not run a program; None where both do."""
@@ -59,7 +61,7 @@ class Runner:
     def report(self, program: Program) -> str | None:
         """What is wrong with a program; None where the sides agree. Raises as `Judge.check` does."""
         try:
-            verdict = self.judge.check(program)
+            program, verdict = self.judge.check_with_probes(program)
         except Unconfirmed as error:
             return f"flaky: seen was {error}, on fresh targets {error.outcomes}"
         if verdict is None:
@@ -95,6 +97,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--s2-pgtable", metavar="FILE", help="a file in place of its pgtable.c")
     group.addoption("--s2-sides", metavar="A,B", help="any two sides instead, as `s2fuzz run --sides`")
     group.addoption("--s2-tiers", metavar="TIER,…", default=format_tiers(DEFAULT_TIERS), help="what is compared")
+    every = [one.value for one in Judging]
+    group.addoption("--s2-judge", choices=every, default=Judging.ALL.value, help="which programs the hardware judges")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

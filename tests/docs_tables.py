@@ -1,5 +1,5 @@
-"""What the pages in docs/ have from definitions: the tables of programs.md, and contracts.md. `make docs` writes them
-anew."""
+"""What the pages in docs/ have from definitions: the tables of programs.md and stale.md, and contracts.md. `make docs`
+writes them anew."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from harness.program.ops import FAMILIES  # noqa: E402
 from harness.program.text import format_knob  # noqa: E402
 from harness.verdict.contracts import families, metamorphic  # noqa: E402
 from harness.verdict.contracts.contract import Contract  # noqa: E402
+from harness.verdict.tlb.rules import Duty, Rules  # noqa: E402
 from pgtable import VERSIONS  # noqa: E402
 
 FOLDER = ROOT / "docs"
@@ -125,9 +126,20 @@ def _related() -> Iterator[Sequence[str]]:
         yield f"`{one.name}`", *map(number, counts)
 
 
+def rules() -> str:
+    """By which stale translations are judged."""
+    return table(("rule", "where it stands"), ((rule.value.says, rule.value.section) for rule in Rules))
+
+
+def duties() -> str:
+    """Why an entry may be stale although the code under test did what it is for."""
+    return "\n".join(f"- {duty.value}" for duty in Duty if duty is not Duty.TOLD)
+
+
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "programs.md": {"knobs": knobs, "ops": ops},
     "contracts.md": {"contracts": contracts, "relations": relations, "coverage": coverage},
+    "stale.md": {"rules": rules, "duties": duties},
 }
 """What each page has behind which marker."""
 

@@ -20,6 +20,7 @@ from harness.errors import BadInput
 from harness.outside import check_inside, read_plain_text, shown
 from harness.program.codec import CODEC, dialect_for
 from harness.program.granule import granule_named
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import format_tiers, parse_tiers
 
 _FORMAT: Final = 1
@@ -83,6 +84,7 @@ class CampaignSetup:
             ],
             "format": _FORMAT,
             "guidance": first.guidance,
+            "judge": first.judging.value,
             "made": self.made,
             "seed": first.seed,
             "stages": list(first.stages),
@@ -130,6 +132,7 @@ class CampaignSetup:
             common: dict[str, Any] = {
                 "budget": None if data.get("budget") is None else int(data["budget"]),
                 "guidance": str(data["guidance"]),
+                "judging": Judging(data.get("judge", Judging.SAMPLE)),
                 "seed": int(data["seed"]),
                 "stages": tuple(map(int, data["stages"])),
                 "tiers": parse_tiers(data["tiers"]),

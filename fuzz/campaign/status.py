@@ -15,6 +15,7 @@ from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.state import INTERRUPTED, ON_TIME, WARM
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.hardware_lines import hardware_lines
 from harness.amounts import counted
 from harness.errors import ToolFailure
 from harness.outside import shown
@@ -215,6 +216,7 @@ def status_lines(status: dict[str, Any], root: Path) -> Iterator[str]:
         yield f"{status['replaced']:,} inputs went for shorter ones that reach the same"
     yield from status["remarks"]
     yield from caution_lines({**tally, "masking": []})
+    yield from hardware_lines(tally)
     yield from _finding_lines(status)
     never = [name for name, counts in tally["op"].items() if not counts["programs_succeeded"]]
     if never:

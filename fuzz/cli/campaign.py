@@ -26,6 +26,7 @@ from fuzz.cli.options import (
     TOOL_FAILURE,
     Seconds,
     granules_in,
+    judge_option,
     kernel_options,
     say,
     tier_options,
@@ -39,6 +40,7 @@ from harness.findings.finding import load
 from harness.full_disk import explained
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -89,6 +91,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     f"Said once, when the campaign begins.  [default: {GRANULE_4K.name} alone]",
 )
 @tier_options
+@judge_option(Judging.SAMPLE)
 @BUDGET
 @NO_COMPILE
 @kernel_options
@@ -170,6 +173,7 @@ def _new(
     stage: str | None,
     granules: tuple[Granule, ...] | None,
     tiers: frozenset[Tier] | None,
+    judging: Judging | None,
     budget: int | None,
     **kernel: Any,
 ) -> CampaignSetup:
@@ -184,6 +188,7 @@ def _new(
                 granule=granule.name,
                 stages=() if stage is None else (int(stage),),
                 budget=budget,
+                judging=judging or Judging.SAMPLE,
             )
             for granule in granules or (GRANULE_4K,)
             for pair in pairs

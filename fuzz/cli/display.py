@@ -13,6 +13,7 @@ from fuzz.cli.lines import LINE_INTERVAL
 from fuzz.cli.places import interruption
 from fuzz.cli.spinners import console_of_stderr, spinner_bar
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.hardware_lines import hardware_lines
 from fuzz.triage.filed import FLAKY
 from fuzz.triage.next_steps import TIMES, pasted
 from harness.amounts import counted, number
@@ -118,6 +119,7 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
             f"generated programs: {counted(stats['median_ops'], 'op')} in the median, {stats['ops_succeeded']:.0%} of "
             f"ops succeeded, {counted(trees['splits'], 'block')} split, {counted(trees['merges'], 'table')} merged"
         )
+    lines += hardware_lines(stats)
     if progress.model_lines[0]:
         lines_reached, lines_of = map(number, progress.model_lines)
         lines.append(f"the inputs that were kept reach {lines_reached} of {lines_of} lines of the model")

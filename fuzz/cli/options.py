@@ -16,6 +16,7 @@ from harness.errors import BadInput
 from harness.outside import printable_lines
 from harness.program.granule import GRANULE_4K, GRANULES, Granule, granule_named
 from harness.program.machine import DEFAULTS, MAX_BUDGET
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import ALL_TIERS, DEFAULT_TIERS, ORDER_EXPECTED, Tier, format_tiers, parse_tiers
 from reference.build.flags import FLAVOURS, OBJECTS
 from reference.build.naming import DEFAULT_LINUX, SUPPORTED
@@ -32,6 +33,9 @@ INTERRUPTED: Final = 130
 
 CORPORA: Final = Path(__file__).resolve().parents[2] / "corpora"
 """The programs that come with a checkout; an installed s2fuzz has none."""
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Seconds(click.FloatRange):
@@ -141,6 +145,24 @@ BUDGET: Final = click.option(
     help="The least budget of every program: how many events it may cause before it ends. Raise it where many "
     f"executions are inconclusive.  [default: what each says, mostly {DEFAULTS['budget']}]",
 )
+_JUDGING: Final = (
+    "Which programs the hardware judges, by probes at their end and by what a TLB may still hold: all; those that "
+    "reach something new, those of the corpora, and a sample of the rest; or none. That is so, too, where --tiers has "
+    "no `translation`."
+)
+
+
+def judge_option(default: Judging) -> Callable[[_Command], _Command]:
+    """The option that says which programs the hardware judges; None where it was not given, which means `default`."""
+    return click.option(
+        "--judge",
+        "judging",
+        type=click.Choice([one.value for one in Judging]),
+        callback=lambda _ctx, _param, value: None if value is None else Judging(value),
+        help=f"{_JUDGING}  [default: {default.value}]",
+    )
+
+
 EACH: Final = click.option(
     "--each",
     is_flag=True,
@@ -149,7 +171,6 @@ EACH: Final = click.option(
 SECONDS: Final = Seconds(min=0.1, max=1e7)
 EXISTING: Final = click.Path(exists=True, path_type=Path)
 _STDIN: Final = Path("-")
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def tier_options(command: _Command) -> _Command:

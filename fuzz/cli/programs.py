@@ -21,6 +21,7 @@ from fuzz.cli.options import (
     INTERRUPTED,
     OK,
     TOOL_FAILURE,
+    judge_option,
     kernel_options,
     say,
     show_line,
@@ -42,6 +43,7 @@ from harness.outside import shown
 from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
 from harness.verdict.judge import Judge
+from harness.verdict.judging import Judging
 from harness.verdict.known import mention
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.verdicts import Inconclusive, Suspicion, Unconfirmed
@@ -73,6 +75,7 @@ def _say_verified_against(left: Executor, right: Executor) -> None:
 @EACH
 @result_options
 @tier_options
+@judge_option(Judging.ALL)
 @kernel_options
 def run(
     programs: tuple[Path, ...],
@@ -83,6 +86,7 @@ def run(
     each: bool,
     files: ResultFiles,
     tiers: frozenset[Tier] | None,
+    judging: Judging | None,
     **kernel: Any,
 ) -> int:
     """Run programs on both sides and compare.
@@ -108,7 +112,9 @@ def run(
         causes = run_each(read.programs, sides, tiers or DEFAULT_TIERS)
     left, right = _open_both(sides, [program for _, program in read.programs])
     with closing(left), closing(right):
-        runs = _Runs(Judge(left, right, tiers or DEFAULT_TIERS), sides, out.resolve(), verbose, events)
+        runs = _Runs(
+            Judge(left, right, tiers or DEFAULT_TIERS, judging or Judging.ALL), sides, out.resolve(), verbose, events
+        )
         try:
             for test, (path, program) in zip(planned, read.programs, strict=True):
                 files.tell([runs.run(test, path, program)])
@@ -165,8 +171,13 @@ class _Runs:
 
     def run(self, test: Test, path: Path, program: Program) -> Test:
         """Run a program, and return what comes of it. Raises ToolFailure, OSError."""
+        probed = program
         try:
             look = self._judge.look(program)
+            if self._judge.wants_hardware(program, look):
+                probed = self._judge.with_probes(program)
+                self.known.update(look.known)
+                look = self._judge.look_deeper(probed)
         except CannotRun as error:
             self.skipped[error.why] += 1
             say(f"{shown(path)}: skipped: {error.why}")
@@ -175,10 +186,10 @@ class _Runs:
         self.known.update(look.known)
         suspicion = look.suspicion
         try:
-            verdict = self._judge.confirm(program, suspicion) if isinstance(suspicion, Suspicion) else suspicion
+            verdict = self._judge.confirm(probed, suspicion) if isinstance(suspicion, Suspicion) else suspicion
         except Unconfirmed as error:
             self.flaky += 1
-            kept = self._filer.file_flaky(program, error)
+            kept = self._filer.file_flaky(probed, error)
             why = f"flaky: {error}, but not on every fresh kernel; kept as {shown(kept)}"
             say(f"{shown(path)}: {why}")
             say_next(load(kept), to_stderr=True)
@@ -190,8 +201,9 @@ class _Runs:
             test = replace(test, status=Status.SKIPPED, why=f"its budget is too small: {cut}")
         elif verdict is not None:
             show_line(f"{shown(path)}: {verdict.kind} {verdict.bucket}")
-            click.echo(self._filer.report(program, verdict))
-            found = load(self._filer.file(program, verdict))
+            shown_by = program if verdict.record <= len(program.ops) else probed
+            click.echo(self._filer.report(shown_by, verdict))
+            found = load(self._filer.file(shown_by, verdict))
             return replace(bucket_test(test.comparison, [Result(found)]), name=test.name)
         else:
             show_line(f"{shown(path)}: the sides agree")

@@ -15,6 +15,7 @@ from fuzz.cli.options import (
     FINDING,
     OK,
     TOOL_FAILURE,
+    judge_option,
     kernel_options,
     say,
     show_line,
@@ -29,6 +30,7 @@ from fuzz.triage.replaying import Seen, look_again
 from harness.amounts import counted
 from harness.findings.finding import Finding, load
 from harness.outside import shown
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import Tier
 
 
@@ -51,6 +53,7 @@ from harness.verdict.tiers import Tier
 @EACH
 @result_options
 @tier_options
+@judge_option(Judging.ALL)
 @kernel_options
 def replay(
     finding: Path,
@@ -59,6 +62,7 @@ def replay(
     each: bool,
     files: ResultFiles,
     tiers: frozenset[Tier] | None,
+    judging: Judging | None,
     **kernel: Any,
 ) -> int:
     """Run a finding again, on the sides and in the tiers it was found with.
@@ -76,7 +80,7 @@ def replay(
 
         replay_each(found, others or recorded_sides_of(found), tiers or tiers_of(found), is_its_own=others is None)
     files.begin("replay", [replayed(found, others or recorded_sides_of(found))])
-    seen = look_again(found, others, tiers, say, times)
+    seen = look_again(found, others, tiers, say, times, judging or Judging.ALL)
     files.tell([replayed(found, seen.sides, seen)])
     files.write({"finding": shown(finding)})
     return _say_seen(found, seen, others is not None, times, for_bisect)

@@ -25,6 +25,7 @@ from fuzz.cli.options import (
     OK,
     SECONDS,
     granules_in,
+    judge_option,
     kernel_options,
     say,
     tier_options,
@@ -47,6 +48,7 @@ from harness.files import brief
 from harness.findings.finding import report_in
 from harness.findings.verified import verified_against
 from harness.program.granule import GRANULE_4K, GRANULES, Granule
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -108,6 +110,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 @NO_COMPILE
 @EACH
 @tier_options
+@judge_option(Judging.SAMPLE)
 @BUDGET
 @click.option("--inputs", type=OutFile(), help="Write every generated input to FILE, a hex line each.")
 @kernel_options
@@ -130,6 +133,7 @@ def smoke(
     files: ResultFiles,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
+    judging: Judging | None,
     budget: int | None,
     inputs: Path | None,
     **kernel: Any,
@@ -174,6 +178,7 @@ def smoke(
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             budget=budget,
+            judging=judging or Judging.SAMPLE,
         )
         for granule in granules
         for pair in pairs

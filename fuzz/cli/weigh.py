@@ -18,7 +18,8 @@ from harness.errors import BadInput, CannotRun
 from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown
 from harness.program.program import Program
-from harness.verdict.topup_rules import RULES, RuleWeight, handles_aborts, rule_table, weigh_rule
+from harness.verdict.aborts import handles_aborts
+from harness.verdict.topup_rules import RULES, RuleWeight, rule_table, weigh_rule
 from harness.verdict.weighing import weigh as weigh_program
 from harness.verdict.weighing import weight_table
 from pgtable import OWNERSHIPS

@@ -61,14 +61,16 @@ class JointCoverage:
         counters, places = ctypes.addressof(self._counters), ctypes.addressof(self._places)
         return Registration(counters, counters + _SIZE, places, places + ctypes.sizeof(self._places))
 
-    def note(self, program: Program, feedback: Feedback) -> None:
-        """Count what `program` did."""
+    def note(self, program: Program, feedback: Feedback) -> bool:
+        """Count what `program` did, and tell whether any of it never counted before."""
+        is_new = False
         for op, ret, levels, kinds in zip(
             program.ops, feedback.returns[1:], feedback.levels[1:], feedback.kinds[1:], strict=False
         ):
             number, outcome = op.definition.number, _RETURNS.get(ret, len(_RETURNS))
-            self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
-            self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
+            is_new |= self._count((number * _RETURN_COUNT + outcome) * _LEVEL_SETS + levels)
+            is_new |= self._count(_KINDS_FROM + number * _KIND_SETS + hash(kinds) % _KIND_SETS)
+        return is_new
 
     @property
     def reached(self) -> dict[str, int]:
@@ -82,7 +84,10 @@ class JointCoverage:
         ctypes.memset(self._counters, 0, _SIZE)
         return counts
 
-    def _count(self, index: int) -> None:
+    def _count(self, index: int) -> bool:
+        """Whether that counter counts for the first time."""
+        is_first = self._ever[index] != 0x31
         if self._view[index] < LOOP:
             self._view[index] += 1
             self._ever[index] = 0x31
+        return is_first

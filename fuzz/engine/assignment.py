@@ -10,6 +10,7 @@ from typing import Final
 
 from fuzz.sides import Side, side_from_json, side_to_json
 from harness.program.granule import GRANULE_4K
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import DEFAULT_TIERS, Tier, format_tiers, parse_tiers
 
 KEPT_PER_BUCKET: Final = 3
@@ -30,7 +31,7 @@ class Assignment:
     have ended another process. `budget` is the least that a program has, None to leave each its own. `filed` says of
     which buckets others have filed how many findings. A process that is `held` waits, ready, until its parent tells
     it to begin: before it replays corpora, and again before it generates. `corpora_seconds` is how long hangs among the
-    corpora may take, where that is not `seconds`.
+    corpora may take, where that is not `seconds`. `judging` says which programs the hardware judges.
     """
 
     sides: tuple[Side, Side]
@@ -55,6 +56,7 @@ class Assignment:
     filed: Mapping[str, int] = field(default_factory=dict)
     held: bool = False
     corpora_seconds: float | None = None
+    judging: Judging = Judging.SAMPLE
 
     def to_json(self) -> str:
         """As one line."""
@@ -65,6 +67,7 @@ class Assignment:
             "corpora": [str(path) for path in self.corpora],
             "corpora_seconds": self.corpora_seconds,
             "inputs": None if self.inputs is None else str(self.inputs),
+            "judging": self.judging.value,
             "executions": self.executions,
             "filed": dict(self.filed),
             "granule": self.granule,
@@ -112,4 +115,5 @@ class Assignment:
             data["filed"],
             data["held"],
             data["corpora_seconds"],
+            Judging(data["judging"]),
         )

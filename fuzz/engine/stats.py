@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from harness.observation.execution import Feedback
+from harness.program.probing import PROBE
 from harness.program.program import Program
+from harness.verdict.verdicts import Judged
 
 _MASKING_SHARE: Final = 0.03
 _MASKING_LEAST: Final = 10
+ACCESSES: Final = {0: "succeeded", -errno.EFAULT: "aborted", -errno.ENXIO: "no_memory", None: "cut"}
+"""What an access comes to, by its result; all others are of machines without a guest, or whose table is not walked."""
 _MAX_COUNTED_OPS: Final = 256
 
 
@@ -46,7 +51,16 @@ class Stats:
     buckets: Counter[str] = field(default_factory=Counter)
     """Of the programs on which the sides differed, those replayed among them."""
     known: Counter[str] = field(default_factory=Counter)
-    """What is known to be wrong, by `KnownProblem.key`: different calls."""
+    """What is known to be wrong, by its key in `harness.verdict.known`: different calls, or translations."""
+    accesses: Counter[str] = field(default_factory=Counter)
+    """What a guest's accesses came to, by ACCESSES."""
+    probed: int = 0
+    """Programs that the hardware judged, replayed ones among them; then those that it could not translate for, by
+    why."""
+    unprobed: Counter[str] = field(default_factory=Counter)
+    judged_accesses: int = 0
+    """Accesses in programs that the hardware judged, and those of them that may go through what a TLB still holds."""
+    maybe_stale: int = 0
 
     def masking(self) -> list[str]:
         """Buckets so common that they hide what lies behind them: a program that falls into one shows nothing else."""
@@ -69,6 +83,7 @@ class Stats:
         good = [name for name, ret in zip(names, feedback.returns[1:], strict=False) if ret == 0]
         self.succeeded.update(good)
         self.programs_succeeded.update(set(good))
+        self._count_accesses(program, feedback)
         self.over_budget += feedback.returns[-1] is None
         shape = feedback.shape
         for level, tables in enumerate(shape.tables):
@@ -76,6 +91,20 @@ class Stats:
         self.blocks += shape.blocks
         self.splits += shape.splits
         self.merges += shape.merges
+
+    def _count_accesses(self, program: Program, feedback: Feedback) -> None:
+        for op, ret in zip(program.ops, feedback.returns[1:], strict=False):
+            if op.definition.asks_hardware and op.definition is not PROBE:
+                self.accesses[ACCESSES.get(ret, "no_guest")] += 1
+
+    def count_judged(self, judged: Judged) -> None:
+        """Add a program that the hardware judged."""
+        if judged.unprobed is None:
+            self.probed += 1
+        else:
+            self.unprobed[judged.unprobed] += 1
+        self.judged_accesses += judged.accesses
+        self.maybe_stale += judged.maybe_stale
 
     def to_json(self) -> dict[str, Any]:
         """Everything counted, for another process."""
@@ -117,6 +146,13 @@ class Stats:
             "inconclusive": self.inconclusive,
             "granules": dict(sorted(self.granules.items())),
             "hangs": {"count": self.hangs, "seconds": round(self.hang_seconds, 3)},
+            "hardware": {
+                "accesses": dict(sorted(self.accesses.items())),
+                "judged_accesses": self.judged_accesses,
+                "maybe_stale": self.maybe_stale,
+                "not_probed": dict(sorted(self.unprobed.items())),
+                "probed": self.probed,
+            },
             "known": dict(sorted(self.known.items())),
             "lacking": dict(sorted(self.lacking.items())),
             "median_ops": self.median_ops(),

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -82,7 +83,7 @@ class Worker:
         if executors is None:
             executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
         left, right = self.executors = executors
-        self.judge = Judge(left, right, assignment.tiers)
+        self.judge = Judge(left, right, assignment.tiers, assignment.judging)
         self.dialect = dialect_for(left.capabilities & right.capabilities, self.granule)
         """In which inputs are read: what both sides can run."""
         origin = {"seed": assignment.seed}
@@ -138,7 +139,7 @@ class Worker:
             "joint": [joint.memory for joint in self.joint],
             "lost": [kernel.lost for kernel in self._kernels],
             "memory": [kernel.memory for kernel in self._kernels],
-            "seen": [hosted.seen for hosted in self.coverage],
+            "taken": [hosted.taken for hosted in self.coverage],
             "started": self._started,
             "stats": self.stats.to_json(),
             "told_to_stop": self._told_to_stop,
@@ -171,8 +172,8 @@ class Worker:
         models = [side for side in self.executors if isinstance(side, Model)]
         for model, calls in zip(models, left["calls"], strict=True):
             model.take_over(calls)
-        for hosted, seen in zip(self.coverage, left["seen"], strict=True):
-            hosted.seen = seen
+        for hosted, taken in zip(self.coverage, left["taken"], strict=True):
+            hosted.taken = taken
         self.joint = [JointCoverage(memory) for memory in left["joint"]]
         self.stats = Stats.from_json(left["stats"])
         self.filer.filed += map(Filed.from_json, left["filed"])
@@ -210,7 +211,9 @@ class Worker:
             if self._in_flight is not None:
                 self._in_flight.note(data)
             program = self._with_budget(decode(data, self.dialect))
-            _, found = self._run(program)
+            look, found = self._run(program)
+            if self.judge.wants_hardware(program, look, is_new=True):
+                found = self._ask_hardware(program)
             self._say(Retried(data, found))
 
     def replay_corpora(self) -> None:
@@ -228,7 +231,9 @@ class Worker:
                     self.stats.other_granules[name] += 1
                     continue
                 try:
-                    _, found = self._run(program)
+                    look, found = self._run(program)
+                    if self.judge.wants_hardware(program, look, is_new=True):
+                        found = self._ask_hardware(program)
                 except BadInput as error:
                     self.stats.skipped += 1
                     self.stats.lacking[error.why if isinstance(error, CannotRun) else str(error)] += 1
@@ -258,7 +263,11 @@ class Worker:
             if (lost := sum([kernel.lost for kernel in self._kernels])) != self._lost:
                 self._report_lost(lost, data)
             self.stats.count(program, look.feedback)
-            self._steer(program, data, found, look.feedback)
+            is_new = self._steer(program, found, look.feedback)
+            if self.judge.wants_hardware(program, look, is_new):
+                found = self._ask_hardware_unseen(program)
+            if found:
+                self._keep_from_breeding(data)
             if self._inputs is not None:
                 self._inputs.write(f"{data.hex()}\n")
             self._report_progress()
@@ -288,17 +297,39 @@ class Worker:
             return program
         return replace(program, machine=program.machine.replace("budget", least))
 
-    def _run(self, program: Program) -> tuple[FirstLook, bool]:
-        """What a program showed at first, and whether something was found. Raises as executors do."""
+    def _ask_hardware(self, program: Program) -> bool:
+        """Whether something is found when the hardware judges a program, on which the sides agree so far. Raises as
+        executors do."""
+        probed = self.judge.with_probes(program)
+        look, found = self._run(probed, deeper=True, whole=program)
+        if look.judged is not None:
+            self.stats.count_judged(look.judged)
+        return found
+
+    def _ask_hardware_unseen(self, program: Program) -> bool:
+        """The same, so that libFuzzer sees nothing of it; nor what was noted of the program, where something is
+        found."""
+        with ExitStack() as stack:
+            for hosted in self.coverage:
+                stack.enter_context(hosted.untouched())
+            found = self._ask_hardware(program)
+        if found:
+            for joint in self.joint:
+                joint.take()
+        return found
+
+    def _run(self, program: Program, deeper: bool = False, whole: Program | None = None) -> tuple[FirstLook, bool]:
+        """What a program showed at first, or, `deeper`, to the hardware, and whether something was found. `whole` is
+        the program without what was put at its end, where something was. Raises as executors do."""
         began = time.monotonic()
-        look = self.judge.look(program)
-        found = self._judge(program, look)
+        look = self.judge.look_deeper(program) if deeper else self.judge.look(program)
+        found = self._judge(program, look, program if whole is None else whole)
         if isinstance(look.suspicion, Suspicion) and look.suspicion.sighting.kind == "hang":
             self.stats.hangs += 1
             self.stats.hang_seconds += time.monotonic() - began
         return look, found
 
-    def _judge(self, program: Program, look: FirstLook) -> bool:
+    def _judge(self, program: Program, look: FirstLook, whole: Program) -> bool:
         """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
         one shallow bug does not take the run's time."""
         seen = look.suspicion
@@ -327,6 +358,8 @@ class Worker:
             bucket = self._confirmed[seen.what] = verdict.bucket
             if self._filed[bucket] < KEPT_PER_BUCKET:
                 self._filed[bucket] += 1
+                if verdict.record <= len(whole.ops):  # what stands behind has no part in it
+                    program = whole
                 program, verdict = self._more_telling(program, verdict)
                 if self._found is not None:
                     self._found(bucket, self.filer.report(program, verdict))
@@ -352,17 +385,18 @@ class Worker:
         self._lost = lost
         self._say(LostKernel(data, "QEMU ended by itself; another one took over"))
 
-    def _steer(self, program: Program, data: bytes, diverged: bool, feedback: Feedback | None) -> None:
-        """Show libFuzzer what the execution reached; of one that diverged, nothing, so that it does not keep it."""
+    def _steer(self, program: Program, diverged: bool, feedback: Feedback | None) -> bool:
+        """Show libFuzzer what the execution reached, and tell whether it is the first to reach some of it."""
+        news = [hosted.note() for hosted in self.coverage]
+        if not diverged and feedback is not None:
+            news += [joint.note(program, feedback) for joint in self.joint]
+        return any(news)
+
+    def _keep_from_breeding(self, data: bytes) -> None:
+        """Show libFuzzer nothing of an execution that diverged, so that it does not keep it."""
+        self.diverging.add(hash(data))
         for hosted in self.coverage:
-            hosted.note()
-        if diverged:
-            self.diverging.add(hash(data))
-            for hosted in self.coverage:
-                hosted.forget()
-        elif feedback is not None:
-            for joint in self.joint:
-                joint.note(program, feedback)
+            hosted.forget()
 
     def _is_done(self) -> bool:
         work = self.assignment

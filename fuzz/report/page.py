@@ -16,6 +16,7 @@ from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.status import status_of
 from fuzz.campaign.work_directory import WorkDirectory
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.hardware_lines import hardware_lines
 from fuzz.report import charts
 from fuzz.report.charts import Chart
 from fuzz.report.sources import Source, kernel_sources, model_sources
@@ -101,6 +102,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
         pictures=pictures,
         kernels=kernels,
         cautions=caution_lines(status["tally"]),
+        hardware=list(hardware_lines(status["tally"])),
         model=[file for file in model if file.reached],
         unused=[file for file in model if not file.reached],
         never=_never(status, kernels),
@@ -111,7 +113,7 @@ def render(place: WorkDirectory, say: Callable[[str], None], with_source: bool, 
 
 def _settings(setup: CampaignSetup) -> dict[str, str]:
     data = setup.to_json()
-    names = ("guidance", "tiers", "seed", "codec")
+    names = ("guidance", "tiers", "judge", "seed", "codec")
     return {
         "compares": "; ".join(setup.describe()),
         **{name: str(data[name]) for name in names},

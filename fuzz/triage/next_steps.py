@@ -54,6 +54,8 @@ def _steps(finding: Finding) -> Iterator[tuple[str, str]]:
     if kernel is None:
         return
     yield "look at it in gdb", f"debug {directory}"
+    if finding.kind == "emulator":  # which no patch or commit of the kernel brings
+        return
     if kernel.patches and not finding.is_flaky:
         yield "find its patch", f"replay {directory} --each"
     repository, commit = _repository(kernel), _commit(finding)

@@ -16,6 +16,7 @@ from harness.findings.verified import MAX_FILES, verified_against
 from harness.observation.executor import Executor
 from harness.outside import shown
 from harness.verdict.judge import Judge
+from harness.verdict.judging import Judging
 from harness.verdict.tiers import Tier
 from harness.verdict.verdicts import Inconclusive, Verdict
 
@@ -42,6 +43,7 @@ def look_again(
     tiers: frozenset[Tier] | None = None,
     say: Callable[[str], None] = lambda _: None,
     times: int = 1,
+    judging: Judging = Judging.ALL,
 ) -> Seen:
     """Run a finding's program on fresh targets, so many times: on the sides and in the tiers that it was found with, or
     on others. What is seen is the finding itself, if it shows at all, or else the first other thing that does.
@@ -54,7 +56,7 @@ def look_again(
         identities = {"left": left.identity, "right": right.identity}
         unlike = _unlike(finding.identities, identities) if sides is None else ""
         names = left.name, right.name
-        judge = Judge(left, right, compared)
+        judge = Judge(left, right, compared, judging)
         outcomes = [judge.examine(finding.program) for _ in range(times)]
         verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
         notes = verified_against([left.identity, right.identity])

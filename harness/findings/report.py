@@ -10,6 +10,7 @@ from harness.findings.event_text import aligned_events, event_lines, instruction
 from harness.findings.maplet_text import said, said_otherwise
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
+from harness.findings.voices import voices
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, Observation, Record, describe_return
 from harness.program.granule import LAST_LEVEL
@@ -17,6 +18,7 @@ from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.results import ResultType, signed
+from harness.program.syndromes import describe_esr
 from harness.program.text import format_op, format_program
 from harness.verdict.compare.results import describe_results
 from harness.verdict.effects.lacking import compared
@@ -46,6 +48,17 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         call = verdict.problem.call
         lines += ["", f"  {call.event}: {verdict.problem.text}", "  what it issues:"]
         lines += [f"    {instruction_text(event, program.machine).strip()}" for event in call.instructions]
+    if verdict.stale is not None:
+        lines += [
+            "",
+            f"  {verdict.blamed}: {verdict.stale.text}",
+            f"  {verdict.stale.rule.section}: {verdict.stale.rule.says}",
+        ]
+    if verdict.abort is not None:
+        lines += ["", f"  {verdict.blamed}: {verdict.abort.text}"]
+    lines += voices(program, verdict, names)
+    if verdict.kind == "emulator":
+        lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]
     if verdict.died is not None:
         lines += ["", f"  {verdict.died_side}: {verdict.died.kind}: {verdict.died.headline}"]
         lines += [f"    {line}" for line in verdict.died.details.splitlines()]
@@ -110,6 +123,10 @@ def _effects(verdict: Verdict, names: tuple[str, str]) -> list[str]:
     return ["", "Effects of that op that differ (#: number of the event in the op):", *_cut(lines)]
 
 
+_EMULATOR: Final = (
+    "All else is the same on both sides, the tables bit by bit, so the code under test has no part in this.",
+    "Either the emulator's walker is wrong, or what the model takes from the Arm ARM (pgtable/translation.py).",
+)
 _TOLD_WITH_EFFECTS: Final = ORDERED_TIERS | {Tier.EFFECTS}
 
 
@@ -208,8 +225,29 @@ def observation_text(
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
+    lines += _stale_accesses(program, observation)
     if maplets:
         lines += ["", "What the tables say, by ranges of addresses:", *(f"  {line}" for line in said(observation))]
     if events:
         lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"
+
+
+def _stale_accesses(program: Program, observation: Observation) -> list[str]:
+    """Which accesses and probes may have gone by what a TLB still held, what they may have come to then, and what was
+    seen."""
+    if not any(record.definition.asks_hardware for record in observation.records):
+        return []
+    from harness.verdict.tlb.judge import allowed_outcomes  # noqa: PLC0415  (few programs have a guest)
+
+    lines = []
+    seen = {one.record: one for one in observation.witnesses}
+    for one in allowed_outcomes(program, observation):
+        if not one.is_fresh_only:
+            lines.append(f"  op {one.record}: {one}")
+            lines += [f"    {reason}" for reason in one.reasons]
+        if one.record in seen:
+            witness = seen[one.record]
+            came_to = describe_esr(witness.esr) if witness.esr else f"{witness.told:#x}"
+            lines.append(f"  op {one.record}: a TLB served it here: {came_to}")
+    return ["", "What a TLB may still hold:", *lines] if lines else []

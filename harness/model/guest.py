@@ -16,6 +16,7 @@ from pgtable.geometry import ENTRY_SIZE
 
 if TYPE_CHECKING:
     from harness.model.run import ProgramRun
+    from harness.program.machine import Machine
     from pgtable import PagePool
 
 _MAIR: Final = 0x04_00_44_FF_FF
@@ -87,10 +88,18 @@ def mmu(run: ProgramRun) -> Mmu | None:
 
 
 def walkable(run: ProgramRun) -> Registers | None:
-    """The registers with which the hardware walks the table under test; None where it cannot: its pages lie elsewhere,
-    or VTCR_EL2 (TCR_EL2) is none that the architecture defines, KVM gives a VM and the emulated CPU takes."""
-    machine, root = run.program.machine, run.pgt.root
-    if machine["pool_base"] != POOL_BASE or root is None:
+    """The registers with which the hardware walks the table under test; None where there is none, or it cannot."""
+    root = run.pgt.root
+    if root is None:
+        return None
+    return registers_on(run.program.machine, run.fixed.vtcr, run.vtcr, run.pgt.start_level, root)
+
+
+def registers_on(machine: Machine, of_cpu: int, vtcr: int, start_level: int, root: int) -> Registers | None:
+    """The registers with which the hardware walks a table; None where it cannot: its pages lie elsewhere, or VTCR_EL2
+    (TCR_EL2) is none that the architecture defines, KVM gives a VM and the emulated CPU takes. `of_cpu` is the VTCR_EL2
+    of a VM on that CPU, `vtcr` that of this table."""
+    if machine["pool_base"] != POOL_BASE:
         return None
     shift, lpa2 = machine.granule.shift, bool(machine["lpa2"])
     if lpa2 and shift == 16:
@@ -101,15 +110,14 @@ def walkable(run: ProgramRun) -> Registers | None:
         if not _FEWEST_VA_BITS[shift] <= bits <= most_bits:
             return None
         e2h = bool(machine["hvhe"])
-        ps = run.fixed.vtcr >> 16 & 7  # the CPU's, whichever register it goes to
+        ps = of_cpu >> 16 & 7  # the CPU's, whichever register it goes to
         tcr = 64 - bits | _IRGN_ORGN_WBWA_SH_INNER | _TG0[shift] << 14
         tcr |= ps << 32 | lpa2 << 59 if e2h else ps << 16 | lpa2 << 32
         return Stage1Registers(tcr, root, _MAIR, e2h)
-    vtcr = run.vtcr
     ia_bits = machine["ia_bits"]
     pa_bits = _PS_BITS[vtcr >> 16 & 7]
     # KVM refuses a VM with more bits of IPA than PARange. QEMU 7.2 has no level 0 with 16K pages.
-    if pa_bits > most_bits or ia_bits > pa_bits or (shift == 14 and run.pgt.start_level == 0):
+    if pa_bits > most_bits or ia_bits > pa_bits or (shift == 14 and start_level == 0):
         return None
     if not machine["ha"]:
         vtcr &= ~_VTCR_HA

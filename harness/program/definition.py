@@ -12,7 +12,7 @@ from typing import Final
 from harness.program.kinds.handles import Handle
 from harness.program.kinds.kind import Kind, Role
 from harness.program.kunit import UNSAYABLE, KUnit
-from harness.program.results import Result
+from harness.program.results import OF_HARDWARE, Result
 
 MAX_NUMBER: Final = 256
 """Of an op: one byte of the binary form holds it, less one."""
@@ -86,6 +86,8 @@ class OpDef:
     size: int | None = field(init=False, compare=False)
     handles: tuple[int, ...] = field(init=False, compare=False)
     """Which arguments are handles."""
+    asks_hardware: bool = field(init=False, compare=False)
+    """Whether its result is what the hardware makes of the table."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= MAX_NUMBER:
@@ -93,6 +95,7 @@ class OpDef:
         object.__setattr__(self, "address", next(self._with(Role.ADDRESS), None))
         object.__setattr__(self, "size", next(self._with(Role.SIZE), None))
         object.__setattr__(self, "handles", tuple(self._with(Role.HANDLE)))
+        object.__setattr__(self, "asks_hardware", any(result.type in OF_HARDWARE for result in self.results))
 
     def _with(self, role: Role) -> Iterator[int]:
         return (place for place, arg in enumerate(self.args) if arg.kind.role is role)

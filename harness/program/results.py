@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from harness.program.kinds.handles import Handle
 from harness.program.syndromes import describe_esr, describe_par
@@ -24,6 +25,10 @@ class ResultType(enum.Enum):
     HANDLE = "the number of what the op made"
     TRANSLATION = "PAR_EL1, but for its bits that no translation or fault defines"
     SYNDROME = "ESR_EL2 or, of what EL1 takes itself, ESR_EL1, but for its bits that an access does not determine"
+
+
+OF_HARDWARE: Final = frozenset({ResultType.TRANSLATION, ResultType.SYNDROME})
+"""What only the hardware, or who knows what it does, can tell."""
 
 
 @dataclass(frozen=True, slots=True)

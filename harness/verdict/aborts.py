@@ -5,8 +5,8 @@ cache that it has topped up itself, and where it goes by the fault's granule (th
 of memcache allocations completely", 2021), it tops up only where a table is needed. What may sleep is not done under
 the lock, which is dropped at the end. And after a result of 0 the guest gets on: at the latest in its third round.
 
-Which rule keeps this, and when, is weighed (`harness.verdict.topup_rules`); where one does not, the program is an
-example and not a finding, for the handler is ours.
+Which rule keeps this, and when, is weighed (`harness.verdict.topup_rules`): the handler is ours, and a program that
+shows what a rule comes to is an example. A finding is what the rule does not account for (`surprises`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.amounts import counted
-from harness.observation.events import PLANTED, STORE_KINDS, each_event
+from harness.observation.events import ALLOC, PLANTED, STORE_KINDS, each_event
 from harness.observation.layout import LOCKING, LOCKING_REPORTS, Observation, Record
 from harness.program.definition import Op
 from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.program import Program
 
 _BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
+STUCK: Final = "stuck"
+WRONGS: Final = ("untopped", "needless", STUCK, *LOCKING_REPORTS.values())
+"""What may be wrong with a handling, in a word each."""
 _ROUNDS: Final = 3
 """In which the guest gets on."""
 OF_LOCKS: Final = {
@@ -36,10 +39,11 @@ OF_LOCKS: Final = {
 class Handling:
     """One `handle` that handled an abort.
 
-    `size`, `topped_up`, `added` and `used` are its results. `stale` says that the table was changed between the access
-    and this, and `tampered` that entries are as somebody else has written them. `retried` says that the same access
-    followed, and `again` that it aborted again, though the result was 0; `round` counts such, of this access and this
-    handling with nothing in between, from 1."""
+    `size`, `topped_up`, `added` and `used` are its results; `asked` counts the pages that its walk asked for, whether
+    it got them or not. `stale` says that the table was changed between the access and this, and `tampered` that entries
+    are as somebody else has written them. `retried` says that the same access followed, and `again` that it aborted
+    again, though the result was 0; `round` counts such, of this access and this handling with nothing in between, from
+    1. `broken` is what locks complained of."""
 
     record: int
     ret: int | None
@@ -47,18 +51,19 @@ class Handling:
     topped_up: bool
     added: int
     used: int
+    asked: int
     stale: bool
     tampered: bool
     retried: bool
     again: bool
     round: int
     broken: tuple[str, ...]
-    """What locks complained of."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbortProblem:
-    """What is wrong with one handling. `what` is short and stable; `stale` is as there."""
+    """What is wrong with one handling. `what` is short and stable; `stale` is as there. `record` is the handling's or,
+    where the guest is stuck, its access's."""
 
     record: int
     what: str
@@ -66,11 +71,16 @@ class AbortProblem:
     stale: bool
 
 
+def handles_aborts(program: Program) -> bool:
+    """Whether there is anything to judge in a program."""
+    return any(op.name == "handle" for op in program.ops)
+
+
 def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
     """What is wrong with the handlings of a program that one side observed, in order."""
     for one in handlings(program, seen):
         for what, text in wrong(one, program.machine):
-            yield AbortProblem(one.record, what, text, one.stale)
+            yield AbortProblem(one.record + (what == STUCK), what, text, one.stale)
 
 
 def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
@@ -94,14 +104,14 @@ def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
 def wrong(one: Handling, machine: Machine) -> Iterator[tuple[str, str]]:
     """What is wrong with one handling: what, short and stable, and a sentence."""
     by_granule = machine["topup_rule"] != _BY_STATUS
-    if one.used and not one.topped_up:
-        yield "untopped", f"{counted(one.used, 'page')} came from a memcache that was not topped up for it"
+    if one.asked and not one.topped_up:
+        yield "untopped", f"{counted(one.asked, 'page')} asked of a memcache that was not topped up for it"
     if by_granule and one.topped_up and one.ret == 0 and not one.used and not one.tampered:
         yield "needless", "the memcache was topped up, and no table was needed"
     for rule in one.broken:
         yield rule, OF_LOCKS.get(rule, f"locks complain: {rule}")
     if one.again and one.round >= _ROUNDS and not one.tampered:
-        yield "stuck", f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
+        yield STUCK, f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
 
 
 def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
@@ -132,6 +142,7 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
             bool(topped_up),
             added,
             used,
+            sum(event.kind == ALLOC for event in each_event(record.events)),
             stale,
             bool(written.planted),
             bool(retried),

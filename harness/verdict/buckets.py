@@ -1,8 +1,11 @@
 """The names of buckets, as people write them into lists of what is known.
 
-    results|tables|accounting|events|instructions|effects-OP-WHAT[-levelN]    a divergence, by its tier
-    invalidation-OP-FUNCTION-WHAT                                             a TLB function that fails its caller
-    crash|hang-OP-PLACE                                                       PLACE is a function
+    TIER-OP-WHAT[-levelN]            a divergence, by its tier (`harness.verdict.tiers`)
+    emulator-OP-WHAT                 a translation in which the hardware differs where all else is the same
+    invalidation-OP-FUNCTION-WHAT    a TLB function that fails its caller
+    stale-OP-WHAT                    what a TLB may hold and must not
+    abort-OP-WHAT                    a guest's abort that is not handled as its rule has it
+    crash|hang-OP-PLACE              PLACE is a function
     flood-OP
 
 Judges make them, each its own (`Difference.bucket`, `harness.verdict.judge`).
@@ -20,10 +23,13 @@ from harness.observation.events import EVENTS, EVENTS_BY_NUMBER, TLB_CALLS
 from harness.observation.layout import LOCKING_REPORTS, UBSAN_REPORTS
 from harness.outside import shown
 from harness.program.ops import STANDARD
+from harness.program.results import ResultType
+from harness.verdict.aborts import WRONGS
+from harness.verdict.compare.translations import TRANSLATION_PARTS
 from harness.verdict.tiers import Tier
 
 _TIERS: Final = frozenset(tier.name.lower() for tier in Tier)
-_KINDS: Final = (*sorted(_TIERS), "invalidation", "crash", "hang", "flood")
+_KINDS: Final = (*sorted(_TIERS), "abort", "emulator", "invalidation", "stale", "crash", "hang", "flood")
 _OPS: Final = tuple(STANDARD.by_name)
 _EVENTS: Final = frozenset({*(one.name for one in EVENTS), *UBSAN_REPORTS.values(), *LOCKING_REPORTS.values()})
 _CALLS: Final = frozenset(EVENTS_BY_NUMBER[number].name for number in TLB_CALLS)
@@ -67,6 +73,8 @@ def _problem_with_what(kind: str, op: str, what: str) -> str:
     if kind == "results":
         names = [result.name for result in STANDARD.by_name[op].results]
         words: Collection[str] = ("ran", "return", *names, *(f"{name}s" for name in names[:1]))
+    elif kind in ("translation", "emulator"):
+        words = _translated(op)
     elif kind == "tables":
         words = ("root", "shared_root", "entry", "dangling_table")
     elif kind == "events":
@@ -75,9 +83,20 @@ def _problem_with_what(kind: str, op: str, what: str) -> str:
         what, words = what.rpartition("_")[0], (*_CALLS, "no_call")
     elif kind == "invalidation":
         what, words = what.partition("-")[0], _CALLS
+    elif kind == "abort":
+        words = WRONGS
     else:
         return ""
     return "" if what in words else _expected(f"behind {kind}-{op}- stands another word", what, words)
+
+
+def _translated(op: str) -> Collection[str]:
+    """In what a translation or an access may differ."""
+    words = ["return"]
+    for result in STANDARD.by_name[op].results:
+        is_translation = result.type is ResultType.TRANSLATION
+        words += [f"{result.name}_{part}" for part in TRANSLATION_PARTS] if is_translation else [result.name]
+    return words
 
 
 def _expected(what: str, got: str, words: Collection[str]) -> str:

@@ -17,13 +17,14 @@ from harness.observation.executor import Executor, TargetDied
 from harness.observation.layout import Observation
 from harness.program.machine import MAX_BUDGET, Machine
 from harness.program.program import Program
-from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
+from harness.verdict.hardware import HardwareJudge, judged_of, verdict_of_one
 from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
-from harness.verdict.pair import Comparison, Pair
+from harness.verdict.pair import Comparison
 from harness.verdict.tiers import ORDERED_TIERS, Tier
+from harness.verdict.tlb.judge import judged
 from harness.verdict.verdicts import FirstLook, Inconclusive, Suspicion, Unconfirmed, Verdict
 
 CONFIRMATIONS: Final = 3
@@ -33,6 +34,8 @@ _UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
 """Seen by their digests alone."""
 _OF_CALLS: Final = frozenset({Tier.INSTRUCTIONS, Tier.EFFECTS})
 """Tiers with which the TLB functions are judged by themselves."""
+_OF_ONE_SIDE: Final = frozenset({"stale", "abort"})
+"""Kinds of verdicts that the hardware judge passes on one side."""
 _UNTOLD_CALLS: Final = 64
 """Of so many programs the TLB functions are looked at in one, where no side tells them."""
 
@@ -42,7 +45,7 @@ def _invalidation_bucket(program: Program, found: Problem) -> str:
     return f"invalidation-{op}-{found.call.event.name}-{found.what}"
 
 
-class Judge(Pair):
+class Judge(HardwareJudge):
     """Compares `left` with `right` in `tiers`, and judges what differs."""
 
     def check(self, program: Program) -> Verdict | Inconclusive | None:
@@ -50,9 +53,19 @@ class Judge(Pair):
         seen = self.suspect(program)
         return self.confirm(program, seen) if isinstance(seen, Suspicion) else seen
 
+    def check_with_probes(self, program: Program) -> tuple[Program, Verdict | Inconclusive | None]:
+        """The same, where the sides agree with probes at the program's end as well; and the program that it is said of.
+        Raises as `check` does."""
+        verdict = self.check(program)
+        if verdict is not None or (probed := self.with_probes(program)) is program:
+            return program, verdict
+        verdict = self.check(probed)
+        return (program if verdict is None else probed), verdict
+
     def suspect(self, program: Program) -> Suspicion | Inconclusive | None:
         """What seems to be wrong, from a few runs on the targets as they are. None when the sides agree."""
-        return self.look(program).suspicion
+        suspicion = self.look(program).suspicion
+        return self.look_deeper(program).suspicion if suspicion is None else suspicion
 
     def look(self, program: Program) -> FirstLook:
         """The same, with what the execution told besides."""
@@ -63,10 +76,42 @@ class Judge(Pair):
             seen.suspicion = _suspected_death(program, error)
         return seen
 
+    def look_deeper(self, program: Program) -> FirstLook:
+        """What the hardware says of a program that came to nothing so far, best of one `with_probes`: translations, and
+        what a TLB may still hold. Nothing where it is not to judge."""
+        seen = FirstLook()
+        if not self.judges_hardware:
+            return seen
+        try:
+            self.right.start(program)
+            left = self.left.observe(program)
+            right = self.right.finish()
+            seen.is_same, seen.witnessed = left.digest == right.digest, bool(left.witnesses or right.witnessed)
+            if not seen.is_same:
+                seen.suspicion = self._suspect(program, seen)
+            if seen.suspicion is None:
+                seen.suspicion = self._suspect_a_side(program, left, seen)
+        except TargetDied as error:
+            seen.suspicion = _suspected_death(program, error)
+        return seen
+
+    def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
+        """What a TLB may hold and must not, and how aborts are handled. Where the sides did the same, one stands for
+        both, but for what it saw."""
+        problems, allowed = judged(program, left)
+        seen.judged = judged_of(program, left, allowed)
+        found = verdict_of_one(program, left, problems, self.left)
+        if found is None and not (seen.is_same and not seen.witnessed):
+            right = self.right.observe(program)
+            found = verdict_of_one(program, right, judged(program, right)[0], self.right)
+        return None if found is None else Suspicion(found.bucket, found)
+
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
         left, right = self.run(program)
         seen.feedback = right.feedback if left.feedback is None else left.feedback
-        if left.digest == right.digest:
+        seen.witnessed = bool(left.witnessed or right.witnessed)
+        seen.is_same = left.digest == right.digest
+        if seen.is_same:
             return self._suspect_invalidation(program, left, right, seen)
         whole = self.compare(program)
         assert whole.sides is not None
@@ -74,9 +119,10 @@ class Judge(Pair):
             return Suspicion("the digests differed once, the observations did not", _UNTOLD)
         if whole.cut is not None:
             return self._suspect_before(program, whole.cut, seen)
+        seen.known += whole.known
         if whole.is_alike:
             return self._suspect_calls(program, whole.sides, left.new_calls, seen)
-        sighting = _sighting(self._parting(whole))
+        sighting = self._sighting(self._parting(whole))
         return Suspicion(sighting.bucket, sighting)
 
     def _parting(self, whole: Comparison) -> Comparison:
@@ -101,7 +147,7 @@ class Judge(Pair):
         if cut.flooded is not None:
             sighting = _flood(cut, left, right)
         elif found := differences(left, right, self.tiers, cut.record):
-            sighting = _divergence(found[0], len(beginning.ops), left, right)
+            sighting = self.divergence(found[0], len(beginning.ops), left, right)
         else:
             return Inconclusive(cut)
         return Suspicion(sighting.bucket, sighting)
@@ -174,6 +220,8 @@ class Judge(Pair):
         self.refresh()
         if verdict.kind == "invalidation":
             return self._misdirected(beginning)
+        if verdict.kind in _OF_ONE_SIDE:
+            return self.of_one_side(beginning)
         again = self._judge(self.compare_all(beginning))
         if not isinstance(again, Verdict):
             return None
@@ -199,11 +247,16 @@ class Judge(Pair):
             if judged is not None:
                 doubt = judged
                 break
-        return self._misdirected(program) or doubt
+        return self._misdirected(program) or self.of_one_side(program) or doubt
 
     def quick(self, program: Program, kind: str) -> Verdict | None:
         """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
-        thousands. Only one of that `kind` is looked for: `invalidation`, or all the others."""
+        thousands. Only one of that `kind` is looked for: `invalidation`, `stale`, `abort`, or all others."""
+        if kind in _OF_ONE_SIDE:
+            found = self.of_one_side(program)
+            if found is None or found.kind != kind or self._quick(self.differing(program)) is not None:
+                return None
+            return found if self._misdirected(program) is None else None
         if kind != "invalidation":
             return self._quick(self.differing(program))
         if self.tiers & ORDERED_TIERS:
@@ -246,8 +299,13 @@ class Judge(Pair):
             return _flood(cut, *compared.sides)
         if found:
             record = len(compared.program.ops) if found[0].record is None else found[0].record
-            return _divergence(found[0], record, *compared.sides)
+            return self.divergence(found[0], record, *compared.sides)
         return None if cut is None else Inconclusive(cut)
+
+    def _sighting(self, parted: Comparison) -> Verdict:
+        """What is not judged yet: the sides part in this program, if not at its last op."""
+        assert parted.sides is not None
+        return self.divergence(parted.found[0], len(parted.program.ops), *parted.sides)
 
     def _floods(self, program: Program, cut: Cut) -> bool:
         """Whether the side that seems to flood is still cut in that op with a budget of a flood's size."""
@@ -288,16 +346,6 @@ def _problem(side: Executor, calls: Iterable[Call], machine: Machine) -> tuple[P
                 return one, tuple(listed)
             listed.append(entry.key)
     return None, tuple(listed)
-
-
-def _divergence(first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
-    return Verdict("divergence", first.bucket, record, first, left, right)
-
-
-def _sighting(parted: Comparison) -> Verdict:
-    """What is not judged yet: the sides part in this program, if not at its last op."""
-    assert parted.sides is not None
-    return _divergence(parted.found[0], len(parted.program.ops), *parted.sides)
 
 
 def _flood(cut: Cut, left: Observation, right: Observation) -> Verdict:

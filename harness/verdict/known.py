@@ -3,7 +3,8 @@ for whoever tests a change to that version. The same thing in another version is
 this one.
 
 Only what is judged without a second side can be listed: TLB functions that fail their callers
-(`harness.verdict.invalidation`). Both sides of a comparison then do it.
+(`harness.verdict.invalidation`). Both sides of a comparison then do it. What is known of QEMU is in
+`harness.verdict.emulator`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 from harness.amounts import counted
 from harness.observation.events import FLUSH_CPU_CONTEXT, TLBI_VMID, TLBI_VMID_IPA
+from harness.verdict.emulator import DEFECTS
 from harness.verdict.invalidation import Problem
 
 
@@ -65,7 +67,11 @@ def known(problem: Problem, version: str | None) -> KnownProblem | None:
 
 
 def mention(key: str, count: int) -> str:
-    """A line about what was seen: `KnownProblem.key`, and in how many different calls."""
+    """A line about what was seen: `KnownProblem.key`, and in how many different calls; or `KnownDefect.key`, and in how
+    many executions."""
+    defect = next((one for one in DEFECTS if one.key == key), None)
+    if defect is not None:
+        return defect.mention(count)
     one = next(one for one in KNOWN if one.key == key)
     where = f"{one.what} in {counted(count, 'different call')}"
     return f"known of Linux {one.version}, no finding: {where}: {one.reason} ({one.source})"

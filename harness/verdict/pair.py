@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from harness.observation.execution import Execution
 from harness.observation.executor import Executor, TargetDied
 from harness.observation.layout import Observation
+from harness.program.probing import PROBE
 from harness.program.program import Program
 from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.differences import differences
 from harness.verdict.cuts import Cut, unequal_cut
+from harness.verdict.emulator import known_defect, the_emulator
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -25,6 +27,8 @@ class Comparison:
     found: Sequence[Difference] = ()
     cut: Cut | None = None
     death: TargetDied | None = None
+    known: tuple[str, ...] = ()
+    """`KnownDefect.key` of what else differs, as is known of an emulator."""
 
     @property
     def is_alike(self) -> bool:
@@ -100,4 +104,35 @@ class Pair:
         left, right = self.left.observe(program), self.right.observe(program)
         cut = unequal_cut(left, right)
         found = differences(left, right, self.tiers, None if cut is None else cut.record)
-        return Comparison(program, (left, right), found, cut)
+        found, known = self._without_known(program, left, right, found)
+        return Comparison(program, (left, right), found, cut, known=known)
+
+    @property
+    def emulator(self) -> tuple[int, str] | None:
+        """As `the_emulator` of both sides. Asked late: a kernel may have to be built to tell."""
+        return the_emulator(self.left.identity, self.right.identity)
+
+    def _without_known(
+        self, program: Program, left: Observation, right: Observation, found: list[Difference]
+    ) -> tuple[list[Difference], tuple[str, ...]]:
+        """The differences that are not known of an emulator, and `KnownDefect.key` of those that are. Raises
+        TargetDied."""
+        known: dict[str, None] = {}
+        translations = [one for one in found if one.tier is Tier.TRANSLATION]
+        emulator = self.emulator if translations else None
+        if emulator is None:
+            return found, ()
+        for one in translations:
+            if one not in found or not one.record:
+                continue
+            op, beginning = program.ops[one.record - 1], program.prefix(one.record)
+            whole = one.record == len(program.ops)
+            sides = (left, right) if whole else (self.left.observe(beginning), self.right.observe(beginning))
+            defect = known_defect(op, one.what, *sides, emulator)
+            if defect is None:
+                continue
+            known[defect.key] = None
+            found = [other for other in found if other is not one]
+            if op.definition is not PROBE or program.machine["ha"]:  # what comes behind may follow from it
+                found = [other for other in found if other.record is not None and other.record < one.record]
+        return found, tuple(known)

@@ -11,14 +11,16 @@ from harness.errors import BadInput
 class Tier(enum.IntEnum):
     """What is compared, in this order. EVENTS holds WARNs and UBSan reports as well as the boundary events; what TLB
     functions do once they are called is INSTRUCTIONS. EFFECTS is for sides that are meant to differ in both: what the
-    events of an op come to, in whatever order (`harness.verdict.effects.replay`)."""
+    events of an op come to, in whatever order (`harness.verdict.effects.replay`). TRANSLATION is what the hardware
+    makes of the tables: results of ops that ask it, which are not among the RESULTS."""
 
     RESULTS = 1
     TABLES = 2
     ACCOUNTING = 3
-    EVENTS = 4
-    INSTRUCTIONS = 5
-    EFFECTS = 6
+    TRANSLATION = 4
+    EVENTS = 5
+    INSTRUCTIONS = 6
+    EFFECTS = 7
 
 
 ALL_TIERS: Final = frozenset(Tier)

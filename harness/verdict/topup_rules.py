@@ -44,11 +44,6 @@ class RuleWeight:
         )
 
 
-def handles_aborts(program: Program) -> bool:
-    """Whether there is anything to weigh in a program."""
-    return any(op.name == "handle" for op in program.ops)
-
-
 def weigh_rule(executor: Executor, program: Program, rule: str) -> RuleWeight:
     """Run a program under a rule, whatever its own is. Raises TargetDied, CannotRun."""
     program = replace(program, machine=program.machine.replace("topup_rule", RULES.index(rule)))

@@ -232,10 +232,16 @@ class Trees:
         if entry & TABLE != TABLE or table.level == LAST_LEVEL:
             return None
         child = self._tables.get(self._addresses.address(entry))
-        if child is None or child is table:
+        if child is None:
             return None
         if table.level is None and child.parent is not table and (child.parent is not None or child.root):
             return None
+        # Pages map memory, which may be that of a table; and a kernel with a bug may make a circle.
+        up: Table | None = table
+        while up is not None:
+            if up is child:
+                return None
+            up = up.parent
         return child
 
     def _hang(self, child: Table, table: Table, index: int) -> None:

@@ -3,13 +3,14 @@
  * itself cannot be hosted, with all of the host's memory management behind it; what it is told of the memory here is what the
  * program says.
  *
- * The memcache is topped up by one of three rules. By the fault's status, as Linux does: unless it is a permission fault,
- * or one for a write while dirty pages are logged. By the fault's granule, as was proposed in the thread "KVM: arm64:
+ * The memcache is topped up by one of three rules. By the fault's status, as Linux does: unless it is a permission fault, and
+ * then too for a write while dirty pages are logged. By the fault's granule, as was proposed in the thread "KVM: arm64:
  * Distinguish cases of memcache allocations completely" (2021): only where what the faulting entry translates is more than
  * the mapping, so that a table is missing. And as that patch was posted, where the same is done too late. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/esr.h>
 #include <asm/kvm_pgtable.h>
+#include <s2fuzz/locking.h>
 #include "kernel.h"
 #include "abort_handler.h"
 #include "boundary.h"
@@ -35,22 +36,22 @@ static u64 fault_type(const struct abort *abort)
 	return abort->esr & ESR_ELx_FSC_TYPE;
 }
 
-/* A tree whose walks are not shared has its MMU's lock taken by one writer. */
-static void lock_mmu(rwlock_t *lock)
+/* The MMU's lock: for readers, but for one writer in a tree whose walks are not shared. */
+static void lock_mmu(int *held)
 {
 #if S2FUZZ_HAS_MAP_FLAGS
-	read_lock(lock);
+	s2fuzz_read_lock(held);
 #else
-	write_lock(lock);
+	s2fuzz_lock(held, 1);
 #endif
 }
 
-static void unlock_mmu(rwlock_t *lock)
+static void unlock_mmu(int *held)
 {
 #if S2FUZZ_HAS_MAP_FLAGS
-	read_unlock(lock);
+	s2fuzz_read_unlock(held);
 #else
-	write_unlock(lock);
+	s2fuzz_unlock(held, 1);
 #endif
 }
 
@@ -122,7 +123,7 @@ static s64 user_mem_abort(const struct abort *abort, const struct args_handle *m
 	u64 fault_granule = kvm_granule_size(abort->esr & ESR_ELx_FSC_LEVEL);
 	bool writable = !memory->readonly && (memory->device || !memory->logging || is_write(abort));
 	enum kvm_pgtable_prot prot = KVM_PGTABLE_PROT_R;
-	rwlock_t mmu_lock = { 0 };
+	int mmu_lock = 0;
 	u64 ipa = abort->ipa, size;
 	bool only_pages;
 	s64 ret;
@@ -182,7 +183,7 @@ static s64 user_mem_abort(const struct abort *abort, const struct args_handle *m
 
 s64 handle_abort(const struct abort *abort, const struct args_handle *memory, struct handled *handled)
 {
-	rwlock_t mmu_lock = { 0 };
+	int mmu_lock = 0;
 
 	*handled = (struct handled){ 0 };
 	switch (fault_type(abort)) {

@@ -321,7 +321,6 @@ void boundary_reset(bool dcache, bool icache, bool page_count)
 {
 	in_call = 0;
 	vttbr = NOT_WRITTEN;
-	empty_cache_allocates = false;
 	mm_ops.page_count = page_count ? mm_page_count : NULL;
 	mm_ops.dcache_clean_inval_poc = dcache ? mm_dcache_clean_inval_poc : NULL;
 	mm_ops.icache_inval_pou = icache ? mm_icache_inval_pou : NULL;

@@ -24,11 +24,6 @@
 
 #define PAR_TRANSLATION 0xff0ffffffffff180ul /* ATTR, PA, SH */
 #define PAR_FAULTING 0x37ful /* S, PTW, FST, F */
-#define PAR_MEMORY(par) ((par) >> 56)
-#define PAR_SH (3ul << 7)
-#define PAR_OUTER_SHAREABLE (2ul << 7)
-#define DEVICE_END 0x10 /* of MAIR_EL2's encoding */
-#define NON_CACHEABLE 0x44
 
 #define PIECES (GUEST_WINDOW_SIZE / GUEST_PIECE)
 #define STUB_PIECE PIECES /* where the window's pieces have their numbers, the stub's page has this */
@@ -137,15 +132,9 @@ void guest_end(void)
 			set_data(ready[i], first_data(ready[i]));
 }
 
-/* Device and Normal Non-cacheable memory is outer shareable, whatever the entry says (Arm ARM, PAR_EL1.SH). QEMU 7.2
- * tells what the entry says in stage 1. That is not held against it here, for every device page would show it. */
 static u64 determined(u64 par)
 {
-	if (par & PAR_FAULT)
-		return par & PAR_FAULTING;
-	if (PAR_MEMORY(par) < DEVICE_END || PAR_MEMORY(par) == NON_CACHEABLE)
-		par = (par & ~PAR_SH) | PAR_OUTER_SHAREABLE;
-	return par & PAR_TRANSLATION;
+	return par & (par & PAR_FAULT ? PAR_FAULTING : PAR_TRANSLATION);
 }
 
 u64 guest_translate(u64 ipa, bool write)

@@ -62,6 +62,7 @@ static bool observe_op(u64 number, const u64 *args)
 	s64 ret;
 
 	op_begin(number);
+	empty_cache_allocates = false; /* the last op may have been left inside a handler, in the shell */
 	if (op_enter(&op_exit)) {
 		op_end(true, 0);
 		return false;

@@ -101,7 +101,7 @@ class Reference:
         """Seconds of CPU time for a program of a usual budget, at the usual pace."""
         self.silence = SILENCE
         self.boots = 0
-        """Kernels started so far: the first, and one for every restart."""
+        """Kernels started so far: the first, and one for every restart of one that was lost or refreshed."""
         self.lost = 0
         """QEMUs that ended by themselves or damaged a message."""
         self.symbols = Symbols(image.elf)
@@ -223,9 +223,14 @@ class Reference:
         self.capabilities.check(program, self.name)
         self._machine = program.machine
         if not self.link.has_monitor and _asks_monitor(program):
-            self.refresh()
-            self.link.has_monitor = True
+            self._get_monitor()
         return encode_program(program)
+
+    def _get_monitor(self) -> None:
+        """From the next start on; no restart, as `boots` has it."""
+        self.boots -= self._running
+        self.refresh()
+        self.link.has_monitor = True
 
     def _boot(self) -> None:
         self.link.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +14,8 @@ from reference.probe.symbols import Symbols
 LOOP: Final = 8
 """Repetitions of an edge that still count as something new."""
 _LEVELLED: Final = bytes(min(count, LOOP) for count in range(256))
+_TAKEN: Final = bytes(min(count, 1) for count in range(256))
+_DIGITS: Final = bytes(range(0x30, 0x100)).ljust(256, b"1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class HostedCoverage:
         self._counters = (address("__start___sancov_cntrs"), address("__stop___sancov_cntrs"))
         self._pcs = (address("__start___sancov_pcs"), address("__stop___sancov_pcs"))
         self._view = memoryview(self._ram.memory)[self._counters[0] - RAM_BASE : self._counters[1] - RAM_BASE]
-        self.seen = 0
-        """What every counter was ever seen to have, all bits of it; the counters one after the other."""
+        self.taken = 0
+        """Of every counter, one after the other, a byte: 1 once it was seen to count."""
         self.image = image
         """Which kernel's edges these are."""
 
@@ -43,11 +47,24 @@ class HostedCoverage:
         """Where counters and PCs lie in this process."""
         return Registration(*map(self._ram.host_address, (*self._counters, *self._pcs)))
 
-    def note(self) -> None:
+    def note(self) -> bool:
         """Add what the last executions reached to what was ever reached, and level the counters, before libFuzzer reads
-        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what."""
-        self.seen |= int.from_bytes(self._view, "little")
-        self._view[:] = self._view.tobytes().translate(_LEVELLED)
+        and clears them: above `LOOP`, how often an edge was taken says how much a program does, not what. Whether an
+        edge was never taken before."""
+        levelled = self._view.tobytes().translate(_LEVELLED)
+        self._view[:] = levelled
+        taken = int.from_bytes(levelled.translate(_TAKEN), "little")
+        before, self.taken = self.taken, self.taken | taken
+        return self.taken != before
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """What runs within leaves the counters as they are: nobody is steered by it."""
+        before = bytes(self._view)
+        try:
+            yield
+        finally:
+            self._view[:] = before
 
     def forget(self) -> None:
         """Clear the counters, so that libFuzzer sees nothing new in the last execution and does not keep it."""
@@ -68,5 +85,5 @@ class HostedCoverage:
     @property
     def reached(self) -> int:
         """Which of them were ever seen to count: a bit for each."""
-        seen = self.seen.to_bytes(len(self._view), "little")
-        return int("".join("1" if byte else "0" for byte in reversed(seen)) or "0", 2)
+        taken = self.taken.to_bytes(len(self._view), "big")
+        return int(taken.translate(_DIGITS) or b"0", 2)

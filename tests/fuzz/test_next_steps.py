@@ -60,6 +60,8 @@ def test_only_what_applies_is_named(tmp_path: Path) -> None:
     patched = finding_on(tmp_path / "b", Side("kernel", str(tmp_path), (tmp_path / "b/kernel/0-fix.mbox",)), "f" * 40)
     assert "bisect" not in str(next_steps(patched)), "the commits do not have the patch"
     assert ["replay", str(tmp_path / "b"), "--each"] in commands(next_steps(patched))
+    emulators = replace(packaged, kind="emulator")
+    assert [words[0] for words in commands(next_steps(emulators))] == ["replay", "tmin", "debug"]
     models = finding_on(tmp_path / "c", Side("model", "6.1"))
     assert [words[0] for words in commands(next_steps(models))] == ["replay", "tmin"]
 

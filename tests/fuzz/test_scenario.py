@@ -141,8 +141,9 @@ def test_a_whole_block_now_and_then(monkeypatch: pytest.MonkeyPatch, kernel: Ref
     """What is generated splits one to its last page, with nothing cut, and both sides agree on it."""
     monkeypatch.setattr("fuzz.generate.fresh._WHOLE_BLOCKS", 1.0)
     judge = Judge(Model(), kernel)
+    dialect = dialect_for(judge.left.capabilities, GRANULES[0])  # whose ops both sides have
     for seed in range(3):
-        program = decode(fresh(Random(seed), stages=(2,)))
+        program = decode(fresh(Random(seed), dialect, (2,)), dialect)
         assert judge.check(program) is None
         seen = judge.left.observe(program)
         split_record = next(record for record in seen.records if record.definition.name == "split")

@@ -13,6 +13,7 @@ from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import EVERYTHING, Capabilities
 from harness.program.definition import OpDef
+from harness.program.guest import WINDOW
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.ops import FAMILIES, OPS
 from harness.program.space import MEMORY, space_of
@@ -22,8 +23,8 @@ NAMING = [op for op in OPS if op.scenario]
 
 
 def played(one: Step) -> Iterator[list[str]]:
-    """The names of the ops of a step, played again and again in one place."""
-    at = place_in(space_of(DEFAULT_MACHINE), 0, MEMORY, 1 << 30)
+    """The names of the ops of a step, played again and again in one place: a guest's is where its window is."""
+    at = place_in(space_of(DEFAULT_MACHINE), 0, WINDOW & -(1 << 30) if one.guest else MEMORY, 1 << 30)
     for seed in range(200):
         at.mapped.append((0, at.page))
         yield [op.name for op in one.play(at, Random(seed))]
@@ -61,8 +62,9 @@ def test_steps_play_the_ops_of_their_stage(stage: int) -> None:
 @pytest.mark.parametrize("one", STEPS.values(), ids=list(STEPS))
 def test_a_step_is_left_out_where_a_side_lacks_what_it_uses(one: Step) -> None:
     stage = one.stages[0]
-    assert one in _steps(EVERYTHING, stage)[one.dear].steps
+    assert one in _steps(EVERYTHING, stage, one.guest)[one.dear].steps
+    assert (one in _steps(EVERYTHING, stage, False)[one.dear].steps) is not one.guest
     for name in one.uses:
-        assert one not in _steps(Capabilities(frozenset({name})), stage)[one.dear].steps
+        assert one not in _steps(Capabilities(frozenset({name})), stage, one.guest)[one.dear].steps
     other = Capabilities(frozenset({op.name for op in OPS} - set(one.uses)))
-    assert one in _steps(other, stage)[one.dear].steps
+    assert one in _steps(other, stage, one.guest)[one.dear].steps

@@ -16,6 +16,7 @@ from planted import load_all
 
 from fuzz.engine.assignment import KEPT_PER_BUCKET, Assignment
 from fuzz.engine.cautions import caution_lines
+from fuzz.engine.hardware_lines import hardware_lines
 from fuzz.engine.in_flight import last_in_flight
 from fuzz.engine.messages import Given, GoOver, ProcessState, from_line, to_line
 from fuzz.engine.stats import Stats
@@ -25,13 +26,19 @@ from fuzz.sides import choose_sides
 from harness.errors import ToolFailure
 from harness.findings.finding import load
 from harness.model.executor import Model
+from harness.model.ops import guest
+from harness.observation.executor import Executor
 from harness.program.codec import dialect_for, encode
 from harness.program.granule import GRANULE_4K
+from harness.program.guest import WINDOW
+from harness.program.probing import POOL_ELSEWHERE, PROBE
 from harness.program.program import Program
-from harness.program.text import parse
+from harness.program.text import format_program, parse
+from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.tiers import parse_tiers
 from harness.verdict.verdicts import Verdict
 from pgtable import Stage2
+from pgtable.entry import EntryWriter
 from reference.build.sources import KernelChoice, prepare
 
 MAP = "map ipa=0x{:x} size=4K phys=0x80001000 prot=rwx mc=5\n"
@@ -122,6 +129,108 @@ def test_counters_are_levelled(worker: Worker) -> None:
     (kernel,) = worker.coverage
     worker.run_one(encode(parse("s2 1\n" + MAP.format(0x1000) + "get_leaf ipa=0x1000\n" * 100)))
     assert max(kernel._view) == 8
+
+
+ONE_PAGE = parse("s2 1\nmap ipa=0x201000 size=4K phys=0x80000000 prot=rw mc=4\n")
+
+
+def judging(how: Judging, folder: Path, right: Executor | None = None) -> Worker:
+    """A worker of two models, or of one and `right`."""
+    work = Assignment(choose_sides(sides="model:6.12,model:6.12"), folder, (), 0, None, None, True, None, judging=how)
+    return Worker(work, executors=(Model(), right or Model()))
+
+
+def like_it(count: int, sampled: bool) -> list[bytes]:
+    """Programs that do what ONE_PAGE does, and are of the sample, or are not."""
+    vmids = (replace(ONE_PAGE, machine=ONE_PAGE.machine.replace("vmid", vmid)) for vmid in range(2, 2000))
+    return [encode(one) for one in vmids if is_sampled(one) is sampled][:count]
+
+
+def test_what_is_new_is_judged_by_the_hardware_and_a_sample(tmp_path: Path) -> None:
+    worker = judging(Judging.SAMPLE, tmp_path)
+    worker.run_one(encode(ONE_PAGE))
+    assert worker.stats.probed == 1, "it is the first to do that"
+    for data in like_it(5, sampled=False):
+        worker.run_one(data)
+    assert worker.stats.probed == 1
+    for data in like_it(3, sampled=True):
+        worker.run_one(data)
+    assert worker.stats.probed == 4
+    worker.run_one(encode(replace(ONE_PAGE, machine=ONE_PAGE.machine.replace("pool_base", 0x8000_0000))))
+    worker.run_one(encode(parse("s2 1\npool_base = 0x80000000\nunmap ipa=0x0 size=4K\n")))
+    assert (worker.stats.probed, dict(worker.stats.unprobed)) == (4, {POOL_ELSEWHERE: 1})
+
+
+@pytest.mark.parametrize(("how", "judged"), [(Judging.ALL, 7), (Judging.NONE, 0)])
+def test_all_are_judged_or_none(how: Judging, judged: int, tmp_path: Path) -> None:
+    worker = judging(how, tmp_path)
+    for data in [encode(ONE_PAGE), *like_it(5, sampled=False), encode(ONE_PAGE)]:
+        worker.run_one(data)
+    assert worker.stats.probed == judged
+    assert worker.stats.executions == 7
+
+
+@pytest.mark.parametrize(("how", "judged"), [(Judging.SAMPLE, 1), (Judging.NONE, 0)])
+def test_programs_of_the_corpora_are_judged(how: Judging, judged: int, tmp_path: Path) -> None:
+    (tmp_path / "one.s2").write_text(format_program(ONE_PAGE))
+    worker = judging(how, tmp_path / "out")
+    worker.assignment = replace(worker.assignment, corpora=(tmp_path,))
+    worker.replay_corpora()
+    assert (worker.stats.replayed, worker.stats.probed) == (1, judged)
+
+
+def test_what_the_hardware_finds_is_filed_with_its_probes_and_does_not_steer(tmp_path: Path) -> None:
+    worker = judging(Judging.SAMPLE, tmp_path, Patched(guest, "par_of", lambda _: 0x43 << 56))
+    data = encode(ONE_PAGE)
+    worker.run_one(data)
+    (filed,) = worker.filer.filed
+    assert filed.bucket == "translation-probe-read_faults"
+    program = load(filed.directory).program
+    assert program.ops[0] == ONE_PAGE.ops[0]
+    assert any(op.definition is PROBE for op in program.ops[1:])
+    assert hash(data) in worker.diverging
+    assert not any(worker.joint[0]._view)
+
+
+def test_what_is_found_before_the_probes_is_filed_without_them(tmp_path: Path) -> None:
+    # The TLB is not invalidated, on either side.
+    sides = [Patched(EntryWriter, "tlbi_range", lambda *_: None) for _ in range(2)]
+    worker = judging(Judging.ALL, tmp_path, sides[0])
+    worker.executors = worker.judge.left, worker.judge.right = sides[0], sides[1]
+    other = "map ipa=0x202000 size=4K phys=0x80001000 prot=rw mc=4\n"  # so that their table stays
+    program = replace(ONE_PAGE, ops=(*ONE_PAGE.ops, *parse(f"s2 1\n{other}unmap ipa=0x201000 size=4K\n").ops))
+    worker.run_one(encode(program))
+    (filed,) = worker.filer.filed
+    assert (filed.kind, filed.bucket.rpartition("-level")[0]) == ("stale", "stale-unmap-left-not-invalidated")
+    assert load(filed.directory).program.ops == program.ops
+
+
+def test_the_judge_leaves_the_counters_alone(worker: Worker) -> None:
+    """What libFuzzer sees, and so what is generated, is the same whoever is judged."""
+    (kernel,) = worker.coverage
+    seen = []
+    for how in (Judging.NONE, Judging.ALL):
+        worker.judge.judging = how
+        kernel.forget()
+        worker.run_one(encode(GOOD))
+        seen.append(bytes(kernel._view))
+    assert worker.stats.probed == 1
+    assert seen[0] == seen[1]
+
+
+def test_accesses_are_counted_by_what_they_come_to(tmp_path: Path) -> None:
+    text = f"s2 1\nguest = on\nmap ipa=0x{WINDOW:x} size=4K phys=0x{WINDOW:x} prot=rw mc=4\nread ipa=0x{WINDOW:x}\n"
+    worker = judging(Judging.ALL, tmp_path)
+    worker.run_one(
+        encode(
+            parse(text + "exec ipa=0x42000000\nread ipa=0x0\nmap ipa=0x0 size=4K phys=0x0 prot=r mc=4\nread ipa=0x0\n")
+        )
+    )
+    worker.run_one(encode(parse("s2 1\nread ipa=0x0\n")))
+    assert worker.stats.accesses == {"succeeded": 1, "aborted": 2, "no_memory": 1, "no_guest": 1}
+    lines = "\n".join(hardware_lines(worker.stats.summary()))
+    assert "the hardware judged 2 programs\n" in lines
+    assert "guests made 4 accesses: 25% succeeded, 50% aborted, 25% no memory" in lines
 
 
 def test_a_common_bucket_is_said_to_mask_others() -> None:

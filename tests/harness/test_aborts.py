@@ -8,9 +8,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from executors import Patched
 from observations import with_record
 
 from fuzz.generate.scenario import vm_scenario
+from harness.findings.report import verdict_report
 from harness.model.executor import Model
 from harness.observation.events import DSB, events_of
 from harness.observation.layout import LOCKING, Complaint, Observation
@@ -18,8 +20,13 @@ from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
 from harness.program.text import format_program, parse, read
-from harness.verdict.aborts import handlings, problems, surprises
-from harness.verdict.topup_rules import RULES, RuleWeight, handles_aborts, rule_table, weigh_rule
+from harness.verdict.aborts import handles_aborts, handlings, problems, surprises
+from harness.verdict.buckets import problem_with
+from harness.verdict.judge import Judge
+from harness.verdict.judging import Judging
+from harness.verdict.topup_rules import RULES, RuleWeight, rule_table, weigh_rule
+from harness.verdict.verdicts import Verdict
+from pgtable import Stage2
 
 CORPORA = Path(__file__).parents[2] / "corpora"
 VIOLATIONS = sorted((CORPORA / "violations").glob("abort_*.s2"))
@@ -201,6 +208,13 @@ def test_an_empty_memcache_warns_and_allocates_or_fails() -> None:
     assert not any(record.complaints for record in observed(hyp).records)
 
 
+def test_a_table_that_is_gone_is_missing_in_the_next_round() -> None:
+    """The abort fails once; then its level says that a table is needed."""
+    program = seed("abort_empty_cache")
+    assert handled(program) == [(-errno.ENOMEM, PAGE, False, 1), (0, PAGE, True, 1)]
+    assert last_returns(program) == [0]
+
+
 def test_a_failed_allocation_is_no_empty_memcache() -> None:
     """It fails before the memcache is looked at."""
     program = written("fault ipa=0x1000 access=read\nfail_alloc nth=1\nhandle phys=0x42001000")
@@ -214,9 +228,10 @@ def test_a_failed_allocation_is_no_empty_memcache() -> None:
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("version", ["6.1", "6.12"])
 def test_seeds_break_no_rule(path: Path, version: str) -> None:
-    """But the patch as it was posted, and what the other's abort has done already."""
+    """But the patch as it was posted, and the memcache that is found empty."""
     found = {what for _, what in wrong(read(path), version)}
-    assert found == ({"sleeps-in-atomic", "left-held"} if path.stem == "abort_posted" else set())
+    kept = {"abort_posted": {"sleeps-in-atomic", "left-held"}, "abort_empty_cache": {"untopped"}}
+    assert found == kept.get(path.stem, set())
 
 
 @pytest.mark.parametrize("path", VIOLATIONS, ids=lambda path: path.stem)
@@ -227,7 +242,7 @@ def test_violations_are_those_that_are_kept(path: Path, version: str) -> None:
         "abort_table_gone": ["untopped"],
         "abort_under_lock": ["sleeps-in-atomic"],
         "abort_untopped_exec": ["untopped", "untopped"],
-        "abort_untopped_exec_pkvm": ["untopped"],
+        "abort_untopped_exec_pkvm": ["untopped", "untopped", "untopped"],
     }
     assert [what for _, what in wrong(read(path), version)] == expected[path.stem]
 
@@ -243,7 +258,7 @@ def test_what_changed_since_the_access_is_told() -> None:
         "abort_table_gone": [True],
         "abort_under_lock": [False],
         "abort_untopped_exec": [False, False],
-        "abort_untopped_exec_pkvm": [False],
+        "abort_untopped_exec_pkvm": [False, False, False],
     }
 
 
@@ -305,6 +320,23 @@ def test_what_rules_do_not_account_for_is_a_surprise() -> None:
     untopped = read(CORPORA / "violations" / "abort_untopped_exec.s2")
     # What Linux's rule forgets would be one by the other rule.
     assert [one.what for one in surprises(under("fault_granule", untopped), observed(untopped))] == ["untopped"] * 2
+
+
+def test_a_guest_that_is_stuck_is_a_finding() -> None:
+    """On whatever both sides agree: here permissions are never relaxed."""
+    program = written("map ipa=0x0 size=8K phys=0x42000000 prot=r mc=3\n" + ROUNDS)
+    sides = [Patched(Stage2, "relax_perms", lambda *_: 0) for _ in range(2)]
+    judge = Judge(*sides)
+    found = judge.check(program)
+    assert isinstance(found, Verdict)
+    assert (found.kind, found.bucket, found.record) == ("abort", "abort-fault-stuck", len(program.ops))
+    assert problem_with(found.bucket) == ""
+    assert problem_with("abort-fault-unstuck")
+    assert "model:6.12: the access still aborts after 3 rounds" in verdict_report(program, found, ("a", "b"))
+    assert judge.quick(program, "abort") == replace(found, confirmed=0)
+    assert judge.quick(program, "stale") is None
+    assert Judge(Model(), Model()).check(program) is None
+    assert Judge(*sides, judging=Judging.NONE).check(program) is None
 
 
 @pytest.mark.parametrize("version", ["6.1", "6.12"])

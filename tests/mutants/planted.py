@@ -5,8 +5,8 @@ Those in harmless/ are none: clean-ups that nobody can notice, of which nothing 
 what          what is wrong, for people
 file          `pgtable.c`, another file of the tree (by its path there), or a file of the model
 kernels       the kernels whose file has the anchor
-flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `events`, `instructions`), or `crash`,
-              `hang`, `flood`, `invalidation`
+flagged       which tiers may flag it first (`results`, `tables`, `accounting`, `translation`, `events`,
+              `instructions`), or `crash`, `hang`, `flood`, `invalidation`, `stale`
 anchor        one line of the file, quoted
 replacement   what stands there instead
 change        instead of these, where there are several: a table of both each, and of `occurrence`
@@ -16,6 +16,7 @@ occurrence    which of the lines that match, from 1 (left out: the only one)
 executions    how many generated programs `make mutants` may spend on it with one seed (left out: 3000)
 shown_by      a program that shows it, or a seed's path, where generated ones take minutes (left out: generated ones
               must find it)
+stale         what the judge of stale translations calls it by itself (`StaleProblem.what`; left out: it need not)
 order_hides   why nobody need find it under `--expect order` (left out: it must be found there, too)
 
 Most are found within a thousand programs. They say that no part of the comparison is blind, and tell little about how
@@ -76,6 +77,7 @@ class Mutant:
     granule: str = "4k"
     kernel_object: str = "host"
     order_hides: str | None = None
+    stale: str | None = None
 
     @property
     def leaves_tables_alone(self) -> bool:
@@ -131,6 +133,7 @@ def load(path: Path) -> Mutant:
         data.get("granule", "4k"),
         data.get("object", "host"),
         data.get("order_hides"),
+        data.get("stale"),
     )
 
 

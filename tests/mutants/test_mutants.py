@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from planted import Mutant, kernel_options, load_all, run_against
 
-from fuzz.sides import choose_sides
+from fuzz.generate.fresh import fresh
+from fuzz.sides import Side, choose_sides
+from harness.program.codec import decode, dialect_for
+from harness.program.granule import granule_named
 from harness.program.text import parse
 from harness.verdict.judge import Judge
 from harness.verdict.tiers import DEFAULT_TIERS, ORDER_EXPECTED, ORDERED_TIERS, Tier
+from harness.verdict.tlb.judge import stale_problems
+from harness.verdict.tlb.problems import LACKING
 
 MUTANTS = load_all()
+STALE = [mutant for mutant in MUTANTS if mutant.stale is not None]
+"""Those that the judge of stale translations finds by itself."""
 SEEDS = (1, 2, 3)
 SAMPLE = ("merge-leaks-table", "root-kept-after-destroy", "model-eight-roots-at-most")
 """What `make test` runs, with one seed; `make mutants` runs all with three, the harder ones with one."""
@@ -33,11 +42,17 @@ def _must_find_in_effects(mutant: Mutant, work: Path) -> None:
     assert result["findings"][0]["bucket"].split("-")[0] not in {tier.name.lower() for tier in ORDERED_TIERS}
 
 
-def _must_show(mutant: Mutant, work: Path, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
+def _sides(mutant: Mutant, work: Path) -> tuple[Side, Side]:
+    """The model, and the kernel with the bug."""
     options = kernel_options(mutant, work)
     patches = tuple(Path(path) for option, path in options.items() if option == "patch")
     pgtable = next((Path(path) for option, path in options.items() if option == "pgtable"), None)
-    left, right = (side.open() for side in choose_sides(mutant.kernels[0], patches, pgtable))
+    left, right = choose_sides(mutant.kernels[0], patches, pgtable)
+    return left, right
+
+
+def _must_show(mutant: Mutant, work: Path, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
+    left, right = (side.open() for side in _sides(mutant, work))
     try:
         assert mutant.shown_by is not None
         verdict = Judge(left, right, tiers).check(parse(mutant.shown_by.lstrip()))
@@ -45,6 +60,20 @@ def _must_show(mutant: Mutant, work: Path, tiers: frozenset[Tier] = DEFAULT_TIER
         right.close()
     assert verdict is not None, f"{mutant.name}: {mutant.what} Not shown."
     assert verdict.bucket.split("-")[0] in mutant.flagged, f"{mutant.name}: flagged as {verdict.bucket}"
+
+
+def _must_leave_stale(mutant: Mutant, work: Path) -> None:
+    """By what the kernel itself does, without anything to compare it with."""
+    granule = granule_named(mutant.granule)
+    choice, found = Random(1), set()
+    with closing(_sides(mutant, work)[1].open_for(granule)) as kernel:
+        dialect = dialect_for(kernel.capabilities, granule)
+        for _ in range(mutant.executions):
+            program = decode(fresh(choice, dialect), dialect)
+            found |= {one.what for one in stale_problems(program, kernel.observe(program))}
+            if mutant.stale in found:
+                return
+    raise AssertionError(f"{mutant.name}: {mutant.what} Not {mutant.stale}, but {sorted(found)}")
 
 
 def test_there_are_enough_planted_bugs() -> None:
@@ -61,6 +90,24 @@ def test_an_expected_order_hides_few() -> None:
     assert len(subtle) >= 40
     assert len(hidden) <= len(subtle) // 5
     assert all(mutant in subtle and mutant.order_hides for mutant in hidden)
+
+
+def test_a_tlb_is_left_stale_in_ways_enough() -> None:
+    """An invalidation or a barrier is dropped, narrowed or misplaced."""
+    ways = {mutant.stale for mutant in STALE}
+    assert len(STALE) >= 20
+    assert {one.partition("-")[0] for one in ways if one is not None} == {"bbm", "freed", "left"}
+    assert {word for word, _ in LACKING.values()} <= {one.partition("-")[2] for one in ways if one is not None}
+
+
+def test_a_sample_leaves_a_tlb_stale(tmp_path: Path) -> None:
+    _must_leave_stale(STALE[0], tmp_path)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("mutant", STALE, ids=lambda mutant: mutant.name)
+def test_each_way_to_leave_a_tlb_stale_is_judged_so(mutant: Mutant, tmp_path: Path) -> None:
+    _must_leave_stale(mutant, tmp_path)
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -6,6 +6,8 @@ stand apart from the others, or come from the input (`docs/hardware.md`).
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
@@ -13,17 +15,19 @@ import pytest
 
 from harness.findings.report import describe_record
 from harness.model.executor import Model
+from harness.observation.layout import Record
 from harness.program.definition import Op
 from harness.program.granule import GRANULES
-from harness.program.guest import WINDOW
-from harness.program.machine import Machine
-from harness.program.ops import op_of
+from harness.program.guest import STUB, WINDOW
+from harness.program.machine import POOL_BASE, Machine
+from harness.program.ops import OPS_BY_NAME, op_of
 from harness.program.program import Program
 from reference.link.executor import ByGranule
 
 MODEL: Final = Model()
 _SIZES: Final = (32, 36, 40, 42, 44, 48, 52)
 _ADDRESS: Final = (1 << 50) - (1 << 12)
+PROBE: Final = OPS_BY_NAME["probe"]
 _READ, _WRITE, _EXEC = 4, 2, 1
 _FIRST_BLOCK: Final = (1, 2, 1)
 """By granule, without LPA2."""
@@ -99,6 +103,17 @@ def some_program(choice: Random, granule: int, stage: int) -> Program:
     return Program(tuple(ops), machine)
 
 
+def seen_by(record: Record, stage: int) -> tuple[int | None, list[int], Sequence[int]]:
+    """What a walker did. In stage 1 QEMU 7.2 tells the entry's shareability of memory that is not cached."""
+    outs = list(record.outs)
+    if stage == 1 and record.definition is PROBE:
+        outs = [one & ~_SH if not one & 1 and (one >> 56 < 0x10 or one >> 56 == 0x44) else one for one in outs]
+    return record.ret, outs, record.events
+
+
+_SH: Final = 3 << 7
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("granule", range(len(GRANULES)), ids=[one.name for one in GRANULES])
 def test_both_walkers_find_the_same(kernels: ByGranule, granule: int, stage: int) -> None:
@@ -108,7 +123,7 @@ def test_both_walkers_find_the_same(kernels: ByGranule, granule: int, stage: int
         program = some_program(choice, granule, stage)
         left, right = MODEL.observe(program), kernels.observe(program)
         for number, (mine, theirs) in enumerate(zip(left.records, right.records, strict=True)):
-            assert (mine.ret, mine.outs, mine.events) == (theirs.ret, theirs.outs, theirs.events), (
+            assert seen_by(mine, stage) == seen_by(theirs, stage), (
                 f"{program.machine.changed()}, {program.ops[number - 1].args}: {describe_record(mine)}"
                 f" and {describe_record(theirs)}"
             )
@@ -117,3 +132,34 @@ def test_both_walkers_find_the_same(kernels: ByGranule, granule: int, stage: int
 
 
 _SEEN: Final = {"0", "-EFAULT", "-ENXIO", "translation", "permission", "access", "address", "normal-wb", "normal-nc"}
+
+
+def any_machine(choice: Random) -> Machine:
+    """Whatever the architecture, KVM or QEMU make of its registers."""
+    knobs = {name: choice.randrange(2) for name in ("lpa2", "pa_bits_52", "hvhe", "guest", "ha", "fwb")}
+    return Machine.of(
+        **knobs,
+        granule=choice.randrange(3),
+        parange=choice.randrange(7),
+        ia_bits=choice.randint(32, 52),
+        va_bits=choice.randint(14, 55),
+        stage=choice.choice((1, 2, 2, 2)),
+        pool_base=choice.choice((POOL_BASE, POOL_BASE, POOL_BASE, 0x1_0000_0000)),
+    )
+
+
+def test_both_sides_know_which_tables_can_be_walked(kernels: ByGranule) -> None:
+    choice = Random(15)
+    asked = [op_of("probe", ipa=0), op_of("destroy"), op_of("probe", ipa=0)]
+    returned = set()
+    for _ in range(150):
+        machine = any_machine(choice)
+        program = Program((*asked, *([] if machine["stage"] == 1 else _ACCESSES)), machine)
+        left, right = MODEL.observe(program), kernels.observe(program)
+        for mine, theirs in zip(left.records, right.records, strict=True):
+            assert seen_by(mine, 1) == seen_by(theirs, 1), f"{machine.changed()}: {describe_record(mine)}"
+        returned.add(left.records[1].ret)
+    assert returned == {0, -errno.ENODEV}
+
+
+_ACCESSES: Final = [op_of("init"), *(op_of(name, ipa=STUB) for name in ("probe", "read", "exec"))]

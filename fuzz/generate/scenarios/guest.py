@@ -83,6 +83,21 @@ def log_and_stop(at: Place, choice: Random) -> list[Op]:
     ]
 
 
+@step(weight=30, uses=("fault", "handle", "map", "wrprotect"), guest=True)
+def run_dry(at: Place, choice: Random) -> list[Op]:
+    """The memcache is used up by others. Then the guest runs what lies in a block that is logged."""
+    page = _page(at, choice)
+    block = page & -at.block
+    access = op_of("fault", ipa=page, access=ACCESS.words.index("exec"))
+    far = [page + number * at.large for number in (1, 2, 3)]
+    return [
+        op_of("map", ipa=block, size=at.block, phys=block + at.memory, prot=RW, mc=4),
+        *(op_of("map", ipa=ipa, size=at.page, phys=page + at.memory, prot=RW, mc=1) for ipa in far),
+        op_of("wrprotect", ipa=block, size=at.block),
+        *(access, op_of("handle", phys=page + at.memory, logging=1), access),
+    ]
+
+
 @step(weight=40, uses=("fault", "handle", "map"), guest=True)
 def come_back(at: Place, choice: Random) -> list[Op]:
     """The guest comes back to a page that has grown old."""
@@ -104,10 +119,10 @@ def _handle(at: Place, page: int, choice: Random) -> Op:
         phys=page + at.memory,
         backing=choice.choice(_BACKINGS),
         hva=choice.choice(_HVA),
-        thp=int(choice.random() < 0.2),
+        thp=int(choice.random() < 0.35),
         logging=int(choice.random() < 0.25),
         readonly=int(choice.random() < 0.1),
-        device=int(choice.random() < 0.1),
+        device=int(choice.random() < 0.15),
     )
 
 

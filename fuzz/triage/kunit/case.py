@@ -59,6 +59,10 @@ def _introduction(program: Program, verdict: Verdict, about: Mapping[str, str]) 
         yield f"Expected {found.left}, but seen was {found.right} ({found.tier.name.lower()}: {found.what})."
     if verdict.problem is not None:
         yield f"{verdict.problem.call.event}: {verdict.problem.text}"
+    if verdict.stale is not None:
+        yield f"{verdict.stale.text} ({verdict.stale.rule.section})"
+    if verdict.abort is not None:
+        yield verdict.abort.text
     instead = shown_instead(program, verdict)
     if instead:
         yield ""

@@ -44,6 +44,12 @@ _BY_EVENT: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def _instead(verdict: Verdict) -> tuple[str, ...]:
+    if verdict.stale is not None:
+        return _BY_EVENT["tlb"]
+    if verdict.abort is not None:
+        return ("a guest that makes that access, on a host that tells of its memcache",)
+    if verdict.difference is not None and verdict.difference.tier is Tier.TRANSLATION:
+        return ("a guest that accesses the address, or AT S12E1R and W at EL2 with that table",)
     if verdict.problem is not None or (verdict.difference and verdict.difference.tier is Tier.INSTRUCTIONS):
         return _BY_EVENT["tlb"]
     if verdict.difference is None:

@@ -31,6 +31,15 @@ def words_on(finding: Finding, sides: Sides, names: tuple[str, str]) -> Words:
         case "invalidation":
             subject = f"{function}: {detail}"
             does = f"a TLB function that {function} calls does not do what it is called for ({detail})"
+        case "stale":
+            subject = f"{function} leaves a stale translation: {detail}"
+            does = f"a TLB may still hold what it must not, after what {function} does ({detail})"
+        case "abort":
+            subject = f"a guest's abort is not handled as it should be ({detail})"
+            does = f"an abort of the guest's is not handled as it should be ({detail})"
+        case "emulator":
+            subject = f"QEMU differs from the architecture, or its model does ({detail})"
+            does = f"QEMU's MMU does not do what is expected of it ({detail}), in the same tables"
         case _:
             other = "another kernel" if all(side.is_kernel for side in sides) else "a model"
             subject = f"{function} differs from {other} ({detail})"
@@ -51,7 +60,7 @@ def _detail(finding: Finding) -> str:
     the function that it ends in."""
     tier, _, rest = finding.bucket.partition("-")
     rest = re.sub(r"-level(-?\d+)$", r", level \1", rest.partition("-")[2])
-    if finding.kind == "divergence":
+    if finding.kind in ("divergence", "emulator"):
         return f"{tier}: {rest.replace('_', ' ')}" if rest else tier
     return rest.replace("-", ": ", 1) if finding.kind == "invalidation" else rest
 
@@ -63,6 +72,21 @@ def _judge(finding: Finding, sides: Sides, names: tuple[str, str]) -> str:
         return (
             "The word is the architecture's, as s2fuzz reads it: what the instructions that were issued invalidate, "
             "against what the function is called for. The sides need not differ in that."
+        )
+    if finding.kind == "stale":
+        return (
+            "The word is the architecture's, as s2fuzz reads it: what the operations stored and invalidated, in their "
+            "order, against what a TLB may hold. The sides need not differ in that."
+        )
+    if finding.kind == "abort":
+        return (
+            "The word is that of the rule by which the memcache is topped up, and of the guest, which must get on "
+            "after a result of 0. The handler is s2fuzz's, in the place of user_mem_abort(). The sides need not differ."
+        )
+    if finding.kind == "emulator":
+        return (
+            "All else is the same, the tables bit by bit: pgtable.c has no part in it. Either the emulator is wrong, "
+            "or what the model takes from the Arm ARM: rather a mail to QEMU's list, once that has been read again."
         )
     is_effect = finding.bucket.startswith("effects-")
     effects = " Compared is what an op has achieved at its end, in whatever order." if is_effect else ""

@@ -20,9 +20,10 @@ def probe(run: ProgramRun, ipa: int) -> int:
     walker = mmu(run)
     if walker is None:
         return -errno.ENODEV
-    if leaves_pool(walker.walk(ipa, Access.READ)):
+    found = walker.look(ipa, Access.READ)
+    if leaves_pool(found):
         return -errno.ENXIO
-    run.outs += (par_of(walker.look(ipa, Access.READ)), par_of(walker.look(ipa, Access.WRITE)))
+    run.outs += (par_of(found), par_of(walker.look(ipa, Access.WRITE)))
     return 0
 
 

@@ -35,7 +35,6 @@ OPS: Final = (
         weight=1,
         results=(Result("read", ResultType.TRANSLATION), Result("write", ResultType.TRANSLATION)),
         stages=BOTH_STAGES,
-        scenario="look",
     ),
     OpDef(
         33,

@@ -12,6 +12,7 @@ from harness.verdict.compare.difference import Difference
 from harness.verdict.compare.events import first_event, first_instruction
 from harness.verdict.compare.results import results
 from harness.verdict.compare.tables import dangling, tables
+from harness.verdict.compare.translations import translations
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
 
 
@@ -39,6 +40,8 @@ def _of_tier(tier: Tier, left: Observation, right: Observation, until: int | Non
         if is_whole:
             yield from accounting(left, right)
         yield from complaints(*records, tier)
+    elif tier is Tier.TRANSLATION:
+        yield from translations(*records)
     elif tier is Tier.EVENTS:
         # In program order. What a WARN brings with it comes after it.
         found = [*complaints(*records, tier), *first_event(left, right)]

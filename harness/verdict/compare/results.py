@@ -1,4 +1,5 @@
-"""Results: return code and out-values of every op, in order."""
+"""Results: return code and out-values of every op, in order. Those of ops that ask the hardware are a tier of their own
+(`translations`)."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ def results(left: Observation, right: Observation) -> Iterator[Difference]:
             op = (mine or theirs).definition.name
             yield Difference(Tier.RESULTS, index, op, "ran", *_present(mine, theirs))
             return
+        if mine.definition.asks_hardware:
+            continue
         if mine.ret != theirs.ret:
             texts = describe_return(mine.ret), describe_return(theirs.ret)
             yield Difference(Tier.RESULTS, index, mine.definition.name, "return", *texts)

@@ -6,6 +6,8 @@ access: a CPU may cache whatever is valid, whenever it likes.
 
 from __future__ import annotations
 
+from typing import Final
+
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import Event, each_event
 from harness.observation.layout import Record
@@ -29,6 +31,9 @@ from harness.verdict.tlb.rules import (
     same_for_hardware,
 )
 from harness.verdict.trees import Place, Table, Trees
+
+_MOST_NAMED: Final = 1024
+"""Entries that an op leaves of which each is looked at: it may be hundreds of thousands."""
 
 
 class Books(Trees):
@@ -71,7 +76,7 @@ class Books(Trees):
     def _end_op(self) -> None:
         """The op has returned: what it took from the tree must be gone."""
         left: dict[tuple[str, int], list[tuple[Stale, str, Rules]]] = {}
-        for one in self._still_open():
+        for one in self._still_open()[:_MOST_NAMED]:
             is_part = is_part_of_a_page(self._op, one.ipa, self.held.size(one.level), self._granule.page)
             if is_part and self._excuses_parts:
                 one.duty = Duty.PART_OF_A_PAGE
@@ -79,11 +84,11 @@ class Books(Trees):
             word, phrase, rule = self._lacking(one)
             left.setdefault((word, one.level), []).append((one, phrase, rule))
         for (word, level), several in left.items():
-            (first, phrase, rule), *others = several
-            more = f", like {len(others)} others" if others else ""
-            self._tell(f"left-{word}", level, f"when the op returns, {first} may be cached: {phrase}{more}", rule)
-            for one, _, _ in several:
-                one.duty = Duty.TOLD
+            first, phrase, rule = several[0]
+            more = f", and so may {len(several) - 1} more" if several[1:] else ""
+            self._tell(f"left-{word}", level, f"when the op returns, {first} may be cached{more}: {phrase}", rule)
+        for one in self._open:
+            one.duty = one.duty or Duty.TOLD
 
     def _complete(self, tlbi: Tlbi) -> None:
         """A DSB has waited for a TLBI."""

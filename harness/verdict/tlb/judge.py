@@ -7,8 +7,7 @@ else it may have been.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import IN_CALL
@@ -20,10 +19,16 @@ from harness.verdict.tlb.books import Books
 from harness.verdict.tlb.held import Stale
 from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Leaf, Outcome, access_of
 from harness.verdict.tlb.problems import StaleProblem
-from harness.verdict.tlb.rules import Access, Rules
+from harness.verdict.tlb.rules import Access, Duty, Rules
 
 _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
+
+
+def judged(program: Program, observation: Observation) -> tuple[list[StaleProblem], list[Allowed]]:
+    """`stale_problems` and `allowed_outcomes`, for who wants both."""
+    judgement = _Judgement(program, observation)
+    return judgement.problems, judgement.allowed
 
 
 def stale_problems(program: Program, observation: Observation, excuses_parts: bool = True) -> list[StaleProblem]:
@@ -36,6 +41,14 @@ def stale_problems(program: Program, observation: Observation, excuses_parts: bo
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
     """What each access and each probe may see that was made, in order."""
     return _Judgement(program, observation).allowed
+
+
+class _Cached(NamedTuple):
+    """Stale entries for an address; whether a table may be walked for it that is none any more; and why."""
+
+    entries: list[Stale]
+    is_anything: bool
+    reasons: tuple[str, ...]
 
 
 class _Judgement:
@@ -71,9 +84,8 @@ class _Judgement:
                 self.problems.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
 
     def _probe(self, number: int, op: Op) -> Allowed:
-        address = op.value("ipa")
-        stale, is_anything = self._stale(address)
-        return Allowed(number, not stale and not is_anything, (), is_anything, _reasons(stale))
+        seen = self._stale(op.value("ipa"))
+        return Allowed(number, not seen.entries and not seen.is_anything, (), seen.is_anything, seen.reasons)
 
     def _access(self, number: int, op: Op, record: Record) -> Allowed:
         books, guest, access = self._books, self._guest, access_of(op)
@@ -82,14 +94,13 @@ class _Judgement:
         fresh = self._fresh(record, access, address, leaf)
         if access is Access.WRITE and record.ret == 0 and leaf is not None:
             guest.write(leaf, address, op.value("value") if op.name == "write" else 0)
-        stale, is_anything = self._stale(address)
-        of_stub, is_any_stub = self._stale(STUB)
-        aborts = None if is_any_stub else guest.at_stub(of_stub, books.leaf(STUB))
-        reasons = _reasons([*stale, *of_stub])
-        if is_anything or aborts is None:
+        target, stub = self._stale(address), self._stale(STUB)
+        aborts = None if stub.is_anything else guest.at_stub(stub.entries, books.leaf(STUB))
+        reasons = tuple(dict.fromkeys(target.reasons + stub.reasons))
+        if target.is_anything or aborts is None:
             return Allowed(number, False, (fresh,), True, reasons)
         outcomes = [fresh]
-        for one in (*aborts, *(guest.outcome((one.entry, one.level), access, address, one) for one in stale)):
+        for one in (*aborts, *(guest.outcome((one.entry, one.level), access, address, one) for one in target.entries)):
             if not any(one[:2] == other[:2] for other in outcomes):
                 outcomes.append(one)
         return Allowed(number, len(outcomes) == 1, tuple(outcomes), False, reasons)
@@ -103,11 +114,12 @@ class _Judgement:
             return Outcome(0, value)
         return self._guest.outcome(leaf, access, address)
 
-    def _stale(self, address: int) -> tuple[list[Stale], bool]:
-        """The stale entries for an address, and whether a table may be walked for it that is none any more."""
-        stale = self._books.stale(address)
-        return stale, self._books.is_abandoned(address) or any(is_table_entry(one.entry, one.level) for one in stale)
-
-
-def _reasons(stale: Iterable[Stale]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f"{one}: {one.reason}" for one in stale))
+    def _stale(self, address: int) -> _Cached:
+        """What a TLB may hold for an address that the table does not say."""
+        entries = self._books.stale(address)
+        reasons = [f"{one}: {one.reason}" for one in entries]
+        is_abandoned = self._books.is_abandoned(address)
+        if is_abandoned:
+            reasons.append(f"a tree that was under test before: {Duty.UNREACHABLE.value}")
+        may_walk_on = any(is_table_entry(one.entry, one.level) for one in entries)
+        return _Cached(entries, is_abandoned or may_walk_on, tuple(reasons))

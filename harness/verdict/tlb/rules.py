@@ -251,7 +251,7 @@ class Duty(Enum):
     PART_OF_A_PAGE = "the caller's size is not of whole pages, of which KVM's own caller warns"
     PROGRAM = "the program itself wrote the entry"
     WRONG_CALLER = "the TLB function was called while another stage 2's vCPU ran, of which it warns"
-    TOLD = "told already"
+    TOLD = "its op left it so, and is told of"
 
 
 _ATTRIBUTES: Final = frozenset({"wrprotect", "test_clear_young", "mkold"})

@@ -1,0 +1,49 @@
+"""What EL1 really sees of entries that a TLB still holds is what the judge of stale translations allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.program.guest import DATA, PIECE, STUB, WINDOW
+from harness.program.text import parse
+from harness.verdict.tlb.judge import allowed_outcomes, stale_problems
+from reference.link.executor import Reference
+
+PAGE = f"guest = on\nmap ipa=0x1000 size=8K phys={WINDOW:#x} prot=rwx mc=3\nwrite ipa=0x1000 value=0x5\n"
+WITNESSED = {
+    "a page taken by another": ("plant ipa=0x1000 level=3 pte=0x0", "read ipa=0x1000", (0, 0x5)),
+    "a table taken by another": ("plant ipa=0x0 level=2 pte=0x0", "read ipa=0x1000", (0, 0x5)),
+    "write permission taken": ("wrprotect ipa=0x1000 size=4K", "write ipa=0x1000 value=0x6", (0, WINDOW)),
+    "an access flag taken": ("test_clear_young ipa=0x1000 size=4K mkold=on", "exec ipa=0x1000", (0, WINDOW)),
+    "an invalidation skipped": (
+        f"map ipa=0x1000 size=4K phys={WINDOW + PIECE:#x} prot=rwx flags=skip_bbm_tlbi",
+        "read ipa=0x1000",
+        (0, 0x5),
+    ),
+    "the guest's own page": (f"plant ipa={STUB:#x} level=3 pte=0x0", "read ipa=0x1000", (0, 0x5)),
+}
+
+
+@pytest.mark.parametrize("way", WITNESSED)
+def test_what_el1_sees_is_allowed_and_nothing_else(kernel: Reference, way: str) -> None:
+    change, access, seen_by_el1 = WITNESSED[way]
+    program = parse(f"s2 1\n{PAGE}{change}\n{access}")
+    seen = kernel.observe(program)
+    (witness,) = seen.witnesses
+    assert (witness.esr, witness.told) == seen_by_el1
+    assert stale_problems(program, seen) == []
+    allowed = allowed_outcomes(program, seen)[-1]
+    assert not allowed.is_fresh_only
+    assert allowed.reasons
+    if not allowed.is_anything:
+        elsewhere = replace(seen, witnesses=(replace(witness, told=WINDOW + 7 * PIECE + DATA),))
+        assert [one.what for one in stale_problems(program, elsewhere)] == ["witness-not-allowed"]
+
+
+def test_behind_an_invalidation_el1_sees_the_table(kernel: Reference) -> None:
+    program = parse(f"s2 1\n{PAGE}wrprotect ipa=0x1000 size=4K\ntlb_flush_vmid\nwrite ipa=0x1000 value=0x6")
+    seen = kernel.observe(program)
+    assert not seen.witnesses
+    assert allowed_outcomes(program, seen)[-1].is_fresh_only
