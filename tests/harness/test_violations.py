@@ -3,12 +3,15 @@ models; and nothing else is taken for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from contract_cases import CASES, program_of
+from quoted import missing, shown_by
 from seeds import refusal
 
 from fuzz.sides import Side
@@ -21,8 +24,10 @@ from harness.verdict.contracts.families import CONTRACTS, violations
 from harness.verdict.contracts.listed import VERDICTS, Entry, kernel_of, listed, read_listed
 from harness.verdict.contracts.places import PLACES
 from reference.build.naming import SUPPORTED
+from reference.link.executor import Reference
 
-FOLDER = Path(__file__).parents[2] / "corpora" / "violations"
+ROOT = Path(__file__).parents[2]
+FOLDER, PAGE = ROOT / "corpora" / "violations", ROOT / "docs" / "violations.md"
 ENTRIES = read_listed(FOLDER)
 MOST_OPS = 5
 
@@ -166,3 +171,69 @@ def test_an_entry_has_a_program(tmp_path: Path) -> None:
     (tmp_path / "alone.toml").write_text(GOOD)
     with pytest.raises(BadInput, match=r"there is no alone\.s2 beside it"):
         read_listed(tmp_path)
+
+
+# The page
+
+
+@dataclass(frozen=True)
+class Section:
+    """A violation as `docs/violations.md` has it: the verdict that it stands under, its text, the kernels of each of
+    its programs, the contracts, and the lines that its first program is said to print."""
+
+    title: str
+    verdict: str
+    text: str
+    programs: Mapping[str, tuple[str, ...]]
+    breaks: frozenset[str]
+    quoted: tuple[str, ...]
+
+
+def sections() -> Iterator[Section]:
+    for group in PAGE.read_text().split("\n## ")[1:]:
+        verdict, _, parts = group.partition("\n")
+        for part in parts.split("\n### ")[1:]:
+            title, _, text = part.partition("\n")
+            programs = re.findall(r"`(\w+)` \(([^)]*)\)", _line(text, "Program"))
+            _, _, said = text.partition("\nShown as:\n\n")
+            yield Section(
+                title,
+                verdict.lower().removesuffix("s") if verdict != "Caller's duties" else "caller's duty",
+                text,
+                {name: tuple(kernels.split(", ")) for name, kernels in programs},
+                frozenset(re.findall(r"`([\w-]+)`", _line(text, "Breaks"))),
+                tuple(line[4:] for line in said.rstrip("\n").splitlines()),
+            )
+
+
+def _line(text: str, name: str) -> str:
+    found = re.search(rf"^- {name}: (.*(?:\n  .*)*)", text, re.MULTILINE)
+    assert found, f"{name} is missing in {text[:80]}"
+    return " ".join(found[1].split())
+
+
+SECTIONS = [*sections()]
+each_section = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title.replace(" ", "-"))
+
+
+def test_every_entry_has_its_section() -> None:
+    assert sorted(name for section in SECTIONS for name in section.programs) == [entry.name for entry in ENTRIES]
+
+
+@each_section
+def test_a_section_says_what_its_entries_say(section: Section) -> None:
+    entries = [entry for entry in ENTRIES if entry.name in section.programs]
+    assert {entry.name: entry.kernels for entry in entries} == section.programs
+    assert {entry.verdict for entry in entries} == {section.verdict}
+    assert {of.contract for entry in entries for of in entry.breaks} == section.breaks
+    for part in ("What happens", "Promised", "Consequence", "Suggestion"):
+        assert section.text.count(f"\n- {part}: ") == 1
+
+
+@each_section
+def test_a_section_quotes_what_is_shown(section: Section, kernel: Reference) -> None:
+    """On the model, and on the packaged kernel where it is one of those."""
+    name, kernels = next(iter(section.programs.items()))
+    version, _, built_as = ("6.12" if "6.12" in kernels else kernels[0]).partition("+")
+    for side in (Model(version, kernel_object=built_as or "host"), *([kernel] if "6.12" in kernels else [])):
+        assert missing(section.quoted, shown_by(side, FOLDER / f"{name}.s2")) is None, side.name

@@ -27,13 +27,17 @@ def anywhere(_: Transition) -> bool:
 
 
 def over_a_block(op: Transition) -> bool:
-    """Whatever was mapped and changed, software bits apart, was mapped by blocks; and some was."""
-    tree = op.before.tree
+    """A block lies in the range or has changed, and what was mapped and changed, software bits apart, were blocks."""
+    tree, definition = op.before.tree, op.op.definition
     if tree is None:
         return False
     replaced = [change for change in op.changes if change.before is not None and not _of_software(change)]
     levels = {leaf.level for one in replaced for leaf in leaves(tree, op.machine, one.start, one.end)}
-    return bool(levels) and LAST_LEVEL not in levels
+    if definition.address is None or definition.size is None:
+        return bool(levels) and LAST_LEVEL not in levels
+    start = op.op.args[definition.address]
+    named = {leaf.level for leaf in leaves(tree, op.machine, start, start + op.op.args[definition.size])}
+    return any(level < LAST_LEVEL for level in named) and LAST_LEVEL not in levels
 
 
 def _of_software(change: Change) -> bool:
