@@ -3,14 +3,17 @@ keeps. Then it is known which of them is wrong."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from harness.program.program import Program
 from harness.verdict.contracts.blame import blame
 from harness.verdict.contracts.contract import Violation
 from harness.verdict.verdicts import Verdict
 
-_MOST = 3
+_WIDTH: Final = 100
+_MOST: Final = 3
 """Broken promises of a side that are told: what follows from one breaks others."""
 
 
@@ -46,6 +49,10 @@ def _told(who: str, several: Iterable[Violation]) -> Iterator[str]:
         if number == _MOST:
             break
         proposed = " (proposed)" if one.contract.proposed else ""
-        yield f"  {who} breaks a promise{proposed}, {one.contract.name}: {one.sentence}"
-        yield f"    {one.contract.promise}"
-        yield f"    {one.contract.source}"
+        yield from _wrapped(f"{who} breaks a promise{proposed}, {one.contract.name}: {one.sentence}", "  ")
+        yield from _wrapped(one.contract.promise, "    ")
+        yield from _wrapped(one.contract.source, "    ")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)

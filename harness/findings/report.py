@@ -97,9 +97,9 @@ def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> lis
         what = "init (implicit)"
     else:
         what = f"op {verdict.record}: {format_op(program.ops[verdict.record - 1])}"
-    lines = [f"First differing op: {what}"]
+    lines = [f"{'Op' if names[0] == names[1] else 'First differing op'}: {what}"]
     width = max(map(len, names))
-    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
+    for name, side in dict(zip(names, (verdict.left, verdict.right), strict=True)).items():
         if side is not None and verdict.record < len(side.records):
             lines.append(f"  {name:<{width}}  {describe_record(side.records[verdict.record])}")
     return lines

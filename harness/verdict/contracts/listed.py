@@ -13,6 +13,7 @@ whatever program. So a known violation hides no other one.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ def listed(violation: Violation, kernels: Iterable[str | None], entries: Iterabl
     committed = set(kernels)
     mine = (entry for entry in entries if committed <= {*entry.kernels})
     return next((entry for entry in mine if any(one.covers(violation) for one in entry.breaks)), None)
+
+
+def entry_text(what: str, verdict: str, kernels: Iterable[str], contract: str, op: str) -> str:
+    """The text of an entry that breaks one contract by one op, anywhere."""
+    names = ", ".join(json.dumps(kernel) for kernel in kernels)
+    lines = [f"what = {json.dumps(what)}", f"verdict = {json.dumps(verdict)}", f"kernels = [{names}]", ""]
+    lines += ["[[breaks]]", f"contract = {json.dumps(contract)}", f"op = {json.dumps(op)}"]
+    return "\n".join(lines) + "\n"
 
 
 def read_listed(folder: Path) -> tuple[Entry, ...]:
