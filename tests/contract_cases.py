@@ -30,6 +30,7 @@ from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import Machine
+from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.text import parse
 
@@ -145,6 +146,11 @@ def fewer_visits(record: int, fewer: int) -> Break:
     return lambda seen: with_record(seen, record, outs=seen.records[record].outs[: -4 * fewer])
 
 
+def also_visited(record: int, *visit: int) -> Break:
+    """One more visit."""
+    return lambda seen: with_record(seen, record, outs=(*seen.records[record].outs, *visit))
+
+
 @dataclass(frozen=True)
 class Case:
     """A program that keeps the contract, what breaks it there, and a program that has the op, but asks nothing of it:
@@ -159,6 +165,8 @@ CASES: Mapping[str, Case] = {
     # accounting
     "nothing-reachable-is-freed": Case(PAGES + "unmap ipa=0x0 size=8K\n", without(2, *STORES), PAGES),
     "references-are-entries": Case(PAGES, without(1, GET, nth=-1), "page_count = off\n\n" + PAGES),
+    "nothing-leaks": Case(PAGES + "unmap ipa=0x0 size=8K\n", without(2, PUT, nth=-1), PAGES[:0]),
+    "a-result-is-0-or-an-error": Case(PAGES, returned(1, 1), None),
     # ownership
     "annotations-outlive-what-does-not-name-them": Case(
         OWNED + "wrprotect ipa=0x0 size=8K\n", also(3, STORE_RELEASE, LAST, 0), PAGES + "wrprotect ipa=0x0 size=8K\n"
@@ -307,6 +315,15 @@ CASES: Mapping[str, Case] = {
     "a-walk-enters-and-leaves-tables-in-turn": Case(
         WALK, fewer_visits(2, 1), PAGES + "walk ipa=0x0 size=8K flags=leaf+table_pre\n"
     ),
+    "a-walk-descends-into-a-table-that-a-visit-installs": Case(
+        "walk ipa=0x0 size=4K flags=leaf visitor=table@1\n", fewer_visits(1, 1), WALK
+    ),
+    "a-walk-leaves-a-table-that-a-visit-removes": Case(
+        PAGES + "walk ipa=0x0 size=8K flags=leaf+table_pre visitor=clear@1\n", also_visited(2, 1, 2, 0, 0), WALK
+    ),
+    "a-walk-ends-with-its-visitor-s-error": Case(
+        PAGES + "walk ipa=0x0 size=8K flags=leaf visitor=einval@1\n", returned(2, 0), WALK
+    ),
     # unlinked
     "an-unlinked-table-is-made-in-silence": Case(UNLINKED, also(1, TLBI_VMID, 0, 0), PLANTED + UNLINKED),
     "an-unlinked-table-is-full": Case(UNLINKED, flipped(1, -1, _WRITE), "pool_pages = 3\n\n" + UNLINKED),
@@ -322,6 +339,9 @@ CASES: Mapping[str, Case] = {
     "what-begins-at-the-limit-is-refused": Case(
         "unmap ipa=0x10000000000 size=4K\n", returned(1, 0), "unmap ipa=0x0 size=4K\n"
     ),
+    "what-ends-at-the-limit-is-served": Case(
+        "unmap ipa=0xfffffff000 size=4K\n", returned(1, -errno.ERANGE), "unmap ipa=0x0 size=4K\n"
+    ),
     "what-knows-no-table-changes-none": Case(
         PAGES + "tlb_flush_vmid_range ipa=0x0 size=4K\n", also(2, STORE_RELEASE, LAST, 0), None
     ),
@@ -331,6 +351,9 @@ CASES: Mapping[str, Case] = {
         HYP + "hyp_map va=0x4000 size=4K phys=0x80000000 prot=rw\n",
         also(2, STORE_RELEASE, HYP_LAST, 0),
         "stage = 1\n\ndestroy\nhyp_map va=0x4000 size=4K phys=0x80000000 prot=rw\n",
+    ),
+    "hyp-map-of-the-mapped-is-rejected": Case(
+        HYP + "hyp_map va=0x0 size=4K phys=0x90000000 prot=rw\n", returned(2, 0), HYP
     ),
     "hyp-map-maps-nothing-else": Case(
         HYP, also(1, STORE_RELEASE, HYP_LAST + 3 * 8, 0x80001743), HYP.replace("va=0x0", "va=0x1000000000000")
@@ -398,6 +421,25 @@ def _second(program: Program) -> Program:
     return replace(program, ops=(*program.ops[:1], *map(_reads_only, program.ops[1:])))
 
 
+def _never_unmaps(program: Program) -> Program:
+    """An unmap is of nothing."""
+    ops = tuple(_with(op, "size", 0) if op.name == "unmap" else op for op in program.ops)
+    return replace(program, ops=ops)
+
+
+def _never_given_back(program: Program) -> Program:
+    """What was somebody else's can only be read."""
+    first = next((place for place, op in enumerate(program.ops) if op.name == "set_owner"), len(program.ops))
+    return replace(program, ops=(*program.ops[:first], *map(_reads_only, program.ops[first:])))
+
+
+def _then_elsewhere(program: Program) -> Program:
+    """An abort that is handled again unmaps what the first time has mapped."""
+    unmap = op_of("unmap", ipa=0x1000, size=0x1000)
+    again = [place for place, op in enumerate(program.ops) if op.name == "handle"][1:]
+    return replace(program, ops=tuple(unmap if place in again else op for place, op in enumerate(program.ops)))
+
+
 def _on(is_wrong: Callable[[Machine], bool]) -> Callable[[Program], Program]:
     """On some machines nothing is mapped for writing."""
 
@@ -411,6 +453,9 @@ def _on(is_wrong: Callable[[Machine], bool]) -> Callable[[Program], Program]:
 RELATION_CASES: Mapping[str, RelationCase] = {
     "two-calls-for-one": RelationCase(PAGES, _shorter, "map ipa=0x0 size=4K phys=0x80000000 prot=rw mc=4\n"),
     "map-unmap-map": RelationCase(PAGES, _after_unmap, "unmap ipa=0x0 size=4K\n"),
+    "unmap-or-owner-0": RelationCase(PAGES + "unmap ipa=0x0 size=4K\n", _never_unmaps, PAGES),
+    "handed-over-and-back": RelationCase(PAGES, _never_given_back, "unmap ipa=0x0 size=4K\n"),
+    "an-abort-handled-again": RelationCase(GUEST + HANDLED, _then_elsewhere, GUEST + NOTHING_TO_HANDLE),
     "either-order": RelationCase(
         PAGES + "map ipa=0x40000000 size=4K phys=0x0 prot=rw mc=4\n",
         _second,

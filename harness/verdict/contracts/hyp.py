@@ -12,6 +12,7 @@ from harness.verdict.contracts.terms import (
     changes_in,
     changes_outside,
     is_only,
+    is_warned,
     left_empty,
     memory_of,
     range_of,
@@ -47,6 +48,16 @@ def hyp_map_never_replaces(op: Transition) -> Iterator[str] | None:
     if op.before.tree is None or op.record.ret is None or op.tampered:
         return None
     return (f"{change}" for change in op.changes if change.before is not None and not _of_state(change))
+
+
+@contract("hyp_map", source="kvm_pgtable_hyp_map(): rejected with an error and a WARN()")
+def hyp_map_of_the_mapped_is_rejected(op: Transition) -> Iterator[str] | None:
+    """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns."""
+    span = range_of(op, may_warn=True)
+    if span is None or not op.before.maplets(*span):
+        return None
+    lacking = [what for what, is_there in (("error", op.record.ret), ("WARN", is_warned(op))) if not is_there]
+    return (f"there was no {what}" for what in lacking)
 
 
 @contract("hyp_map", source="kvm_pgtable_hyp_map(): a mapping at the virtual address")

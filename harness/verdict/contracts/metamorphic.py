@@ -169,6 +169,37 @@ def map_unmap_map(program: Program, steps: Sequence[Transition]) -> Iterator[Var
         yield Variant(_with(program, step.number, unmap, again, instead=0), step.number + 2, step.number)
 
 
+def unmap_or_owner_0(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
+    """With memory enough for tables and no locked entry, to give a range to owner 0 leaves what to unmap it leaves
+    (seed 000: the unmap walker could be re-expressed as set_owner(0), but for cleaning)."""
+    for step in steps[1:]:
+        span = range_of(step)
+        if step.op.name == "unmap" and _succeeded(step) and span is not None and span[0] < span[1]:
+            owner = op_of("set_owner", ipa=span[0], size=span[1] - span[0], mc=_FULL_CACHE, owner=0)
+            yield Variant(_with(program, step.number - 1, owner), step.number, step.number)
+
+
+def handed_over_and_back(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
+    """A caller that hands over what it owns, whole pages of which nothing was mapped or annotated before it mapped
+    them, and is handed back them, by set_owner(0) and map, has what it had."""
+    for step, start, end in _fresh_maps(steps):
+        over, back = (op_of("set_owner", ipa=start, size=end - start, mc=_FULL_CACHE, owner=owner) for owner in (1, 0))
+        if end - start <= _FEW_PAGES * program.machine.granule.page:  # an annotation takes a table of pages
+            ops = over, back, _with_cache(step.op)
+            yield Variant(_with(program, step.number, *ops, instead=0), step.number + 3, step.number)
+
+
+_FEW_PAGES: Final = 512
+
+
+def an_abort_handled_again(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
+    """To handle an abort once more, as another vCPU's that made the same access, comes to what handling it once does,
+    if nothing happened in between."""
+    for step in steps[1:]:
+        if step.op.name == "handle" and _succeeded(step):
+            yield Variant(_with(program, step.number, step.op, instead=0), step.number + 1, step.number)
+
+
 def either_order(program: Program, steps: Sequence[Transition]) -> Iterator[Variant]:
     """Two operations that succeed, on ranges that share no block of the largest size, come to the same in either
     order."""
@@ -244,6 +275,16 @@ _MANY_PAGES: Final = 100
 
 RELATIONS: Final = tuple(
     Relation(make.__name__.replace("_", "-"), make)
-    for make in (two_calls_for_one, map_unmap_map, either_order, another_granule, other_maintenance, more_memory)
+    for make in (
+        two_calls_for_one,
+        map_unmap_map,
+        unmap_or_owner_0,
+        handed_over_and_back,
+        an_abort_handled_again,
+        either_order,
+        another_granule,
+        other_maintenance,
+        more_memory,
+    )
 )
 """All of them."""

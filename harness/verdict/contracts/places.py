@@ -44,6 +44,15 @@ def _of_software(change: Change) -> bool:
     return is_only(change, software=lambda _was, _now: True)
 
 
+def of_the_same_memory(op: Transition) -> bool:
+    """What was mapped already is mapped to the same memory again; the kernel does not warn."""
+    span = range_of(op)
+    if span is None:
+        return False
+    offset = (op.value("phys") & -op.machine.granule.page) - span[0]
+    return all(one.offset == offset for one in op.before.maplets(*span))
+
+
 def from_inside_a_block(op: Transition) -> bool:
     """The range begins inside a leaf, not where that begins."""
     span = range_of(op)
@@ -126,6 +135,7 @@ PLACES: Final[Mapping[str, Place]] = {
     for place in (
         anywhere,
         over_a_block,
+        of_the_same_memory,
         from_inside_a_block,
         onto_a_hole,
         beyond_memory,

@@ -159,7 +159,7 @@ def an_owned_range_translates_nothing(op: Transition) -> Iterator[str] | None:
     )
 
 
-@contract(*_RANGES, source="Arm ARM, D8.16 (break-before-make): between two translations there is none")
+@contract(*_RANGES, "wrprotect", source="Arm ARM, D8.16 (break-before-make): between two translations there is none")
 def a_failure_leaves_old_new_or_nothing(op: Transition) -> Iterator[str] | None:
     """An operation that fails half-way leaves each address of its range as it was, as it was to be, or unmapped: never
     another translation, never more permission."""
@@ -169,8 +169,15 @@ def a_failure_leaves_old_new_or_nothing(op: Transition) -> Iterator[str] | None:
     return (
         f"{change}"
         for change in changes_in(op, asked.start, asked.end)
-        if change.after is not None and not change.after.is_locked and not asked.is_like(change.after)
+        if change.after is not None and not change.after.is_locked and not _is_as_asked(op, asked, change)
     )
+
+
+def _is_as_asked(op: Transition, asked: Asked, change: Change) -> bool:
+    """Whether a change leaves what the op was to leave."""
+    if op.op.name == "wrprotect":
+        return _only_writes(change)
+    return op.op.name != "unmap" and change.after is not None and asked.is_like(change.after)
 
 
 @contract("get_leaf", source="kvm_pgtable_get_leaf(): its result is the entry that ends the walk, and its level")

@@ -59,13 +59,14 @@ class Asked:
 
 
 @lru_cache(maxsize=1)  # for the next contract of the same op
-def range_of(op: Transition) -> tuple[int, int] | None:
+def range_of(op: Transition, may_warn: bool = False) -> tuple[int, int] | None:
     """The range that the op names, in whole pages.
 
     None where it names none, where there is no table, where the range leaves the addresses that the table has, or
-    wraps, where the program itself has written entries, and where the kernel warned: nothing is promised then."""
+    wraps, where the program itself has written entries, and where the kernel warned, unless it `may_warn`: nothing is
+    promised then."""
     tree = op.before.tree
-    if tree is None or op.record.ret is None or op.tampered or is_warned(op):
+    if tree is None or op.record.ret is None or op.tampered or (is_warned(op) and not may_warn):
         return None
     definition, page = op.op.definition, op.machine.granule.page
     if definition.address is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
+from harness.verdict.contracts.terms import range_of
 
 _T0SZ = 0x3F
 _HA = 1 << 21
@@ -17,7 +19,7 @@ _MAX_CONCATENATED = 16
 )
 def the_root_covers_every_address(op: Transition) -> Iterator[str] | None:
     """The root has as many tables as its level takes for the input addresses, and no more than the architecture
-    concatenates: with 64K pages and 40 bits it is one, for a level of 29 bits below it holds 13."""
+    concatenates. With 64K pages and 40 bits it is one table of level 2, whose entries translate 29 bits each."""
     tree = op.after.tree
     if op.record.ret != 0 or tree is None:
         return None
@@ -62,6 +64,19 @@ def what_begins_at_the_limit_is_refused(op: Transition) -> Iterator[str] | None:
     if op.value("ipa") < 1 << tree.ia_bits or not size or op.value("ipa") + size > 1 << 64:
         return None
     return iter(("it returned 0",) if op.record.ret == 0 else ())
+
+
+@contract(
+    *("walk", "wrprotect", "flush", "unmap"),
+    source="seed 001, review, and kvm_pgtable_walk(): size is the range's; its end is beyond it, so there `>` is right",
+)
+def what_ends_at_the_limit_is_served(op: Transition) -> Iterator[str] | None:
+    """The last page of the input addresses is one: an operation on a range that ends where they end is not refused with
+    -ERANGE, as it would be with `>=` for both ends."""
+    tree, span = op.before.tree, range_of(op)
+    if tree is None or span is None or span[0] == span[1] or span[1] != 1 << tree.ia_bits:
+        return None
+    return iter(("it returned -ERANGE",) if op.record.ret == -errno.ERANGE else ())
 
 
 @contract(

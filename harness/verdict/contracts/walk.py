@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import is_table_entry
+from harness.observation.events import PLANTED, each_event
+from harness.program.granule import LAST_LEVEL, Granule
+from harness.program.kinds.entries import VISITOR_BITS, VISITORS
 from harness.program.kinds.flags import VISIT_FLAG_BITS
 from harness.program.results import signed
 from harness.verdict.contracts.contract import contract
@@ -99,3 +103,79 @@ def _unbalanced(visits: Sequence[_Visit]) -> Iterator[str]:
             yield f"the table at {one.ipa:#x}, level {one.level}, was left out of turn"
     if entered:
         yield f"{len(entered)} tables were entered and not left"
+
+
+@contract(
+    "walk", source="kvm_pgtable_walk(): leaf entries are reloaded after the callback; seed 001: a newly installed table"
+)
+def a_walk_descends_into_a_table_that_a_visit_installs(op: Transition) -> Iterator[str] | None:
+    """A leaf that its visitor has replaced by a table is reloaded: the walk goes on in that table, from its first entry
+    on that the range names."""
+    acted = _acted(op, "table")
+    if acted is None or op.record.ret != 0:
+        return None
+    visits = _visits(op.record.outs)
+    installed = [place for place in acted if visits[place].kind == _LEAF and visits[place].level < LAST_LEVEL]
+    if not installed or len(installed) != sum(event.kind == PLANTED for event in each_event(op.record.events)):
+        return None
+    return _astray(visits, installed)
+
+
+def _astray(visits: Sequence[_Visit], installed: Sequence[int]) -> Iterator[str]:
+    for place in installed:
+        one, following = visits[place], visits[place + 1] if place + 1 < len(visits) else None
+        if following is None or following[:3] != (_LEAF, one.level + 1, one.ipa) or following.entry:
+            came = "nothing" if following is None else f"{following.ipa:#x}, level {following.level}"
+            yield f"after a table was installed at {one.ipa:#x}, level {one.level}, came {came}"
+
+
+@contract(
+    "walk",
+    source="KVM: arm64: Reload PTE after invoking walker callback on preorder traversal, 2023-05-22",
+)
+def a_walk_leaves_a_table_that_a_visit_removes(op: Transition) -> Iterator[str] | None:
+    """A table that its visitor has removed, before its children, is not walked any more."""
+    acted = _acted(op, "clear")
+    if acted is None or op.record.ret != 0:
+        return None
+    visits = _visits(op.record.outs)
+    removed = [place for place in acted if visits[place].kind == _PRE]
+    return _below(visits, removed, op.machine.granule) if removed else None
+
+
+def _below(visits: Sequence[_Visit], removed: Sequence[int], granule: Granule) -> Iterator[str]:
+    for place in removed:
+        one, shift = visits[place], granule.level_shift(visits[place].level)
+        following = visits[place + 1 : place + 2]
+        if any(below.level > one.level and below.ipa >> shift == one.ipa >> shift for below in following):
+            yield f"after the table at {one.ipa:#x}, level {one.level}, was removed came {following[0].ipa:#x} below it"
+
+
+@contract(
+    "walk",
+    source="kvm_pgtable_walk(): an error from the callback will terminate the walk immediately with the same error",
+)
+def a_walk_ends_with_its_visitor_s_error(op: Transition) -> Iterator[str] | None:
+    """An error of the visitor ends the walk at that visit, and is its result; but -EAGAIN, outside of a fault handler,
+    is for the walk to pass over."""
+    for name, error in _ERRORS.items():
+        acted = _acted(op, name)
+        if acted:
+            last = len(_visits(op.record.outs)) - 1
+            ended = op.record.ret == -error and acted[0] == last
+            return iter(() if ended else (f"it returned {op.record.ret} behind visit {last + 1}, not {acted[0] + 1}",))
+    return None
+
+
+_ERRORS: Final = {"enomem": errno.ENOMEM, "einval": errno.EINVAL, "e2big": errno.E2BIG}
+"""Of visitors, by name."""
+
+
+def _acted(op: Transition, name: str) -> list[int] | None:
+    """The visits at which the visitor did something else than to look, if that is what the program has it do there;
+    None where it is not, or nobody was visited."""
+    visitor = op.value("visitor")
+    if VISITORS[visitor & (1 << VISITOR_BITS) - 1] != name or op.record.ret is None:
+        return None
+    nth, count = visitor >> VISITOR_BITS, len(_visits(op.record.outs))
+    return [place for place in range(count) if not nth or place == nth - 1] or None
