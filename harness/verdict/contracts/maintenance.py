@@ -25,6 +25,7 @@ from harness.verdict.tlb.rules import Part, duty_of, overlaps, parts_of, passed_
 _BBM: Final = "Arm ARM, D8.14.1 (break-before-make)"
 _MM_OPS: Final = "asm/kvm_pgtable.h, struct kvm_pgtable_mm_ops"
 _CMOS: Final = KNOBS_BY_NAME["cmos"].names
+_OF_48_BITS: Final = 1 << 48
 _CLEANING: Final = frozenset(_CMOS.index(name) for name in ("both", "dcache"))
 _FETCHING: Final = frozenset(_CMOS.index(name) for name in ("both", "icache"))
 _WALKS: Final = "walks-under-way"
@@ -91,9 +92,12 @@ def _of_calls(op: Transition, is_meant: Callable[[str], bool]) -> Iterator[str] 
     "tlb_flush_vmid_range", source="kvm_tlb_flush_vmid_range(): the size of the range from the base to invalidate"
 )
 def a_flushed_range_is_invalidated(op: Transition) -> Iterator[str] | None:
-    """All of the range that tlb_flush_vmid_range names is invalidated, on all CPUs."""
+    """All of the range that tlb_flush_vmid_range names is invalidated, on all CPUs; of addresses that the instruction
+    has room for, which is 48 bits without FEAT_LPA2 (Arm ARM, TLBI RIPAS2E1IS: BaseADDR)."""
     span = range_of(op)
     if span is None or span[0] == span[1] or op.value("ipa") % op.machine.granule.page:
+        return None
+    if span[1] > _OF_48_BITS and not op.machine["lpa2"]:
         return None
     return _not_invalidated(op, *span)
 

@@ -120,6 +120,11 @@ def as_posted(op: Transition) -> bool:
     return _RULES[op.machine["topup_rule"]] == "posted"
 
 
+def where_pages_are_forced(op: Transition) -> bool:
+    """The memcache is topped up by the fault's granule, and the table's callback asks for pages."""
+    return bool(op.machine["force_pte"]) and _RULES[op.machine["topup_rule"]] != "fault_status"
+
+
 def changed_since_the_access(op: Transition) -> bool:
     """Between the access that aborted and its handling, the table was changed."""
     return op.handling is not None and op.handling.stale
@@ -141,6 +146,7 @@ PLACES: Final[Mapping[str, Place]] = {
         told_nothing,
         in_part_of_a_page,
         as_posted,
+        where_pages_are_forced,
         changed_since_the_access,
     )
 }

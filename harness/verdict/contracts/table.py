@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
+from harness.observation.descriptors import address_field
 from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.results import signed
@@ -32,6 +33,7 @@ from harness.verdict.contracts.terms import (
 from harness.verdict.maplets import Change, leaves
 
 _MAP: Final = "kvm_pgtable_stage2_map()"
+_TYPE: Final = 0b11
 _RANGES: Final = ("map", "set_owner", "unmap")
 
 
@@ -151,8 +153,11 @@ def an_owned_range_translates_nothing(op: Transition) -> Iterator[str] | None:
     after = op.after.maplets(asked.start, asked.end)
     if not op.value("owner"):
         return (f"{one} is still there" for one in after)
-    whole = len(after) == 1 and not after[0].is_mapped and (after[0].start, after[0].end) == (asked.start, asked.end)
-    if whole:
+    # An address may stay in it, and the type of the leaf that it was (seed 000: PROT_NONE).
+    without = ~(address_field(op.machine).bits | _TYPE)
+    owners = {None if one.is_mapped else one.annotation & without for one in after}
+    covered = sum(one.end - one.start for one in after)
+    if len(owners) == 1 and None not in owners and covered == asked.end - asked.start:
         return iter(())
     return iter(
         (f"{asked.start:#x}-{asked.end:#x} is not all of one owner's: {', '.join(map(str, after)) or 'nothing'}",)
