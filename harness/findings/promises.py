@@ -10,6 +10,7 @@ from typing import Final
 from harness.program.program import Program
 from harness.verdict.contracts.blame import blame
 from harness.verdict.contracts.contract import Violation
+from harness.verdict.hardware import BOTH_SIDES
 from harness.verdict.verdicts import Verdict
 
 _WIDTH: Final = 100
@@ -49,7 +50,8 @@ def _told(who: str, several: Iterable[Violation]) -> Iterator[str]:
         if number == _MOST:
             break
         proposed = " (proposed)" if one.contract.proposed else ""
-        yield from _wrapped(f"{who} breaks a promise{proposed}, {one.contract.name}: {one.sentence}", "  ")
+        verb = "break" if who == BOTH_SIDES else "breaks"
+        yield from _wrapped(f"{who} {verb} a promise{proposed}, {one.contract.name}: {one.sentence}", "  ")
         yield from _wrapped(one.contract.promise, "    ")
         yield from _wrapped(one.contract.source, "    ")
 

@@ -83,8 +83,9 @@ def _told(op: Transition) -> str:
 
 
 def _is_reached(op: Transition, one: Maplet | None, address: int) -> bool:
-    """Whether the CPU has the addresses, of the guest and of the memory: beyond them it is another fault."""
-    limit = 1 << int(_PARANGE[op.machine["parange"]])
+    """Whether the CPU has the addresses, of the guest and of the memory, and the registers that it walks with allow for
+    them: beyond, it is another fault."""
+    limit = 1 << min(int(_PARANGE[op.machine["parange"]]), op.machine.phys_bits)
     return address < limit and (one is None or not one.is_mapped or address + one.offset < limit)
 
 
