@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from harness.program.program import Program
-from harness.verdict.contracts.blame import blame
+from harness.verdict.contracts.blame import blame, counts, entry_of
 from harness.verdict.contracts.contract import Violation
 from harness.verdict.hardware import BOTH_SIDES
 from harness.verdict.verdicts import Verdict
@@ -34,22 +34,25 @@ def promises(program: Program, verdict: Verdict, names: tuple[str, str]) -> list
 
 
 def blamed(program: Program, verdict: Verdict, names: tuple[str, str]) -> tuple[str, ...]:
-    """The sides that break a promise which the other keeps, by their names; or whom the verdict blames. Proposed
-    contracts blame nobody."""
+    """The sides that break a promise which the other keeps, by their names; or whom the verdict blames. What is
+    only proposed blames nobody, nor does what Linux is known to break."""
     if verdict.blamed:
         return (verdict.blamed,)
     if verdict.kind != "divergence" or verdict.left is None or verdict.right is None:
         return ()
     found = blame(program.prefix(verdict.record), verdict.left, verdict.right)
     sides = zip(names, (found.left, found.right), strict=True)
-    return tuple(name for name, several in sides if any(not one.contract.proposed for one in several))
+    return tuple(name for name, several in sides if any(map(counts, several)))
 
 
 def _told(who: str, several: Iterable[Violation]) -> Iterator[str]:
     for number, one in enumerate(several):
         if number == _MOST:
             break
+        entry = entry_of(one)
         proposed = " (proposed)" if one.contract.proposed else ""
+        if entry is not None:
+            proposed += f" (as Linux is known to: corpora/violations/{entry.name})"
         verb = "break" if who == BOTH_SIDES else "breaks"
         yield from _wrapped(f"{who} {verb} a promise{proposed}, {one.contract.name}: {one.sentence}", "  ")
         yield from _wrapped(one.contract.promise, "    ")

@@ -48,6 +48,17 @@ def unlisted(several: Iterable[Violation], sides: Sequence[Executor]) -> list[Vi
     return [one for one in several if not one.contract.proposed and listed(one, kernels, known_entries()) is None]
 
 
+def entry_of(violation: Violation) -> Entry | None:
+    """The entry that knows of a violation, on whatever kernel."""
+    return next((one for one in known_entries() if any(part.covers(violation) for part in one.breaks)), None)
+
+
+def counts(violation: Violation) -> bool:
+    """Whether who breaks a promise is to be blamed for it: not where it is only proposed, nor where Linux is known to
+    break it, for then the other side may have mended it."""
+    return not violation.contract.proposed and entry_of(violation) is None
+
+
 @functools.cache
 def known_entries() -> tuple[Entry, ...]:
     """What is known. Raises BadInput where the files are damaged."""
