@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.program.kinds.flags import PROT_BITS
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
@@ -50,13 +51,20 @@ def hyp_map_never_replaces(op: Transition) -> Iterator[str] | None:
     return (f"{change}" for change in op.changes if change.before is not None and not _of_state(change))
 
 
+def _has_an_entry(prot: int) -> bool:
+    bits = PROT_BITS
+    return bool(prot & bits["r"]) and not (prot & bits["x"] and prot & (bits["w"] | bits["device"]))
+
+
 @contract("hyp_map", source="kvm_pgtable_hyp_map(): rejected with an error and a WARN()")
 def hyp_map_of_the_mapped_is_rejected(op: Transition) -> Iterator[str] | None:
-    """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns."""
+    """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns; of a protection
+    that it has no entry for, unreadable or executable and writable or a device's, it is an error alone."""
     span = range_of(op, may_warn=True)
     if span is None or not op.before.maplets(*span):
         return None
-    lacking = [what for what, is_there in (("error", op.record.ret), ("WARN", is_warned(op))) if not is_there]
+    warned = is_warned(op) or not _has_an_entry(op.value("prot"))
+    lacking = [what for what, is_there in (("error", op.record.ret), ("WARN", warned)) if not is_there]
     return (f"there was no {what}" for what in lacking)
 
 
