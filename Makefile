@@ -67,7 +67,7 @@ fidelity: setup  ## Prove the shim headers against objects of the kernel's own b
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m fidelity tests/fidelity
 	$(BIN)/s2fuzz smoke --sides kernel:6.12,kernel-make:6.12 --also kernel:6.1,kernel-make:6.1 --seconds $(FIDELITY_SECONDS) --workers $(WORKERS)
 
-docs: setup  ## Write the tables of docs/programs.md anew, from the definitions
+docs: setup  ## Write what docs/ has from definitions anew: tables of programs.md, contracts.md
 	$(BIN)/python tests/docs_tables.py
 
 $(BENCH_STAMP): $(STAMP)

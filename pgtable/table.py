@@ -65,7 +65,7 @@ class PageTable(ABC):
         self._walk_flags = int(version.walk_flags)
         # What ends a walk where nobody can say whether -EAGAIN should.
         self._implied_flags = HANDLE_FAULT & ~self._walk_flags
-        self._refused_flags = 0 if kernel_object.shared_walks else SHARED
+        self._refused_flags = 0 if kernel_object.shared_walks else SHARED & self._walk_flags
         self._warned: set[str] = set()
 
     def __str__(self) -> str:

@@ -111,3 +111,14 @@ class DyingIf(Model):
         if self._is_deadly(program):
             report = CrashReport("crash", "data abort on read in some_function", "some_function", "")
             raise TargetDied(report, self)
+
+
+class Rewriting(Model):
+    """Runs another program than it was given, of as many ops: a kernel that is wrong in its own way."""
+
+    def __init__(self, rewrite: Callable[[Program], Program]) -> None:
+        super().__init__()
+        self._rewrite = rewrite
+
+    def start(self, program: Program) -> None:
+        super().start(self._rewrite(program))

@@ -61,12 +61,13 @@ def test_the_files_to_open_first_are_in_their_folders() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", docs_tables.PAGES, ids=lambda page: page.stem)
-def test_tables_are_those_of_the_definitions(page: Path) -> None:
-    """Otherwise `make docs` was forgotten."""
-    text = page.read_text()
-    assert docs_tables.filled(text) == text
-    assert all(docs_tables.MADE[name] in text for name in docs_tables.PAGES[page])
+@pytest.mark.parametrize(
+    ("page", "part"), [(page, part) for page, made in docs_tables.PAGES.items() for part in made if part != "coverage"]
+)
+def test_what_a_page_has_from_definitions_is_theirs(page: str, part: str) -> None:
+    """`make docs` writes it anew."""
+    text = (docs_tables.FOLDER / page).read_text()
+    assert docs_tables.parts(text)[part] == docs_tables.PAGES[page][part]()
 
 
 @each_page

@@ -41,6 +41,14 @@ def sides_from(
     return chosen
 
 
+def alone(sides: tuple[Side, Side]) -> tuple[Side, Side]:
+    """The last kernel among the sides as either side: it is judged without a second one. Raises BadInput."""
+    kernels = [side for side in sides if side.is_kernel]
+    if not kernels:
+        raise BadInput("--oracle contracts needs a kernel among the sides")
+    return kernels[-1], kernels[-1]
+
+
 def also_from(text: str, *, flavour: str | None, kernel_object: str | None, **_kernel: Any) -> tuple[Side, Side]:
     """Two more sides, as `--also` has them; flavour and object are those of `kernel_options`. Raises BadInput."""
     try:

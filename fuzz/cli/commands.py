@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "debug": _Place("debugging", "debug", "Run a program in a kernel that waits for gdb at an op."),
     "doctor": _Place("doctor", "doctor", "Check this machine: what is needed, and how to get it."),
     "fmt": _Place("files", "fmt", "Rewrite programs in canonical form."),
+    "known": _Place("known", "known", "Promises that Linux is known to break: list them, or add one."),
     "mail": _Place("mail", "mail", "Write a mail on a finding, ready to be sent."),
     "package": _Place("cluster", "package_command", "Make a folder from which a fuzzing cluster runs."),
     "replay": _Place("replaying", "replay", "Run a finding again: still there, or gone?"),

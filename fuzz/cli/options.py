@@ -139,6 +139,15 @@ _EXPECT: Final = click.option(
     help=f"What the change is meant to alter, and is no finding. `order` is that and the number of events: short for "
     f"--tiers {format_tiers(ORDER_EXPECTED)}.",
 )
+ORACLES: Final = ("all", "contracts")
+ORACLE: Final = click.option(
+    "--oracle",
+    type=click.Choice(ORACLES),
+    default=ORACLES[0],
+    show_default=True,
+    help="Who says what is wrong. `contracts` runs the kernel alone, without a second side: then that breaks promises "
+    "(docs/contracts.md), leaves stale translations, crashes or hangs. It also does for trees that no model follows.",
+)
 BUDGET: Final = click.option(
     "--budget",
     type=click.IntRange(1, MAX_BUDGET),

@@ -22,9 +22,10 @@ from harness.observation.executor import TargetDied
     type=click.Choice(("left", "right")),
     help="Which of the two sides to show.  [default: left, the model; right if a kernel is chosen]",
 )
+@click.option("--maplets", is_flag=True, help="Show what the tables say in the end too, by ranges of addresses.")
 @click.option("--events", is_flag=True, help="Show every op's boundary events too.")
 @kernel_options
-def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
+def show(program: Path, on: str | None, maplets: bool, events: bool, **kernel: Any) -> int:
     """Show what a program does: every result, and the resulting tree, decoded."""
     loaded = program_in(program)
     sides = sides_from(**kernel)
@@ -32,7 +33,7 @@ def show(program: Path, on: str | None, events: bool, **kernel: Any) -> int:
     side = sides[1 if (on or ("right" if chooses_kernel else "left")) == "right" else 0]
     with closing(side.open(say)) as executor:
         try:
-            click.echo(observation_text(loaded, executor.observe(loaded), events), nl=False)
+            click.echo(observation_text(loaded, executor.observe(loaded), events, maplets=maplets), nl=False)
         except TargetDied as error:
             click.echo(f"{error.report.kind}: {error.report.headline}\n{error.report.details}")
             return FINDING

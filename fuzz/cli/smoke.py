@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fuzz.cli import display
-from fuzz.cli.chosen import also_from, compiling_for, sides_from
+from fuzz.cli.chosen import alone, also_from, compiling_for, sides_from
 from fuzz.cli.options import (
     BUDGET,
     CORPORA,
@@ -23,6 +23,7 @@ from fuzz.cli.options import (
     INTERRUPTED,
     NO_COMPILE,
     OK,
+    ORACLE,
     SECONDS,
     granules_in,
     judge_option,
@@ -106,6 +107,13 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
     help="What the change under test is a change of: a kernel as for --linux, a revision of the repository that "
     "--linux is in, another pgtable.c, or a file with known buckets. What is found there as well does not count.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Promises (docs/contracts.md) that both sides break alike, and that nobody knows of, count as findings. They "
+    "are always kept and told.",
+)
+@ORACLE
 @result_options
 @NO_COMPILE
 @EACH
@@ -130,6 +138,8 @@ def smoke(
     as_json: bool,
     granules: tuple[Granule, ...] | None,
     base: str | None,
+    strict: bool,
+    oracle: str,
     files: ResultFiles,
     no_compile: bool,
     tiers: frozenset[Tier] | None,
@@ -150,6 +160,8 @@ def smoke(
     shares = dict.fromkeys(granules, 1.0) if granules else {GRANULE_4K: 1.0} if inputs else GRANULE_SHARES
     granules = tuple(shares)
     pairs = [sides_from(**kernel), *(also_from(text, **kernel) for text in also)]
+    if oracle == "contracts":
+        pairs = [alone(pair) for pair in pairs]
     if each:
         series_in(pairs[0])
     if inputs is not None and max(workers, len(pairs) * len(granules)) > 1:
@@ -178,7 +190,8 @@ def smoke(
             granule=granule.name,
             stages=() if stage is None else (int(stage),),
             budget=budget,
-            judging=judging or Judging.SAMPLE,
+            is_alone=oracle == "contracts",
+            judging=judging or (Judging.ALL if oracle == "contracts" else Judging.SAMPLE),
         )
         for granule in granules
         for pair in pairs
@@ -190,13 +203,16 @@ def smoke(
     kernels.build_behind(one for lane in lanes for one in lane)
     behind = click.get_current_context().with_resource(compiling_for(guidance, no_compile))
     for left, right in pairs:
-        say(f"{left.full_name} against {right.full_name}, {sizes}, seed {chosen_seed}, {seconds:g} s")
+        who = f"{left.full_name} against {right.full_name}"
+        if oracle == "contracts":
+            who = f"{right.full_name} alone (so is the rate), by what it promises"
+        say(f"{who}, {sizes}, seed {chosen_seed}, {seconds:g} s")
     with display.live(seconds) as (tell, show):
         try:
             progress = run_smoke(work, workers, show, time_shares, behind, tell, kernels)
         except Interrupted as error:
             progress = error.progress
-    results = results_of(progress.findings, before)
+    results = results_of(progress.findings, before, strict)
     new = [result for result in results if not result.known]
     if each and not progress.interrupted:
         from fuzz.cli.each import smoke_each  # noqa: PLC0415

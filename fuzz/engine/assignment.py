@@ -31,7 +31,8 @@ class Assignment:
     have ended another process. `budget` is the least that a program has, None to leave each its own. `filed` says of
     which buckets others have filed how many findings. A process that is `held` waits, ready, until its parent tells
     it to begin: before it replays corpora, and again before it generates. `corpora_seconds` is how long hangs among the
-    corpora may take, where that is not `seconds`. `judging` says which programs the hardware judges.
+    corpora may take, where that is not `seconds`. `judging` says which programs the hardware judges. One that
+    `is_alone` has one side, which stands in the place of both.
     """
 
     sides: tuple[Side, Side]
@@ -57,6 +58,7 @@ class Assignment:
     held: bool = False
     corpora_seconds: float | None = None
     judging: Judging = Judging.SAMPLE
+    is_alone: bool = False
 
     def to_json(self) -> str:
         """As one line."""
@@ -66,6 +68,7 @@ class Assignment:
             "control": self.control,
             "corpora": [str(path) for path in self.corpora],
             "corpora_seconds": self.corpora_seconds,
+            "is_alone": self.is_alone,
             "inputs": None if self.inputs is None else str(self.inputs),
             "judging": self.judging.value,
             "executions": self.executions,
@@ -116,4 +119,5 @@ class Assignment:
             data["held"],
             data["corpora_seconds"],
             Judging(data["judging"]),
+            data["is_alone"],
         )

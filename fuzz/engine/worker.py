@@ -81,7 +81,8 @@ class Worker:
         self.granule = granule_named(assignment.granule)
         self._found = found
         if executors is None:
-            executors = (assignment.sides[0].open_for(self.granule), assignment.sides[1].open_for(self.granule))
+            right = assignment.sides[1].open_for(self.granule)
+            executors = (right if assignment.is_alone else assignment.sides[0].open_for(self.granule), right)
         left, right = self.executors = executors
         self.judge = Judge(left, right, assignment.tiers, assignment.judging)
         self.dialect = dialect_for(left.capabilities & right.capabilities, self.granule)
@@ -89,7 +90,9 @@ class Worker:
         origin = {"seed": assignment.seed}
         self.filer = Filer(assignment.out, assignment.sides, self.executors, origin, assignment.tiers)
         self.coverage = [
-            side.coverage() for side in self.executors if isinstance(side, Reference) and side.image.has_counters
+            side.coverage()
+            for side in dict.fromkeys(self.executors)
+            if isinstance(side, Reference) and side.image.has_counters
         ]
         """Of every kernel among the sides that counts."""
         self.joint = [JointCoverage()] if any(side.gives_feedback for side in self.executors) else []
@@ -110,7 +113,7 @@ class Worker:
         """How often it was told to begin, and has not begun yet."""
         self._has_begun = False
         self._in_flight = None if assignment.in_flight is None else InFlight(assignment.in_flight)
-        self._kernels = [side for side in self.executors if isinstance(side, Reference)]
+        self._kernels = [side for side in dict.fromkeys(self.executors) if isinstance(side, Reference)]
         self._lost = 0
         self._started: float | None = None
         self._last_message = 0.0
@@ -161,7 +164,9 @@ class Worker:
             return Reference.in_place_of(image, side.full_name, memory)
 
         one, other = assignment.sides
-        worker = cls(replace(assignment, inputs=None), executors=(open_side(one), open_side(other)))
+        first = open_side(one)
+        executors = first, first if assignment.is_alone else open_side(other)
+        worker = cls(replace(assignment, inputs=None), executors=executors)
         worker._take_over(left)
         return worker
 

@@ -17,6 +17,7 @@ from harness.findings.finding import Finding, load
 from harness.outside import read_plain_text, shown
 from harness.program.granule import Granule
 from harness.verdict.buckets import check_buckets, listed_buckets
+from harness.verdict.hardware import BOTH_SIDES
 
 _MAX_FILE: Final = 16 << 20
 """Bytes of a list of buckets."""
@@ -97,7 +98,14 @@ def _buckets_in(path: Path) -> frozenset[str]:
         raise BadInput(f"--base {shown(path)}: not what `smoke --json` prints: {error!r}") from error
 
 
-def results_of(findings: Iterable[Filed], base: Base | None) -> list[Result]:
-    """The run's findings, each with whether the base has it. Raises as `look_again` does."""
+def results_of(findings: Iterable[Filed], base: Base | None, strict: bool = False) -> list[Result]:
+    """The run's findings, each with whether the base has it. Without a base, a promise that both sides break alike is
+    none of the change's, unless `strict`. Raises as `look_again` does."""
     found = [load(one.directory) for one in findings]
-    return [Result(finding, base.why_known(finding) if base else "") for finding in found]
+    return [Result(finding, _why_known(finding, base, strict)) for finding in found]
+
+
+def _why_known(finding: Finding, base: Base | None, strict: bool) -> str:
+    if base is not None:
+        return base.why_known(finding)
+    return "both sides break it; --strict counts that" if BOTH_SIDES in finding.blamed and not strict else ""

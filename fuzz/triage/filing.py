@@ -11,6 +11,7 @@ from typing import Any
 from fuzz.sides import side_to_json
 from fuzz.triage.filed import FLAKY, Filed
 from fuzz.triage.recorded import Sides
+from harness.findings.promises import blamed
 from harness.findings.report import verdict_report
 from harness.findings.verified import verified_against
 from harness.findings.writing import Contents, save
@@ -97,7 +98,7 @@ class Filer:
             configuration,
             identities,
             {name.removeprefix("kernel/"): path.read_bytes() for path, name in names.items()},
-            more=more,
+            more={"blamed": list(blamed(program, verdict, (left.name, right.name))), **more},
         )
         return replace(contents, documents=self._documents(contents))
 

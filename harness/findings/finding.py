@@ -61,6 +61,8 @@ class Finding:
     """Of what was on the `left` and the `right`."""
     record: int = 0
     """Of the op where it shows; 0 is the implicit init."""
+    blamed: tuple[str, ...] = ()
+    """Who breaks a promise that the other side keeps, or whom the judge of one side objects to, as it was found."""
 
     @property
     def is_flaky(self) -> bool:
@@ -133,9 +135,12 @@ def load(directory: Path) -> Finding:
     at = record.get("first_differing_record", 0)
     if not isinstance(at, int):
         raise BadInput(f"{shown(path)}: the differing record is malformed")
+    names = record.get("blamed", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{shown(path)}: who is blamed is malformed")
     program, minimised = program_in(directory), "minimised" in record
-    seen = (counts[0], counts[1])
-    return Finding(directory, program, kind, bucket, configuration, seen, minimised, _identities(record), at)
+    seen, who = (counts[0], counts[1]), tuple(names)
+    return Finding(directory, program, kind, bucket, configuration, seen, minimised, _identities(record), at, who)
 
 
 def _identities(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:

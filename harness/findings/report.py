@@ -7,6 +7,8 @@ from typing import Final
 
 from harness.amounts import counted, number
 from harness.findings.event_text import aligned_events, event_lines, instruction_text
+from harness.findings.maplet_text import said, said_otherwise
+from harness.findings.promises import promises
 from harness.findings.repeats import fold
 from harness.findings.trees import describe_entry, side_by_side, tree
 from harness.findings.voices import voices
@@ -55,6 +57,7 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         ]
     if verdict.abort is not None:
         lines += ["", f"  {verdict.blamed}: {verdict.abort.text}"]
+    lines += promises(program, verdict, names)
     lines += voices(program, verdict, names)
     if verdict.kind == "emulator":
         lines += ["", *(f"  {line}" for line in _EMULATOR), f"  It ran in {verdict.blamed}."]
@@ -66,6 +69,9 @@ def verdict_report(program: Program, verdict: Verdict, names: tuple[str, str], n
         rows = side_by_side(verdict.left, verdict.right, program.machine, names)
         if rows:
             lines += ["", "Tables after that op (only rows that differ):", *_cut(fold(rows))]
+        otherwise = said_otherwise(verdict.left, verdict.right, names)
+        if otherwise:
+            lines += ["", "What they say, by ranges of addresses:", *_cut(otherwise)]
         lines += _effects(verdict, names)
         rows = aligned_events(verdict.left, verdict.right, verdict.record, program.machine, names)
         if rows:
@@ -91,9 +97,9 @@ def _first_op(program: Program, verdict: Verdict, names: tuple[str, str]) -> lis
         what = "init (implicit)"
     else:
         what = f"op {verdict.record}: {format_op(program.ops[verdict.record - 1])}"
-    lines = [f"First differing op: {what}"]
+    lines = [f"{'Op' if names[0] == names[1] else 'First differing op'}: {what}"]
     width = max(map(len, names))
-    for name, side in zip(names, (verdict.left, verdict.right), strict=True):
+    for name, side in dict(zip(names, (verdict.left, verdict.right), strict=True)).items():
         if side is not None and verdict.record < len(side.records):
             lines.append(f"  {name:<{width}}  {describe_record(side.records[verdict.record])}")
     return lines
@@ -209,14 +215,21 @@ def event_report(program: Program, observation: Observation, most: int | None = 
 
 
 def observation_text(
-    program: Program, observation: Observation, events: bool = False, most_events: int | None = None
+    program: Program,
+    observation: Observation,
+    events: bool = False,
+    most_events: int | None = None,
+    maplets: bool = False,
 ) -> str:
-    """A whole observation for people: results, tree, accounting; with `events`, the boundary events as well: all,
-    or of an op with more than `most_events` some at either end."""
+    """A whole observation for people: results, tree, accounting; with `maplets`, what the tables say, by ranges of
+    addresses; with `events`, the boundary events as well: all, or of an op with more than `most_events` some at either
+    end."""
     lines = [*run_report(program, observation, visits=True), ""]
     lines += tree(observation, program.machine)
     lines += [f"at the end: {complaint}" for complaint in observation.final_complaints]
     lines += _stale_accesses(program, observation)
+    if maplets:
+        lines += ["", "What the tables say, by ranges of addresses:", *(f"  {line}" for line in said(observation))]
     if events:
         lines += ["", *event_report(program, observation, most_events)]
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ _PAR_STATUS_SHIFT: Final = 1
 _PAR_S1PTW: Final = 1 << 8
 _PAR_STAGE2: Final = 1 << 9
 _PAR_SH_SHIFT: Final = 7
-_PAR_ADDRESS: Final = (1 << 52) - (1 << 12)
+PAR_ADDRESS: Final = (1 << 52) - (1 << 12)
 _PAR_MEMORY_SHIFT: Final = 56
 
 _CLASS_SHIFT: Final = 26
@@ -30,7 +30,7 @@ _FIPA_PAGE: Final = 12
 
 def par(pa: int, memory: int, shareability: int) -> int:
     """PAR_EL1 of a translation; the memory type as MAIR_ELx encodes it, the shareability as SH."""
-    return pa & _PAR_ADDRESS | memory << _PAR_MEMORY_SHIFT | shareability << _PAR_SH_SHIFT
+    return pa & PAR_ADDRESS | memory << _PAR_MEMORY_SHIFT | shareability << _PAR_SH_SHIFT
 
 
 def par_of_fault(status: int, stage: int) -> int:
@@ -60,7 +60,7 @@ def describe_par(value: int) -> str:
         walk = ", on the walk of stage 1" if value & _PAR_S1PTW else ""
         return f"stage {stage} {describe_status(value >> _PAR_STATUS_SHIFT & _STATUS)}{walk}"
     memory = describe_memory(value >> _PAR_MEMORY_SHIFT)
-    return f"pa={value & _PAR_ADDRESS:#x} {memory} {_SHAREABILITIES[value >> _PAR_SH_SHIFT & 3]}"
+    return f"pa={value & PAR_ADDRESS:#x} {memory} {_SHAREABILITIES[value >> _PAR_SH_SHIFT & 3]}"
 
 
 def describe_esr(value: int) -> str:

@@ -12,7 +12,7 @@ shows what a rule comes to is an example. A finding is what the rule does not ac
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from harness.amounts import counted
 from harness.observation.events import ALLOC, PLANTED, STORE_KINDS, each_event
 from harness.observation.layout import LOCKING, LOCKING_REPORTS, Observation, Record
 from harness.program.definition import Op
-from harness.program.machine import KNOBS_BY_NAME
+from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.program import Program
 
 _BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
@@ -29,7 +29,7 @@ WRONGS: Final = ("untopped", "needless", STUCK, *LOCKING_REPORTS.values())
 """What may be wrong with a handling, in a word each."""
 _ROUNDS: Final = 3
 """In which the guest gets on."""
-_OF_LOCKS: Final = {
+OF_LOCKS: Final = {
     "sleeps-in-atomic": "the memcache was topped up, which may sleep, with the MMU's lock held",
     "left-held": "it returned with the MMU's lock held",
 }
@@ -41,9 +41,9 @@ class Handling:
 
     `size`, `topped_up`, `added` and `used` are its results; `asked` counts the pages that its walk asked for, whether
     it got them or not. `stale` says that the table was changed between the access and this, and `tampered` that entries
-    are as somebody else has written them. `again` says that the same access, which followed, aborted again, though the
-    result was 0; `round` counts such, of this access and this handling with nothing in between, from 1. `broken` is
-    what locks complained of."""
+    are as somebody else has written them. `retried` says that the same access followed, and `again` that it aborted
+    again, though the result was 0; `round` counts such, of this access and this handling with nothing in between, from
+    1. `broken` is what locks complained of."""
 
     record: int
     ret: int | None
@@ -54,6 +54,7 @@ class Handling:
     asked: int
     stale: bool
     tampered: bool
+    retried: bool
     again: bool
     round: int
     broken: tuple[str, ...]
@@ -77,9 +78,8 @@ def handles_aborts(program: Program) -> bool:
 
 def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
     """What is wrong with the handlings of a program that one side observed, in order."""
-    by_granule = program.machine["topup_rule"] != _BY_STATUS
     for one in handlings(program, seen):
-        for what, text in _wrong(one, by_granule):
+        for what, text in wrong(one, program.machine):
             yield AbortProblem(one.record + (what == STUCK), what, text, one.stale)
 
 
@@ -101,13 +101,15 @@ def surprises(program: Program, seen: Observation) -> Iterator[AbortProblem]:
             yield one
 
 
-def _wrong(one: Handling, by_granule: bool) -> Iterator[tuple[str, str]]:
+def wrong(one: Handling, machine: Machine) -> Iterator[tuple[str, str]]:
+    """What is wrong with one handling: what, short and stable, and a sentence."""
+    by_granule = machine["topup_rule"] != _BY_STATUS
     if one.asked and not one.topped_up:
         yield "untopped", f"{counted(one.asked, 'page')} asked of a memcache that was not topped up for it"
     if by_granule and one.topped_up and one.ret == 0 and not one.used and not one.tampered:
         yield "needless", "the memcache was topped up, and no table was needed"
     for rule in one.broken:
-        yield rule, _OF_LOCKS.get(rule, f"locks complain: {rule}")
+        yield rule, OF_LOCKS.get(rule, f"locks complain: {rule}")
     if one.again and one.round >= _ROUNDS and not one.tampered:
         yield STUCK, f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
 
@@ -129,7 +131,8 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
         is_next = fault == at - 1
         repeats = is_next and last is not None and last[:2] == (at - 2, op) and done[at - 3][0] == done[fault][0]
         number = last[2] + 1 if last is not None and repeats else 1
-        again = record.ret == 0 and _aborts(done[at + 1 : at + 2], done[fault][0])
+        retried = [record for op, record in done[at + 1 : at + 2] if op == done[fault][0]]
+        again = record.ret == 0 and any(record.ret == -errno.EFAULT for record in retried)
         size, topped_up, added, used = record.outs
         broken = [LOCKING_REPORTS.get(one.code, str(one)) for one in record.complaints if one.kind == LOCKING]
         yield Handling(
@@ -142,16 +145,12 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
             sum(event.kind == ALLOC for event in each_event(record.events)),
             stale,
             bool(written.planted),
+            bool(retried),
             again,
             number,
             tuple(broken),
         )
         last = (at, op, number) if record.ret == 0 else None
-
-
-def _aborts(following: Sequence[tuple[Op, Record]], access: Op) -> bool:
-    """Whether what follows is that access, and aborts."""
-    return any(op == access and record.ret == -errno.EFAULT for op, record in following)
 
 
 class _Written:

@@ -4,6 +4,7 @@
     emulator-OP-WHAT                 a translation in which the hardware differs where all else is the same
     invalidation-OP-FUNCTION-WHAT    a TLB function that fails its caller
     stale-OP-WHAT                    what a TLB may hold and must not
+    contract-OP-NAME                 a promise that is broken (docs/contracts.md)
     abort-OP-WHAT                    a guest's abort that is not handled as its rule has it
     crash|hang-OP-PLACE              PLACE is a function
     flood-OP
@@ -26,10 +27,12 @@ from harness.program.ops import STANDARD
 from harness.program.results import ResultType
 from harness.verdict.aborts import WRONGS
 from harness.verdict.compare.translations import TRANSLATION_PARTS
+from harness.verdict.contracts.families import CONTRACTS
+from harness.verdict.contracts.metamorphic import RELATIONS
 from harness.verdict.tiers import Tier
 
 _TIERS: Final = frozenset(tier.name.lower() for tier in Tier)
-_KINDS: Final = (*sorted(_TIERS), "abort", "emulator", "invalidation", "stale", "crash", "hang", "flood")
+_KINDS: Final = (*sorted(_TIERS), "abort", "contract", "emulator", "invalidation", "stale", "crash", "hang", "flood")
 _OPS: Final = tuple(STANDARD.by_name)
 _EVENTS: Final = frozenset({*(one.name for one in EVENTS), *UBSAN_REPORTS.values(), *LOCKING_REPORTS.values()})
 _CALLS: Final = frozenset(EVENTS_BY_NUMBER[number].name for number in TLB_CALLS)
@@ -85,6 +88,8 @@ def _problem_with_what(kind: str, op: str, what: str) -> str:
         what, words = what.partition("-")[0], _CALLS
     elif kind == "abort":
         words = WRONGS
+    elif kind == "contract":
+        words = (*CONTRACTS.by_name, *(one.name for one in RELATIONS))
     else:
         return ""
     return "" if what in words else _expected(f"behind {kind}-{op}- stands another word", what, words)

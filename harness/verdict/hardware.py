@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
@@ -16,6 +17,10 @@ from harness.program.probing import PROBE, why_unprobed, with_probes
 from harness.program.program import Program
 from harness.verdict.aborts import handles_aborts, surprises
 from harness.verdict.compare.difference import Difference
+from harness.verdict.contracts.blame import blame, unlisted
+from harness.verdict.contracts.contract import Violation
+from harness.verdict.contracts.families import violations
+from harness.verdict.contracts.metamorphic import relation_violations
 from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.pair import Pair
@@ -69,6 +74,31 @@ class HardwareJudge(Pair):
             if found is not None:
                 beginning = program.prefix(found.record)
                 return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
+        left, right = self.left.observe(program), self.right.observe(program)
+        found = self.broken_promise(program, left, None if left.words == right.words else right)
+        if found is None:
+            return None
+        beginning = program.prefix(found.record)
+        return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
+
+    def broken_promise(self, program: Program, left: Observation, right: Observation | None) -> Verdict | None:
+        """The first promise that a side breaks, as a verdict without observations: what one side alone breaks comes
+        first, then what both do. What an entry of corpora/violations knows is left out. `right` is None where both
+        sides observed the same."""
+        sides = self.left, self.right
+        if right is None:
+            found = unlisted(violations(program, left), sides)
+            name = self.left.name if self.is_alone else BOTH_SIDES
+            return broken(found[0], name) if found else self._broken_relation(program, left)
+        blamed = blame(program, left, right)
+        for several, by, name in (
+            (blamed.left, (self.left,), self.left.name),
+            (blamed.right, (self.right,), self.right.name),
+            (blamed.both, sides, BOTH_SIDES),
+        ):
+            found = unlisted(several, by)
+            if found:
+                return broken(found[0], name)
         return None
 
     def divergence(self, first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
@@ -78,6 +108,22 @@ class HardwareJudge(Pair):
             bucket = first.bucket.replace(Tier.TRANSLATION.name.lower(), "emulator", 1)
             return Verdict("emulator", bucket, record, first, left, right, blamed=f"QEMU {emulator[1]}")
         return Verdict("divergence", first.bucket, record, first, left, right)
+
+    def _broken_relation(self, program: Program, seen: Observation) -> Verdict | None:
+        """The first metamorphic relation that does not hold on the right side, as a verdict; asked of what is judged
+        by choice, for it takes some ten runs. Raises TargetDied."""
+        if self.judging is not Judging.ALL and not is_sampled(program):
+            return None
+        return next((broken(one, self.right.name) for one in relation_violations(self.right, program, seen)), None)
+
+
+BOTH_SIDES: Final = "both sides"
+"""Blamed where they break a promise alike."""
+
+
+def broken(violation: Violation, by: str) -> Verdict:
+    """That somebody breaks a promise."""
+    return Verdict("contract", violation.bucket, violation.record, None, None, None, broken=violation, blamed=by)
 
 
 def verdict_of_one(

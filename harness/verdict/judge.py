@@ -34,7 +34,7 @@ _UNTOLD: Final = Verdict("divergence", "digests-once", 0, None, None, None)
 """Seen by their digests alone."""
 _OF_CALLS: Final = frozenset({Tier.INSTRUCTIONS, Tier.EFFECTS})
 """Tiers with which the TLB functions are judged by themselves."""
-_OF_ONE_SIDE: Final = frozenset({"stale", "abort"})
+_OF_ONE_SIDE: Final = frozenset({"stale", "abort", "contract"})
 """Kinds of verdicts that the hardware judge passes on one side."""
 _UNTOLD_CALLS: Final = 64
 """Of so many programs the TLB functions are looked at in one, where no side tells them."""
@@ -83,6 +83,11 @@ class Judge(HardwareJudge):
         if not self.judges_hardware:
             return seen
         try:
+            if self.is_alone:
+                left = self.left.observe(program)
+                seen.is_same, seen.witnessed = True, bool(left.witnesses)
+                seen.suspicion = self._suspect_a_side(program, left, seen)
+                return seen
             self.right.start(program)
             left = self.left.observe(program)
             right = self.right.finish()
@@ -96,14 +101,16 @@ class Judge(HardwareJudge):
         return seen
 
     def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
-        """What a TLB may hold and must not, and how aborts are handled. Where the sides did the same, one stands for
-        both, but for what it saw."""
+        """What a TLB may hold and must not, how aborts are handled, and what promises are broken. Where the sides did
+        the same, one stands for both, but for what it saw."""
         problems, allowed = judged(program, left)
         seen.judged = judged_of(program, left, allowed)
         found = verdict_of_one(program, left, problems, self.left)
-        if found is None and not (seen.is_same and not seen.witnessed):
-            right = self.right.observe(program)
+        right = None if seen.is_same and not seen.witnessed else self.right.observe(program)
+        if found is None and right is not None:
             found = verdict_of_one(program, right, judged(program, right)[0], self.right)
+        if found is None:
+            found = self.broken_promise(program, left, None if seen.is_same else right)
         return None if found is None else Suspicion(found.bucket, found)
 
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:
@@ -251,7 +258,8 @@ class Judge(HardwareJudge):
 
     def quick(self, program: Program, kind: str) -> Verdict | None:
         """The verdict on a program, from as few runs as it takes and on the targets as they are, for whoever tries
-        thousands. Only one of that `kind` is looked for: `invalidation`, `stale`, `abort`, or all others."""
+        thousands. Only one of that `kind` is looked for: `invalidation`, `stale`, `abort`, `contract`, or all
+        others."""
         if kind in _OF_ONE_SIDE:
             found = self.of_one_side(program)
             if found is None or found.kind != kind or self._quick(self.differing(program)) is not None:

@@ -43,7 +43,8 @@ class Comparison:
 
 
 class Pair:
-    """`left` and `right`, compared in `tiers`."""
+    """`left` and `right`, compared in `tiers`. They may be one and the same, which then runs once, and is judged by
+    those alone who need no second side."""
 
     def __init__(self, left: Executor, right: Executor, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
         self.left = left
@@ -52,9 +53,18 @@ class Pair:
 
     def run(self, program: Program) -> tuple[Execution, Execution]:
         """Both sides' executions; they run at the same time where an executor can. Raises TargetDied."""
+        if self.is_alone:
+            self.left.start(program)
+            execution = self.left.finish()
+            return execution, execution
         self.left.start(program)
         self.right.start(program)
         return self.left.finish(), self.right.finish()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no second side."""
+        return self.left is self.right
 
     def agree(self, program: Program) -> bool:
         """Whether both sides make the same observation, bit for bit. Raises TargetDied."""
@@ -63,7 +73,8 @@ class Pair:
 
     def refresh(self) -> None:
         self.left.refresh()
-        self.right.refresh()
+        if not self.is_alone:
+            self.right.refresh()
 
     def locate(self, program: Program, whole: Comparison | None = None) -> Iterator[Comparison]:
         """Where the sides part, on the targets as they are: beginnings of the program on which they are not alike, or
@@ -101,7 +112,10 @@ class Pair:
 
     def compare(self, program: Program) -> Comparison:
         """Both sides' observations, compared. Raises TargetDied."""
-        left, right = self.left.observe(program), self.right.observe(program)
+        left = self.left.observe(program)
+        if self.is_alone:
+            return Comparison(program, (left, left))
+        right = self.right.observe(program)
         cut = unequal_cut(left, right)
         found = differences(left, right, self.tiers, None if cut is None else cut.record)
         found, known = self._without_known(program, left, right, found)

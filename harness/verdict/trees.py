@@ -29,6 +29,8 @@ from harness.program.ops import INIT
 VALID: Final = 1
 ENTRY_BYTES: Final = 8
 _PAGES: Final = frozenset({GET, PUT, ALLOC, ALLOC_EXACT, FREE_EXACT})
+OF_TABLES: Final = frozenset({*STORE_KINDS, *_PAGES, WALKER_AF})
+"""Events that concern tables."""
 
 Place = tuple[int, int, int]
 """Of an entry: the number of its tree's root, its IPA and its level. Of a table: those of its first entry."""
@@ -95,7 +97,7 @@ class Trees:
         elif kind == WALKER_AF:
             at = self._entry_at(event)
             if at is not None:
-                at[0].entries[at[1]] = event.b
+                self._put(*at, event.b)
         else:
             return False
         return True

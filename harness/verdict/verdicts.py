@@ -10,6 +10,7 @@ from harness.observation.executor import CrashReport
 from harness.observation.layout import Observation
 from harness.verdict.aborts import AbortProblem
 from harness.verdict.compare.difference import Difference
+from harness.verdict.contracts.contract import Violation
 from harness.verdict.cuts import Cut
 from harness.verdict.invalidation import Problem
 from harness.verdict.tlb.problems import StaleProblem
@@ -23,7 +24,7 @@ class Verdict:
     `cut` says where; or `emulator`: the hardware differs from the model where all else is the same. Even if the sides
     agree, it may be `invalidation`: a TLB function does not do what it was called for, and `problem` says what;
     `stale`: a TLB may hold what it must not, and `stale` says what; or `abort`: a guest's abort is not handled as its
-    rule has it, and `abort` says why.
+    rule has it, and `abort` says why; or `contract`: a promise is broken, and `broken` says which.
 
     `record` is the record (0: the implicit init) after which the sides first differ, or that the problem is in. Of the
     observations, that of a side that died is missing; those kept are of the program up to `record`, where everything is
@@ -43,6 +44,7 @@ class Verdict:
     cut: Cut | None = None
     stale: StaleProblem | None = None
     abort: AbortProblem | None = None
+    broken: Violation | None = None
     blamed: str = ""
     confirmed: int = field(default=0, compare=False)
 

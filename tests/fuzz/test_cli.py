@@ -236,6 +236,7 @@ COMMANDS = {
     "bisect": ["bisect", "p.s2", "--repo", ".", "v1", "v2"],
     "weigh": ["weigh", "p.s2"],
     "trace": ["trace", "p.s2"],
+    "known": ["known", "list"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
     "corpus": ["corpus", "check", "."],

@@ -238,8 +238,10 @@ def test_seeds_break_no_rule(path: Path, version: str) -> None:
 @pytest.mark.parametrize("version", ["6.1", "6.12"])
 def test_violations_are_those_that_are_kept(path: Path, version: str) -> None:
     expected = {
+        "abort_forced_pages": ["untopped"],
         "abort_needless": ["needless"],
         "abort_table_gone": ["untopped"],
+        "abort_under_lock": ["sleeps-in-atomic"],
         "abort_untopped_exec": ["untopped", "untopped"],
         "abort_untopped_exec_pkvm": ["untopped", "untopped", "untopped"],
     }
@@ -253,8 +255,10 @@ def test_what_changed_since_the_access_is_told() -> None:
         for program in [read(path)]
     }
     assert stale == {
+        "abort_forced_pages": [False],
         "abort_needless": [True],
         "abort_table_gone": [True],
+        "abort_under_lock": [False],
         "abort_untopped_exec": [False, False],
         "abort_untopped_exec_pkvm": [False, False, False],
     }

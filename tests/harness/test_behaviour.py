@@ -14,10 +14,14 @@ import pytest
 from quoted import GAP, missing, shown_by
 
 from harness.model.executor import Model
+from harness.program.text import read
+from harness.verdict.contracts.families import CONTRACTS, violations
+from harness.verdict.contracts.listed import listed, read_listed
 from reference.link.executor import Reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "behaviour.md"
+ENTRIES = read_listed(ROOT / "corpora" / "violations")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,22 @@ def test_section_has_its_parts(section: Section) -> None:
         assert section.text.count(part) == 1
     assert len([line for line in section.quoted if line != GAP]) >= 2
     assert section.program.is_file()
+
+
+@each_section
+def test_a_section_names_a_contract_or_says_why_it_is_no_violation(section: Section) -> None:
+    found = re.findall(r"^- (Contract|No violation): (.*(?:\n  .*)*)", section.text, re.MULTILINE)
+    ((kind, text),) = found
+    if kind == "Contract":
+        *contracts, name = re.findall(r"`([\w-]+)`", text)
+        (entry,) = (entry for entry in ENTRIES if entry.name == name)
+        assert set(contracts) <= {one.contract for one in entry.breaks}
+        assert contracts
+        program = read(section.program)
+        broken = violations(program, Model().observe(program))
+        assert set(contracts) <= {one.contract.name for one in broken if listed(one, ["6.12"], [entry])}
+    else:
+        assert set(re.findall(r"`(\w+-[\w-]+)`", text)) <= CONTRACTS.by_name.keys()
 
 
 @each_section

@@ -63,6 +63,9 @@ def _introduction(program: Program, verdict: Verdict, about: Mapping[str, str]) 
         yield f"{verdict.stale.text} ({verdict.stale.rule.section})"
     if verdict.abort is not None:
         yield verdict.abort.text
+    if verdict.broken is not None:
+        yield f"{verdict.broken.contract.promise} ({verdict.broken.contract.source})"
+        yield verdict.broken.sentence
     instead = shown_instead(program, verdict)
     if instead:
         yield ""

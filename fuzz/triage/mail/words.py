@@ -37,6 +37,9 @@ def words_on(finding: Finding, sides: Sides, names: tuple[str, str]) -> Words:
         case "abort":
             subject = f"a guest's abort is not handled as it should be ({detail})"
             does = f"an abort of the guest's is not handled as it should be ({detail})"
+        case "contract":
+            subject = f"{function} breaks a promise: {detail.replace('-', ' ')}"
+            does = f"{function} does not keep what is promised ({detail})"
         case "emulator":
             subject = f"QEMU differs from the architecture, or its model does ({detail})"
             does = f"QEMU's MMU does not do what is expected of it ({detail}), in the same tables"
@@ -82,6 +85,11 @@ def _judge(finding: Finding, sides: Sides, names: tuple[str, str]) -> str:
         return (
             "The word is that of the rule by which the memcache is topped up, and of the guest, which must get on "
             "after a result of 0. The handler is s2fuzz's, in the place of user_mem_abort(). The sides need not differ."
+        )
+    if finding.kind == "contract":
+        return (
+            "The word is the documentation's: the contract and where it stands are in the report below. The sides need "
+            "not differ in that."
         )
     if finding.kind == "emulator":
         return (

@@ -39,9 +39,10 @@ _MOST_NAMED: Final = 1024
 class Books(Trees):
     """What a TLB may hold of one side's tables. `problems` are what was found so far."""
 
-    def __init__(self, machine: Machine, tells_instructions: bool) -> None:
+    def __init__(self, machine: Machine, tells_instructions: bool, excuses_parts: bool = True) -> None:
         super().__init__(machine)
         self._is_stage_1 = machine["stage"] == 1
+        self._excuses_parts = excuses_parts
         self.cpu = Cpu(machine, tells_instructions)
         self.held = Held(self._granule, self._is_stage_1)
         self.problems: list[StaleProblem] = []
@@ -76,7 +77,8 @@ class Books(Trees):
         """The op has returned: what it took from the tree must be gone."""
         left: dict[tuple[str, int], list[tuple[Stale, str, Rules]]] = {}
         for one in self._still_open()[:_MOST_NAMED]:
-            if is_part_of_a_page(self._op, one.ipa, self.held.size(one.level), self._granule.page):
+            is_part = is_part_of_a_page(self._op, one.ipa, self.held.size(one.level), self._granule.page)
+            if is_part and self._excuses_parts:
                 one.duty = Duty.PART_OF_A_PAGE
                 continue
             word, phrase, rule = self._lacking(one)

@@ -31,10 +31,11 @@ def judged(program: Program, observation: Observation) -> tuple[list[StaleProble
     return judgement.problems, judgement.allowed
 
 
-def stale_problems(program: Program, observation: Observation) -> list[StaleProblem]:
+def stale_problems(program: Program, observation: Observation, excuses_parts: bool = True) -> list[StaleProblem]:
     """What is wrong, in order. `observation` is one side's, of the program or of a beginning of it. An op that was cut
-    by its budget is judged up to there, and not for what it leaves."""
-    return _Judgement(program, observation).problems
+    by its budget is judged up to there, and not for what it leaves. `excuses_parts` says whether sizes that are not of
+    whole pages are the caller's fault (`Duty.PART_OF_A_PAGE`)."""
+    return _Judgement(program, observation, excuses_parts).problems
 
 
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
@@ -53,10 +54,10 @@ class _Cached(NamedTuple):
 class _Judgement:
     """Of one side's observation."""
 
-    def __init__(self, program: Program, observation: Observation) -> None:
+    def __init__(self, program: Program, observation: Observation, excuses_parts: bool = True) -> None:
         records = observation.records
         tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
-        self._books = books = Books(observation.machine, tells_instructions)
+        self._books = books = Books(observation.machine, tells_instructions, excuses_parts)
         self._guest = Guest(observation.machine)
         self._witnesses = observation.witnesses
         self.problems = books.problems

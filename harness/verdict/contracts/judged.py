@@ -1,0 +1,60 @@
+"""What the other judges make of one side, asked once, and only if a contract wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from harness.observation.layout import Observation
+from harness.program.ops import INIT
+from harness.program.program import Program
+from harness.verdict.aborts import Handling, handlings
+from harness.verdict.effects.done import Effects
+from harness.verdict.effects.relations import Marks, relations
+from harness.verdict.effects.replay import Side
+from harness.verdict.tlb.judge import stale_problems
+from harness.verdict.tlb.problems import StaleProblem
+
+
+class Done(NamedTuple):
+    """What one op came to, and which relations between its events hold."""
+
+    effects: Effects
+    marks: Marks
+
+
+class Judged:
+    """Of one side's observation of a program."""
+
+    def __init__(self, program: Program, observation: Observation) -> None:
+        self._program = program
+        self._observation = observation
+
+    @cached_property
+    def done(self) -> Sequence[Done]:
+        """By record."""
+        side, found = Side(self._observation.machine), []
+        for record in self._observation.records:
+            effects = side.run(record)
+            found.append(Done(effects, relations(effects)))  # at once: what becomes of its tables later is not its own
+        return found
+
+    @cached_property
+    def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
+        """By record, what is wrong with how TLBs and the table are kept in step. No caller is to blame for a size that
+        is not of whole pages: the header rounds it up."""
+        found: dict[int, list[StaleProblem]] = {}
+        for one in stale_problems(self._program, self._observation, excuses_parts=False):
+            found.setdefault(one.record, []).append(one)
+        return found
+
+    @cached_property
+    def handlings(self) -> Mapping[int, Handling]:
+        """By record, how aborts were handled."""
+        return {one.record: one for one in handlings(self._program, self._observation)}
+
+    def vtcr(self, record: int) -> int:
+        """VTCR_EL2 as the latest init before a record left it, 0 where none did; of stage 1 it means nothing."""
+        inits = [one for one in self._observation.records[:record] if one.definition is INIT and one.outs]
+        return inits[-1].outs[0] if inits else 0
