@@ -27,8 +27,6 @@ from harness.program.ops import STANDARD
 from harness.program.results import ResultType
 from harness.verdict.aborts import WRONGS
 from harness.verdict.compare.translations import TRANSLATION_PARTS
-from harness.verdict.contracts.families import CONTRACTS
-from harness.verdict.contracts.metamorphic import RELATIONS
 from harness.verdict.tiers import Tier
 
 _TIERS: Final = frozenset(tier.name.lower() for tier in Tier)
@@ -89,6 +87,9 @@ def _problem_with_what(kind: str, op: str, what: str) -> str:
     elif kind == "abort":
         words = WRONGS
     elif kind == "contract":
+        from harness.verdict.contracts.families import CONTRACTS  # noqa: PLC0415  (few lists name any)
+        from harness.verdict.contracts.metamorphic import RELATIONS  # noqa: PLC0415
+
         words = (*CONTRACTS.by_name, *(one.name for one in RELATIONS))
     else:
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
@@ -17,10 +17,6 @@ from harness.program.probing import PROBE, why_unprobed, with_probes
 from harness.program.program import Program
 from harness.verdict.aborts import handles_aborts, surprises
 from harness.verdict.compare.difference import Difference
-from harness.verdict.contracts.blame import blame, unlisted
-from harness.verdict.contracts.contract import Violation
-from harness.verdict.contracts.families import violations
-from harness.verdict.contracts.metamorphic import relation_violations
 from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.pair import Pair
@@ -29,6 +25,9 @@ from harness.verdict.tlb.judge import judged
 from harness.verdict.tlb.outcomes import Allowed
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.verdicts import FirstLook, Judged, Verdict
+
+if TYPE_CHECKING:
+    from harness.verdict.contracts.contract import Violation
 
 
 class HardwareJudge(Pair):
@@ -85,6 +84,9 @@ class HardwareJudge(Pair):
         """The first promise that a side breaks, as a verdict without observations: what one side alone breaks comes
         first, then what both do. What an entry of corpora/violations knows is left out. `right` is None where both
         sides observed the same."""
+        from harness.verdict.contracts.blame import blame, unlisted  # noqa: PLC0415  (with all that judges effects)
+        from harness.verdict.contracts.families import violations  # noqa: PLC0415
+
         sides = self.left, self.right
         if right is None:
             found = unlisted(violations(program, left), sides)
@@ -112,6 +114,8 @@ class HardwareJudge(Pair):
     def _broken_relation(self, program: Program, seen: Observation) -> Verdict | None:
         """The first metamorphic relation that does not hold on the right side, as a verdict; asked of what is judged
         by choice, for it takes some ten runs. Raises TargetDied."""
+        from harness.verdict.contracts.metamorphic import relation_violations  # noqa: PLC0415
+
         if self.judging is not Judging.ALL and not is_sampled(program):
             return None
         return next((broken(one, self.right.name) for one in relation_violations(self.right, program, seen)), None)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.observation.execution import Feedback
 from harness.observation.executor import CrashReport
 from harness.observation.layout import Observation
 from harness.verdict.aborts import AbortProblem
 from harness.verdict.compare.difference import Difference
-from harness.verdict.contracts.contract import Violation
 from harness.verdict.cuts import Cut
 from harness.verdict.invalidation import Problem
 from harness.verdict.tlb.problems import StaleProblem
+
+if TYPE_CHECKING:
+    from harness.verdict.contracts.contract import Violation
 
 
 @dataclass(frozen=True, slots=True)
