@@ -114,6 +114,12 @@ def wrong(one: Handling, machine: Machine) -> Iterator[tuple[str, str]]:
         yield STUCK, f"the access still aborts after {counted(one.round, 'round')} that ended with 0"
 
 
+def _asked_for(record: Record) -> int:
+    """The pages that the walk asked for; not what somebody else took for a table that they put there meanwhile."""
+    kinds = [event.kind for event in each_event(record.events)]
+    return sum(kind == ALLOC and after != PLANTED for kind, after in zip(kinds, [*kinds[1:], 0], strict=True))
+
+
 def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
     """The handlings of a program that one side observed, in order."""
     done = list(zip(program.ops, seen.records[1:], strict=False))
@@ -142,7 +148,7 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
             bool(topped_up),
             added,
             used,
-            sum(event.kind == ALLOC for event in each_event(record.events)),
+            _asked_for(record),
             stale,
             bool(written.planted),
             bool(retried),

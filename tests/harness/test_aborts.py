@@ -14,7 +14,7 @@ from observations import with_record
 from fuzz.generate.scenario import vm_scenario
 from harness.findings.report import verdict_report
 from harness.model.executor import Model
-from harness.observation.events import DSB, events_of
+from harness.observation.events import ALLOC, DSB, PLANTED, events_of
 from harness.observation.layout import LOCKING, Complaint, Observation
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULE_4K
@@ -382,3 +382,19 @@ def test_sums_and_the_table() -> None:
     assert head.split() == ["side", "rule", "handled", "top-ups", "added", "used", "left", "retries", "violations"]
     assert row.split() == ["model:6.12", "posted", "1", "1", "2", "2", "0", "1", "-"]
     assert not handles_aborts(parse("s2 1\n\ndestroy\n"))
+
+
+def test_a_table_that_somebody_else_puts_there_is_not_asked_for() -> None:
+    program = parse(
+        "s2 1\nfwb = off\nguest = on\ntopup_rule = posted\nempty_cache = enomem\n\n"
+        "map ipa=0x2000000 size=2M phys=0x42000000 prot=rwx mc=3\n"
+        "map ipa=0x2000000 size=4K phys=0x42000000 prot=rw mc=4\n"
+        "fault ipa=0x2003000 access=write\n"
+        "race nth=1 pte=table\n"
+        "handle phys=0x42003000 backing=block\n"
+    )
+    seen = Model().observe(program)
+    last = seen.records[-1]
+    assert last.ret == 0
+    assert {ALLOC, PLANTED} <= {event.kind for event in events_of(last.events)}
+    assert not list(surprises(program, seen))

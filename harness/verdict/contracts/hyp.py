@@ -128,11 +128,13 @@ def hyp_pte_prot_changes_nothing(op: Transition) -> Iterator[str] | None:
 @contract("hyp_map", source="kvm_pgtable_hyp_map(): an error")
 def a_refused_hyp_map_maps_only_what_was_asked(op: Transition) -> Iterator[str] | None:
     """A hyp_map that fails half-way has mapped the beginning of its range as asked, and nothing else of what was not
-    mapped."""
+    mapped. No more is said where the memory asked for lies beyond the machine's physical addresses."""
     span = range_of(op)
     if not op.record.ret or op.record.ret > 0 or span is None:
         return None
     offset = (op.value("phys") & -op.machine.granule.page) - span[0]
+    if span[0] + offset < 0 or span[1] + offset > 1 << op.machine.phys_bits:
+        return None
     return (
         f"{change}"
         for change in changes_in(op, *span)
