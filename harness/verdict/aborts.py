@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from harness.amounts import counted
@@ -117,7 +118,7 @@ def wrong(one: Handling, machine: Machine) -> Iterator[tuple[str, str]]:
 def _asked_for(record: Record) -> int:
     """The pages that the walk asked for; not what somebody else took for a table that they put there meanwhile."""
     kinds = [event.kind for event in each_event(record.events)]
-    return sum(kind == ALLOC and after != PLANTED for kind, after in zip(kinds, [*kinds[1:], 0], strict=True))
+    return sum(kind == ALLOC and after != PLANTED for kind, after in pairwise([*kinds, 0]))
 
 
 def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
