@@ -29,6 +29,16 @@ def _of_state(change: Change) -> bool:
     return is_only(change, software=lambda _was, _now: True)
 
 
+def _offset(op: Transition, start: int) -> int:
+    """From an address of a hyp_map to its memory."""
+    return (op.value("phys") & -op.machine.granule.page) - start
+
+
+def _is_there(op: Transition, end: int) -> bool:
+    """Whether the memory of a hyp_map whose range ends there lies within the machine's physical addresses."""
+    return end + _offset(op, op.value("va") & -op.machine.granule.page) <= 1 << op.machine.phys_bits
+
+
 @contract("hyp_map", source="kvm_pgtable_hyp_map()")
 def hyp_map_shows_what_was_asked(op: Transition) -> Iterator[str] | None:
     """Where hyp_map returns 0, and nothing was mapped in the range before, all of it translates to the memory asked
@@ -37,8 +47,8 @@ def hyp_map_shows_what_was_asked(op: Transition) -> Iterator[str] | None:
     if op.record.ret != 0 or span is None or span[0] == span[1] or op.before.maplets(*span):
         return None
     start, end = span
-    offset = (op.value("phys") & -op.machine.granule.page) - start
-    if start + offset < 0 or end + offset > 1 << op.machine.phys_bits:
+    offset = _offset(op, start)
+    if not _is_there(op, end):
         return None
     return unlike_prot(op.after.maplets(start, end), start, end, offset, op.value("prot"))
 
@@ -59,9 +69,10 @@ def _has_an_entry(prot: int) -> bool:
 @contract("hyp_map", source="kvm_pgtable_hyp_map(): rejected with an error and a WARN()")
 def hyp_map_of_the_mapped_is_rejected(op: Transition) -> Iterator[str] | None:
     """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns; of a protection
-    that it has no entry for, unreadable or executable and writable or a device's, it is an error alone."""
+    that it has no entry for, unreadable or executable and writable or a device's, it is an error alone. No more is said
+    where the memory lies beyond the machine's physical addresses."""
     span = range_of(op, may_warn=True)
-    if span is None or not op.before.maplets(*span):
+    if span is None or not op.before.maplets(*span) or not _is_there(op, span[1]):
         return None
     warned = is_warned(op) or not _has_an_entry(op.value("prot"))
     lacking = [what for what, is_there in (("error", op.record.ret), ("WARN", warned)) if not is_there]
@@ -132,8 +143,8 @@ def a_refused_hyp_map_maps_only_what_was_asked(op: Transition) -> Iterator[str] 
     span = range_of(op)
     if not op.record.ret or op.record.ret > 0 or span is None:
         return None
-    offset = (op.value("phys") & -op.machine.granule.page) - span[0]
-    if span[0] + offset < 0 or span[1] + offset > 1 << op.machine.phys_bits:
+    offset = _offset(op, span[0])
+    if not _is_there(op, span[1]):
         return None
     return (
         f"{change}"
