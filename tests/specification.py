@@ -20,7 +20,7 @@ from harness.program.text import read
 from harness.verdict.contracts.contract import Coverage
 from harness.verdict.contracts.families import violations
 from harness.verdict.contracts.metamorphic import RELATIONS
-from harness.verdict.contracts.states import transitions
+from harness.verdict.contracts.replay import transitions
 
 EACH: Final = 50
 """Generated programs for each modelled version and granule; their seeds are the numbers from 0 on."""

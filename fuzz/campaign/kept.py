@@ -25,6 +25,7 @@ from harness.findings.place import is_finding
 from harness.outside import shown
 from harness.program.program import Program
 from harness.program.text import format_program, read
+from harness.verdict.verdicts import BOTH_SIDES
 
 Key = tuple[int | None, str]
 """A comparison's number, where it is one of the campaign's, and a bucket."""
@@ -121,13 +122,13 @@ class KeptFindings:
                 yield from kept
 
     def by_bucket(self) -> dict[str, list[Path]]:
-        """Where those are that are not flaky, nor known to the user, by bucket, and comparison where there are several;
-        the shortest of each, and of all, first."""
+        """Where those are that are not flaky, nor known to the user, nor promises that both sides break alike, by
+        bucket, and comparison where there are several; the shortest of each, and of all, first."""
         known = self._place.known_buckets()
         found: dict[str, list[Path]] = {}
         kept = [(key, one) for key, of_it in self._kept[self._place.findings].items() for one in of_it]
         for key, finding in sorted(kept, key=lambda pair: len(pair[1].program.ops)):
-            if finding.bucket not in known:
+            if finding.bucket not in known and BOTH_SIDES not in finding.blamed:
                 found.setdefault(self._named(key), []).append(finding.directory)
         return found
 

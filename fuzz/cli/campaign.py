@@ -112,7 +112,8 @@ def campaign(
     it was, also after it was killed; then the options that say what it compares may be left out, and cannot be others.
     `s2fuzz status DIR` tells from another terminal how far it is. docs/campaigns.md has the rest.
 
-    Ctrl-C ends it in order, a second one at once. Exit status: 1 when it has findings whose bucket is not in DIR/known.
+    Ctrl-C ends it in order, a second one at once. Exit status: 1 when it has findings whose bucket is not in DIR/known;
+    promises that both sides break alike are kept and told, but do not count.
     """
     place = WorkDirectory(directory.resolve())
     folders = () if no_corpora else tuple(path for path in (corpora or CORPORA,) if path.is_dir())

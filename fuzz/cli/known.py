@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fuzz.cli.options import EXISTING, OK, show_line
+from fuzz.cli.outputs import OutFolder
 from harness.errors import BadInput
 from harness.findings.finding import load
 from harness.outside import shown, write_plain
@@ -15,13 +18,15 @@ from harness.verdict.contracts.blame import KNOWN
 from harness.verdict.contracts.families import CONTRACTS
 from harness.verdict.contracts.listed import VERDICTS, entry_text, kernel_of, read_listed
 
-_FOLDER = click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=KNOWN,
-    show_default="corpora/violations of the checkout",
-    help="Where the entries are.",
-)
+
+def _folder(kind: click.Path) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--folder",
+        type=kind,
+        default=KNOWN,
+        show_default="corpora/violations of the checkout",
+        help="Where the entries are.",
+    )
 
 
 @click.group()
@@ -34,7 +39,7 @@ def known() -> None:
 
 
 @known.command("list")
-@_FOLDER
+@_folder(click.Path(exists=True, file_okay=False, path_type=Path))
 def list_known(folder: Path) -> int:
     """List what is known: each entry, its verdict, the kernels that do it, and what it is."""
     for entry in read_listed(folder):
@@ -48,7 +53,7 @@ def list_known(folder: Path) -> int:
 @click.option("--verdict", type=click.Choice(VERDICTS), required=True, help="What it is, in your judgement.")
 @click.option("--reason", required=True, metavar="TEXT", help="What is wrong, in a sentence.")
 @click.option("--name", help="Of the entry.  [default: the contract's, and the op's]")
-@_FOLDER
+@_folder(OutFolder())
 def add_known(finding: Path, verdict: str, reason: str, name: str | None, folder: Path) -> int:
     """Add a finding of the kind `contract` to what is known, so that it is none from now on.
 

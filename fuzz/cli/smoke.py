@@ -191,6 +191,7 @@ def smoke(
             stages=() if stage is None else (int(stage),),
             budget=budget,
             is_alone=oracle == "contracts",
+            strict=strict,
             judging=judging or (Judging.ALL if oracle == "contracts" else Judging.SAMPLE),
         )
         for granule in granules

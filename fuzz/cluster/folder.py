@@ -63,6 +63,7 @@ from harness.program.codec import Dialect, dialect_for, fitting, frame, header_o
 from harness.program.granule import Granule
 from harness.program.program import Program
 from harness.program.space import space_of
+from harness.verdict.contracts.blame import KNOWN
 from harness.verdict.tiers import Tier
 from reference.build.image import Image
 from reference.link.console import QEMU, QEMU_SETTING, qemu_version, qemu_words
@@ -278,6 +279,7 @@ def _copy_python(files: Path) -> None:
             target = files / "packages" / path.relative_to(_ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+    shutil.copytree(KNOWN, files / "packages" / KNOWN.relative_to(_ROOT), copy_function=_copy_module)
     for path in _third_party():
         target = files / "packages" / path.name
         if path.is_dir():

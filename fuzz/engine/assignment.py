@@ -32,7 +32,8 @@ class Assignment:
     which buckets others have filed how many findings. A process that is `held` waits, ready, until its parent tells
     it to begin: before it replays corpora, and again before it generates. `corpora_seconds` is how long hangs among the
     corpora may take, where that is not `seconds`. `judging` says which programs the hardware judges. One that
-    `is_alone` has one side, which stands in the place of both.
+    `is_alone` has one side, which stands in the place of both. `strict`: a promise that both sides break alike ends
+    the run as other findings do.
     """
 
     sides: tuple[Side, Side]
@@ -59,6 +60,7 @@ class Assignment:
     corpora_seconds: float | None = None
     judging: Judging = Judging.SAMPLE
     is_alone: bool = False
+    strict: bool = False
 
     def to_json(self) -> str:
         """As one line."""
@@ -83,6 +85,7 @@ class Assignment:
             "seconds": self.seconds,
             "seed": self.seed,
             "stages": self.stages,
+            "strict": self.strict,
             "sides": [side_to_json(side) for side in self.sides],
             "suspects": [data.hex() for data in self.suspects],
             "tiers": format_tiers(self.tiers),
@@ -120,4 +123,5 @@ class Assignment:
             data["corpora_seconds"],
             Judging(data["judging"]),
             data["is_alone"],
+            data["strict"],
         )

@@ -35,12 +35,14 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _PACKAGES: Final = ("pgtable", "harness", "reference", "fuzz")
 _GROUP: Final = "s2fuzz"
 _ROOMS: Final = (
-    *("pgtable", "harness/program", "harness/observation", "harness/model", "harness/verdict/tlb", "fuzz/generate"),
+    *("pgtable", "harness/program", "harness/observation", "harness/model", "fuzz/generate"),
+    *("harness/verdict/tlb", "harness/verdict/effects"),
 )
 """What runs between a generated input and its verdict, and what makes the next input: whole, sub-folders included."""
 _OTHERS: Final = (
     *(f"harness.verdict.{name}" for name in ("caller", "hardware", "invalidation", "judge", "judging")),
     *("harness.verdict.pair", "harness.verdict.trees", "harness.verdict.verdicts"),
+    *("harness.verdict.maplets", "harness.verdict.contracts.replay"),
     *("reference.guest_ram", "reference.protocol"),
     *("reference.link.executor", "reference.link.ram", "reference.probe.coverage"),
     *("fuzz.coverage.joint", "fuzz.engine.stats", "fuzz.engine.target", "fuzz.engine.worker"),

@@ -105,7 +105,7 @@ def smoke(
     require_atheris()
     with tempfile.TemporaryDirectory(prefix="s2fuzz-") as scratch, CountedBehind() as lines:
         lanes = [_Lane(work, deque(turns(work))) for work in plan(assignments, workers, shares)]
-        progress = _Run(Path(scratch), show, assignments[0].keep_going, compiling, tell, lines, kernels).run(lanes)
+        progress = _Run(Path(scratch), show, assignments[0], compiling, tell, lines, kernels).run(lanes)
     if not progress.stats.executions + progress.stats.replayed:
         raise ToolFailure("no program was run, so nothing can be said of the sides: give it more time")
     return progress
@@ -129,7 +129,7 @@ class _Run:
         self,
         scratch: Path,
         show: Callable[[SmokeProgress], None],
-        keep_going: bool,
+        first: Assignment,
         compiling: Compiling | None,
         tell: Callable[[str], None],
         lines: CountedBehind,
@@ -138,7 +138,8 @@ class _Run:
         self.scratch = scratch
         self.lines = lines
         self.show = show
-        self.keep_going = keep_going
+        self.first = first
+        """Of the assignments, which agree in what ends them."""
         self.compiling = compiling
         self.tell = tell
         self.kernels = kernels
@@ -202,7 +203,7 @@ class _Run:
                 self.progress.silent = max([shown - process.heard for process in running], default=0.0)
                 self.show(self.progress)
             self.progress.interrupted = self.signals.count > 0
-            found = self.progress.findings and not self.keep_going
+            found = any(self._ends(one) for one in self.progress.findings)
             if self.progress.interrupted or found or any(process.failed for process in processes):
                 ending = True
                 for process in processes:
@@ -211,6 +212,10 @@ class _Run:
                         process.kill()
             for process in processes:
                 process.watch()
+
+    def _ends(self, finding: Filed) -> bool:
+        """Whether a finding ends them all."""
+        return not self.first.keep_going and (self.first.strict or not finding.shared)
 
     def _attend_compiling(self) -> None:
         if self.compiling is None:

@@ -335,8 +335,8 @@ class Worker:
         return look, found
 
     def _judge(self, program: Program, look: FirstLook, whole: Program) -> bool:
-        """Whether something was found. The first of a bucket are confirmed and filed, later ones only counted, so that
-        one shallow bug does not take the run's time."""
+        """Whether something was found that may end the run. The first of a bucket are confirmed and filed, later ones
+        only counted, so that one shallow bug does not take the run's time."""
         seen = look.suspicion
         if look.known:
             self.stats.known.update(look.known)
@@ -367,11 +367,19 @@ class Worker:
                     program = whole
                 program, verdict = self._more_telling(program, verdict)
                 if self._found is not None:
-                    self._found(bucket, self.filer.report(program, verdict))
+                    report = self.filer.report(program, verdict)
+                    if not self._is_shared(verdict):
+                        self._found(bucket, report)
+                    print(f"s2fuzz: no finding, as both sides do it: {report}", file=sys.stderr)
+                    return False
                 directory = self.filer.file(program, verdict)
                 self._say(Found(str(directory), bucket))
         self.stats.buckets[bucket] += 1
-        return True
+        return not self._is_shared(seen.sighting)
+
+    def _is_shared(self, verdict: Verdict) -> bool:
+        """Whether a verdict is kept and told, but nothing that ends a run, for both sides do it alike."""
+        return verdict.is_shared and not self.assignment.strict
 
     def _more_telling(self, program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
         """A program of that bucket that shows what is wrong, and the verdict on it; the same where none is found."""

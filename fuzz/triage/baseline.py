@@ -17,7 +17,7 @@ from harness.findings.finding import Finding, load
 from harness.outside import read_plain_text, shown
 from harness.program.granule import Granule
 from harness.verdict.buckets import check_buckets, listed_buckets
-from harness.verdict.hardware import BOTH_SIDES
+from harness.verdict.verdicts import BOTH_SIDES
 
 _MAX_FILE: Final = 16 << 20
 """Bytes of a list of buckets."""

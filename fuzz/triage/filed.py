@@ -13,18 +13,26 @@ FLAKY: Final = "flaky"
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """A finding that a run has filed, and of which class it is, as whoever started the run is told."""
+    """A finding that a run has filed, and of which class it is, as whoever started the run is told. `shared`: both
+    sides do it alike (`Verdict.is_shared`)."""
 
     bucket: str
     kind: str
     directory: Path
     ops: int
+    shared: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As `smoke --json` prints it, too."""
-        return {"bucket": self.bucket, "class": self.kind, "directory": str(self.directory), "ops": self.ops}
+        return {
+            "bucket": self.bucket,
+            "class": self.kind,
+            "directory": str(self.directory),
+            "ops": self.ops,
+            "shared": self.shared,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Filed:
         """What `to_json` made."""
-        return cls(data["bucket"], data["class"], Path(data["directory"]), data["ops"])
+        return cls(data["bucket"], data["class"], Path(data["directory"]), data["ops"], data["shared"])

@@ -55,7 +55,7 @@ class Filer:
     def file(self, program: Program, verdict: Verdict) -> Path:
         """Write the finding's directory, and return it. Raises OSError when it cannot be written."""
         directory = save(self.out, self.contents(program, verdict))
-        entry = Filed(verdict.bucket, verdict.kind, directory, len(program.ops))
+        entry = Filed(verdict.bucket, verdict.kind, directory, len(program.ops), verdict.is_shared)
         if entry not in self.filed:
             self.filed.append(entry)
             buckets = list(dict.fromkeys(one.bucket for one in self.filed))

@@ -10,8 +10,7 @@ from typing import Final
 from harness.program.program import Program
 from harness.verdict.contracts.blame import blame, counts, entry_of
 from harness.verdict.contracts.contract import Violation
-from harness.verdict.hardware import BOTH_SIDES
-from harness.verdict.verdicts import Verdict
+from harness.verdict.verdicts import BOTH_SIDES, Verdict
 
 _WIDTH: Final = 100
 _MOST: Final = 3
@@ -26,7 +25,7 @@ def promises(program: Program, verdict: Verdict, names: tuple[str, str]) -> list
         return []
     if verdict.kind != "divergence":
         return []
-    found = blame(program.prefix(verdict.record), verdict.left, verdict.right)
+    found = blame(program, verdict.left, verdict.right)
     lines = [*_told(names[0], found.left), *_told(names[1], found.right)]
     if not lines:
         lines = ["  Neither side breaks a promise that the other keeps (docs/contracts.md): a change of behaviour."]
@@ -40,7 +39,7 @@ def blamed(program: Program, verdict: Verdict, names: tuple[str, str]) -> tuple[
         return (verdict.blamed,)
     if verdict.kind != "divergence" or verdict.left is None or verdict.right is None:
         return ()
-    found = blame(program.prefix(verdict.record), verdict.left, verdict.right)
+    found = blame(program, verdict.left, verdict.right)
     sides = zip(names, (found.left, found.right), strict=True)
     return tuple(name for name, several in sides if any(map(counts, several)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
@@ -24,7 +24,7 @@ from harness.verdict.tiers import DEFAULT_TIERS, Tier
 from harness.verdict.tlb.judge import judged
 from harness.verdict.tlb.outcomes import Allowed
 from harness.verdict.tlb.problems import StaleProblem
-from harness.verdict.verdicts import FirstLook, Judged, Verdict
+from harness.verdict.verdicts import BOTH_SIDES, FirstLook, Judged, Verdict
 
 if TYPE_CHECKING:
     from harness.verdict.contracts.contract import Violation
@@ -82,8 +82,10 @@ class HardwareJudge(Pair):
 
     def broken_promise(self, program: Program, left: Observation, right: Observation | None) -> Verdict | None:
         """The first promise that a side breaks, as a verdict without observations: what one side alone breaks comes
-        first, then what both do. What an entry of corpora/violations knows is left out. `right` is None where both
-        sides observed the same."""
+        first, then what both do. What an entry of corpora/violations knows is left out, and everything where less than
+        usual is compared: then other things are asked for. `right` is None where both sides observed the same."""
+        if not (self.is_alone or self.tiers >= DEFAULT_TIERS):
+            return None
         from harness.verdict.contracts.blame import blame, unlisted  # noqa: PLC0415  (with all that judges effects)
         from harness.verdict.contracts.families import violations  # noqa: PLC0415
 
@@ -119,10 +121,6 @@ class HardwareJudge(Pair):
         if self.judging is not Judging.ALL and not is_sampled(program):
             return None
         return next((broken(one, self.right.name) for one in relation_violations(self.right, program, seen)), None)
-
-
-BOTH_SIDES: Final = "both sides"
-"""Blamed where they break a promise alike."""
 
 
 def broken(violation: Violation, by: str) -> Verdict:

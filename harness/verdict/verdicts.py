@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.observation.execution import Feedback
 from harness.observation.executor import CrashReport
@@ -17,6 +17,10 @@ from harness.verdict.tlb.problems import StaleProblem
 
 if TYPE_CHECKING:
     from harness.verdict.contracts.contract import Violation
+
+
+BOTH_SIDES: Final = "both sides"
+"""Blamed where they break a promise alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class Verdict:
     broken: Violation | None = None
     blamed: str = ""
     confirmed: int = field(default=0, compare=False)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether both sides do it alike: it is told and kept, but is nothing that one of them brought."""
+        return self.blamed == BOTH_SIDES
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,10 @@ struct outcome guest_access(enum access access, u64 address, u64 value, const st
 	if (!is_expected(&seen, access, stub, target, expected)) {
 		struct seen first = seen;
 
-		/* By what a TLB held, or else our walk is not the hardware's: then it comes to the same again. */
+		/* By what a TLB held, or else our walk is not the hardware's: then it comes to the same again. What the first
+		 * went through may have had it set access flags that the second does not come to. */
+		walk_restore(stub);
+		walk_restore(target);
 		guest_invalidate();
 		seen = enter(access, address, expected);
 		if (!same(&first, &seen))

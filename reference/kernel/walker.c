@@ -147,6 +147,12 @@ u64 walk_entry(const struct walk *walk)
 	return *(const volatile u64 *)pool_to_virt(walk->entry_pa);
 }
 
+void walk_restore(const struct walk *walk)
+{
+	if (walk->is_young)
+		*(volatile u64 *)pool_to_virt(walk->entry_pa) = walk->entry;
+}
+
 struct walk walk(const struct regime *regime, u64 address, enum access access)
 {
 	struct walk walk = { .end = WALK_TRANSLATION };

@@ -41,4 +41,7 @@ struct walk walk(const struct regime *regime, u64 address, enum access access);
 /* What the entry holds now. */
 u64 walk_entry(const struct walk *walk);
 
+/* Take back what the hardware has done to the entry since. */
+void walk_restore(const struct walk *walk);
+
 #endif

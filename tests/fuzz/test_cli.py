@@ -236,7 +236,7 @@ COMMANDS = {
     "bisect": ["bisect", "p.s2", "--repo", ".", "v1", "v2"],
     "weigh": ["weigh", "p.s2"],
     "trace": ["trace", "p.s2"],
-    "known": ["known", "list"],
+    "known": ["known", "add", "p.s2", "--verdict", "kernel bug", "--reason", "x"],
     "campaign": ["campaign", "d"],
     "status": ["status", "."],
     "corpus": ["corpus", "check", "."],

@@ -32,7 +32,7 @@ STATE = ProcessState(
     done=False,
     seconds=1.5,
     stats=Stats(executions=3),
-    findings=(Filed("tables-map", "divergence", Path("out/one"), 4),),
+    findings=(Filed("tables-map", "divergence", Path("out/one"), 4, True),),
     identities=({"version": "6.12"}, {"linux": "6.12"}),
     boots=2,
     edges=(Edges("image", 319, 0b1011),),
@@ -72,5 +72,6 @@ def test_names_on_the_wire() -> None:
     assert sorted(said) == ["boots", "edges", "event", "findings", "identities", "joint", "seconds", "tally"]
     assert said["edges"] == [{"image": "image", "of": 319, "reached": "b"}]
     assert said["joint"] == {"results": "16"}
-    assert said["findings"] == [{"bucket": "tables-map", "class": "divergence", "directory": "out/one", "ops": 4}]
+    (finding,) = said["findings"]
+    assert finding == {"bucket": "tables-map", "class": "divergence", "directory": "out/one", "ops": 4, "shared": True}
     assert said["tally"]["executions"] == 3

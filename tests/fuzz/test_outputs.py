@@ -30,6 +30,7 @@ FOLDERS = [
     ["package"],
     ["corpus", "import"],
     ["corpus", "export", "."],
+    ["known", "add", "p.s2", "--verdict", "kernel bug", "--reason", "x", "--folder"],
 ]
 FILES = [["smoke", "--seconds", "1", f"--{name}"] for name in ("junit", "sarif", "inputs")]
 

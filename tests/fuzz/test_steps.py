@@ -66,5 +66,6 @@ def test_a_step_is_left_out_where_a_side_lacks_what_it_uses(one: Step) -> None:
     assert (one in _steps(EVERYTHING, stage, False)[one.dear].steps) is not one.guest
     for name in one.uses:
         assert one not in _steps(Capabilities(frozenset({name})), stage, one.guest)[one.dear].steps
-    other = Capabilities(frozenset({op.name for op in OPS} - set(one.uses)))
+    needed = {need for op in OPS if op.name in one.uses for need in op.needs}
+    other = Capabilities(frozenset({op.name for op in OPS} - {*one.uses, *needed}))
     assert one in _steps(other, stage, one.guest)[one.dear].steps

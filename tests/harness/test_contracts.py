@@ -23,7 +23,7 @@ from harness.verdict.contracts.contract import Contract, Coverage
 from harness.verdict.contracts.families import CONTRACTS, violations
 from harness.verdict.contracts.listed import kernel_of, listed, read_listed
 from harness.verdict.contracts.metamorphic import RELATIONS, Relation, broken_relations
-from harness.verdict.contracts.states import transitions
+from harness.verdict.contracts.replay import transitions
 from reference.link.executor import ByGranule
 
 LISTED = read_listed(Path(__file__).parents[2] / "corpora" / "violations")

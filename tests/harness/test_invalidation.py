@@ -334,7 +334,7 @@ def test_two_kernels_with_the_same_bug(tmp_path: Path) -> None:
     with ExitStack() as stack:
         left, right = (stack.enter_context(closing(Reference(image, f"kernel:{name}"))) for name in "ab")
         judge = Judge(left, right)
-        seen = [judge.suspect(program) for program in programs]
+        seen = [judge.look(program).suspicion for program in programs]
         verdict = judge.verdict(programs[0])
     told = [one for one in seen if isinstance(one, Suspicion)]
     assert seen.count(None) + len(told) == len(programs)

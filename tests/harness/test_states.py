@@ -19,7 +19,8 @@ from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULES, Granule
 from harness.program.program import Program
 from harness.program.text import read
-from harness.verdict.contracts.states import State, Transition, transitions
+from harness.verdict.contracts.replay import transitions
+from harness.verdict.contracts.states import State, Transition
 from harness.verdict.maplets import maplets, tree_of
 
 GENERATED = 60

@@ -197,6 +197,25 @@ read ipa=0x0
     assert len(flags_set(seen)) == 1 and not seen.witnesses
 
 
+def test_an_access_flag_that_a_stale_translation_has_set_is_taken_back(kernel: Reference) -> None:
+    """The guest's code runs where a TLB alone still has it; what it reaches then, the table does not lead it to."""
+    seen = agreed(
+        kernel,
+        """\
+guest = on
+ha = on
+
+fault ipa=0x0 access=read
+walk ipa=0x40000000 size=4K flags=table_pre visitor=clear
+map ipa=0x40000000 size=4K phys=0x42000000 prot=r mc=2
+test_clear_young ipa=0x40000000 size=4K mkold=on
+fault ipa=0x40000000 access=read
+""",
+    )
+    assert not flags_set(seen)
+    assert [one.record for one in seen.witnesses] == [5]
+
+
 # What a guest cannot reach
 
 

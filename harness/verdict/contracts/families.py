@@ -9,7 +9,7 @@ from harness.observation.layout import Observation
 from harness.program.program import Program
 from harness.verdict.contracts import accounting, guest, hyp, maintenance, ownership, table, unlinked, vtcr, walk
 from harness.verdict.contracts.contract import Contract, Contracts, Coverage, Violation
-from harness.verdict.contracts.states import transitions
+from harness.verdict.contracts.replay import transitions
 
 FAMILIES: Final[Mapping[str, tuple[Contract, ...]]] = {
     module.__name__.rpartition(".")[2]: tuple(one for one in vars(module).values() if isinstance(one, Contract))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import BadInput
+from harness.outside import shown
 from harness.verdict.contracts.contract import Violation
 from harness.verdict.contracts.places import PLACES
 from harness.verdict.known import version_of
@@ -92,13 +93,13 @@ def _entry(path: Path) -> Entry:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{shown(path)}: {error}") from error
     program = path.with_suffix(".s2")
     problem = _problem(data)
     if problem is None and not program.is_file():
         problem = f"there is no {program.name} beside it"
     if problem is not None:
-        raise BadInput(f"{path}: {problem}")
+        raise BadInput(f"{shown(path)}: {problem}")
     breaks = tuple(Break(one["contract"], one["op"], one.get("where", "anywhere")) for one in data["breaks"])
     return Entry(program, data["what"], data["verdict"], tuple(data["kernels"]), breaks)
 

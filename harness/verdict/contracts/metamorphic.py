@@ -24,7 +24,8 @@ from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.contract import Contract, Violation
-from harness.verdict.contracts.states import Transition, transitions
+from harness.verdict.contracts.replay import transitions
+from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import range_of
 from harness.verdict.maplets import Change, changes
 
