@@ -55,6 +55,7 @@ class Ownership:
     must_align: whether any address must be aligned to a leaf's size; otherwise only a real one.
     by_page: whether owners are recorded in pages only.
     unmaps_by_owner: whether `unmap` is a `set_owner` of 0 (without a memcache, for unmap has none).
+    cleans: whether it then has "the right CMOs": without FWB it cleans what it removes, as Linux's unmap does.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Ownership:
     by_page: bool = False
     zero: Zero = Zero.RECORD
     unmaps_by_owner: bool = False
+    cleans: bool = False
 
 
 OWNERSHIPS: Final[dict[str, Ownership]] = {
@@ -110,6 +112,12 @@ OWNERSHIPS: Final[dict[str, Ownership]] = {
         ),
         Ownership("zero-unmaps", "as Linux, set_owner(0) calls unmap", by_page=True, zero=Zero.UNMAP),
         Ownership("unmap-by-owner", "minus-one, unmap calls set_owner(0)", unmaps_by_owner=True),
+        Ownership(
+            "unmap-by-owner-cleaned",
+            "the same, and cleans what it removes",
+            unmaps_by_owner=True,
+            cleans=True,
+        ),
     )
 }
 """By name."""
@@ -202,9 +210,26 @@ class OwnershipStage2(Stage2):
 
     def unmap(self, addr: int, size: int) -> int:
         """As in `Stage2`, or by recording owner 0."""
-        if self._ownership.unmaps_by_owner:
-            return self._record_owner(addr, size, None, 0)
-        return super().unmap(addr, size)
+        if not self._ownership.unmaps_by_owner:
+            return super().unmap(addr, size)
+        memory = self._cacheable(addr, size) if self._ownership.cleans and not self._fwb else []
+        ret = self._record_owner(addr, size, None, 0)
+        if clean := self._mm_ops.dcache_clean_inval_poc:
+            for phys, length in memory:
+                clean(phys, length)
+        return ret
+
+    def _cacheable(self, addr: int, size: int) -> list[tuple[int, int]]:
+        """Address and size of the memory of each leaf of the range that is mapped cacheable."""
+        found = []
+
+        def note(walk: Walk, _visit: int) -> int:
+            if pte.is_cacheable(walk.old, fwb=False):
+                found.append((self._address.to_phys(walk.old), walk.size))
+            return 0
+
+        self._run(note, LEAF, addr, size, skip_empty=True)
+        return found
 
     def _record_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
         ownership = self._ownership
