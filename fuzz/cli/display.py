@@ -128,6 +128,7 @@ def summary(progress: SmokeProgress, out: Path) -> list[str]:
         lines.append(f"flaky: {flaky} did not come to the same on every fresh kernel; kept in {flaky_at}")
         lines.append(f"  how often one shows: s2fuzz replay {flaky_at}/… --times {TIMES}")
     lines += [mention(key, count) for key, count in stats["known"].items()]
+    lines += stats["mended"]
     if stats["inconclusive"]:
         inconclusive = counted(stats["inconclusive"], "program")
         lines.append(f"{inconclusive} inconclusive: the budget cut the sides at different events")

@@ -38,7 +38,7 @@ from harness.amounts import counted, number
 from harness.errors import CannotRun, ToolFailure
 from harness.findings.finding import load
 from harness.findings.verified import verified_against
-from harness.observation.executor import Executor
+from harness.observation.executor import Executor, TargetDied
 from harness.outside import shown
 from harness.program.granule import GRANULE_4K
 from harness.program.program import Program
@@ -207,8 +207,17 @@ class _Runs:
             return replace(bucket_test(test.comparison, [Result(found)]), name=test.name)
         else:
             show_line(f"{shown(path)}: the sides agree")
+        self._tell_mended(path, program)
         self._tell_more(program)
         return test
+
+    def _tell_mended(self, path: Path, program: Program) -> None:
+        try:
+            lines = self._judge.mended(path, program)
+        except TargetDied:  # which was told when it ran
+            return
+        for line in lines:
+            show_line(f"  {line}")
 
     def _tell_more(self, program: Program) -> None:
         if self._verbose or self._events:

@@ -52,6 +52,8 @@ class Stats:
     """Of the programs on which the sides differed, those replayed among them."""
     known: Counter[str] = field(default_factory=Counter)
     """What is known to be wrong, by its key in `harness.verdict.known`: different calls, or translations."""
+    mended: Counter[str] = field(default_factory=Counter)
+    """Lines of what is known to be wrong and is so no more, by granule."""
     accesses: Counter[str] = field(default_factory=Counter)
     """What a guest's accesses came to, by ACCESSES."""
     probed: int = 0
@@ -155,6 +157,7 @@ class Stats:
             },
             "known": dict(sorted(self.known.items())),
             "lacking": dict(sorted(self.lacking.items())),
+            "mended": sorted(self.mended),
             "median_ops": self.median_ops(),
             "op": {
                 name: {

@@ -44,7 +44,7 @@ from harness.errors import BadInput, CannotRun, ToolFailure
 from harness.full_disk import explained
 from harness.model.executor import Model
 from harness.observation.execution import Feedback
-from harness.observation.executor import Executor
+from harness.observation.executor import Executor, TargetDied
 from harness.outside import program_files
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import granule_named
@@ -239,6 +239,7 @@ class Worker:
                     look, found = self._run(program)
                     if self.judge.wants_hardware(program, look, is_new=True):
                         found = self._ask_hardware(program)
+                    self.stats.mended.update(self._mended(path, program))
                 except BadInput as error:
                     self.stats.skipped += 1
                     self.stats.lacking[error.why if isinstance(error, CannotRun) else str(error)] += 1
@@ -310,6 +311,13 @@ class Worker:
         if look.judged is not None:
             self.stats.count_judged(look.judged)
         return found
+
+    def _mended(self, path: Path, program: Program) -> list[str]:
+        """What a program of corpora/violations shows no more, a line each."""
+        try:
+            return self.judge.mended(path, program)
+        except TargetDied:  # which was found when it ran
+            return []
 
     def _ask_hardware_unseen(self, program: Program) -> bool:
         """The same, so that libFuzzer sees nothing of it; nor what was noted of the program, where something is

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
@@ -28,6 +29,10 @@ from harness.verdict.verdicts import BOTH_SIDES, FirstLook, Judged, Verdict
 
 if TYPE_CHECKING:
     from harness.verdict.contracts.contract import Violation
+
+
+_VIOLATIONS: Final = "violations"
+"""The folder of the corpora with what is known of Linux."""
 
 
 class HardwareJudge(Pair):
@@ -104,6 +109,15 @@ class HardwareJudge(Pair):
             if found:
                 return broken(found[0], name)
         return None
+
+    def mended(self, path: Path, program: Program) -> list[str]:
+        """What sides no longer break of what they are known to, where the program is one of corpora/violations; a line
+        each. Raises TargetDied."""
+        if path.parent.name != _VIOLATIONS:  # contracts wait until somebody judges by them
+            return []
+        from harness.verdict.contracts.blame import mended  # noqa: PLC0415
+
+        return [line for side in dict.fromkeys((self.left, self.right)) if (line := mended(path, program, side))]
 
     def divergence(self, first: Difference, record: int, left: Observation, right: Observation) -> Verdict:
         """That the sides differ at that record, the last one; or that an emulator does, where the code under test has

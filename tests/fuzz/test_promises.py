@@ -20,11 +20,11 @@ from harness.findings.finding import load, report_in
 from harness.model.executor import Model
 from harness.observation.executor import Executor
 from harness.program.text import parse
+from harness.verdict.contracts.blame import KNOWN
 from harness.verdict.contracts.families import violations
 from harness.verdict.contracts.listed import listed, read_listed
-from harness.verdict.hardware import BOTH_SIDES
 from harness.verdict.judge import Judge
-from harness.verdict.verdicts import Verdict
+from harness.verdict.verdicts import BOTH_SIDES, Verdict
 from pgtable import Stage2
 from reference.build.sources import KernelChoice, prepare
 
@@ -102,8 +102,9 @@ def test_only_promises_can_be_known(tmp_path: Path) -> None:
 
 def alone(tmp_path: Path, *options: str) -> Result:
     """A kernel is fuzzed alone, by its promises."""
-    words = ["--oracle", "contracts", "--granule", "4k", "--no-compile", "--no-corpora", "--seconds", "60", "--json"]
+    words = ["--oracle", "contracts", "--granule", "4k", "--no-compile", "--seconds", "60", "--json"]
     words += ["--executions", "150", "--seed", "1", "--out", str(tmp_path / "out"), *options]
+    words += [] if "--corpora" in options else ["--no-corpora"]
     return CliRunner().invoke(smoke, words, standalone_mode=False)
 
 
@@ -121,3 +122,16 @@ def test_a_kernel_alone_breaks_one(tmp_path: Path) -> None:
     assert result.return_value == 1, result.output
     findings = json.loads(result.stdout.splitlines()[-1])["findings"]
     assert [one["bucket"] for one in findings] == ["contract-map-map-shows-what-was-asked"]
+
+
+def test_what_a_kernel_breaks_no_more_is_told_and_passes(tmp_path: Path) -> None:
+    walk = "\tr = _kvm_pgtable_walk(pgt, &walk_data);"
+    text = prepare(KernelChoice()).pgtable.read_text()
+    assert text.count(walk) == 1
+    pgtable = tmp_path / "pgtable.c"
+    pgtable.write_text(text.replace(walk, f"\tif (addr + size < addr)\n\t\treturn -EINVAL;\n{walk}"))
+    result = alone(tmp_path, "--corpora", str(KNOWN), "--pgtable", str(pgtable))
+    assert result.return_value == 0, result.output
+    (line,) = json.loads(result.stdout.splitlines()[-1])["mended"]
+    assert line.startswith("known violation range_that_wraps: kernel:6.12")
+    assert line in result.stderr
