@@ -155,3 +155,6 @@ BACKING: Final = Named("backing memory", ("page", "cont_page", "block", "cont_bl
 FEW_PAGES: Final = Few("pages", 63, (0, 0, 0, 1, 2, 16))
 DATA: Final = Kind("data", 0xFFFF_FFFF)
 """What a guest writes."""
+VMID: Final = Number("VMID", 0xFFFF, (2, 3, 4, 5, 2, 3, 6, 0, 1, 255, 258, 7))
+IA_BITS: Final = Number("bits of IPA", 63, (0, 0, 0, 0, 0, 32, 40, 39, 36, 33, 48))
+"""0 stands for those of the machine."""
