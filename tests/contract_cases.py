@@ -175,6 +175,7 @@ CASES: Mapping[str, Case] = {
         OWNED + "get_leaf ipa=0x0\n", told(3, 0, 1), OWNED + "get_leaf ipa=0x1000\n"
     ),
     # table
+    "no-reserved-entry-is-made": Case(PAGES, flipped(1, -1, 0b10), "get_leaf ipa=0x0\n"),
     "map-shows-what-was-asked": Case(PAGES, flipped(1, -1, _WRITE), "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n"),
     "map-leads-to-the-memory-asked-for": Case(
         PAGES + "map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=4\n",
