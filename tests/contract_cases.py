@@ -334,6 +334,7 @@ CASES: Mapping[str, Case] = {
         UNLINKED + "plant ipa=0x400000 level=1 pte=0x0\nfree_unlinked table=t1\n",
     ),
     # vtcr
+    "a-root-s-size-holds-every-address": Case("pgd_size vtcr=0x802d3558\n", told(1, 0, 0x1000), "pgd_size vtcr=0x1\n"),
     "the-root-covers-every-address": Case("", told(0, 2, 3), "pool_pages = 1\n\n"),
     "the-register-says-the-bits-of-address": Case("", told(0, 1, 1), HYP),
     "the-register-lets-hardware-set-access-flags": Case("", told(0, 0, 1 << 21), HYP),
