@@ -42,14 +42,15 @@ class S2Mmu:
 class Vm:
     """A VM and its MMUs, which are numbered from FIRST on; `most` is how many numbers there are.
 
-    `make_table` makes a table that is not initialised, for a VTCR_EL2; `make_vtcr` a VTCR_EL2 for so many bits of
-    address. Numbers are the caller's to give. Operations return 0 or a negative errno.
+    Numbers are the caller's to give, and are never used again. A VMID stays taken when its MMU ends, for TLBs may hold
+    what they found under it. Operations return 0 or a negative errno.
     """
 
     def __init__(self, first: S2Mmu, vmid_bits: int, most: int, version: LinuxVersion = LINUX_6_12) -> None:
         self.in_use = first
         """What operations on tables work on."""
         self._mmus = {first.number: first}
+        self._taken = [first.vmid]
         self._vmids = (1 << vmid_bits) - 1
         self._most = most
         self._version = version
@@ -67,10 +68,16 @@ class Vm:
         return vmid & self._vmids
 
     def _refused(self, number: int, vmid: int) -> int:
-        """-ENOSPC where there is no such number; -EBUSY where another MMU that lives has the VMID."""
+        """-ENOSPC where there is no such number; -EBUSY where another MMU has the VMID, or had it: TLBs may hold
+        something under it."""
         if number >= self._most:
             return -ENOSPC
-        return -EBUSY if any(self.effective(one.vmid ^ vmid) == 0 for one in self) else 0
+        return -EBUSY if any(self.effective(one ^ vmid) == 0 for one in self._taken) else 0
+
+    def _keep(self, mmu: S2Mmu) -> S2Mmu:
+        self._taken.append(mmu.vmid)
+        self._mmus[mmu.number] = mmu
+        return mmu
 
     def add(
         self,
@@ -82,6 +89,7 @@ class Vm:
         split_cache: Memcache,
     ) -> tuple[int, S2Mmu | None]:
         """An MMU with a table of its own, which is still to be initialised; ia_bits 0 stands for the first MMU's.
+        `make_vtcr` says VTCR_EL2 for so many bits of address, and `make_table` makes a table for a VTCR_EL2.
 
         -ENOSPC, -EBUSY as for any new one; -EINVAL for bits of address that the VM does not have, or, where VTCR_EL2 is
         the VM's, for any but its own.
@@ -94,8 +102,7 @@ class Vm:
         if not _MIN_IA_BITS <= ia_bits <= of_vm or (ia_bits != of_vm and not self._version.mmu_has_vtcr):
             return -EINVAL, None
         vtcr = make_vtcr(ia_bits)
-        mmu = self._mmus[number] = S2Mmu(number, vmid, vtcr, make_table(vtcr), split_cache)
-        return 0, mmu
+        return 0, self._keep(S2Mmu(number, vmid, vtcr, make_table(vtcr), split_cache))
 
     def share(self, number: int, vmid: int, split_cache: Memcache) -> tuple[int, S2Mmu | None]:
         """An MMU that shares the table of the one in use. -ENOSPC, -EBUSY; -ENOENT where that has no table."""
@@ -105,12 +112,14 @@ class Vm:
         of = self.in_use
         if of.table.root is None:
             return -ENOENT, None
-        mmu = self._mmus[number] = S2Mmu(number, vmid, of.vtcr, of.table, split_cache, of.table_number)
+        mmu = self._keep(S2Mmu(number, vmid, of.vtcr, of.table, split_cache, of.table_number))
+        mmu.root = of.root
         return 0, mmu
 
     def is_again(self) -> int | None:
-        """What another initialisation of the MMU in use comes to where it has a table (None: it has none). An error of
-        the first one's, whose VM userspace makes but once; of another it is legal in some versions."""
+        """What another initialisation of the MMU in use comes to where it has a table. An error of the first one's,
+        whose VM userspace makes but once; of another it is legal in some versions. None where it has none any more: then
+        it is to be initialised, after what TLBs may hold under its VMID was invalidated."""
         if self.in_use.table.root is None:
             return None
         return 0 if self._version.nested_again_is_fine and self.in_use.number != FIRST else -EINVAL

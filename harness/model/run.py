@@ -159,7 +159,7 @@ class ProgramRun:
         vm = self.several_mmus()
         vm.in_use = mmu
         self.pgt = self.stage2 = mmu.table
-        self.vtcr, self.split_cache, self.abort = mmu.vtcr, mmu.split_cache, None
+        self.vtcr, self.split_cache = mmu.vtcr, mmu.split_cache
         self.boundary.free_table = mmu.table.free_unlinked
         self.pool.owner = mmu.table_number
         self._load(vm)

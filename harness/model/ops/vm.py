@@ -60,23 +60,33 @@ def _made(run: ProgramRun, mmu: S2Mmu) -> int:
     return 0
 
 
+def _use(run: ProgramRun, mmu: S2Mmu) -> None:
+    run.abort = None
+    run.use(mmu)
+
+
 def mmu_use(run: ProgramRun, mmu: MadeMmu) -> int:
-    run.use(mmu.mmu)
+    _use(run, mmu.mmu)
     run.outs.append(mmu.number)
     return 0
 
 
 def mmu_first(run: ProgramRun) -> int:
-    run.use(next(iter(run.several_mmus())))
+    _use(run, next(iter(run.several_mmus())))
     return 0
 
 
 def mmu_again(run: ProgramRun) -> int:
     ret = run.several_mmus().is_again()
-    return init(run) if ret is None else ret
+    if ret is not None:
+        return ret
+    run.boundary.tlbi_vmid()
+    return init(run)
 
 
 def mmu_free(run: ProgramRun, mmu: MadeMmu) -> int:
+    if run.several_mmus().in_use is mmu.mmu:
+        run.abort = None
     run.handles.end(mmu)
     mmu.end()
     run.outs.append(mmu.number)
