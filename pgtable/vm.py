@@ -1,7 +1,7 @@
 """A VM's stage-2 MMUs: each with a VMID, and a table of its own or one that it shares with others of the VM.
 
-struct kvm_s2_mmu, as the thread "KVM: arm64: Factor out stage 2 page table data from struct kvm" (2020-04) made it. That
-several MMUs share a root is that thread's design; in Linux an MMU has a table of its own. VTCR_EL2 describes the
+struct kvm_s2_mmu, as the thread "KVM: arm64: Factor out stage 2 page table data from struct kvm" (2020-04) made it.
+That several MMUs share a root is that thread's design; in Linux an MMU has a table of its own. VTCR_EL2 describes the
 hardware that the VM has, so that no MMU of it translates more bits of address than its first one.
 """
 
@@ -118,8 +118,8 @@ class Vm:
 
     def is_again(self) -> int | None:
         """What another initialisation of the MMU in use comes to where it has a table. An error of the first one's,
-        whose VM userspace makes but once; of another it is legal in some versions. None where it has none any more: then
-        it is to be initialised, after what TLBs may hold under its VMID was invalidated."""
+        whose VM userspace makes but once; of another it is legal in some versions. None where it has none any more:
+        then it is to be initialised, after what TLBs may hold under its VMID was invalidated."""
         if self.in_use.table.root is None:
             return None
         return 0 if self._version.nested_again_is_fine and self.in_use.number != FIRST else -EINVAL

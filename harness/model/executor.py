@@ -96,9 +96,7 @@ class Model:
             crc = zlib.crc32(piece, crc)
         digest, boundary = Digest(sum(map(len, pieces)), crc), run.boundary
         fresh = [
-            call
-            for record, events, whose in boundary.fresh_calls
-            for call in group(record, events_of(events), whose)
+            call for record, events, whose in boundary.fresh_calls for call in group(record, events_of(events), whose)
         ]
         return Execution(digest, Feedback(run.returns, run.levels, run.kinds, boundary.shape), fresh)
 

@@ -11,7 +11,17 @@ from harness.observation.events import WALKER_AF
 from harness.program import syndromes
 from harness.program.guest import DATA, PIECE, STUB, WINDOW, WINDOW_SIZE
 from harness.program.machine import POOL_BASE
-from pgtable import Access, Fault, FaultKind, Stage1Registers, Stage2Registers, Translation, WildAccess, ia_bits_of, translate
+from pgtable import (
+    Access,
+    Fault,
+    FaultKind,
+    Stage1Registers,
+    Stage2Registers,
+    Translation,
+    WildAccess,
+    ia_bits_of,
+    translate,
+)
 from pgtable.geometry import ENTRY_SIZE
 
 if TYPE_CHECKING:

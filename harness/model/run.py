@@ -19,8 +19,8 @@ from harness.model.tlb_calls import CpuState, Shown, TlbCalls
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
-from harness.program.kinds.handles import MAX_MMUS
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.handles import MAX_MMUS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.ops import INIT

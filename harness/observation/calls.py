@@ -57,7 +57,7 @@ def calls_in(index: int, record: Record, mmus: Mmus) -> Iterator[Call]:
     calls = group(index, each_event(record.events))
     if not mmus.are_several:
         return calls
-    return (replace(one, whose=Whose(mmus.vmid(one.mmu), mmus.vmid(None))) for one in calls)
+    return (replace(one, whose=Whose(mmus.vmid(one.mmu), mmus.vmid())) for one in calls)
 
 
 def group(record: int, events: Iterable[Event], whose: Whose | None = None) -> Iterator[Call]:

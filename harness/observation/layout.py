@@ -50,8 +50,8 @@ HOLDERS: Final = {UNDER_TEST: "under test", **{number: kind.name for number, kin
 MEMCACHE: Final = 1
 SPLIT_CACHE: Final = 2
 CACHES: Final = {MEMCACHE: "memcache", SPLIT_CACHE: "split cache"}
-"""What holds pages that are no tables yet, by kind. The memcache is the vCPU's (number 0); each MMU has a split cache of
-its own, with the MMU's number."""
+"""What holds pages that are no tables yet, by kind. The memcache is the vCPU's (number 0); each MMU has a split cache
+of its own, with the MMU's number."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3

@@ -2,95 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
-from harness.observation.layout import FIRST_MMU, Record
+from harness.observation.layout import FIRST_MMU, UNDER_TEST, Observation, Record, Root
 from harness.program.machine import Machine
-from harness.program.ops import OPS_BY_NAME
+from harness.program.ops import INIT, OPS_BY_NAME
 
-_INIT, _USE, _FIRST, _FREE, _SHARE = (
-    OPS_BY_NAME[name].number for name in ("mmu_init", "mmu_use", "mmu_first", "mmu_free", "mmu_share")
-)
-_NUMBERS: Final = frozenset((_INIT, _USE, _FIRST, _FREE, _SHARE))
+MMU_INIT, MMU_SHARE, MMU_FREE = (OPS_BY_NAME[name] for name in ("mmu_init", "mmu_share", "mmu_free"))
+_USE, _FIRST, _AGAIN = (OPS_BY_NAME[name] for name in ("mmu_use", "mmu_first", "mmu_again"))
+_OF_MMUS: Final = frozenset(one.number for one in (INIT, MMU_INIT, MMU_SHARE, MMU_FREE, _USE, _FIRST, _AGAIN))
 _PLACES: Final = {
-    OPS_BY_NAME[name].number: [result.name for result in OPS_BY_NAME[name].results].index("mmu")
-    for name in ("mmu_init", "mmu_use", "mmu_free", "mmu_share")
+    one.number: [result.name for result in one.results].index("mmu") for one in (MMU_INIT, MMU_SHARE, MMU_FREE, _USE)
 }
 """Where an op's results name the MMU; the VMID follows, of one that is made."""
+_VTCR: Final = [result.name for result in INIT.results].index("vtcr")
 
 
-def vmid_mask(machine: Machine) -> int:
-    """The bits of a VMID that the CPU has."""
-    return (1 << 8 * (1 + machine["vmid_bits"])) - 1
+class Mmu(NamedTuple):
+    """One that lives: its VMID, the number of the MMU whose its table was first, and VTCR_EL2."""
+
+    vmid: int
+    table: int
+    vtcr: int
 
 
-def made_by(record: Record) -> int | None:
-    """The number of the MMU that the record's op has made with a table of its own; None where it has made none."""
-    place = _PLACES[_INIT]
-    if record.definition.number != _INIT or record.ret != 0 or len(record.outs) <= place:
+def named_by(record: Record) -> int | None:
+    """The number of the MMU that the record's op has made, chosen or freed; None where it did none of that."""
+    place = _PLACES.get(record.definition.number)
+    if place is None or record.ret != 0 or len(record.outs) <= place:
         return None
     return record.outs[place] + 1
+
+
+def vmid_made_by(record: Record) -> int:
+    """The VMID of the MMU that the record's op has made."""
+    return record.outs[_PLACES[record.definition.number] + 1]
 
 
 class Mmus:
     """Those that live, by their numbers in observations: FIRST_MMU, and one more than the handle's."""
 
-    __slots__ = ("_tables", "_vmids", "in_use")
+    __slots__ = ("_mmus", "in_use")
 
     def __init__(self, machine: Machine) -> None:
         self.in_use = FIRST_MMU
-        self._vmids = {FIRST_MMU: machine["vmid"] & vmid_mask(machine)}
-        self._tables = {FIRST_MMU: FIRST_MMU}
-        """By MMU, the number of the one whose table it was first."""
+        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        self._mmus = {FIRST_MMU: Mmu(machine["vmid"] & vmids, FIRST_MMU, 0)}
 
-    def follow(self, record: Record) -> bool:
-        """Take in what an op has done. Whether it had to do with MMUs, and succeeded."""
+    def follow(self, record: Record) -> None:
+        """Take in what an op has done."""
         definition = record.definition
-        if definition.number not in _NUMBERS or record.ret != 0:
-            return False
-        number = definition.number
-        if number == _FIRST:
+        if definition.number not in _OF_MMUS or record.ret != 0:
+            return
+        mmu = named_by(record)
+        if definition is _FIRST:
             self.in_use = FIRST_MMU
-            return True
-        place = _PLACES[number]
-        if len(record.outs) <= place:
-            return False  # of a kernel with a bug, or a budget that was spent
-        mmu = record.outs[place] + 1
-        if number == _USE:
-            self.in_use = mmu if mmu in self._vmids else self.in_use
-        elif number == _FREE:
-            self._vmids.pop(mmu, None)
-            self._tables.pop(mmu, None)
+        elif definition in (INIT, _AGAIN):
+            self._is_initialised(record)
+        elif mmu is None:
+            return  # a kernel with a bug tells none
+        elif definition is _USE:
+            self.in_use = mmu if mmu in self._mmus else self.in_use
+        elif definition is MMU_FREE:
+            self._mmus.pop(mmu, None)
             self.in_use = FIRST_MMU if self.in_use == mmu else self.in_use
+        elif definition is MMU_INIT:
+            self._mmus[mmu] = Mmu(vmid_made_by(record), mmu, record.outs[_VTCR])
         else:
-            self._vmids[mmu] = record.outs[place + 1]
-            self._tables[mmu] = mmu if number == _INIT else self._tables[self.in_use]
-        return True
+            of = self._mmus[self.in_use]
+            self._mmus[mmu] = Mmu(vmid_made_by(record), of.table, of.vtcr)
+
+    def _is_initialised(self, record: Record) -> None:
+        if record.outs:
+            one = self._mmus[self.in_use]
+            self._mmus[self.in_use] = Mmu(one.vmid, one.table, record.outs[_VTCR])
+
+    def __iter__(self) -> Iterator[int]:
+        """Their numbers, in order."""
+        return iter(sorted(self._mmus))
 
     @property
     def are_several(self) -> bool:
-        """Whether it is not the first one alone."""
-        return len(self._vmids) > 1 or self.in_use != FIRST_MMU
+        """Whether there is another one than the first."""
+        return len(self._mmus) > 1
 
     @property
     def table(self) -> int:
-        """The number of the table in use: that of the MMU whose it was first."""
-        return self._tables[self.in_use]
+        """The number of the table in use."""
+        return self._mmus[self.in_use].table
 
-    def vmid(self, mmu: int | None) -> int:
+    @property
+    def vtcr(self) -> int:
+        """VTCR_EL2 of the one in use; 0 before it has a table."""
+        return self._mmus[self.in_use].vtcr
+
+    def vmid(self, mmu: int | None = None) -> int:
         """The VMID of an MMU, None for the one in use; of one that does not live as well, which a kernel with a bug may
         name."""
-        return self._vmids.get(self.in_use if mmu is None else mmu, self._vmids[self.in_use])
+        return self._mmus.get(self.in_use if mmu is None else mmu, self._mmus[self.in_use]).vmid
+
+    def table_of(self, mmu: int) -> int | None:
+        """The number of an MMU's table; None where it does not live."""
+        one = self._mmus.get(mmu)
+        return None if one is None else one.table
 
     def sharing(self, table: int) -> list[int]:
         """The MMUs that share a table, by number."""
-        return [mmu for mmu, its in sorted(self._tables.items()) if its == table]
+        return [number for number in self if self._mmus[number].table == table]
 
-    def tables(self) -> Iterable[int]:
-        """Those that any MMU has, each once, by number."""
-        return sorted(set(self._tables.values()))
 
-    def vmids(self, table: int) -> list[int]:
-        """Under which VMIDs TLBs may hold what a table says."""
-        return [self._vmids[mmu] for mmu in self.sharing(table)]
+def mmus_at_end(observation: Observation) -> Mmus:
+    """Those that live when the program is over."""
+    mmus = Mmus(observation.machine)
+    for record in observation.records:
+        mmus.follow(record)
+    return mmus
+
+
+def root_in_use(observation: Observation) -> Root | None:
+    """Of the table of the MMU in use when the program is over, if there is one."""
+    return observation.held(UNDER_TEST).get(mmus_at_end(observation).in_use)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from harness.observation.calls import Call, calls_of
 from harness.observation.layout import Observation
-from harness.program.ops import INIT
+from harness.observation.mmus import Mmus
 from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
 from harness.verdict.effects.done import Effects
@@ -54,7 +55,17 @@ class Judged:
         """By record, how aborts were handled."""
         return {one.record: one for one in handlings(self._program, self._observation)}
 
+    @cached_property
+    def calls(self) -> Mapping[int, Sequence[Call]]:
+        """By record, the calls of TLB functions."""
+        found: dict[int, list[Call]] = {}
+        for one in calls_of(self._observation):
+            found.setdefault(one.record, []).append(one)
+        return found
+
     def vtcr(self, record: int) -> int:
-        """VTCR_EL2 as the latest init before a record left it, 0 where none did; of stage 1 it means nothing."""
-        inits = [one for one in self._observation.records[:record] if one.definition is INIT and one.outs]
-        return inits[-1].outs[0] if inits else 0
+        """VTCR_EL2 of the table in use before a record, 0 where there is none yet; of stage 1 it means nothing."""
+        mmus = Mmus(self._observation.machine)
+        for one in self._observation.records[:record]:
+            mmus.follow(one)
+        return mmus.vtcr

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from harness.observation.calls import group
-from harness.observation.events import TLB_CALLS, each_event
+from harness.observation.events import TLB_CALLS
 from harness.observation.layout import EVENT_WORDS
 from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.machine import KNOBS_BY_NAME
@@ -82,7 +81,7 @@ def _of_calls(op: Transition, is_meant: Callable[[str], bool]) -> Iterator[str] 
     """What is wrong with calls of TLB functions; None where there are none, or their instructions are not told."""
     if op.record.ret is None or TLB_CALLS.isdisjoint(op.record.events[::EVENT_WORDS]):
         return None
-    calls = [*group(op.number, each_event(op.record.events))]
+    calls = op.judged.calls.get(op.number, ())
     if not any(call.instructions for call in calls):
         return None
     return (f"{call.event}: {one.text}" for call in calls for one in problems(call, op.machine) if is_meant(one.what))

@@ -25,13 +25,13 @@ _IA_BITS: Final = [result.name for result in INIT.results].index("ia_bits")
 def transitions(program: Program, observation: Observation) -> Iterator[Transition]:
     """Each op that ran, in order; the implicit init first. The observation is of that program."""
     replay, judged = Replay(observation.machine), Judged(program, observation)
-    before = replay.state()
     for number, record in enumerate(observation.records):
+        before = replay.state()
         replay.run(record)
         after = replay.state()
+        replay.end(record)
         op = program.ops[number - 1] if number else _IMPLICIT
         yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered, judged)
-        before = after
 
 
 class Replay(Trees):
@@ -43,7 +43,8 @@ class Replay(Trees):
         self.freed: list[Freed] = []
         """Of the op under way."""
         self.tampered = False
-        self._root: tuple[int, int, int, int] | None = None
+        self._trees: dict[int, tuple[int, int, int, int]] = {}
+        """Root, pages, level and bits of address of those that there are, by table."""
         self._told: dict[tuple[int, int], tuple[Entries, list[Maplet]]] = {}
         self._kept: dict[int, tuple[Table, int, Entries]] = {}
         """What the last state has of each page: of which table, as it was when, and its entries."""
@@ -51,12 +52,14 @@ class Replay(Trees):
         """What there is, while nothing has changed since."""
 
     def state(self) -> State:
-        """What there is now: the same object as before where nothing has changed."""
+        """What there is now: the same object as before where nothing has changed. The tree under test is that of the
+        MMU in use when the op began."""
         if self._state is None:
             tables = {page: self._entries(page, table) for page, table in self._tables.items()}
-            tree = None if self._root is None else Tree(*self._root, tables, self._told)
+            trees = {number: Tree(*one, tables, self._told) for number, one in self._trees.items()}
+            tree = trees.pop(self._mmus.table, None)
             references = {page: table.references for page, table in self._tables.items()}
-            self._state = State(self._machine, tree, tables, references)
+            self._state = State(self._machine, tree, tables, references, trees)
         return self._state
 
     def _entries(self, page: int, table: Table) -> Entries:
@@ -68,7 +71,8 @@ class Replay(Trees):
         return entries
 
     def run(self, record: Record) -> None:
-        """Replay an op."""
+        """Replay an op, but for its `end`."""
+        self.begin(record)
         self.freed, words = [], record.events
         for index, kind in enumerate(words[::EVENT_WORDS]):
             if kind in OF_TABLES:
@@ -77,14 +81,23 @@ class Replay(Trees):
                 at = index * EVENT_WORDS
                 self.follow(Event(kind, words[at + 1], words[at + 2]), record, index)
 
+    def end(self, record: Record) -> None:
+        table = self._mmus.table
+        super().end(record)
+        if self._mmus.table != table:
+            self._state = None
+
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         super()._allocate(event, record, is_root)
         if not is_root:
             return
         level = level_of(record.outs)
         pages = 1 if event.kind == ALLOC else min(-(-event.b // self._granule.page), MAX_ROOT_PAGES)
-        is_there = event.a != NO_PAGE and level is not None
-        self._root = (event.a, pages, level, record.outs[_IA_BITS]) if is_there and level is not None else None
+        if self._making is None:
+            return
+        self._trees.pop(self._making, None)
+        if event.a != NO_PAGE and level is not None:
+            self._trees[self._making] = (event.a, pages, level, record.outs[_IA_BITS])
 
     def _plant(self, event: Event) -> None:
         self.tampered = self.tampered or self._entry_at(event) is not None
@@ -98,6 +111,7 @@ class Replay(Trees):
         hangs = bool(table.root) and parent is not None and parent.freed is None
         self.freed.append(Freed(page, hangs))
         self._kept.pop(page, None)
-        if self._root is not None and self._root[0] <= page < self._root[0] + self._root[1] * self._granule.page:
-            self._root = None
+        for number, (root, pages, _, _) in [*self._trees.items()]:
+            if root <= page < root + pages * self._granule.page:
+                del self._trees[number]
         super()._free(page)

@@ -22,12 +22,13 @@ from harness.verdict.tlb.problems import StaleProblem
 @dataclass(frozen=True)
 class State:
     """The pages in use and the tree under test, at one moment. `tables` has what each page holds, `references` how
-    often each is counted."""
+    often each is counted. `others` are the trees of the VM's other tables, by number."""
 
     machine: Machine
     tree: Tree | None
     tables: Mapping[int, Entries]
     references: Mapping[int, int]
+    others: Mapping[int, Tree]
 
     def maplets(self, start: int, end: int) -> list[Maplet]:
         """What the tree under test says of [start, end)."""
@@ -40,10 +41,14 @@ class State:
     @cached_property
     def reachable(self) -> frozenset[int]:
         """The tables of the tree under test, its root included."""
-        if self.tree is None:
+        return self.reachable_in(self.tree)
+
+    def reachable_in(self, tree: Tree | None) -> frozenset[int]:
+        """The tables of a tree, its root included."""
+        if tree is None:
             return frozenset()
         page, address = self.machine.granule.page, address_field(self.machine).address
-        todo = [(self.tree.root + number * page, self.tree.level) for number in range(self.tree.pages)]
+        todo = [(tree.root + number * page, tree.level) for number in range(tree.pages)]
         found: set[int] = set()
         while todo:
             table, level = todo.pop()

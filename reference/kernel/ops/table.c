@@ -76,9 +76,10 @@ s64 make_table(u64 ia_bits)
 	return 0;
 }
 
+/* That of an MMU which the program made has the bits of address that it was made for. */
 s64 op_init(const struct args_init *args)
 {
-	return make_table(config.ia_bits);
+	return make_table(under_test->number ? VTCR_EL2_IPA(*vtcr_of(&under_test->mmu)) : config.ia_bits);
 }
 
 #if S2FUZZ_HAS_map
