@@ -159,9 +159,10 @@ class Holder:
     number: int
 
     def __str__(self) -> str:
-        """What holds it, a handle by its name in text: `table 0 under test`, `MMU m1`, `unlinked table t1`."""
+        """What holds it, a handle by its name in text: `table 0 under test`, `unlinked table t1`; of an MMU that an op
+        made its name as well, `table 1 under test (m1)`."""
         if self.kind == UNDER_TEST:
-            return f"MMU {MMU.format(self.number - 1)}" if self.number else "table 0 under test"
+            return f"table {self.number} under test{f' ({MMU.format(self.number - 1)})' if self.number else ''}"
         return f"{HOLDERS[self.kind]} {_HANDLES[self.kind].format(self.number)}"
 
 

@@ -168,7 +168,7 @@ def test_whether_a_root_is_shared() -> None:
     shared, apart = of_tables(held_by(0, 1)), of_tables(held_by(0), held_by(1))
     found = differences(shared, apart, frozenset({Tier.TABLES}))
     assert [(one.bucket, one.left, one.right) for one in found] == [
-        ("tables-walk-shared_root", "table 0 under test, table 1 under test", "table 0 under test")
+        ("tables-walk-shared_root", "table 0 under test, table 1 under test (m1)", "table 0 under test")
     ]
     assert {one.what for one in differences(apart, shared, frozenset({Tier.TABLES}))} == {"shared root"}
 

@@ -62,7 +62,7 @@ OPS: Final = (
         "initialise the MMU in use once more: it gets a table if it has none",
         weight=1,
         results=_TABLE,
-        scenario="nest",
+        scenario="start_again",
     ),
     OpDef(
         48,
@@ -82,6 +82,6 @@ OPS: Final = (
         weight=1,
         results=_MADE,
         makes=MMU,
-        scenario="nest",
+        scenario="share_root",
     ),
 )
