@@ -4,49 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from harness.observation.calls import Call, calls_of
 from harness.observation.layout import Observation
 from harness.observation.mmus import Mmus
 from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
-from harness.verdict.effects.done import Effects
-from harness.verdict.effects.relations import Marks, relations
-from harness.verdict.effects.replay import Side
-from harness.verdict.tlb.judge import stale_problems
+from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
-
-
-class Done(NamedTuple):
-    """What one op came to, and which relations between its events hold."""
-
-    effects: Effects
-    marks: Marks
 
 
 class Judged:
     """Of one side's observation of a program."""
 
-    def __init__(self, program: Program, observation: Observation) -> None:
+    def __init__(self, program: Program, observation: Observation, judgement: Judgement | None = None) -> None:
+        self._judgement = judgement
         self._program = program
         self._observation = observation
-
-    @cached_property
-    def done(self) -> Sequence[Done]:
-        """By record."""
-        side, found = Side(self._observation.machine), []
-        for record in self._observation.records:
-            effects = side.run(record)
-            found.append(Done(effects, relations(effects)))  # at once: what becomes of its tables later is not its own
-        return found
 
     @cached_property
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
         """By record, what is wrong with how TLBs and the table are kept in step. No caller is to blame for a size that
         is not of whole pages: the header rounds it up."""
+        judgement = self._judgement or Judgement(self._program, self._observation)
         found: dict[int, list[StaleProblem]] = {}
-        for one in stale_problems(self._program, self._observation, excuses_parts=False):
+        for one in judgement.all_problems:
             found.setdefault(one.record, []).append(one)
         return found
 

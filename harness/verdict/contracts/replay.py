@@ -8,35 +8,40 @@ from typing import Final
 
 from harness.observation.descriptors import level_of
 from harness.observation.events import ALLOC, Event
-from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.program.definition import Op
 from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.contracts.states import Freed, State, Transition
+from harness.verdict.effects.done import Effects
+from harness.verdict.effects.relations import relations
+from harness.verdict.effects.replay import Side
 from harness.verdict.maplets import Entries, Maplet, Tree
-from harness.verdict.trees import OF_TABLES, Table, Trees
+from harness.verdict.tlb.judge import Judgement
+from harness.verdict.trees import Table
 
 _IMPLICIT: Final = Op(INIT, ())
 _IA_BITS: Final = [result.name for result in INIT.results].index("ia_bits")
 
 
-def transitions(program: Program, observation: Observation) -> Iterator[Transition]:
-    """Each op that ran, in order; the implicit init first. The observation is of that program."""
-    replay, judged = Replay(observation.machine), Judged(program, observation)
+def transitions(program: Program, observation: Observation, judgement: Judgement | None = None) -> Iterator[Transition]:
+    """Each op that ran, in order; the implicit init first. The observation is of that program, and so is the
+    judgement, if there is one already."""
+    replay, judged = Replay(observation.machine), Judged(program, observation, judgement)
     for number, record in enumerate(observation.records):
         before = replay.state()
-        replay.run(record)
-        after = replay.state()
-        replay.end(record)
+        effects = replay.run(record)
+        marks = relations(effects)  # at once: what becomes of its tables later is not its own
         op = program.ops[number - 1] if number else _IMPLICIT
-        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered, judged)
+        freed, after = tuple(replay.freed), replay.after
+        yield Transition(number, op, record, before, after, freed, replay.tampered, effects, marks, judged)
 
 
-class Replay(Trees):
-    """The pages, as the events so far have made them. What a state saw is kept: a table is copied when it was written
-    to since."""
+class Replay(Side):
+    """The pages as well, as the events so far have made them. What a state saw is kept: a table is copied when it was
+    written to since."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -50,6 +55,8 @@ class Replay(Trees):
         """What the last state has of each page: of which table, as it was when, and its entries."""
         self._state: State | None = None
         """What there is, while nothing has changed since."""
+        self.after = self.state()
+        """What there was when the last op ended, with the tree that it was on."""
 
     def state(self) -> State:
         """What there is now: the same object as before where nothing has changed. The tree under test is that of the
@@ -70,19 +77,19 @@ class Replay(Trees):
         self._kept[page] = table, table.written, entries
         return entries
 
-    def run(self, record: Record) -> None:
-        """Replay an op, but for its `end`."""
-        self.begin(record)
-        self.freed, words = [], record.events
-        for index, kind in enumerate(words[::EVENT_WORDS]):
-            if kind in OF_TABLES:
-                self._clock += 1
-                self._state = None
-                at = index * EVENT_WORDS
-                self.follow(Event(kind, words[at + 1], words[at + 2]), record, index)
+    def run(self, record: Record) -> Effects:
+        """Replay an op."""
+        self.freed = []
+        return super().run(record)
+
+    def follow(self, event: Event, record: Record, index: int) -> bool:
+        is_of_tables = super().follow(event, record, index)
+        if is_of_tables:
+            self._state = None
+        return is_of_tables
 
     def end(self, record: Record) -> None:
-        table = self._mmus.table
+        self.after, table = self.state(), self._mmus.table
         super().end(record)
         if self._mmus.table != table:
             self._state = None

@@ -26,22 +26,14 @@ _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
 
 
-def judged(program: Program, observation: Observation) -> tuple[list[StaleProblem], list[Allowed]]:
-    """`stale_problems` and `allowed_outcomes`, for who wants both."""
-    judgement = _Judgement(program, observation)
-    return judgement.problems, judgement.allowed
-
-
-def stale_problems(program: Program, observation: Observation, excuses_parts: bool = True) -> list[StaleProblem]:
-    """What is wrong, in order. `observation` is one side's, of the program or of a beginning of it. An op that was cut
-    by its budget is judged up to there, and not for what it leaves. `excuses_parts` says whether sizes that are not of
-    whole pages are the caller's fault (`Duty.PART_OF_A_PAGE`)."""
-    return _Judgement(program, observation, excuses_parts).problems
+def stale_problems(program: Program, observation: Observation) -> list[StaleProblem]:
+    """`Judgement.problems`."""
+    return Judgement(program, observation).problems
 
 
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
-    """What each access and each probe may see that was made, in order."""
-    return _Judgement(program, observation).allowed
+    """`Judgement.allowed`."""
+    return Judgement(program, observation).allowed
 
 
 class _Cached(NamedTuple):
@@ -52,14 +44,18 @@ class _Cached(NamedTuple):
     reasons: tuple[str, ...]
 
 
-class _Judgement:
-    """Of one side's observation."""
+class Judgement:
+    """Of one side's observation of a program, or of a beginning of it.
 
-    def __init__(self, program: Program, observation: Observation, excuses_parts: bool = True) -> None:
+    `allowed` is what each access and each probe may see that was made, in order. `all_problems` is what is wrong, in
+    order, `problems` what of it is not excused. An op that was cut by its budget is judged up to there, and not for
+    what it leaves."""
+
+    def __init__(self, program: Program, observation: Observation) -> None:
         records = observation.records
-        self._program, self._observation, self._excuses_parts = program, observation, excuses_parts
+        self._program, self._observation = program, observation
         self._tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
-        self._books = Books(observation.machine, self._tells_instructions, excuses_parts)
+        self._books = Books(observation.machine, self._tells_instructions)
         """Of the MMU in use."""
         self._of_mmus = {FIRST_MMU: self._books}
         self._mmus = Mmus(observation.machine)
@@ -74,7 +70,8 @@ class _Judgement:
             if op is not None and record.ret in _HAPPENED:
                 self._look(number, op, record)
         of_mmus = [one for books in self._of_mmus.values() for one in books.problems]
-        self.problems = sorted([*of_mmus, *self._of_freed, *self._witnessed], key=lambda one: one.record)
+        self.all_problems = sorted([*of_mmus, *self._of_freed, *self._witnessed], key=lambda one: one.record)
+        self.problems = [one for one in self.all_problems if not one.is_excused]
 
     def _follow(self, number: int, op: Op | None, record: Record) -> None:
         """Take in a record, in the books of every MMU."""
@@ -93,7 +90,7 @@ class _Judgement:
 
     def _new_books(self, mmu: int, table: int, number: int, made_by: Record) -> Books:
         """Of an MMU that begins with the `number`-th record, and has a table since before, or makes it."""
-        books = Books(self._observation.machine, self._tells_instructions, self._excuses_parts, mmu, table)
+        books = Books(self._observation.machine, self._tells_instructions, mmu, table)
         for earlier, record in enumerate(self._observation.records[:number]):
             books.follow_op(earlier, self._program.ops[earlier - 1] if earlier else None, record)
         books.be_born(vmid_made_by(made_by))
