@@ -21,6 +21,7 @@ class Judged:
         self._judgement = judgement
         self._program = program
         self._observation = observation
+        self._mmus, self._followed = Mmus(observation.machine), 0
 
     @cached_property
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
@@ -45,9 +46,15 @@ class Judged:
             found.setdefault(one.record, []).append(one)
         return found
 
+    def mmus(self, record: int) -> Mmus:
+        """The VM's MMUs before a record. For contracts that are asked in order it is the next each time."""
+        if record < self._followed:
+            self._mmus, self._followed = Mmus(self._observation.machine), 0
+        for one in self._observation.records[self._followed : record]:
+            self._mmus.follow(one)
+        self._followed = record
+        return self._mmus
+
     def vtcr(self, record: int) -> int:
         """VTCR_EL2 of the table in use before a record, 0 where there is none yet; of stage 1 it means nothing."""
-        mmus = Mmus(self._observation.machine)
-        for one in self._observation.records[:record]:
-            mmus.follow(one)
-        return mmus.vtcr
+        return self.mmus(record).vtcr
