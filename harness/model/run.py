@@ -16,6 +16,7 @@ from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, TlbCalls
+from harness.model.vmids import Vmids
 from harness.observation.layout import CACHES, EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
@@ -96,6 +97,8 @@ class ProgramRun:
         self.handles = Handles()
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
+        self.vmids: Vmids | None = None
+        """Since `vmid_init`."""
         self.window = Window()
         self.outs: list[int] = []
         """The values that the op under way yields."""

@@ -26,7 +26,7 @@ class Caller:
     def on(cls, machine: Machine) -> Caller:
         """As the machine's knobs say, for no op changes it."""
         mode, vcpu = (KNOBS_BY_NAME[knob].names[machine[knob]] for knob in ("kvm_mode", "vcpu"))
-        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        vmids = (1 << machine.vmid_bits) - 1
         vmid = machine["vmid"] & vmids
         if vcpu == "own" or (vcpu == "none" and mode == "pkvm_host"):
             at_home: int | None = vmid

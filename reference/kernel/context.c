@@ -45,7 +45,6 @@ static struct kvm_arch *arch_under_test;
 static bool vhe;
 
 struct host_mmu host_mmu;
-unsigned int kvm_arm_vmid_bits;
 DEFINE_PER_CPU(struct kvm_host_data, kvm_host_data);
 DEFINE_STATIC_KEY_FALSE(kvm_protected_mode_initialized);
 

@@ -9,12 +9,14 @@ from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
 from harness.program.kinds.small import (
     ACCESS,
     BACKING,
+    CPU,
     DATA,
     FEW_PAGES,
     LEVEL,
     MEMCACHE,
     NTH,
     OWNER,
+    OWNER_OF_VMID,
     SPLIT_CACHE,
     SWITCH,
 )
@@ -22,6 +24,7 @@ from harness.program.kinds.small import (
 __all__ = [
     "ACCESS",
     "BACKING",
+    "CPU",
     "DATA",
     "FEW_PAGES",
     "HYP_PROT",
@@ -32,6 +35,7 @@ __all__ = [
     "MEMCACHE",
     "NTH",
     "OWNER",
+    "OWNER_OF_VMID",
     "PAGEWISE_SIZE",
     "PHYS",
     "PHYS_SHIFT",

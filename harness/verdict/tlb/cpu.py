@@ -44,7 +44,7 @@ class Cpu:
         self._lpa2 = bool(machine["lpa2"])
         self._tells_instructions = tells_instructions
         self._caller = Caller.on(machine)
-        self._vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        self._vmids = (1 << machine.vmid_bits) - 1
         self._vmid = self._caller.at_home
         self._is_host_regime = self._caller.mode == "vhe"
         self._is_synchronised = True
