@@ -175,6 +175,7 @@ CASES: Mapping[str, Case] = {
         OWNED + "get_leaf ipa=0x0\n", told(3, 0, 1), OWNED + "get_leaf ipa=0x1000\n"
     ),
     # table
+    "no-reserved-entry-is-made": Case(PAGES, flipped(1, -1, 0b10), "get_leaf ipa=0x0\n"),
     "map-shows-what-was-asked": Case(PAGES, flipped(1, -1, _WRITE), "map ipa=0x0 size=0 phys=0x0 prot=r mc=4\n"),
     "map-leads-to-the-memory-asked-for": Case(
         PAGES + "map ipa=0x0 size=4K phys=0x90000000 prot=rw mc=4\n",
@@ -333,6 +334,7 @@ CASES: Mapping[str, Case] = {
         UNLINKED + "plant ipa=0x400000 level=1 pte=0x0\nfree_unlinked table=t1\n",
     ),
     # vtcr
+    "a-root-s-size-holds-every-address": Case("pgd_size vtcr=0x802d3558\n", told(1, 0, 0x1000), "pgd_size vtcr=0x1\n"),
     "the-root-covers-every-address": Case("", told(0, 2, 3), "pool_pages = 1\n\n"),
     "the-register-says-the-bits-of-address": Case("", told(0, 1, 1), HYP),
     "the-register-lets-hardware-set-access-flags": Case("", told(0, 0, 1 << 21), HYP),

@@ -39,6 +39,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
+from fuzz.sides import Side, choose_sides
 from reference.build.sources import KernelChoice, prepare
 
 HERE = Path(__file__).parent
@@ -184,6 +185,15 @@ def kernel_options(mutant: Mutant, work: Path) -> dict[str, Path | str]:
     patch = work / "planted.patch"
     patch.write_text("".join(lines))
     return {"linux": mutant.kernels[0], "patch": patch}
+
+
+def sides_of(mutant: Mutant, work: Path) -> tuple[Side, Side]:
+    """The model, and the kernel with the bug."""
+    options = kernel_options(mutant, work)
+    patches = tuple(Path(path) for option, path in options.items() if option == "patch")
+    pgtable = next((Path(path) for option, path in options.items() if option == "pgtable"), None)
+    left, right = choose_sides(mutant.kernels[0], patches, pgtable, kernel_object=mutant.kernel_object)
+    return left, right
 
 
 def _copy_with(mutant: Mutant, work: Path) -> Path:

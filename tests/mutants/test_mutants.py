@@ -7,10 +7,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from planted import Mutant, kernel_options, load_all, run_against
+from planted import Mutant, load_all, run_against, sides_of
 
 from fuzz.generate.fresh import fresh
-from fuzz.sides import Side, choose_sides
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import granule_named
 from harness.program.text import parse
@@ -42,17 +41,8 @@ def _must_find_in_effects(mutant: Mutant, work: Path) -> None:
     assert result["findings"][0]["bucket"].split("-")[0] not in {tier.name.lower() for tier in ORDERED_TIERS}
 
 
-def _sides(mutant: Mutant, work: Path) -> tuple[Side, Side]:
-    """The model, and the kernel with the bug."""
-    options = kernel_options(mutant, work)
-    patches = tuple(Path(path) for option, path in options.items() if option == "patch")
-    pgtable = next((Path(path) for option, path in options.items() if option == "pgtable"), None)
-    left, right = choose_sides(mutant.kernels[0], patches, pgtable)
-    return left, right
-
-
 def _must_show(mutant: Mutant, work: Path, tiers: frozenset[Tier] = DEFAULT_TIERS) -> None:
-    left, right = (side.open() for side in _sides(mutant, work))
+    left, right = (side.open() for side in sides_of(mutant, work))
     try:
         assert mutant.shown_by is not None
         verdict = Judge(left, right, tiers).check(parse(mutant.shown_by.lstrip()))
@@ -66,7 +56,7 @@ def _must_leave_stale(mutant: Mutant, work: Path) -> None:
     """By what the kernel itself does, without anything to compare it with."""
     granule = granule_named(mutant.granule)
     choice, found = Random(1), set()
-    with closing(_sides(mutant, work)[1].open_for(granule)) as kernel:
+    with closing(sides_of(mutant, work)[1].open_for(granule)) as kernel:
         dialect = dialect_for(kernel.capabilities, granule)
         for _ in range(mutant.executions):
             program = decode(fresh(choice, dialect), dialect)

@@ -13,6 +13,7 @@ from typing import Final
 from harness.observation.descriptors import address_field
 from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.machine import Machine
 from harness.program.results import signed
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
@@ -39,6 +40,30 @@ _RANGES: Final = ("map", "set_owner", "unmap")
 
 def _went(change: Change) -> bool:
     return change.after is None
+
+
+@contract(source="Arm ARM, D8.3.1 (VMSAv8-64 descriptor formats)")
+def no_reserved_entry_is_made(op: Transition) -> Iterator[str] | None:
+    """A valid entry is a table, a page, or a block of a level that has blocks: what else there is, is reserved."""
+    if op.record.ret is None or not op.effects.made:
+        return None
+    levels = _block_levels(op.machine)
+    return (
+        f"the entry {one.entry:#x} of level {one.place[2]}, at {one.place[1]:#x}, is reserved"
+        for one in op.effects.made
+        if one.entry & _TYPE != _TYPE and one.place[2] not in levels
+    )
+
+
+def _block_levels(machine: Machine) -> tuple[int, ...]:
+    """Of the levels, those that have blocks: one more where addresses have 52 bits."""
+    if machine.granule.has_large_blocks:
+        return (0, 1, 2) if machine["lpa2"] else (1, 2)
+    is_wide = machine["lpa2"] or (machine.granule.shift == _SHIFT_64K and machine["pa_bits_52"])
+    return (1, 2) if is_wide else (2,)
+
+
+_SHIFT_64K: Final = 16
 
 
 @contract("map", source=_MAP)

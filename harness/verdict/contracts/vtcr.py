@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from typing import Final
 
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
@@ -41,6 +42,33 @@ def the_register_says_the_bits_of_address(op: Transition) -> Iterator[str] | Non
     bits = 64 - (op.record.outs[0] & _T0SZ)
     told = op.record.outs[1]
     return iter(()) if bits == told else iter((f"T0SZ says {bits} bits, and the table has {told}",))
+
+
+@contract(
+    "pgd_size", source="kvm_pgtable_stage2_pgd_size(): the size (in bytes) of the stage-2 PGD; Arm ARM, VTCR_EL2.SL0"
+)
+def a_root_s_size_holds_every_address(op: Transition) -> Iterator[str] | None:
+    """The size that is told for a VTCR_EL2 of the machine's granule is that of the tables which its start level takes
+    for its input addresses, where the architecture concatenates so many."""
+    vtcr, granule = op.value("vtcr"), op.machine.granule
+    if op.record.ret != 0 or vtcr >> 14 & 0b11 != _TG0[granule.shift]:
+        return None
+    level = _LEVELS[granule.has_large_blocks][vtcr >> 6 & 0b11]
+    bits = 64 - (vtcr & _T0SZ)
+    if level is None or bits > _MAX_BITS:
+        return None
+    pages = max(1, -(-(1 << bits) // (granule.entries << granule.level_shift(level))))
+    if pages > _MAX_CONCATENATED:
+        return None
+    told = op.record.outs[0]
+    return iter(() if told == pages * granule.page else (f"{told:#x} bytes, and {pages} pages are needed",))
+
+
+_TG0: Final = {12: 0b00, 14: 0b10, 16: 0b01}
+"""VTCR_EL2.TG0, by the granule's bits."""
+_LEVELS: Final = {True: (2, 1, 0, None), False: (3, 2, 1, None)}
+"""Start levels by VTCR_EL2.SL0: with 4K pages, and with larger ones."""
+_MAX_BITS: Final = 48
 
 
 @contract("init", "get_vtcr", source="kvm_get_vtcr(): the HA flag is set unconditionally, on all CPUs")
