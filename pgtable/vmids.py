@@ -65,9 +65,7 @@ class VmidAllocator:
             if self.active[cpu] == before:
                 self.active[cpu] = current
                 return
-            # A new generation took it away meanwhile. Whatever else it holds, somebody has made good.
-            if self.active[cpu]:
-                return
+            # A new generation has begun meanwhile, which took away what was active.
         self._hooks.window()
         if not self._is_good(owner.id):
             owner.id = self._allocate(owner.id)

@@ -28,7 +28,7 @@ _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
 """Of the granule that has 52 bits without LPA2."""
 MAX_VMID: Final = 0xFFFF
-_VMID_BITS: Final = (8, 16, 2, 3, 4, 5, 6, 7)
+VMID_BITS: Final = (8, 16, 2, 3, 4, 5, 6, 7)
 """By values of the knob: that has no other form for those that came first."""
 MOST_CPUS: Final = 8
 _VA_BITS: Final = {12: 63, 14: 58, 16: 55}
@@ -128,7 +128,7 @@ KNOBS: Final = (
     _choice(
         "vmid_bits",
         1,
-        tuple(map(str, _VMID_BITS)),
+        tuple(map(str, VMID_BITS)),
         "bits of VMID that the CPU has (ID_AA64MMFR1_EL1.VMIDBits); fewer than 8 are what KVM takes it for",
     ),
     _flag("ac03_cpu_38", "the workaround ARM64_WORKAROUND_AMPERE_AC03_CPU_38: hw_af has no effect", default=0),
@@ -191,7 +191,7 @@ def highest_va_bits(knobs: Mapping[str, int] | Machine) -> int:
 
 def vmid_bits(knobs: Mapping[str, int] | Machine) -> int:
     """Bits of VMID on a machine with these knobs: 2 to 8, or 16."""
-    return _VMID_BITS[knobs["vmid_bits"]]
+    return VMID_BITS[knobs["vmid_bits"]]
 
 
 def most_cpus(knobs: Mapping[str, int] | Machine) -> int:

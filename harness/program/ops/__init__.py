@@ -9,7 +9,8 @@ from harness.program.definition import Definitions, Op, OpDef
 from harness.program.ops import faults, guest, hyp, table, tlb, unlinked, vmid, vtcr, walk
 
 FAMILIES: Final[Mapping[str, tuple[OpDef, ...]]] = {
-    module.__name__.rpartition(".")[2]: module.OPS for module in (table, walk, unlinked, faults, tlb, vtcr, hyp, guest, vmid)
+    module.__name__.rpartition(".")[2]: module.OPS
+    for module in (table, walk, unlinked, faults, tlb, vtcr, hyp, guest, vmid)
 }
 STANDARD: Final = Definitions(op for family in FAMILIES.values() for op in family)
 """All of them."""
