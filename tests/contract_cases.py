@@ -64,6 +64,12 @@ READ = "map ipa=0x0 size=4K phys=0x42000000 prot=r mc=4\nread ipa=0x0\n"
 FAULT = "fault ipa=0x1000 access=write\n"
 NOTHING_TO_HANDLE = "handle phys=0x42001000\n"
 HANDLED = FAULT + NOTHING_TO_HANDLE
+VMID = "vmid_init\nvmid_update cpu=0 owner=0\n"
+ROLLED_OVER = (
+    f"vmid_bits = 2\n\n{VMID}"
+    "vmid_update cpu=1 owner=1\nvmid_update cpu=1 owner=2\nvmid_update cpu=0 owner=3\nvmid_update cpu=1 owner=2\n"
+)
+NO_VMIDS = "vmid_update cpu=0 owner=0\n"
 NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
 
 
@@ -381,6 +387,15 @@ CASES: Mapping[str, Case] = {
         "stage = 1\npool_pages = 4\n\nhyp_map va=0x1ff000 size=8K phys=0x80000000 prot=rw\n",
         flipped(1, -1, 0x1000),
         HYP,
+    ),
+    # vmid
+    "no-vmid-has-two-owners-of-a-generation": Case(ROLLED_OVER, told(3, 0, 6 ^ 5), NO_VMIDS),
+    "a-vmid-is-flushed-before-it-is-another-s": Case(ROLLED_OVER, silent(5), NO_VMIDS),
+    "what-runs-keeps-its-vmid": Case(ROLLED_OVER, told(6, 0, 0xB ^ 0xA), VMID),
+    "a-cpu-runs-with-a-vmid-of-the-newest-generation": Case(ROLLED_OVER, told(6, 0, 0xB ^ 0x7), NO_VMIDS),
+    "vmid-0-is-nobody-s": Case(VMID, told(2, 0, 1), NO_VMIDS),
+    "a-cpu-that-runs-nothing-has-no-vmid-active": Case(
+        VMID + "vmid_clear_active cpu=0\n", told(3, 0, 1), "vmid_clear_active cpu=0\n"
     ),
 }
 """By the contracts' names, family by family."""

@@ -15,6 +15,7 @@ from harness.verdict.effects.relations import Marks, relations
 from harness.verdict.effects.replay import Side
 from harness.verdict.tlb.judge import stale_problems
 from harness.verdict.tlb.problems import StaleProblem
+from harness.verdict.vmids import Turn, turns
 
 
 class Done(NamedTuple):
@@ -53,6 +54,11 @@ class Judged:
     def handlings(self) -> Mapping[int, Handling]:
         """By record, how aborts were handled."""
         return {one.record: one for one in handlings(self._program, self._observation)}
+
+    @cached_property
+    def turns(self) -> Mapping[int, tuple[Turn, ...]]:
+        """By record, whom CPUs got to run with which VMID."""
+        return turns(self._program, self._observation)
 
     def vtcr(self, record: int) -> int:
         """VTCR_EL2 as the latest init before a record left it, 0 where none did; of stage 1 it means nothing."""
