@@ -22,9 +22,8 @@ from harness.verdict.emulator import differs_by_hardware_alone
 from harness.verdict.judging import Judging, is_sampled
 from harness.verdict.pair import Pair
 from harness.verdict.tiers import DEFAULT_TIERS, Tier
-from harness.verdict.tlb.judge import judged
+from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.outcomes import Allowed
-from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.verdicts import BOTH_SIDES, FirstLook, Judged, Verdict
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class HardwareJudge(Pair):
             return None
         for side in (self.left, self.right):
             seen = side.observe(program)
-            found = verdict_of_one(program, seen, judged(program, seen)[0], side)
+            found = verdict_of_one(program, seen, Judgement(program, seen), side)
             if found is not None:
                 beginning = program.prefix(found.record)
                 return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
@@ -85,10 +84,13 @@ class HardwareJudge(Pair):
         beginning = program.prefix(found.record)
         return replace(found, left=self.left.observe(beginning), right=self.right.observe(beginning))
 
-    def broken_promise(self, program: Program, left: Observation, right: Observation | None) -> Verdict | None:
+    def broken_promise(
+        self, program: Program, left: Observation, right: Observation | None, judgement: Judgement | None = None
+    ) -> Verdict | None:
         """The first promise that a side breaks, as a verdict without observations: what one side alone breaks comes
         first, then what both do. What an entry of corpora/violations knows is left out, and everything where less than
-        usual is compared: then other things are asked for. `right` is None where both sides observed the same."""
+        usual is compared: then other things are asked for. `right` is None where both sides observed the same;
+        `judgement` is that of the left one, if there is one already."""
         if not (self.is_alone or self.tiers >= DEFAULT_TIERS):
             return None
         from harness.verdict.contracts.blame import blame, unlisted  # noqa: PLC0415  (with all that judges effects)
@@ -96,7 +98,7 @@ class HardwareJudge(Pair):
 
         sides = self.left, self.right
         if right is None:
-            found = unlisted(violations(program, left), sides)
+            found = unlisted(violations(program, left, judgement=judgement), sides)
             name = self.left.name if self.is_alone else BOTH_SIDES
             return broken(found[0], name) if found else self._broken_relation(program, left)
         blamed = blame(program, left, right)
@@ -142,13 +144,11 @@ def broken(violation: Violation, by: str) -> Verdict:
     return Verdict("contract", violation.bucket, violation.record, None, None, None, broken=violation, blamed=by)
 
 
-def verdict_of_one(
-    program: Program, seen: Observation, problems: Sequence[StaleProblem], side: Executor
-) -> Verdict | None:
+def verdict_of_one(program: Program, seen: Observation, judgement: Judgement, side: Executor) -> Verdict | None:
     """What is wrong on a side, as a verdict without observations: the first of what a TLB may hold there, or the first
     abort that is not handled as its rule has it."""
-    if problems:
-        stale = min(problems, key=lambda one: one.record)
+    if judgement.problems:
+        stale = min(judgement.problems, key=lambda one: one.record)
         op = program.ops[stale.record - 1].name if stale.record else INIT.name
         bucket = f"stale-{op}-{stale.bucket}"
         return Verdict("stale", bucket, stale.record, None, None, None, stale=stale, blamed=side.name)

@@ -24,7 +24,7 @@ from harness.verdict.invalidation import Problem, problems
 from harness.verdict.known import known, version_of
 from harness.verdict.pair import Comparison
 from harness.verdict.tiers import ORDERED_TIERS, Tier
-from harness.verdict.tlb.judge import judged
+from harness.verdict.tlb.judge import Judgement
 from harness.verdict.verdicts import FirstLook, Inconclusive, Suspicion, Unconfirmed, Verdict
 
 CONFIRMATIONS: Final = 3
@@ -103,14 +103,14 @@ class Judge(HardwareJudge):
     def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
         """What a TLB may hold and must not, how aborts are handled, and what promises are broken. Where the sides did
         the same, one stands for both, but for what it saw."""
-        problems, allowed = judged(program, left)
-        seen.judged = judged_of(program, left, allowed)
-        found = verdict_of_one(program, left, problems, self.left)
+        judgement = Judgement(program, left)
+        seen.judged = judged_of(program, left, judgement.allowed)
+        found = verdict_of_one(program, left, judgement, self.left)
         right = None if seen.is_same and not seen.witnessed else self.right.observe(program)
         if found is None and right is not None:
-            found = verdict_of_one(program, right, judged(program, right)[0], self.right)
+            found = verdict_of_one(program, right, Judgement(program, right), self.right)
         if found is None:
-            found = self.broken_promise(program, left, None if seen.is_same else right)
+            found = self.broken_promise(program, left, None if seen.is_same else right, judgement)
         return None if found is None else Suspicion(found.bucket, found)
 
     def _suspect(self, program: Program, seen: FirstLook) -> Suspicion | Inconclusive | None:

@@ -10,6 +10,7 @@ from harness.program.program import Program
 from harness.verdict.contracts import accounting, guest, hyp, maintenance, ownership, table, unlinked, vmid, vtcr, walk
 from harness.verdict.contracts.contract import Contract, Contracts, Coverage, Violation
 from harness.verdict.contracts.replay import transitions
+from harness.verdict.tlb.judge import Judgement
 
 FAMILIES: Final[Mapping[str, tuple[Contract, ...]]] = {
     module.__name__.rpartition(".")[2]: tuple(one for one in vars(module).values() if isinstance(one, Contract))
@@ -18,8 +19,13 @@ FAMILIES: Final[Mapping[str, tuple[Contract, ...]]] = {
 CONTRACTS: Final = Contracts([one for family in FAMILIES.values() for one in family])
 
 
-def violations(program: Program, observation: Observation, coverage: Coverage | None = None) -> list[Violation]:
-    """What one side broke while it ran a program, in order. `coverage` counts what was asked."""
-    return [
-        broken for transition in transitions(program, observation) for broken in CONTRACTS.broken(transition, coverage)
-    ]
+def violations(
+    program: Program,
+    observation: Observation,
+    coverage: Coverage | None = None,
+    judgement: Judgement | None = None,
+) -> list[Violation]:
+    """What one side broke while it ran a program, in order. `coverage` counts what was asked; `judgement` is that of
+    the observation, if there is one already."""
+    steps = transitions(program, observation, judgement)
+    return [broken for transition in steps for broken in CONTRACTS.broken(transition, coverage)]

@@ -13,7 +13,7 @@ from harness.verdict.aborts import Handling, handlings
 from harness.verdict.effects.done import Effects
 from harness.verdict.effects.relations import Marks, relations
 from harness.verdict.effects.replay import Side
-from harness.verdict.tlb.judge import stale_problems
+from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.vmids import Turn, turns
 
@@ -28,7 +28,8 @@ class Done(NamedTuple):
 class Judged:
     """Of one side's observation of a program."""
 
-    def __init__(self, program: Program, observation: Observation) -> None:
+    def __init__(self, program: Program, observation: Observation, judgement: Judgement | None = None) -> None:
+        self._judgement = judgement
         self._program = program
         self._observation = observation
 
@@ -45,8 +46,9 @@ class Judged:
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
         """By record, what is wrong with how TLBs and the table are kept in step. No caller is to blame for a size that
         is not of whole pages: the header rounds it up."""
+        judgement = self._judgement or Judgement(self._program, self._observation)
         found: dict[int, list[StaleProblem]] = {}
-        for one in stale_problems(self._program, self._observation, excuses_parts=False):
+        for one in judgement.all_problems:
             found.setdefault(one.record, []).append(one)
         return found
 

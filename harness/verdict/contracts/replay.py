@@ -16,15 +16,17 @@ from harness.program.program import Program
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.contracts.states import Freed, State, Transition
 from harness.verdict.maplets import Entries, Maplet, Tree
+from harness.verdict.tlb.judge import Judgement
 from harness.verdict.trees import OF_TABLES, Table, Trees
 
 _IMPLICIT: Final = Op(INIT, ())
 _IA_BITS: Final = [result.name for result in INIT.results].index("ia_bits")
 
 
-def transitions(program: Program, observation: Observation) -> Iterator[Transition]:
-    """Each op that ran, in order; the implicit init first. The observation is of that program."""
-    replay, judged = Replay(observation.machine), Judged(program, observation)
+def transitions(program: Program, observation: Observation, judgement: Judgement | None = None) -> Iterator[Transition]:
+    """Each op that ran, in order; the implicit init first. The observation is of that program, and so is the
+    judgement, if there is one already."""
+    replay, judged = Replay(observation.machine), Judged(program, observation, judgement)
     before = replay.state()
     for number, record in enumerate(observation.records):
         replay.run(record)

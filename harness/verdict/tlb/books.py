@@ -39,10 +39,9 @@ _MOST_NAMED: Final = 1024
 class Books(Trees):
     """What a TLB may hold of one side's tables. `problems` are what was found so far."""
 
-    def __init__(self, machine: Machine, tells_instructions: bool, excuses_parts: bool = True) -> None:
+    def __init__(self, machine: Machine, tells_instructions: bool) -> None:
         super().__init__(machine)
         self._is_stage_1 = machine["stage"] == 1
-        self._excuses_parts = excuses_parts
         self.cpu = Cpu(machine, tells_instructions)
         self.held = Held(self._granule, self._is_stage_1)
         self.problems: list[StaleProblem] = []
@@ -75,18 +74,18 @@ class Books(Trees):
 
     def _end_op(self) -> None:
         """The op has returned: what it took from the tree must be gone."""
-        left: dict[tuple[str, int], list[tuple[Stale, str, Rules]]] = {}
+        left: dict[tuple[str, int, bool], list[tuple[Stale, str, Rules]]] = {}
         for one in self._still_open()[:_MOST_NAMED]:
-            is_part = is_part_of_a_page(self._op, one.ipa, self.held.size(one.level), self._granule.page)
-            if is_part and self._excuses_parts:
-                one.duty = Duty.PART_OF_A_PAGE
-                continue
             word, phrase, rule = self._lacking(one)
-            left.setdefault((word, one.level), []).append((one, phrase, rule))
-        for (word, level), several in left.items():
+            is_part = is_part_of_a_page(self._op, one.ipa, self.held.size(one.level), self._granule.page)
+            if is_part:
+                one.duty = Duty.PART_OF_A_PAGE
+            left.setdefault((word, one.level, is_part), []).append((one, phrase, rule))
+        for (word, level, is_part), several in left.items():
             first, phrase, rule = several[0]
             more = f", and so may {len(several) - 1} more" if several[1:] else ""
-            self._tell(f"left-{word}", level, f"when the op returns, {first} may be cached{more}: {phrase}", rule)
+            text = f"when the op returns, {first} may be cached{more}: {phrase}"
+            self._tell(f"left-{word}", level, text, rule, is_excused=is_part)
         for one in self._open:
             one.duty = one.duty or Duty.TOLD
 
@@ -256,8 +255,8 @@ class Books(Trees):
 
     # What is lacking.
 
-    def _tell(self, what: str, level: int | None, text: str, rule: Rules) -> None:
-        self.problems.append(StaleProblem(self._record, what, level, text, rule.value))
+    def _tell(self, what: str, level: int | None, text: str, rule: Rules, is_excused: bool = False) -> None:
+        self.problems.append(StaleProblem(self._record, what, level, text, rule.value, is_excused))
 
     def _still_open(self) -> list[Stale]:
         """Of those that the op has made stale, what it must still invalidate."""

@@ -25,22 +25,14 @@ _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
 
 
-def judged(program: Program, observation: Observation) -> tuple[list[StaleProblem], list[Allowed]]:
-    """`stale_problems` and `allowed_outcomes`, for who wants both."""
-    judgement = _Judgement(program, observation)
-    return judgement.problems, judgement.allowed
-
-
-def stale_problems(program: Program, observation: Observation, excuses_parts: bool = True) -> list[StaleProblem]:
-    """What is wrong, in order. `observation` is one side's, of the program or of a beginning of it. An op that was cut
-    by its budget is judged up to there, and not for what it leaves. `excuses_parts` says whether sizes that are not of
-    whole pages are the caller's fault (`Duty.PART_OF_A_PAGE`)."""
-    return _Judgement(program, observation, excuses_parts).problems
+def stale_problems(program: Program, observation: Observation) -> list[StaleProblem]:
+    """`Judgement.problems`."""
+    return Judgement(program, observation).problems
 
 
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
-    """What each access and each probe may see that was made, in order."""
-    return _Judgement(program, observation).allowed
+    """`Judgement.allowed`."""
+    return Judgement(program, observation).allowed
 
 
 class _Cached(NamedTuple):
@@ -51,22 +43,27 @@ class _Cached(NamedTuple):
     reasons: tuple[str, ...]
 
 
-class _Judgement:
-    """Of one side's observation."""
+class Judgement:
+    """Of one side's observation of a program, or of a beginning of it.
 
-    def __init__(self, program: Program, observation: Observation, excuses_parts: bool = True) -> None:
+    `allowed` is what each access and each probe may see that was made, in order. `all_problems` is what is wrong, in
+    order, `problems` what of it is not excused. An op that was cut by its budget is judged up to there, and not for
+    what it leaves."""
+
+    def __init__(self, program: Program, observation: Observation) -> None:
         records = observation.records
         tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
-        self._books = books = Books(observation.machine, tells_instructions, excuses_parts)
+        self._books = books = Books(observation.machine, tells_instructions)
         self._guest = Guest(observation.machine)
         self._witnesses = observation.witnesses
-        self.problems = books.problems
+        self.all_problems = books.problems
         self.allowed: list[Allowed] = []
         for number, record in enumerate(records):
             op = program.ops[number - 1] if number else None
             books.follow_op(number, op, record)
             if op is not None and record.ret in _HAPPENED:
                 self._look(number, op, record)
+        self.problems = [one for one in self.all_problems if not one.is_excused]
 
     def _look(self, number: int, op: Op, record: Record) -> None:
         """What a probe or an access may see."""
@@ -81,7 +78,7 @@ class _Judgement:
             if one.record == number and not allowed.admits(one.esr, one.told):
                 seen = f"esr={one.esr:#x}" if one.esr else f"{one.told:#x}"
                 text = f"`{op.name}` at {op.value('ipa'):#x} came to {seen}, which neither the table nor a TLB may say"
-                self.problems.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
+                self.all_problems.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
 
     def _probe(self, number: int, op: Op) -> Allowed:
         seen = self._stale(op.value("ipa"))

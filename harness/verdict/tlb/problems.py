@@ -13,13 +13,15 @@ from harness.verdict.tlb.rules import Rule, Rules
 class StaleProblem:
     """One thing that is wrong. `what` is short and stable, for a bucket: when it mattered (`left`: an op returned,
     `bbm`: another entry came, `freed`: the page of a table went, `witness`: an access saw it) and what
-    was lacking. `level` is the entry's; `text` says it to people, in one sentence; `rule` is the one that is broken."""
+    was lacking. `level` is the entry's; `text` says it to people, in one sentence; `rule` is the one that is broken.
+    `is_excused` says whether it is the caller's fault (`Duty.PART_OF_A_PAGE`), if not by what the header promises."""
 
     record: int
     what: str
     level: int | None
     text: str
     rule: Rule
+    is_excused: bool = False
 
     @property
     def bucket(self) -> str:
