@@ -113,7 +113,7 @@ HOSTED: Final = (
         VMID,
         "vmid",
         ("-DS2FUZZ_ALLOCATES_VMIDS",),
-        declares=(_ASM / "kvm_host.h",),
+        declares=(VMID,),
         is_under_test=True,
         is_in_calls=True,
     ),
