@@ -20,7 +20,7 @@ from harness.program.granule import GRANULE_4K, GRANULES
 from harness.program.guest import WINDOW
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
-from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, VMID_BITS, Machine, most_cpus
+from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, MOST_CPUS, VMID_BITS, Machine, most_cpus
 from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.space import MEMORY, Space, space_of
@@ -42,7 +42,7 @@ _BESIDE_VMIDS: Final = 0.1
 """Where VMIDs are allocated, how many steps are others."""
 _OF_FEW_BITS: Final = 12
 """How often VMIDs have 2 or 3 bits, against 1 for any other number."""
-_SCARCE: Final = 0.05
+_SCARCE: Final = 0.1
 """How often there may be as few VMIDs as CPUs."""
 _DESTROYED: Final = 0.3
 """How many end with the table's end."""
@@ -204,8 +204,10 @@ def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
 def _vmid_knobs(choice: Random) -> dict[str, int]:
     """Mostly VMIDs of so few bits that they run out, on a few CPUs."""
     bits = choice.choices(range(len(VMID_BITS)), [1 if many > 3 else _OF_FEW_BITS for many in VMID_BITS])[0]
-    knobs = {"vmid_bits": bits, "scarce_vmids": int(choice.random() < _SCARCE)}
-    return {**knobs, "cpus": choice.randint(1, most_cpus(knobs))}
+    if choice.random() < _SCARCE:
+        cpus = min(MOST_CPUS, (1 << VMID_BITS[bits]) - choice.choice((0, 1, 1, 2)))
+        return {"vmid_bits": bits, "scarce_vmids": 1, "cpus": cpus}
+    return {"vmid_bits": bits, "cpus": choice.randint(1, most_cpus({"vmid_bits": bits, "scarce_vmids": 0}))}
 
 
 def _hyp_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
