@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.program.program import Program
 
-SAMPLE: Final = 128
+SAMPLE: Final = 256
 """One program in so many is judged, whatever it comes to."""
 
 

@@ -29,7 +29,6 @@ from harness.program.ops import INIT
 VALID: Final = 1
 ENTRY_BYTES: Final = 8
 _PAGES: Final = frozenset({GET, PUT, ALLOC, ALLOC_EXACT, FREE_EXACT})
-OF_TABLES: Final = frozenset({*STORE_KINDS, *_PAGES, WALKER_AF})
 """Events that concern tables."""
 
 Place = tuple[int, int, int]

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from harness.observation.layout import Observation
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
-from harness.verdict.effects.done import Effects
-from harness.verdict.effects.relations import Marks, relations
-from harness.verdict.effects.replay import Side
 from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.vmids import Turn, turns
-
-
-class Done(NamedTuple):
-    """What one op came to, and which relations between its events hold."""
-
-    effects: Effects
-    marks: Marks
 
 
 class Judged:
@@ -32,15 +21,6 @@ class Judged:
         self._judgement = judgement
         self._program = program
         self._observation = observation
-
-    @cached_property
-    def done(self) -> Sequence[Done]:
-        """By record."""
-        side, found = Side(self._observation.machine), []
-        for record in self._observation.records:
-            effects = side.run(record)
-            found.append(Done(effects, relations(effects)))  # at once: what becomes of its tables later is not its own
-        return found
 
     @cached_property
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:

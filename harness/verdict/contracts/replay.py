@@ -8,16 +8,19 @@ from typing import Final
 
 from harness.observation.descriptors import level_of
 from harness.observation.events import ALLOC, Event
-from harness.observation.layout import EVENT_WORDS, MAX_ROOT_PAGES, NO_PAGE, Observation, Record
+from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Observation, Record
 from harness.program.definition import Op
 from harness.program.machine import Machine
 from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.contracts.states import Freed, State, Transition
+from harness.verdict.effects.done import Effects
+from harness.verdict.effects.relations import relations
+from harness.verdict.effects.replay import Side
 from harness.verdict.maplets import Entries, Maplet, Tree
 from harness.verdict.tlb.judge import Judgement
-from harness.verdict.trees import OF_TABLES, Table, Trees
+from harness.verdict.trees import Table
 
 _IMPLICIT: Final = Op(INIT, ())
 _IA_BITS: Final = [result.name for result in INIT.results].index("ia_bits")
@@ -29,16 +32,18 @@ def transitions(program: Program, observation: Observation, judgement: Judgement
     replay, judged = Replay(observation.machine), Judged(program, observation, judgement)
     before = replay.state()
     for number, record in enumerate(observation.records):
-        replay.run(record)
+        effects = replay.run(record)
+        marks = relations(effects)  # at once: what becomes of its tables later is not its own
         after = replay.state()
         op = program.ops[number - 1] if number else _IMPLICIT
-        yield Transition(number, op, record, before, after, tuple(replay.freed), replay.tampered, judged)
+        freed = tuple(replay.freed)
+        yield Transition(number, op, record, before, after, freed, replay.tampered, effects, marks, judged)
         before = after
 
 
-class Replay(Trees):
-    """The pages, as the events so far have made them. What a state saw is kept: a table is copied when it was written
-    to since."""
+class Replay(Side):
+    """The pages as well, as the events so far have made them. What a state saw is kept: a table is copied when it was
+    written to since."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -69,15 +74,16 @@ class Replay(Trees):
         self._kept[page] = table, table.written, entries
         return entries
 
-    def run(self, record: Record) -> None:
+    def run(self, record: Record) -> Effects:
         """Replay an op."""
-        self.freed, words = [], record.events
-        for index, kind in enumerate(words[::EVENT_WORDS]):
-            if kind in OF_TABLES:
-                self._clock += 1
-                self._state = None
-                at = index * EVENT_WORDS
-                self.follow(Event(kind, words[at + 1], words[at + 2]), record, index)
+        self.freed = []
+        return super().run(record)
+
+    def follow(self, event: Event, record: Record, index: int) -> bool:
+        is_of_tables = super().follow(event, record, index)
+        if is_of_tables:
+            self._state = None
+        return is_of_tables
 
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         super()._allocate(event, record, is_root)

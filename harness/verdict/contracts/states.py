@@ -82,6 +82,10 @@ class Transition:
     """Pages that were given back, in order."""
     tampered: bool
     """Whether the program itself has written entries, as another would, in this op or before."""
+    effects: Effects
+    """What the op's events come to."""
+    marks: Marks
+    """Which relations between them hold, entry by entry."""
     judged: Judged
     """What other judges make of the whole."""
 
@@ -95,16 +99,6 @@ class Transition:
         if self.before is self.after:
             return ()
         return tuple(changes(self.before.all_maplets, self.after.all_maplets))
-
-    @property
-    def effects(self) -> Effects:
-        """What the op's events come to."""
-        return self.judged.done[self.number].effects
-
-    @property
-    def marks(self) -> Marks:
-        """Which relations between the op's events hold, entry by entry."""
-        return self.judged.done[self.number].marks
 
     @property
     def stale(self) -> Sequence[StaleProblem]:
