@@ -5,6 +5,7 @@
 #include <s2fuzz/machine.h>
 #include "context.h"
 #include "guest.h"
+#include "vmids.h"
 
 static s64 carry_out(u64 number, const u64 *args)
 {
@@ -200,8 +201,10 @@ static void reset(void)
 {
 	guest_end();
 	hosted_restore();
+	cpus_reset(config.cpus);
+	vmids_reset();
 	under_test_reset(config.vmid);
-	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8 };
+	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, vmid_bits() };
 	context_enter();
 	handles_reset();
 #define TELL(name) s2fuzz_machine.name = config.name;

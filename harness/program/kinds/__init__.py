@@ -9,6 +9,7 @@ from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
 from harness.program.kinds.small import (
     ACCESS,
     BACKING,
+    CPU,
     DATA,
     FEW_PAGES,
     IA_BITS,
@@ -16,6 +17,7 @@ from harness.program.kinds.small import (
     MEMCACHE,
     NTH,
     OWNER,
+    OWNER_OF_VMID,
     SPLIT_CACHE,
     SWITCH,
     VMID,
@@ -24,6 +26,7 @@ from harness.program.kinds.small import (
 __all__ = [
     "ACCESS",
     "BACKING",
+    "CPU",
     "DATA",
     "FEW_PAGES",
     "HYP_PROT",
@@ -36,6 +39,7 @@ __all__ = [
     "MMU",
     "NTH",
     "OWNER",
+    "OWNER_OF_VMID",
     "PAGEWISE_SIZE",
     "PHYS",
     "PHYS_SHIFT",
