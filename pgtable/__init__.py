@@ -32,6 +32,7 @@ from pgtable.translation import (
     Translation,
     translate,
 )
+from pgtable.vcpu import Cpus
 from pgtable.versions import LINUX_6_1, LINUX_6_12, NEWEST, VERSIONS, LinuxVersion
 from pgtable.vm import S2Mmu, Vm
 from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
@@ -53,6 +54,7 @@ __all__ = [
     "Access",
     "AccessFlag",
     "AddressFormat",
+    "Cpus",
     "Entries",
     "Fault",
     "FaultKind",

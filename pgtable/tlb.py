@@ -54,10 +54,12 @@ ISB: Final = Instruction("isb")
 
 
 class Mmu(NamedTuple):
-    """What stands in VTCR_EL2 and VTTBR_EL2 while this stage 2 translates."""
+    """What stands in VTCR_EL2 and VTTBR_EL2 while this stage 2 translates. Where several may have the same there,
+    `number` tells them apart."""
 
     vtcr: int
     vttbr: int
+    number: int = 0
 
 
 NO_MMU: Final = Mmu(0, 0)

@@ -14,6 +14,8 @@ from pgtable.versions import LINUX_6_12, LinuxVersion
 from pgtable.vtcr import ia_bits_of
 
 _MIN_IA_BITS = 32
+NO_VCPU = -1
+"""In the place of a vCPU that ran, where none did."""
 FIRST = 0
 """The number of the MMU that a VM has from the start (the canonical one)."""
 
@@ -22,21 +24,26 @@ class S2Mmu:
     """One MMU. `number` tells it from the others; `table_number` is that of the MMU whose table it was first.
 
     root: where TLB maintenance finds the table, also after it was destroyed; None before there was one.
-    split_cache: the tables that `Stage2.split` may take.
+    split_cache: the tables that `Stage2.split` may take. own_vmid: the VMID that it began with. last_vcpu_ran: by CPU,
+    the vCPU that was the last to run there under this MMU.
     """
 
-    __slots__ = ("number", "root", "split_cache", "table", "table_number", "vmid", "vtcr")
+    __slots__ = (
+        *("last_vcpu_ran", "number", "own_vmid", "root", "split_cache"),
+        *("table", "table_number", "vmid", "vtcr"),
+    )
 
     def __init__(
         self, number: int, vmid: int, vtcr: int, table: Stage2, split_cache: Memcache, table_number: int | None = None
     ) -> None:
         self.number = number
-        self.vmid = vmid
+        self.vmid = self.own_vmid = vmid
         self.vtcr = vtcr
         self.table = table
         self.table_number = number if table_number is None else table_number
         self.root: int | None = table.root
         self.split_cache = split_cache
+        self.last_vcpu_ran: dict[int, int] = {}
 
 
 class Vm:
@@ -50,7 +57,7 @@ class Vm:
         self.in_use = first
         """What operations on tables work on."""
         self._mmus = {first.number: first}
-        self._taken = [first.vmid]
+        self._ever = [first]
         self._vmids = (1 << vmid_bits) - 1
         self._most = most
         self._version = version
@@ -72,10 +79,11 @@ class Vm:
         something under it."""
         if number >= self._most:
             return -ENOSPC
-        return -EBUSY if any(self.effective(one ^ vmid) == 0 for one in self._taken) else 0
+        taken = (taken for one in self._ever for taken in (one.vmid, one.own_vmid))
+        return -EBUSY if any(self.effective(one ^ vmid) == 0 for one in taken) else 0
 
     def _keep(self, mmu: S2Mmu) -> S2Mmu:
-        self._taken.append(mmu.vmid)
+        self._ever.append(mmu)
         self._mmus[mmu.number] = mmu
         return mmu
 

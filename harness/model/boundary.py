@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import zlib
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, NoReturn
 
@@ -45,6 +45,7 @@ from harness.observation.events import (
 from harness.observation.execution import Shape
 from harness.observation.layout import (
     EVENT_WORDS,
+    FIRST_MMU,
     LOCKING,
     LOCKING_REPORTS,
     MAX_COMPLAINTS,
@@ -143,6 +144,9 @@ class Boundary:
         self._whose: Whose | None = None
         self._sharing: tuple[Sharer, ...] = ()
         """The MMUs that share the table in use, if there are several: what changes it must be told to each."""
+        self._in_use = FIRST_MMU
+        self._running: Shown | None = None
+        """In a VM with several MMUs, which is in use, and whose vCPU runs where one of this stage 2 does."""
 
     def begin_op(self) -> None:
         """What was recorded of the op before is over."""
@@ -166,21 +170,32 @@ class Boundary:
         if self._calls is not None:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
 
-    def load_several(self, in_use: int, sharing: Mapping[int, Shown]) -> None:
-        """The same of a VM with several MMUs: of those that share the table in use, by number, the one in use among
-        them."""
-        running = sharing[in_use]
-        self._whose = Whose(running.vmid, running.vmid)
-        found = []
-        for number, shown in sharing.items():
-            flushes = NO_FLUSHES
-            if self._calls is not None:
-                several = Several(shown, running)
-                flushes = self._calls.of(self._machine, self._fixed, self._cpu, shown.root, several)
-            if number == in_use:
-                self._flushes = flushes
-            found.append(Sharer(number, number == in_use, flushes, Whose(shown.vmid, running.vmid)))
+    def load_several(self, in_use: int, sharing: Sequence[Shown], running: Shown) -> None:
+        """The same of a VM with several MMUs: of those that share the table in use, the one in use among them, and of
+        the one whose vCPU runs where one of this stage 2 does."""
+        self._in_use, self._running = in_use, running
+        found = [self._sharer(shown) for shown in sharing]
+        own = next(one for one in found if one.is_in_use)
+        self._flushes, self._whose = own.flushes, own.whose
         self._sharing = tuple(found) if len(found) > 1 else ()
+
+    def _sharer(self, shown: Shown) -> Sharer:
+        running, flushes = self._running, NO_FLUSHES
+        assert running is not None
+        if self._calls is not None:
+            several = Several(shown, running)
+            flushes = self._calls.of(self._machine, self._fixed, self._cpu, shown.root, several)
+        whose = Whose(shown.vmid, running.vmid, self._cpu.runs)
+        return Sharer(shown.number, shown.number == self._in_use, flushes, whose)
+
+    def call_for(self, shown: Shown, kind: int) -> None:
+        """A TLB function that takes no address is called for that MMU alone, in a VM with several."""
+        self._call_sharer(self._sharer(shown), kind, 0, 0)
+
+    def _call_sharer(self, one: Sharer, kind: int, a: int, b: int) -> None:
+        if not one.is_in_use:
+            self.events.extend((FOR_MMU, one.number, 0))
+        self._call(one.flushes, one.whose, kind, a, b)
 
     def spend(self) -> None:
         """Count one event, which is not recorded when the budget is spent."""
@@ -420,9 +435,7 @@ class Boundary:
         the table, where the table has changed."""
         if self._sharing and kind in TLBI_KINDS:
             for one in self._sharing:
-                if not one.is_in_use:
-                    self.events.extend((FOR_MMU, one.number, 0))
-                self._call(one.flushes, one.whose, kind, a, b)
+                self._call_sharer(one, kind, a, b)
             return
         self._call(self._flushes, self._whose, kind, a, b)
 

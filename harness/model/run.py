@@ -17,6 +17,7 @@ from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, Shown, TlbCalls
 from harness.model.vmids import Vmids
+from harness.observation.events import FLUSH_CPU_CONTEXT
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
@@ -28,6 +29,7 @@ from harness.program.ops import INIT
 from harness.program.program import Program
 from harness.program.space import U64_MAX
 from pgtable import (
+    Cpus,
     ForcePages,
     HypStage1,
     KernelObject,
@@ -104,6 +106,10 @@ class ProgramRun:
         """The VM, once an op has to do with several MMUs."""
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
+        self.running: S2Mmu | None = None
+        """Under which the CPU that runs has a vCPU loaded."""
+        self.cpus: Cpus | None = None
+        """The CPUs, once an op has to do with what they run."""
         self.vmids: Vmids | None = None
         """Since `vmid_init`."""
         self.window = Window()
@@ -175,8 +181,21 @@ class ProgramRun:
             self._load(self.vm)
 
     def _load(self, vm: Vm) -> None:
-        shown = {one.number: Shown(one.root or 0, one.vmid, one.vtcr) for one in vm.sharing(vm.in_use)}
-        self.boundary.load_several(vm.in_use.number, shown)
+        running = vm.in_use if self.running is None else self.running
+        self.boundary.load_several(vm.in_use.number, [*map(self._shown, vm.sharing(vm.in_use))], self._shown(running))
+
+    def _shown(self, mmu: S2Mmu) -> Shown:
+        return Shown(mmu.root or 0, self.several_mmus().effective(mmu.vmid), mmu.vtcr, mmu.number)
+
+    def schedule(self, running: S2Mmu | None, runs: bool) -> None:
+        """The CPU has a vCPU of that MMU, or none; TLB functions find it running, or none does."""
+        self.running = running
+        self.cpu.run(runs)
+        self._load(self.several_mmus())
+
+    def flush_cpu_context(self, mmu: S2Mmu) -> None:
+        """TLB maintenance for an MMU of the VM on this CPU."""
+        self.boundary.call_for(self._shown(mmu), FLUSH_CPU_CONTEXT)
 
     def make_stage2(self, vtcr: int) -> Stage2:
         """Another table of the same kind, which is not initialised."""

@@ -51,14 +51,21 @@ _WHATS: Final[Mapping[str, tuple[int, Callable[[str], int]]]] = {
 class CpuState:
     """What a TLB function finds on its CPU: the mode that KVM runs in, whose vCPU runs, and the VMID under test.
 
-    Each is a value of the knob of that name, and begins as the machine's. `Boundary.load` takes changes in."""
+    Each is a value of the knob of that name, and begins as the machine's; `runs` says whether a vCPU that was loaded
+    runs, and is None as long as the knob says it. `Boundary.load` takes changes in."""
 
-    __slots__ = ("kvm_mode", "vcpu", "vmid")
+    __slots__ = ("kvm_mode", "runs", "vcpu", "vmid")
 
     def __init__(self, machine: Machine) -> None:
+        self.runs: bool | None = None
         self.kvm_mode = machine["kvm_mode"]
         self.vcpu = machine["vcpu"]
         self.vmid = machine["vmid"]
+
+    def run(self, runs: bool) -> None:
+        """From now on a vCPU that was loaded runs, or none does."""
+        self.runs = runs
+        self.vcpu = _VCPUS.index("own" if runs else "none")
 
 
 class Piece(NamedTuple):
@@ -82,19 +89,20 @@ def event_of(instruction: Instruction) -> tuple[int, int, int]:
 
 
 class Shown(NamedTuple):
-    """What TLB functions find of an MMU: its root, VMID and VTCR_EL2."""
+    """What TLB functions find of an MMU: its root, VMID and VTCR_EL2; and its number, which tells it from others."""
 
     root: int
     vmid: int
     vtcr: int
+    number: int
 
 
 class Several(NamedTuple):
-    """In a VM with several MMUs, the one that a TLB function is called for, and the one in use, whose vCPU runs where
-    one of this stage 2 does."""
+    """In a VM with several MMUs, the one that a TLB function is called for, and the one whose vCPU runs where one of
+    this stage 2 does."""
 
     called: Shown
-    in_use: Shown
+    running: Shown
 
 
 class Flushes:
@@ -185,7 +193,7 @@ class TlbCalls:
         values = machine.values
         key = (root, cpu.kvm_mode, cpu.vcpu, cpu.vmid, *[values[index] for index in _FIXED_KNOBS])
         if several is not None:
-            key += (*several.called, *several.in_use)
+            key += (*several.called, *several.running)
         flushes = self._contexts.get(key)
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
             context = _context(fixed, cpu, root, several)
@@ -200,11 +208,11 @@ class TlbCalls:
 def _context(fixed: MachineFeatures, cpu: CpuState, root: int, several: Several | None) -> Context:
     features, vmid = fixed.features, cpu.vmid
     if several is None:
-        mmu = in_use = Mmu(fixed.vtcr, vttbr(root, vmid, features))
+        mmu = its_own = Mmu(fixed.vtcr, vttbr(root, vmid, features))
     else:
-        mmu, in_use = (Mmu(one.vtcr, vttbr(one.root, one.vmid, features)) for one in several)
+        mmu, its_own = (Mmu(one.vtcr, vttbr(one.root, one.vmid, features), one.number) for one in several)
     mode = _MODES[cpu.kvm_mode]
     hosts = {"pkvm_guest": Mmu(0, vttbr(_HOST_ROOT, 0, features)), "pkvm_host": mmu}
     foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
-    running = {"none": None, "own": in_use, "foreign": foreign}[_VCPUS[cpu.vcpu]]
+    running = {"none": None, "own": its_own, "foreign": foreign}[_VCPUS[cpu.vcpu]]
     return Context(mmu, mode == "vhe", running, hosts.get(mode))

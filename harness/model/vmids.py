@@ -15,6 +15,8 @@ class Vmids:
     def __init__(self, machine: Machine, boundary: Boundary) -> None:
         self._boundary = boundary
         self.owners = [VmidOwner() for _ in range(VMID_OWNERS)]
+        self._of_mmus: dict[int, VmidOwner] = {}
+        """Owners of their own: the VM's MMUs, by number."""
         self.runs: list[int | None] = [None] * machine["cpus"]
         """Whom each CPU runs."""
         self.race = (0, 0, 0)
@@ -36,6 +38,24 @@ class Vmids:
         self.allocator.update(cpu, self.owners[owner])
         self._cpu = before
         self.runs[cpu] = owner
+
+    def update_mmu(self, cpu: int, mmu: int) -> int:
+        """The CPU gets to run a vCPU under that MMU of the VM, whose id it returns."""
+        owner = self._of_mmus.setdefault(mmu, VmidOwner())
+        before, self._cpu = self._cpu, cpu
+        self.allocator.update(cpu, owner)
+        self._cpu = before
+        self.runs[cpu] = None
+        return owner.id
+
+    def id_of_mmu(self, mmu: int) -> int:
+        """The id that an MMU got."""
+        return self._of_mmus[mmu].id
+
+    def schedule_out(self, cpu: int) -> None:
+        """The CPU runs nobody any more."""
+        self.allocator.schedule_out(cpu)
+        self.runs[cpu] = None
 
     # What the allocator is given (`VmidHooks`).
 

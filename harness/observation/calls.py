@@ -19,16 +19,18 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import Observation, Record
-from harness.observation.mmus import Mmus
+from harness.observation.mmus import Mmus, loaded_by, vmid_loaded_by
 from harness.observation.tlbi import BY_NAME, Invalidation
 from harness.program.granule import LAST_LEVEL, Granule
 
 
 class Whose(NamedTuple):
-    """In a VM with several MMUs: the VMID of the one that a TLB function is called for, and of the one in use."""
+    """In a VM with several MMUs or vCPUs: the VMID of the MMU that a TLB function is called for, and of the one whose
+    vCPU runs, where one of this stage 2 does. Whether one does is None where the machine's knob `vcpu` says it."""
 
     vmid: int
-    in_use: int
+    running: int
+    runs: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,21 @@ def calls_of(observation: Observation) -> Iterator[Call]:
 def calls_in(index: int, record: Record, mmus: Mmus) -> Iterator[Call]:
     """The calls of one op, the `index`-th record's, in a VM that has such MMUs before it."""
     calls = group(index, each_event(record.events))
-    if not mmus.are_several:
+    loaded = loaded_by(record)
+    if loaded is not None:
+        return _calls_of_load(calls, loaded, vmid_loaded_by(record), mmus)
+    if mmus.are_the_machines:
         return calls
-    return (replace(one, whose=Whose(mmus.vmid(one.mmu), mmus.vmid())) for one in calls)
+    running = mmus.vmid(mmus.running)
+    return (replace(one, whose=Whose(mmus.vmid(one.mmu), running, mmus.runs)) for one in calls)
+
+
+def _calls_of_load(calls: Iterator[Call], loaded: int, vmid: int, mmus: Mmus) -> Iterator[Call]:
+    """Those of an op that loads a vCPU: its MMU has its VMID by then, and nothing runs yet."""
+    for one in calls:
+        called = mmus.in_use if one.mmu is None else one.mmu
+        of_called = vmid if called == loaded else mmus.vmid(called)
+        yield replace(one, whose=Whose(of_called, of_called, False))
 
 
 def group(record: int, events: Iterable[Event], whose: Whose | None = None) -> Iterator[Call]:

@@ -1,4 +1,5 @@
-"""A VM's MMUs as its ops' records tell of them: which is in use, which VMID each has, and which share a table."""
+"""A VM's MMUs as its ops' records tell of them: which is in use, which VMID each has, which share a table, and under
+which one the CPU that runs has a vCPU loaded."""
 
 from __future__ import annotations
 
@@ -11,12 +12,24 @@ from harness.program.ops import INIT, OPS_BY_NAME
 
 MMU_INIT, MMU_SHARE, MMU_FREE = (OPS_BY_NAME[name] for name in ("mmu_init", "mmu_share", "mmu_free"))
 _USE, _FIRST, _AGAIN = (OPS_BY_NAME[name] for name in ("mmu_use", "mmu_first", "mmu_again"))
-_OF_MMUS: Final = frozenset(one.number for one in (INIT, MMU_INIT, MMU_SHARE, MMU_FREE, _USE, _FIRST, _AGAIN))
+VCPU_LOAD, VCPU_LOAD_FIRST, VCPU_PUT = (OPS_BY_NAME[name] for name in ("vcpu_load", "vcpu_load_first", "vcpu_put"))
+VCPU_LOADS: Final = (VCPU_LOAD, VCPU_LOAD_FIRST)
+VCPU_OPS: Final = (*VCPU_LOADS, VCPU_PUT)
+_OF_MMUS: Final = frozenset(
+    one.number
+    for one in (INIT, MMU_INIT, MMU_SHARE, MMU_FREE, _USE, _FIRST, _AGAIN, VCPU_LOAD, VCPU_LOAD_FIRST, VCPU_PUT)
+)
 _PLACES: Final = {
     one.number: [result.name for result in one.results].index("mmu") for one in (MMU_INIT, MMU_SHARE, MMU_FREE, _USE)
 }
 """Where an op's results name the MMU; the VMID follows, of one that is made."""
 _VTCR: Final = [result.name for result in INIT.results].index("vtcr")
+
+
+_CPU, _VMID, _RUNS = (
+    [result.name for result in VCPU_LOAD_FIRST.results].index(name) for name in ("cpu", "vmid", "runs")
+)
+_LOADED: Final = [result.name for result in VCPU_LOAD.results].index("mmu")
 
 
 class Mmu(NamedTuple):
@@ -40,15 +53,35 @@ def vmid_made_by(record: Record) -> int:
     return record.outs[_PLACES[record.definition.number] + 1]
 
 
+def loaded_by(record: Record) -> int | None:
+    """The number of the MMU under which the record's op has loaded a vCPU; None where it did not."""
+    if record.definition not in VCPU_LOADS or record.ret != 0 or len(record.outs) < len(record.definition.results):
+        return None
+    return record.outs[_LOADED] + 1 if record.definition is VCPU_LOAD else FIRST_MMU
+
+
+def vmid_loaded_by(record: Record) -> int:
+    """The VMID that the MMU has from then on."""
+    return record.outs[_VMID]
+
+
 class Mmus:
     """Those that live, by their numbers in observations: FIRST_MMU, and one more than the handle's."""
 
-    __slots__ = ("_mmus", "in_use")
+    __slots__ = ("_cpu", "_loaded", "_mmus", "are_the_machines", "in_use", "runs")
 
     def __init__(self, machine: Machine) -> None:
         self.in_use = FIRST_MMU
         vmids = (1 << machine.vmid_bits) - 1
         self._mmus = {FIRST_MMU: Mmu(machine["vmid"] & vmids, FIRST_MMU, 0)}
+        self.are_the_machines = True
+        """Whether there is no other one than the first, and that as the machine's knobs have it."""
+        self._cpu = 0
+        """The CPU that runs."""
+        self._loaded: dict[int, tuple[int, bool]] = {}
+        """By CPU, the MMU under which it has a vCPU, and whether TLB functions find that running."""
+        self.runs: bool | None = None
+        """Whether TLB functions find a vCPU running; None where the machine's knob says it."""
 
     def follow(self, record: Record) -> None:
         """Take in what an op has done."""
@@ -58,6 +91,8 @@ class Mmus:
         mmu = named_by(record)
         if definition is _FIRST:
             self.in_use = FIRST_MMU
+        elif definition in VCPU_OPS:
+            self._is_scheduled(record)
         elif definition in (INIT, _AGAIN):
             self._is_initialised(record)
         elif mmu is None:
@@ -72,6 +107,26 @@ class Mmus:
         else:
             of = self._mmus[self.in_use]
             self._mmus[mmu] = Mmu(vmid_made_by(record), of.table, of.vtcr)
+        self.are_the_machines = self.runs is None and len(self._mmus) == 1
+
+    def _is_scheduled(self, record: Record) -> None:
+        """A CPU has got a vCPU to run, or runs none any more."""
+        mmu = loaded_by(record)
+        if len(record.outs) < len(record.definition.results):
+            return  # a kernel with a bug
+        self._cpu = record.outs[_CPU]
+        self._loaded.pop(self._cpu, None)
+        if mmu is not None:
+            self._loaded[self._cpu] = mmu, bool(record.outs[_RUNS])
+            if mmu in self._mmus:
+                self._mmus[mmu] = self._mmus[mmu]._replace(vmid=vmid_loaded_by(record))
+        self.runs = self._loaded.get(self._cpu, (FIRST_MMU, False))[1]
+
+    @property
+    def running(self) -> int:
+        """The MMU whose vCPU runs, where one of this stage 2 does: that in use, or the one under which the CPU has
+        loaded its vCPU."""
+        return self._loaded.get(self._cpu, (self.in_use, False))[0]
 
     def _is_initialised(self, record: Record) -> None:
         if record.outs:

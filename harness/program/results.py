@@ -19,6 +19,7 @@ class ResultType(enum.Enum):
     """What a result's word is."""
 
     NUMBER = "a number, in hexadecimal"
+    SIGNED = "a number in two's complement, in hexadecimal"
     LEVEL = "a level of the table, in two's complement: start levels may be negative"
     ENTRY = "an entry of the table, of the level that the LEVEL beside it says; without one, bits alone"
     VISIT = "which visit of an entry: one of enum kvm_pgtable_walk_flags"
@@ -43,7 +44,7 @@ class Result:
     def describe(self, value: int) -> str:
         """The result with its name: `level=0x3`, `level=-0x1`, `pte=0x7d3`, `table=t1`,
         `esr=(data abort, read, translation fault, level 3)`."""
-        if self.type is ResultType.LEVEL:
+        if self.type in (ResultType.SIGNED, ResultType.LEVEL):
             return f"{self.name}={signed(value):#x}"
         if self.type is ResultType.VISIT:
             return VISITS.get(value, str(value))

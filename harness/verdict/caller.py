@@ -25,12 +25,14 @@ class Caller:
 
     @classmethod
     def on(cls, machine: Machine, whose: Whose | None = None) -> Caller:
-        """As the machine's knobs say, for no op changes it; and, in a VM with several MMUs, for which is called."""
+        """As the machine's knobs say; and, with several MMUs or vCPUs, for which is called and what runs."""
         mode, vcpu = (KNOBS_BY_NAME[knob].names[machine[knob]] for knob in ("kvm_mode", "vcpu"))
         vmids = (1 << machine.vmid_bits) - 1
-        vmid, in_use = whose or (machine["vmid"] & vmids,) * 2
+        vmid, running, runs = whose or Whose(*(machine["vmid"] & vmids,) * 2)
+        if runs is not None:
+            vcpu = "own" if runs else "none"
         if vcpu == "own" or (vcpu == "none" and mode == "pkvm_host"):
-            at_home: int | None = in_use
+            at_home: int | None = running
         elif vcpu == "foreign":
             at_home = machine["vmid"] + 1 & vmids
         else:

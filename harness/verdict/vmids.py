@@ -1,5 +1,6 @@
-"""Who has which VMID, and what TLBs may still have of whom had it before: followed from what ops of the family `vmid`
-tell, by what a VMID is for (Arm ARM, D8.14: TLB entries of different VMIDs are told apart, those of one are not)."""
+"""Who has which VMID, and what TLBs may still have of whom had it before: followed from what ops of the families `vmid`
+and `vcpu` tell, by what a VMID is for (Arm ARM, D8.14: TLB entries of different VMIDs are told apart, those of one are
+not)."""
 
 from __future__ import annotations
 
@@ -8,21 +9,33 @@ from typing import Final, NamedTuple
 
 from harness.observation.events import FLUSH_VM_CONTEXT
 from harness.observation.layout import EVENT_WORDS, Observation, Record
+from harness.observation.mmus import loaded_by
 from harness.program.definition import Op
+from harness.program.kinds.small import VMID_OWNERS
 from harness.program.machine import Machine
+from harness.program.ops import OPS_BY_NAME
 from harness.program.program import Program
 
-_ID, _ACTIVE, _MEANWHILE = 0, 1, 3
-"""Of the results of vmid_update."""
+_RUN: Final = ("vmid_update", "vcpu_load", "vcpu_load_first")
+"""Ops by which a CPU gets to run somebody, with the results `id`, `active` and `meanwhile`."""
+_PLACES: Final = {
+    name: tuple(
+        [one.name for one in OPS_BY_NAME[name].results].index(result) for result in ("id", "active", "meanwhile")
+    )
+    for name in _RUN
+}
 
 
 class Owner(NamedTuple):
-    """Whom a VMID is for: what `vmid_new` puts in an owner's place is another one."""
+    """Whom a VMID is for: what `vmid_new` puts in an owner's place is another one. MMUs of the VM, by their numbers in
+    observations, come after the owners that ops name."""
 
     number: int
     life: int
 
     def __str__(self) -> str:
+        if self.number >= VMID_OWNERS:
+            return f"MMU {self.number - VMID_OWNERS}"
         return f"owner {self.number}" + (f" (its life {self.life + 1})" if self.life else "")
 
 
@@ -65,6 +78,12 @@ def turns(program: Program, observation: Observation) -> Mapping[int, tuple[Turn
     return found
 
 
+def _number(op: Op, record: Record) -> int:
+    """Of the owner that a CPU gets to run."""
+    loaded = loaded_by(record)
+    return op.value("owner") if loaded is None else VMID_OWNERS + loaded
+
+
 class _Follower:
     def __init__(self, machine: Machine) -> None:
         self._bits: Final = machine.vmid_bits
@@ -86,22 +105,27 @@ class _Follower:
         if name == "vmid_new":
             number = op.value("owner")
             self._lives[number] = self._lives.get(number, 0) + 1
-        elif name == "vmid_clear_active":
+        elif name in ("vmid_clear_active", "vcpu_put"):
             self._runs.pop(op.value("cpu"), None)
         elif name == "vmid_race":
             self._race = op.value("cpu"), op.value("owner")
         flushes = record.events[::EVENT_WORDS].count(FLUSH_VM_CONTEXT) if record.events else 0
-        found, outs = [], record.outs
-        if name == "vmid_update" and outs[_MEANWHILE]:
-            begun = (outs[_MEANWHILE] >> self._bits) - self._generation
+        if name not in _RUN:
+            if flushes:
+                self._flush()
+            return []
+        new, active, meanwhile = (record.outs[place] for place in _PLACES[name])
+        found = []
+        if meanwhile:
+            begun = (meanwhile >> self._bits) - self._generation
             if begun > 0 and flushes:
                 self._flush()
                 flushes -= min(begun, flushes)
-            found.append(self._turn(*self._race, outs[_MEANWHILE], None))
+            found.append(self._turn(*self._race, meanwhile, None))
         if flushes:
             self._flush()
-        if name == "vmid_update":
-            found.append(self._turn(op.value("cpu"), op.value("owner"), outs[_ID], outs[_ACTIVE]))
+        if new:
+            found.append(self._turn(op.value("cpu"), _number(op, record), new, active))
         return found
 
     def _flush(self) -> None:

@@ -100,6 +100,7 @@ HOSTED: Final = (
             "TLB_NSH": r"\b__kvm_tlb_flush_vmid_ipa_nsh\(",
             "TLB_RANGE": r"\b__kvm_tlb_flush_vmid_range\(",
             "HOST_MMU": r"\bstruct host_mmu\b",
+            "RUNNING_VCPU": r"\bvcpu = [^;]*__hyp_running_vcpu;",
         },
     ),
     HostedFile(

@@ -78,7 +78,7 @@ static bool is_guests_vttbr(void)
 	struct root root;
 
 	if (vttbr == NOT_WRITTEN)
-		return context_begins_in_guest();
+		return context_begins_in_guest() && (!running || running == under_test);
 	return under_test_root(&root) && (vttbr >> 48 & vmids) == (context.vmid & vmids) &&
 	       (vttbr & VTTBR_ADDRESS) == root.pa;
 }
@@ -137,7 +137,11 @@ static void carry_out(const struct under_test *mmu, enum tlb_call call, u64 a, u
 {
 #ifndef S2FUZZ_CALLS_ONLY
 	context_show(under_test->mmu.pgd_phys, *vtcr_of(&under_test->mmu));
-	if (mmu != under_test)
+	if (running && running != under_test)
+		context_show_running(running->mmu.pgd_phys, *vtcr_of(&running->mmu), running->vmid);
+	if (mmu != under_test && mmu == running)
+		context_call_for_running();
+	else if (mmu != under_test)
 		context_call_for(mmu->mmu.pgd_phys, *vtcr_of((struct kvm_s2_mmu *)&mmu->mmu), mmu->vmid);
 	in_call = S2FUZZ_IN_CALL;
 	context_carry_out(call, a, b);
@@ -213,6 +217,13 @@ void boundary_use(struct under_test *mmu)
 	context.vmid = mmu->vmid;
 	context_enter();
 	vttbr = NOT_WRITTEN;
+}
+
+void boundary_run(struct under_test *mmu, bool runs)
+{
+	running = runs ? mmu : NULL;
+	context.vcpu = runs ? vcpu_own : vcpu_none;
+	boundary_use(under_test);
 }
 
 static u64 phys_or_no_page(void *addr)

@@ -19,4 +19,8 @@ void boundary_reset(bool dcache, bool icache, bool page_count);
 /* From now on ops work on that MMU, whose vCPU it is that runs, if any of this VM does. */
 void boundary_use(struct under_test *mmu);
 
+/* The CPU has a vCPU under that MMU, or none (NULL), and TLB functions find it running, or nothing does. VMIDs may be
+ * other ones than before. */
+void boundary_run(struct under_test *mmu, bool runs);
+
 #endif

@@ -43,6 +43,7 @@ static struct kvm_arch guest;
 static struct kvm_s2_mmu *under_test;
 static struct kvm_arch *arch_under_test;
 static struct kvm_arch other; /* for another MMU of the VM, while a TLB function is called for that */
+static struct kvm_arch of_running; /* for another MMU of the VM, whose vCPU runs */
 static struct kvm_s2_mmu *called_for;
 static bool vhe;
 
@@ -92,6 +93,18 @@ void context_show(u64 pgd_phys, u64 vtcr)
 	under_test->pgd_phys = pgd_phys;
 	under_test->vtcr = arch_under_test->vtcr = vtcr;
 	called_for = under_test;
+}
+
+void context_show_running(u64 pgd_phys, u64 vtcr, u64 vmid)
+{
+	make(&of_running, true, pgd_phys, vmid);
+	of_running.mmu.vtcr = of_running.vtcr = vtcr;
+	vcpu.arch.hw_mmu = &of_running.mmu;
+}
+
+void context_call_for_running(void)
+{
+	called_for = &of_running.mmu;
 }
 
 void context_call_for(u64 pgd_phys, u64 vtcr, u64 vmid)

@@ -5,6 +5,7 @@
 #include <s2fuzz/machine.h>
 #include "context.h"
 #include "guest.h"
+#include "vcpus.h"
 #include "vmids.h"
 
 static s64 carry_out(u64 number, const u64 *args)
@@ -203,6 +204,7 @@ static void reset(void)
 	hosted_restore();
 	cpus_reset(config.cpus);
 	vmids_reset();
+	vcpus_reset();
 	under_test_reset(config.vmid);
 	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, vmid_bits() };
 	context_enter();

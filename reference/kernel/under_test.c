@@ -4,7 +4,7 @@
 #include "kernel.h"
 #include "under_test.h"
 
-struct under_test *under_test;
+struct under_test *under_test, *running;
 struct kept_abort kept_abort;
 struct kvm_mmu_memory_cache memcache;
 static struct under_test mmus[S2FUZZ_MAX_MMUS];
@@ -35,6 +35,7 @@ void under_test_reset(u64 vmid)
 #endif
 	cache_reset(&memcache, memcache_objects);
 	memset(&kept_abort, 0, sizeof(kept_abort));
+	running = NULL;
 	under_test = mmu_make(0, vmid, NULL);
 }
 
@@ -58,7 +59,8 @@ struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *share
 	made->table->sharers++;
 	made->number = number;
 	made->was_made = made->lives = true;
-	made->vmid = vmid;
+	made->vmid = made->own_vmid = vmid;
+	memset(made->last_vcpu_ran, 0xff, sizeof(made->last_vcpu_ran));
 	made->pgt = made->mmu.pgt = &made->table->pgt;
 	cache_reset(split_cache_of(made), split_cache_objects[number]);
 	if (mmus_made <= number)
@@ -77,7 +79,8 @@ bool vmid_is_taken(u64 vmid)
 	u64 bits = GENMASK(vmid_bits() - 1, 0);
 
 	for (u64 number = 0; number < mmus_made; number++)
-		if (mmus[number].was_made && !((mmus[number].vmid ^ vmid) & bits))
+		if (mmus[number].was_made &&
+		    (!((mmus[number].vmid ^ vmid) & bits) || !((mmus[number].own_vmid ^ vmid) & bits)))
 			return true;
 	return false;
 }

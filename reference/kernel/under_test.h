@@ -28,7 +28,8 @@ struct table {
 struct under_test {
 	u64 number; /* in observations; 0 is that of the MMU which the VM has from the start */
 	bool was_made, lives;
-	u64 vmid;
+	u64 vmid, own_vmid; /* what it has, and what it began with */
+	s64 last_vcpu_ran[S2FUZZ_MOST_CPUS]; /* under it, by CPU; -1 where none did */
 	struct table *table;
 	struct kvm_pgtable *pgt; /* the table's */
 	struct kvm_s2_mmu mmu;
@@ -39,6 +40,9 @@ struct under_test {
 
 /* The one in use. */
 extern struct under_test *under_test;
+/* That under which the CPU that runs has a vCPU loaded, which TLB functions find running; NULL where they find what the
+ * context says. */
+extern struct under_test *running;
 extern struct kept_abort kept_abort;
 extern struct kvm_mmu_memory_cache memcache;
 

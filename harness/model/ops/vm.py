@@ -85,6 +85,8 @@ def mmu_again(run: ProgramRun) -> int:
 
 
 def mmu_free(run: ProgramRun, mmu: MadeMmu) -> int:
+    if run.cpus is not None and run.cpus.runs(mmu.mmu):
+        return -errno.EBUSY
     if run.several_mmus().in_use is mmu.mmu:
         run.abort = None
     run.handles.end(mmu)

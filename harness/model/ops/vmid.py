@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def vmid_init(run: ProgramRun) -> int:
-    if run.vmids is not None:
+    if run.vmids is not None or (run.cpus is not None and run.cpus.loaded):
         return -errno.EBUSY
     begun = Vmids(run.program.machine, run.boundary)
     run.outs.append(begun.allocator.bits)
@@ -70,8 +70,7 @@ def vmid_clear_active(run: ProgramRun, cpu: int) -> int:
     problem, vmids = _on(run, cpu)
     if vmids is None:
         return problem
-    vmids.allocator.schedule_out(cpu)
-    vmids.runs[cpu] = None
+    vmids.schedule_out(cpu)
     run.outs += vmids.of_cpu(cpu)
     return 0
 

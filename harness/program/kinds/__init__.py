@@ -20,6 +20,7 @@ from harness.program.kinds.small import (
     OWNER_OF_VMID,
     SPLIT_CACHE,
     SWITCH,
+    VCPU,
     VMID,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "SPLIT_CACHE",
     "SWITCH",
     "UNLINKED",
+    "VCPU",
     "VISITOR",
     "VISIT_FLAGS",
     "VMID",

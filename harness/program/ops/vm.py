@@ -68,7 +68,8 @@ OPS: Final = (
         48,
         "mmu_free",
         (Arg("mmu", MMU),),
-        "free an MMU, and its table unless another MMU shares it; if it was in use, the first MMU is",
+        "free an MMU, and its table unless another MMU shares it; if it was in use, the first MMU is; "
+        "-EBUSY while a vCPU is loaded under it",
         weight=1,
         results=_CHOSEN,
         ends=True,

@@ -25,7 +25,7 @@ OPS: Final = (
         60,
         "vmid_init",
         (),
-        "begin to allocate VMIDs, as KVM does when it starts; -EBUSY where that was done before",
+        "begin to allocate VMIDs, as KVM does when it starts; -EBUSY where that was done before, or a vCPU is loaded",
         weight=1,
         results=(Result("bits"),),
         functions={"kvm_arm_vmid_alloc_init": ("int (void)", "int __init (void)")},

@@ -12,6 +12,7 @@ from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
 from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
+from harness.verdict.vcpus import Load, loads
 from harness.verdict.vmids import Turn, turns
 
 
@@ -51,6 +52,11 @@ class Judged:
     def turns(self) -> Mapping[int, tuple[Turn, ...]]:
         """By record, whom CPUs got to run with which VMID."""
         return turns(self._program, self._observation)
+
+    @cached_property
+    def loads(self) -> Mapping[int, Load]:
+        """By record, which vCPU a CPU got to run, and what its TLB may have of others."""
+        return loads(self._program, self._observation)
 
     def mmus(self, record: int) -> Mmus:
         """The VM's MMUs before a record. For contracts that are asked in order it is the next each time."""

@@ -17,10 +17,12 @@ from harness.verdict.contracts.states import Transition
 from harness.verdict.vmids import Turn
 
 _ALLOCATOR: Final = 'Linux 5.17, "KVM: arm64: Introduce a new VMID allocator for KVM", 2021-11-22'
+_RUN: Final = ("vmid_update", "vcpu_load", "vcpu_load_first")
+"""Ops by which a CPU gets to run somebody."""
 _TAGS: Final = "Arm ARM, D8.14: TLB entries of one VMID are not told apart"
 
 
-@contract("vmid_update", source=f"{_TAGS}; {_ALLOCATOR}")
+@contract(*_RUN, source=f"{_TAGS}; {_ALLOCATOR}")
 def no_vmid_has_two_owners_of_a_generation(op: Transition) -> Iterator[str] | None:
     """A VMID that an owner got in a generation is no other owner's in that generation, not even when the first is
     gone."""
@@ -30,7 +32,7 @@ def no_vmid_has_two_owners_of_a_generation(op: Transition) -> Iterator[str] | No
     return (f"{_got(one)} which is {one.twin}'s" for one in turns if one.twin is not None)
 
 
-@contract("vmid_update", source=f"{_TAGS}; flush_context(): TLBs are flushed by broadcast on rollover")
+@contract(*_RUN, source=f"{_TAGS}; flush_context(): TLBs are flushed by broadcast on rollover")
 def a_vmid_is_flushed_before_it_is_another_s(op: Transition) -> Iterator[str] | None:
     """Between the last time that an owner runs with a VMID and another owner's getting it, all VMIDs are invalidated on
     all CPUs."""
@@ -42,7 +44,7 @@ def a_vmid_is_flushed_before_it_is_another_s(op: Transition) -> Iterator[str] | 
     )
 
 
-@contract("vmid_update", source='flush_context(): "Preserve reserved VMID"; check_update_reserved_vmid()')
+@contract(*_RUN, source='flush_context(): "Preserve reserved VMID"; check_update_reserved_vmid()')
 def what_runs_keeps_its_vmid(op: Transition) -> Iterator[str] | None:
     """An owner that has been running on some CPU keeps its VMID, whatever generations begin meanwhile."""
     turns = [one for one in _turns(op) if one.ran]
@@ -56,7 +58,7 @@ def what_runs_keeps_its_vmid(op: Transition) -> Iterator[str] | None:
 
 
 @contract(
-    "vmid_update",
+    *_RUN,
     source='kvm_arm_vmid_update(): "Check that our VMID belongs to the current generation", which it makes',
 )
 def a_cpu_runs_with_a_vmid_of_the_newest_generation(op: Transition) -> Iterator[str] | None:
@@ -72,7 +74,7 @@ def a_cpu_runs_with_a_vmid_of_the_newest_generation(op: Transition) -> Iterator[
     )
 
 
-@contract("vmid_update", source='vmid.c: "vmid #0 is always reserved, we will never allocate one"')
+@contract(*_RUN, source='vmid.c: "vmid #0 is always reserved, we will never allocate one"')
 def vmid_0_is_nobody_s(op: Transition) -> Iterator[str] | None:
     """No owner gets VMID 0."""
     turns = _turns(op)

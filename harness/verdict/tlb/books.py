@@ -13,6 +13,7 @@ from harness.observation.calls import Whose
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import FOR_MMU, Event, each_event
 from harness.observation.layout import FIRST_MMU, Record
+from harness.observation.mmus import VCPU_OPS, loaded_by, vmid_loaded_by
 from harness.program.definition import Op
 from harness.program.kinds import MMU
 from harness.program.machine import Machine
@@ -70,6 +71,7 @@ class Books(Trees):
         self._record, self._op = number, op
         self._open = []
         self.begin(record)
+        self._load(record)
         self.cpu.begin_op()
         if op is not None and op.name == "destroy" and self._making == self._only:
             self._abandon()
@@ -87,23 +89,38 @@ class Books(Trees):
     def end(self, record: Record) -> None:
         in_use = self._mmus.in_use
         super().end(record)
-        if self._mmus.in_use != in_use:
+        if self._mmus.in_use != in_use or record.definition in VCPU_OPS:
             self._run()
 
     def be_born(self, vmid: int) -> None:
         """The MMU begins, with a VMID of its own under which no TLB holds anything yet. What was found before does not
         count."""
-        self.held = Held(self._granule, self._is_stage_1)
         self.problems = []
-        self._ways.clear()
-        self._abandoned.clear()
+        self._hold_nothing()
         self._vmid = vmid
         self._run()
 
+    def _hold_nothing(self) -> None:
+        """No TLB holds anything of this MMU under its VMID."""
+        self.held = Held(self._granule, self._is_stage_1)
+        self._ways.clear()
+        self._abandoned.clear()
+
     def _run(self) -> None:
-        """Another MMU is in use, or this is another."""
-        in_use = self._mmus.vmid()
-        self.cpu.use(Whose(self._vmid, in_use), self._mmus.in_use == self._mmu)
+        """Another MMU is in use, or this is another; or another vCPU runs, or none."""
+        running = self._mmus.vmid(self._mmus.running)
+        self.cpu.use(Whose(self._vmid, running, self._mmus.runs), self._mmus.in_use == self._mmu)
+
+    def _load(self, record: Record) -> None:
+        """The op loads a vCPU, if it does: first, the MMU gets a VMID that is good. What TLBs have under the one before
+        nobody will run with, until a flush of all VMIDs."""
+        loaded = loaded_by(record)
+        if loaded is None:
+            return
+        if loaded == self._mmu and vmid_loaded_by(record) != self._vmid:
+            self._vmid = vmid_loaded_by(record)
+            self._hold_nothing()
+        self.cpu.use(Whose(self._vmid, self._vmid, False), self._mmus.in_use == self._mmu)
 
     def _end_op(self) -> None:
         """The op has returned: what it took from the tree must be gone."""

@@ -60,12 +60,14 @@ class Cpu:
         """Those of the op under way."""
 
     def use(self, whose: Whose, is_in_use: bool) -> None:
-        """In a VM with several MMUs, the VMID of the one whose entries count, and of the one in use: whose vCPU runs
-        now, where one of this stage 2 does."""
+        """With several MMUs or vCPUs, the VMID of the MMU whose entries count, and of the one whose vCPU runs now,
+        where one of this stage 2 does."""
         self._caller = Caller.on(self._machine, whose)
         self._is_in_use = self.is_called_for = is_in_use
         if self._caller.vcpu == "own":
-            self._vmid = whose.in_use
+            self._vmid = whose.running
+        elif whose.runs is False:
+            self._vmid = self._caller.at_home
 
     def begin_op(self) -> None:
         self.issued.clear()

@@ -7,6 +7,7 @@ else it may have been.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from harness.observation.descriptors import is_table_entry
@@ -21,6 +22,7 @@ from harness.verdict.tlb.held import Stale
 from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Leaf, Outcome, access_of
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.tlb.rules import Access, Duty, Rules
+from harness.verdict.vcpus import loads
 
 _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
@@ -42,6 +44,18 @@ class _Cached(NamedTuple):
     entries: list[Stale]
     is_anything: bool
     reasons: tuple[str, ...]
+
+
+def _of_loads(program: Program, observation: Observation) -> Iterator[StaleProblem]:
+    """Loads behind which a vCPU may use what another one's stage 1 has left on that CPU."""
+    for number, load in loads(program, observation).items():
+        if load.left_by:
+            others = " and ".join(f"vCPU {one}" for one in load.left_by)
+            text = (
+                f"vCPU {load.vcpu} is loaded on CPU {load.cpu} under MMU {load.mmu}, whose TLB may hold stage-1 entries"
+                f" of {others} under VMID {load.vmid:#x}: never invalidated there"
+            )
+            yield StaleProblem(number, "loaded-stage-1-left", None, text, Rules.PRIVATE.value)
 
 
 class Judgement:
@@ -69,8 +83,9 @@ class Judgement:
             self._follow(number, op, record)
             if op is not None and record.ret in _HAPPENED:
                 self._look(number, op, record)
+        of_loads = [*_of_loads(program, observation)]
         of_mmus = [one for books in self._of_mmus.values() for one in books.problems]
-        self.all_problems = sorted([*of_mmus, *self._of_freed, *self._witnessed], key=lambda one: one.record)
+        self.all_problems = sorted([*of_mmus, *self._of_freed, *self._witnessed, *of_loads], key=lambda one: one.record)
         self.problems = [one for one in self.all_problems if not one.is_excused]
 
     def _follow(self, number: int, op: Op | None, record: Record) -> None:

@@ -95,6 +95,11 @@ class Rules(Enum):
         "an operation is for the VMID in VTTBR_EL2, and with HCR_EL2.{E2H,TGE} for the host's own regime; both as the"
         " last ISB found them",
     )
+    PRIVATE = Rule(
+        f"{_MAINTENANCE}, on ASIDs and TTBR_ELx.CnP; seed 003 (de-facto CnP)",
+        "on a CPU a vCPU finds nothing of stage 1 that another vCPU left there under the same VMID: ASIDs may mean"
+        " different things to the two",
+    )
     WITNESSED = Rule(
         'Arm ARM D8.13, "Translation Lookaside Buffers"',
         "an access sees the table as it is, or an entry that a TLB may still hold",

@@ -4,6 +4,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include "ops.h"
 #include "../context.h"
+#include "../vcpus.h"
 
 #define MIN_IA_BITS 32
 
@@ -108,6 +109,8 @@ s64 op_mmu_again(const struct args_mmu_again *args)
 
 s64 op_mmu_free(const struct args_mmu_free *args)
 {
+	if (vcpu_is_loaded_under(mmu_numbered(args->mmu + 1)))
+		return -EBUSY;
 	if (under_test->number == args->mmu + 1)
 		kept_abort.is_there = false;
 	handle_ends(HANDLE_MMU, args->mmu);

@@ -4,6 +4,7 @@
 #include "ops.h"
 #include <linux/percpu.h>
 #include <s2fuzz/cpus.h>
+#include "../vcpus.h"
 #include "../vmids.h"
 
 DECLARE_PER_CPU(atomic64_t, active_vmids);
@@ -90,14 +91,41 @@ unsigned long _find_next_zero_bit(const unsigned long *bitmap, unsigned long bit
 	return start < bits ? start : bits;
 }
 
-static void update(u64 cpu, u64 owner)
+static void update_on(u64 cpu, struct kvm_vmid *vmid)
 {
 	u64 before = s2fuzz_cpu;
 
 	s2fuzz_cpu = cpu;
-	kvm_arm_vmid_update(&owners[owner]);
+	kvm_arm_vmid_update(vmid);
 	s2fuzz_cpu = before;
+}
+
+static void update(u64 cpu, u64 owner)
+{
+	update_on(cpu, &owners[owner]);
 	runs[cpu] = owner + 1;
+}
+
+bool vmids_are_allocated(void)
+{
+	return state == BEGUN;
+}
+
+struct vmid_turn vmids_update_mmu(u64 cpu, struct kvm_vmid *vmid)
+{
+	meanwhile = 0;
+	update_on(cpu, vmid);
+	runs[cpu] = 0;
+	return (struct vmid_turn){ atomic64_read(&vmid->id), atomic64_read(&per_cpu(active_vmids, cpu)), meanwhile };
+}
+
+u64 vmids_schedule_out(u64 cpu)
+{
+	s2fuzz_cpu = cpu;
+	kvm_arm_vmid_clear_active();
+	s2fuzz_cpu = 0;
+	runs[cpu] = 0;
+	return atomic64_read(&per_cpu(active_vmids, cpu));
 }
 
 /* A CPU does not come in between itself. */
@@ -125,7 +153,7 @@ s64 op_vmid_init(const struct args_vmid_init *args)
 {
 	s64 ret;
 
-	if (state != NOT_YET)
+	if (state != NOT_YET || vcpus_are_loaded())
 		return -EBUSY;
 	ret = kvm_arm_vmid_alloc_init();
 	if (!ret)
@@ -203,10 +231,7 @@ s64 op_vmid_clear_active(const struct args_vmid_clear_active *args)
 
 	if (ret)
 		return ret;
-	s2fuzz_cpu = args->cpu;
-	kvm_arm_vmid_clear_active();
-	s2fuzz_cpu = 0;
-	runs[args->cpu] = 0;
+	vmids_schedule_out(args->cpu);
 	tell(args->cpu);
 	return 0;
 }

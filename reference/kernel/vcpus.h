@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* ops/vcpu.c: which vCPU each CPU has loaded, and under which MMU. */
+#ifndef S2FUZZ_VCPUS_H
+#define S2FUZZ_VCPUS_H
+
+#include "under_test.h"
+
+/* No CPU has any. */
+void vcpus_reset(void);
+
+/* Whether any CPU has one; and one under that MMU. */
+bool vcpus_are_loaded(void);
+bool vcpu_is_loaded_under(const struct under_test *mmu);
+
+#endif
