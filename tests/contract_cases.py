@@ -12,6 +12,7 @@ from observations import changed, with_events, with_record
 from harness.observation.events import (
     DCACHE,
     DSB,
+    FLUSH_CPU_CONTEXT,
     FOR_MMU,
     FREE_EXACT,
     GET,
@@ -75,6 +76,10 @@ ROLLED_OVER = (
     f"vmid_bits = 2\n\n{VMID}"
     "vmid_update cpu=1 owner=1\nvmid_update cpu=1 owner=2\nvmid_update cpu=0 owner=3\nvmid_update cpu=1 owner=2\n"
 )
+TURNS = PAGES + "vcpu_load_first cpu=0 vcpu=0\nvcpu_put cpu=0\nvcpu_load_first cpu=0 vcpu=1\n"
+ONE_TURN = PAGES + "vcpu_load_first cpu=0 vcpu=0\n"
+AGAIN = ONE_TURN + "vcpu_put cpu=0\nvcpu_load_first cpu=0 vcpu=0\n"
+VCPU_PUT = "vmid_init\nvcpu_load_first cpu=0 vcpu=0\nvcpu_put cpu=0\n"
 NO_VMIDS = "vmid_update cpu=0 owner=0\n"
 NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
 
@@ -120,6 +125,18 @@ def never_mapped(seen: Observation) -> Observation:
 def also(record: int, kind: int, a: int, b: int) -> Break:
     """An event that did not happen, at the end of that record."""
     return _altered(record, lambda events: [*events, Event(kind, a, b)])
+
+
+def everywhere(record: int) -> Break:
+    """What is invalidated of stage 1 on one CPU in that record is so on all."""
+    local, all_of_them = BY_NAME["vmalle1"].number, BY_NAME["vmalle1is"].number
+    return _altered(
+        record,
+        lambda events: [
+            event._replace(a=all_of_them) if event.instruction == TLBI and event.a == local else event
+            for event in events
+        ],
+    )
 
 
 def flipped(record: int, nth: int, bits: int) -> Break:
@@ -422,6 +439,13 @@ CASES: Mapping[str, Case] = {
     "a-cpu-that-runs-nothing-has-no-vmid-active": Case(
         VMID + "vmid_clear_active cpu=0\n", told(3, 0, 1), "vmid_clear_active cpu=0\n"
     ),
+    # vcpu
+    "another-vcpu-s-stage-1-is-gone": Case(TURNS, silent(4), ONE_TURN),
+    "a-vcpu-that-ran-there-last-keeps-its-tlb": Case(AGAIN, also(4, FLUSH_CPU_CONTEXT, 0, 0), TURNS),
+    "a-load-invalidates-this-cpu-and-this-vmid-alone": Case(
+        TURNS, everywhere(4), PAGES + "vcpu_load_first cpu=7 vcpu=0\n"
+    ),
+    "a-cpu-that-put-its-vcpu-has-no-vmid-active": Case(VCPU_PUT, told(3, 1, 1), ONE_TURN + "vcpu_put cpu=0\n"),
 }
 """By the contracts' names, family by family."""
 

@@ -11,6 +11,7 @@ from harness.program.definition import Op
 from harness.program.granule import Granule, foreign_units
 from harness.program.kinds import Handle
 from harness.program.kinds.flags import MAP_FLAG_BITS, PROT_BITS
+from harness.program.machine import DEFAULTS
 from harness.program.ops import op_of
 from harness.program.space import Space
 
@@ -40,7 +41,7 @@ class Place:
     """Where in a block the few pages lie that steps choose from, in bytes."""
     mapped: list[tuple[int, int]] = field(default_factory=list)
     """Addresses and sizes that the scenario has mapped; all its places share them, and only hyp's steps keep them."""
-    cpus: int = 1
+    cpus: int = DEFAULTS["cpus"]
     """How many the machine has."""
     made: dict[Handle, int] = field(default_factory=dict)
     """How many handles of a kind the scenario has made so far."""

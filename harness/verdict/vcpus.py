@@ -2,13 +2,13 @@
 from what ops of the family `vcpu` ask for, and from the TLBIs that anything issues.
 
 A guest's own translations (stage 1) stand in a TLB under VMID and ASID. Two vCPUs of one VM may mean different things
-by an ASID, and CPUs do not share what they cache unless the guest says so (Arm ARM, D8.14, on TTBR_ELx.CnP); on one CPU,
-under one VMID, nothing tells the two apart. What a vCPU leaves there, another one would use.
+by an ASID, and CPUs do not share what they cache unless the guest says so (Arm ARM, D8.14, on TTBR_ELx.CnP). On one
+CPU, under one VMID, nothing tells the two apart: what a vCPU leaves there, another one would use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.observation.calls import Call, calls_in
@@ -49,7 +49,7 @@ class Load(NamedTuple):
     vmid: int
     last: int | None
     """The vCPU that ran there last under that MMU; None if none did."""
-    flushes: tuple[Flush, ...]
+    flushes: Flushes
     """What the load itself invalidated."""
     left_by: tuple[int, ...]
     """Other vCPUs of which the CPU may have stage-1 entries under this VMID when it is about to run."""
@@ -69,15 +69,24 @@ def loads(program: Program, observation: Observation) -> Mapping[int, Load]:
     return found
 
 
-def flushes_of(call: Call, machine: Machine) -> Iterator[Flush]:
-    """What of stage 1 a call has invalidated for certain."""
+class Flushes(NamedTuple):
+    """What of stage 1 was invalidated: all that was issued, and what of it was waited for."""
+
+    issued: tuple[Flush, ...]
+    done: tuple[Flush, ...]
+
+
+def flushes_of(call: Call, machine: Machine) -> Flushes:
+    """Those of a call."""
     caller = Caller.on(machine, call.whose)
     if call.instructions:
-        yield from _Reading(caller, bool(machine["lpa2"])).flushes(call.instructions)
-    elif caller.may_call(call.event.kind):
-        # Instructions are not told: the function does what it is for.
-        is_all = call.event.kind == FLUSH_VM_CONTEXT
-        yield Flush(None if is_all else caller.vmid, call.event.kind != FLUSH_CPU_CONTEXT)
+        return _Reading(caller, bool(machine["lpa2"])).flushes(call.instructions)
+    if not caller.may_call(call.event.kind):
+        return Flushes((), ())
+    # Instructions are not told: the function does what it is for.
+    is_all = call.event.kind == FLUSH_VM_CONTEXT
+    one = Flush(None if is_all else caller.vmid, call.event.kind != FLUSH_CPU_CONTEXT)
+    return Flushes((one,), (one,))
 
 
 class _Reading:
@@ -89,9 +98,11 @@ class _Reading:
         """In VTTBR_EL2; None where that is not known."""
         self._is_host_regime = caller.mode == "vhe"
         self._is_synchronised = True
+        self._issued: list[Flush] = []
         self._waiting: list[Flush] = []
+        self._done: list[Flush] = []
 
-    def flushes(self, instructions: Sequence[Event]) -> Iterator[Flush]:
+    def flushes(self, instructions: Sequence[Event]) -> Flushes:
         for event in instructions:
             kind = event.instruction
             if kind == MSR:
@@ -101,7 +112,8 @@ class _Reading:
             elif kind == TLBI:
                 self._invalidate(event)
             elif kind == DSB:
-                yield from self._barrier(DOMAIN_NAMES.get(event.a, "ld"))
+                self._barrier(DOMAIN_NAMES.get(event.a, "ld"))
+        return Flushes(tuple(self._issued), tuple(self._done))
 
     def _write(self, event: Event) -> None:
         self._is_synchronised = False
@@ -116,18 +128,22 @@ class _Reading:
             return
         target, everywhere = what.operation.target, what.operation.shareability != "non-shareable"
         if target is Target.ALL:
-            self._waiting.append(Flush(None, everywhere))
+            self._issue(Flush(None, everywhere))
         elif not self._is_synchronised or self._vmid is None:
             return
         elif target is Target.STAGES_1_AND_2_OF_VMID or (target is Target.STAGE_1_OF_VMID and not self._is_host_regime):
-            self._waiting.append(Flush(self._vmid, everywhere))
+            self._issue(Flush(self._vmid, everywhere))
 
-    def _barrier(self, domain: str) -> Iterator[Flush]:
-        """What a DSB has waited for."""
+    def _issue(self, one: Flush) -> None:
+        self._issued.append(one)
+        self._waiting.append(one)
+
+    def _barrier(self, domain: str) -> None:
+        """A DSB waits, unless for stores or for loads alone."""
         if domain.endswith(("ld", "st")):
             return
         still = [one for one in self._waiting if one.everywhere and domain == "nsh"]
-        yield from (one for one in self._waiting if one not in still)
+        self._done += [one for one in self._waiting if one not in still]
         self._waiting = still
 
 
@@ -151,29 +167,31 @@ class _Follower:
                 self._left.pop((loaded, cpu), None)
         if op is not None and record.ret == 0 and record.definition in VCPU_OPS:
             self._cpu = op.value("cpu")
-        flushes = [*self._flushes(number, record)]
+        flushes = self._flushes(number, record)
         load = None
         if op is not None and loaded is not None:
             load = self._load(op, loaded, vmid_loaded_by(record), flushes)
-        for flush in flushes if load is None else ():
+        for flush in flushes.done if load is None else ():
             self._take(flush)
         if record.ret == 0 and op is not None and op.name == "vcpu_put":
             self._loaded.pop(self._cpu, None)
         self._mmus.follow(record)
         return load
 
-    def _flushes(self, number: int, record: Record) -> Iterator[Flush]:
+    def _flushes(self, number: int, record: Record) -> Flushes:
         if record.ret is None or TLB_CALLS.isdisjoint(record.events[::EVENT_WORDS]):
-            return
-        for call in calls_in(number, record, self._mmus):
-            yield from flushes_of(call, self._machine)
+            return Flushes((), ())
+        found = [flushes_of(call, self._machine) for call in calls_in(number, record, self._mmus)]
+        return Flushes(
+            tuple(flush for one in found for flush in one.issued), tuple(flush for one in found for flush in one.done)
+        )
 
-    def _load(self, op: Op, mmu: int, vmid: int, flushes: Sequence[Flush]) -> Load:
+    def _load(self, op: Op, mmu: int, vmid: int, flushes: Flushes) -> Load:
         cpu, vcpu = self._cpu, op.value("vcpu")
-        for flush in flushes:
+        for flush in flushes.done:
             self._take(flush, {mmu: vmid})
         left = self._left.setdefault((mmu, cpu), set())
-        load = Load(*(cpu, vcpu, mmu, vmid), self._ran.get((mmu, cpu)), tuple(flushes), tuple(sorted(left - {vcpu})))
+        load = Load(*(cpu, vcpu, mmu, vmid), self._ran.get((mmu, cpu)), flushes, tuple(sorted(left - {vcpu})))
         self._ran[mmu, cpu] = vcpu
         self._loaded[cpu] = mmu, vcpu
         left.add(vcpu)

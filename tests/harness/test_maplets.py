@@ -184,7 +184,7 @@ def test_tables_by_runs_say_what_their_entries_say_one_by_one(granule: Granule) 
     model, choice = Model(), Random(16)
     dialect = dialect_for(model.capabilities, granule)
     told = 0
-    for number in range(60):
+    for number in range(90):
         program = decode(fresh(Random(number), dialect), dialect)
         seen = model.observe(program)
         for root in seen.roots:

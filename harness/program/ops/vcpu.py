@@ -28,8 +28,8 @@ _LOADED: Final = (
     Result("active"),
     Result("meanwhile"),
 )
-"""The CPU; the vCPU that ran last under that MMU on that CPU, -1 if none did; whether the CPU's context was flushed; the
-VMID, as the CPU has bits for it; whether TLB functions find the vCPU running; and of the allocator of VMIDs, where
+"""The CPU; the vCPU that ran last under that MMU on that CPU, -1 if none did; whether the CPU's context was flushed;
+the VMID, as the CPU has bits for it; whether TLB functions find the vCPU running; and of the allocator of VMIDs, where
 there is one, what `vmid_update` yields."""
 _FUNCTIONS: Final = {"__kvm_flush_cpu_context": ("void (struct kvm_s2_mmu *)",)}
 _REFUSED: Final = "; -EBUSY where either is taken, -ENOENT without a table"
@@ -43,7 +43,7 @@ OPS: Final = (
         weight=2,
         results=(*_LOADED, Result("mmu", ResultType.HANDLE, MMU)),
         functions=_FUNCTIONS,
-        scenario="take_turns",
+        scenario="change_regime",
     ),
     OpDef(
         91,

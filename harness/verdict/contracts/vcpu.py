@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.observation.events import FLUSH_VM_CONTEXT, TLB_CALLS
+from harness.observation.events import FLUSH_VM_CONTEXT
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 
@@ -37,8 +37,8 @@ def another_vcpu_s_stage_1_is_gone(op: Transition) -> Iterator[str] | None:
     *_LOADS, source='kvm_arch_vcpu_load(): "If detecting that a vcpu from the same VM has previously run"; seed 003'
 )
 def a_vcpu_that_ran_there_last_keeps_its_tlb(op: Transition) -> Iterator[str] | None:
-    """A vCPU that is loaded where it was the last one of that MMU to run causes no invalidation. (A rollover's, where a
-    VMID is allocated, is another matter.)"""
+    """A vCPU that is loaded where it was the last one of that MMU to run causes no invalidation, but for a
+    rollover's where a VMID is allocated."""
     load = op.judged.loads.get(op.number)
     if load is None or load.last != load.vcpu:
         return None
@@ -48,22 +48,20 @@ def a_vcpu_that_ran_there_last_keeps_its_tlb(op: Transition) -> Iterator[str] | 
 
 @contract(*_LOADS, source=f"{_SEED}; TLB maintenance is addressed by MMU")
 def a_load_invalidates_this_cpu_and_this_vmid_alone(op: Transition) -> Iterator[str] | None:
-    """What a load invalidates, it invalidates on this CPU alone, and under the VMID of the MMU that it loads. (A
-    rollover's flush is another matter.)"""
+    """What a load invalidates, it invalidates on this CPU alone, and under the VMID of the MMU that it loads, but
+    for a rollover's flush."""
     load = op.judged.loads.get(op.number)
     if load is None:
         return None
     calls = op.judged.calls.get(op.number, ())
-    flushes = list(load.flushes)
-    for call in calls:
-        if call.event.kind == FLUSH_VM_CONTEXT:
-            flushes = [one for one in flushes if one.vmid is not None]
-    if not flushes and not any(one.event.kind in TLB_CALLS for one in calls):
+    has_rollover = any(one.event.kind == FLUSH_VM_CONTEXT for one in calls)
+    issued = [one for one in load.flushes.issued if not (has_rollover and one.vmid is None)]
+    if not issued:
         return None
     return (
         f"CPU {load.cpu} invalidates {'every VMID' if one.vmid is None else f'VMID {one.vmid:#x}'}"
         f"{' on every CPU' if one.everywhere else ''} for MMU {load.mmu}, which has {load.vmid:#x}"
-        for one in flushes
+        for one in issued
         if one.everywhere or one.vmid != load.vmid
     )
 
