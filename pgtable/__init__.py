@@ -33,6 +33,7 @@ from pgtable.translation import (
     translate,
 )
 from pgtable.versions import LINUX_6_1, LINUX_6_12, NEWEST, VERSIONS, LinuxVersion
+from pgtable.vm import S2Mmu, Vm
 from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
@@ -71,11 +72,13 @@ __all__ = [
     "PagePool",
     "PageTable",
     "Prot",
+    "S2Mmu",
     "Stage1Registers",
     "Stage2",
     "Stage2Flags",
     "Stage2Registers",
     "Translation",
+    "Vm",
     "Walk",
     "WalkFlags",
     "WildAccess",

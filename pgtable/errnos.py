@@ -9,5 +9,7 @@ EPERM: Final = 1
 ENOENT: Final = 2
 EAGAIN: Final = 11
 ENOMEM: Final = 12
+EBUSY: Final = 16
 EINVAL: Final = 22
+ENOSPC: Final = 28
 ERANGE: Final = 34

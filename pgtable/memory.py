@@ -329,3 +329,8 @@ class Memcache:
                 return -ENOMEM
             self.pages.append(pa)
         return 0
+
+    def drain(self, pool: PagePool) -> None:
+        """Give all its pages back, the last first."""
+        while self.pages:
+            pool.put_page(self.pages.pop())

@@ -46,6 +46,8 @@ class LinuxVersion:
         they can. Otherwise they return to the host's, and level 0 is no hint to them.
     hyp_modes: whether hyp's stage 1 knows hVHE and guarded pages (BTI).
     mkyoung_always_syncs: whether `mkyoung` ends with a barrier even where its walk failed.
+    mmu_has_vtcr: whether VTCR_EL2's value is an MMU's own. Otherwise it is the VM's, and so are the bits of address.
+    nested_again_is_fine: whether another initialisation of an MMU that is not the VM's first is no error.
     """
 
     name: str
@@ -65,6 +67,8 @@ class LinuxVersion:
     tlb_asks_who_runs: bool
     hyp_modes: bool
     mkyoung_always_syncs: bool
+    mmu_has_vtcr: bool
+    nested_again_is_fine: bool
 
     def level(self, level: int) -> int:
         """The level of a root as the code holds it."""
@@ -101,6 +105,8 @@ LINUX_6_1: Final = LinuxVersion(
     tlb_asks_who_runs=False,
     hyp_modes=False,
     mkyoung_always_syncs=True,
+    mmu_has_vtcr=False,
+    nested_again_is_fine=False,
 )
 
 LINUX_6_12: Final = LinuxVersion(
@@ -121,6 +127,8 @@ LINUX_6_12: Final = LinuxVersion(
     tlb_asks_who_runs=True,
     hyp_modes=True,
     mkyoung_always_syncs=False,
+    mmu_has_vtcr=True,
+    nested_again_is_fine=True,
 )
 
 VERSIONS: Final[dict[str, LinuxVersion]] = {version.name: version for version in (LINUX_6_1, LINUX_6_12)}

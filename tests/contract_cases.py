@@ -12,6 +12,8 @@ from observations import changed, with_events, with_record
 from harness.observation.events import (
     DCACHE,
     DSB,
+    FOR_MMU,
+    FREE_EXACT,
     GET,
     ICACHE,
     IN_CALL,
@@ -26,6 +28,7 @@ from harness.observation.events import (
     events_of,
 )
 from harness.observation.layout import LOCKING, Complaint, Observation, Witness
+from harness.observation.tlbi import BY_NAME
 from harness.program.definition import Op
 from harness.program.granule import GRANULE_4K
 from harness.program.kinds.flags import PROT_BITS
@@ -64,6 +67,9 @@ READ = "map ipa=0x0 size=4K phys=0x42000000 prot=r mc=4\nread ipa=0x0\n"
 FAULT = "fault ipa=0x1000 access=write\n"
 NOTHING_TO_HANDLE = "handle phys=0x42001000\n"
 HANDLED = FAULT + NOTHING_TO_HANDLE
+NESTED = PAGES + "mmu_init vmid=2\nmmu_use mmu=m1\n"
+NESTED_ROOT = 0x44006000
+SHARED = PAGES + "mmu_share vmid=2\n"
 VMID = "vmid_init\nvmid_update cpu=0 owner=0\n"
 ROLLED_OVER = (
     f"vmid_bits = 2\n\n{VMID}"
@@ -388,6 +394,25 @@ CASES: Mapping[str, Case] = {
         flipped(1, -1, 0x1000),
         HYP,
     ),
+    # vm
+    "other-tables-say-what-they-said": Case(NESTED + PAGES, also(4, STORE_RELEASE, LAST, 0), PAGES),
+    "a-shared-table-outlives-the-mmu-that-is-freed": Case(
+        SHARED + "mmu_free mmu=m1\n", also(3, STORE_RELEASE, LAST, 0), NESTED + "mmu_free mmu=m1\n"
+    ),
+    "the-last-mmu-of-a-table-takes-it-along": Case(
+        NESTED + "mmu_free mmu=m1\n", without(4, FREE_EXACT), SHARED + "mmu_free mmu=m1\n"
+    ),
+    "a-table-page-is-in-one-tree": Case(NESTED + PAGES, also(4, STORE_RELEASE, NESTED_ROOT + 8, LAST | 3), PAGES),
+    "each-mmu-that-shares-a-table-is-told": Case(
+        SHARED + "unmap ipa=0x0 size=4K\n", without(3, FOR_MMU), PAGES + "unmap ipa=0x0 size=4K\n"
+    ),
+    "maintenance-reaches-no-other-vmid": Case(
+        SHARED + "unmap ipa=0x0 size=4K\n",
+        also(3, IN_CALL | TLBI, BY_NAME["alle1is"].number, 0),
+        PAGES + "unmap ipa=0x0 size=4K\n",
+    ),
+    "no-vmid-serves-two-mmus": Case(SHARED, told(2, 1, 3), PAGES + "mmu_share vmid=1\n"),
+    "what-is-initialised-again-stays": Case(PAGES + "mmu_again\n", returned(2, 0), PAGES + "destroy\nmmu_again\n"),
     # vmid
     "no-vmid-has-two-owners-of-a-generation": Case(ROLLED_OVER, told(3, 0, 6 ^ 5), NO_VMIDS),
     "a-vmid-is-flushed-before-it-is-another-s": Case(ROLLED_OVER, silent(5), NO_VMIDS),

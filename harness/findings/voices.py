@@ -7,13 +7,12 @@ from typing import Final
 
 from harness.model.guest import Registers, par_of, registers_on
 from harness.model.machine_features import machine_features
-from harness.observation.layout import UNDER_TEST, Observation
+from harness.observation.layout import Observation
+from harness.observation.mmus import mmus_at_end, root_in_use
 from harness.program.definition import Op
 from harness.program.guest import DATA, PIECE
-from harness.program.ops import INIT
 from harness.program.probing import PROBE
 from harness.program.program import Program
-from harness.program.results import signed
 from harness.program.syndromes import describe_par, describe_status
 from harness.verdict.tiers import Tier
 from harness.verdict.verdicts import Verdict
@@ -72,12 +71,10 @@ def _said(op: Op, access: Access, side: Observation) -> str | None:
 
 
 def _registers(side: Observation) -> Registers | None:
-    root = side.held(UNDER_TEST).get(0)
-    inits = [record for record in side.records if record.definition is INIT and record.ret == 0]
-    if root is None or not inits:
+    root, vtcr = root_in_use(side), mmus_at_end(side).vtcr
+    if root is None:
         return None
-    vtcr, _, start_level, _ = inits[-1].outs
-    return registers_on(side.machine, machine_features(side.machine).vtcr, vtcr, signed(start_level), root.pa)
+    return registers_on(side.machine, machine_features(side.machine).vtcr, vtcr, root.level, root.pa)
 
 
 def _entry(side: Observation, pa: int) -> int | None:

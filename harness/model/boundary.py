@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import zlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from harness.model.machine_features import MachineFeatures
-from harness.model.tlb_calls import NO_FLUSHES, CpuState, TlbCalls, event_of
+from harness.model.tlb_calls import NO_FLUSHES, CpuState, Flushes, Several, Shown, TlbCalls, event_of
+from harness.observation.calls import Whose
 from harness.observation.events import (
     ALLOC,
     ALLOC_EXACT,
@@ -22,6 +23,7 @@ from harness.observation.events import (
     DCACHE,
     DSB,
     DSB_DOMAINS,
+    FOR_MMU,
     FREE_EXACT,
     FREE_UNLINKED,
     GET,
@@ -33,6 +35,7 @@ from harness.observation.events import (
     READ_LOCK,
     READ_UNLOCK,
     STORES,
+    TLBI_KINDS,
     TLBI_VMID,
     TLBI_VMID_IPA,
     TLBI_VMID_IPA_NSH,
@@ -77,6 +80,15 @@ class Endless(Exception):
     """What the budget does not count has happened more often than any program makes it happen."""
 
 
+class Sharer(NamedTuple):
+    """One of several MMUs that share the table in use, and what TLB functions do when they are called for it."""
+
+    number: int
+    is_in_use: bool
+    flushes: Flushes
+    whose: Whose
+
+
 class Boundary:
     """Around what one program runs: `MmOps` and `Hooks` to its page table.
 
@@ -119,13 +131,18 @@ class Boundary:
         """How many pages that were."""
         self.holds_lock = False
         """The MMU's lock, which forbids to sleep."""
-        self.fresh_calls: list[tuple[int, Sequence[int]]] = []
-        """Record and events of each call of which nothing like it was told in its context."""
+        self.loaded: int | None = None
+        """The root that TLB functions find, of a VM with one MMU."""
+        self.fresh_calls: list[tuple[int, Sequence[int], Whose | None]] = []
+        """Record and events of each call of which nothing like it was told in its context, and whose it is."""
         self._machine, self._fixed, self._cpu = machine, fixed, cpu
         self._cmos = machine["cmos"]
         self._broken = _NONE
         self._calls = calls
         self._flushes = NO_FLUSHES
+        self._whose: Whose | None = None
+        self._sharing: tuple[Sharer, ...] = ()
+        """The MMUs that share the table in use, if there are several: what changes it must be told to each."""
 
     def begin_op(self) -> None:
         """What was recorded of the op before is over."""
@@ -145,8 +162,25 @@ class Boundary:
     def load(self, root: int) -> None:
         """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it
         was destroyed."""
+        self.loaded, self._whose, self._sharing = root, None, ()
         if self._calls is not None:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
+
+    def load_several(self, in_use: int, sharing: Mapping[int, Shown]) -> None:
+        """The same of a VM with several MMUs: of those that share the table in use, by number, the one in use among
+        them."""
+        running = sharing[in_use]
+        self._whose = Whose(running.vmid, running.vmid)
+        found = []
+        for number, shown in sharing.items():
+            flushes = NO_FLUSHES
+            if self._calls is not None:
+                several = Several(shown, running)
+                flushes = self._calls.of(self._machine, self._fixed, self._cpu, shown.root, several)
+            if number == in_use:
+                self._flushes = flushes
+            found.append(Sharer(number, number == in_use, flushes, Whose(shown.vmid, running.vmid)))
+        self._sharing = tuple(found) if len(found) > 1 else ()
 
     def spend(self) -> None:
         """Count one event, which is not recorded when the budget is spent."""
@@ -382,21 +416,30 @@ class Boundary:
         self.call(TLBI_VMID_RANGE, ipa, pages)
 
     def call(self, kind: int, a: int, b: int) -> None:
-        """The TLB function whose calls are events of `kind` is called, and does what it does."""
+        """The TLB function whose calls are events of `kind` is called, and does what it does: for each MMU that shares
+        the table, where the table has changed."""
+        if self._sharing and kind in TLBI_KINDS:
+            for one in self._sharing:
+                if not one.is_in_use:
+                    self.events.extend((FOR_MMU, one.number, 0))
+                self._call(one.flushes, one.whose, kind, a, b)
+            return
+        self._call(self._flushes, self._whose, kind, a, b)
+
+    def _call(self, flushes: Flushes, whose: Whose | None, kind: int, a: int, b: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self.events.extend((kind, a, b & U64_MAX))
         if self._calls is None:
             return
-        flushes = self._flushes
         pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
             pieces = flushes.keep(kind, a, b)
             if (kind, b) not in flushes.told:
                 flushes.told.add((kind, b))
                 events = [kind, a, b & U64_MAX, *chain.from_iterable(piece.words for piece in pieces)]
-                self.fresh_calls.append((self.record, events))
+                self.fresh_calls.append((self.record, events, whose))
         for words, counted, where in pieces:
             if counted > self.left:
                 self._cut(words)

@@ -95,7 +95,9 @@ class Model:
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
         digest, boundary = Digest(sum(map(len, pieces)), crc), run.boundary
-        fresh = [call for record, events in boundary.fresh_calls for call in group(record, events_of(events))]
+        fresh = [
+            call for record, events, whose in boundary.fresh_calls for call in group(record, events_of(events), whose)
+        ]
         return Execution(digest, Feedback(run.returns, run.levels, run.kinds, boundary.shape), fresh)
 
     def observe(self, program: Program) -> Observation:

@@ -11,7 +11,17 @@ from harness.observation.events import WALKER_AF
 from harness.program import syndromes
 from harness.program.guest import DATA, PIECE, STUB, WINDOW, WINDOW_SIZE
 from harness.program.machine import POOL_BASE
-from pgtable import Access, Fault, FaultKind, Stage1Registers, Stage2Registers, Translation, WildAccess, translate
+from pgtable import (
+    Access,
+    Fault,
+    FaultKind,
+    Stage1Registers,
+    Stage2Registers,
+    Translation,
+    WildAccess,
+    ia_bits_of,
+    translate,
+)
 from pgtable.geometry import ENTRY_SIZE
 
 if TYPE_CHECKING:
@@ -114,7 +124,7 @@ def registers_on(machine: Machine, of_cpu: int, vtcr: int, start_level: int, roo
         tcr = 64 - bits | _IRGN_ORGN_WBWA_SH_INNER | _TG0[shift] << 14
         tcr |= ps << 32 | lpa2 << 59 if e2h else ps << 16 | lpa2 << 32
         return Stage1Registers(tcr, root, _MAIR, e2h)
-    ia_bits = machine["ia_bits"]
+    ia_bits = ia_bits_of(vtcr)
     pa_bits = _PS_BITS[vtcr >> 16 & 7]
     # KVM refuses a VM with more bits of IPA than PARange. QEMU 7.2 has no level 0 with 16K pages.
     if pa_bits > most_bits or ia_bits > pa_bits or (shift == 14 and start_level == 0):

@@ -40,6 +40,10 @@ class Handles:
         """An op sets out to make the next of that kind."""
         self._begun[kind.number] = self._begun.get(kind.number, 0) + 1
 
+    def begun(self, kind: Handle) -> int:
+        """How many of that kind ops set out to make so far."""
+        return self._begun.get(kind.number, 0)
+
     def keep(self, kind: Handle, made: Made) -> int:
         """It has made it. Its number."""
         made.kind, made.number = kind, self._begun[kind.number] - 1

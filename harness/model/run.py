@@ -15,12 +15,13 @@ from harness.model.guest import Window
 from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
 from harness.model.ops import RUNNERS
-from harness.model.tlb_calls import CpuState, TlbCalls
+from harness.model.tlb_calls import CpuState, Shown, TlbCalls
 from harness.model.vmids import Vmids
-from harness.observation.layout import CACHES, EVENT_WORDS, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
+from harness.observation.layout import EVENT_WORDS, FIRST_MMU, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
 from harness.program.kinds.flags import PROT_BITS
+from harness.program.kinds.handles import MAX_MMUS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS_BY_NAME, Machine
 from harness.program.ops import INIT
@@ -36,8 +37,10 @@ from pgtable import (
     OwnershipStage2,
     PagePool,
     PageTable,
+    S2Mmu,
     Stage2,
     Stage2Flags,
+    Vm,
 )
 
 _INIT: Final = Op(INIT, ())
@@ -76,6 +79,7 @@ class ProgramRun:
         machine = program.machine
         self.program = program
         self.version = variant.version
+        self._variant = variant
         self.fixed = fixed
         self.cpu = CpuState(machine)
         self.boundary = Boundary(machine, fixed, self.cpu, pool, calls)
@@ -89,12 +93,15 @@ class ProgramRun:
         if machine["stage"] == 1:
             self.pgt = self.hyp = self._make_hyp(machine, variant)
         else:
-            self.pgt = self.stage2 = self._make_stage2(machine, variant)
+            self.pgt = self.stage2 = self._make_stage2(machine, variant, fixed.vtcr)
             self.boundary.free_table = self.stage2.free_unlinked
             self.vtcr = fixed.vtcr
         self.cache = Memcache()
         self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
+        """Of the MMU in use."""
         self.handles = Handles()
+        self.vm: Vm | None = None
+        """The VM, once an op has to do with several MMUs."""
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
         self.vmids: Vmids | None = None
@@ -141,6 +148,40 @@ class ProgramRun:
         -ENOMEM."""
         return self.cache.topup(self.pool, mc - 1) if mc else 0
 
+    def several_mmus(self) -> Vm:
+        """The VM: from now on the MMU in use, with its table and caches, may be another one."""
+        if self.vm is None:
+            first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
+            first.root = self.boundary.loaded
+            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
+        return self.vm
+
+    def use(self, mmu: S2Mmu) -> None:
+        """From now on ops work on that MMU, whose vCPU it is that runs, if any of this stage 2 does."""
+        vm = self.several_mmus()
+        vm.in_use = mmu
+        self.pgt = self.stage2 = mmu.table
+        self.vtcr, self.split_cache = mmu.vtcr, mmu.split_cache
+        self.boundary.free_table = mmu.table.free_unlinked
+        self.pool.owner = mmu.table_number
+        self._load(vm)
+
+    def rooted(self, root: int) -> None:
+        """The table in use has a new root."""
+        if self.vm is None:
+            self.boundary.load(root)
+        else:
+            self.vm.rooted()
+            self._load(self.vm)
+
+    def _load(self, vm: Vm) -> None:
+        shown = {one.number: Shown(one.root or 0, one.vmid, one.vtcr) for one in vm.sharing(vm.in_use)}
+        self.boundary.load_several(vm.in_use.number, shown)
+
+    def make_stage2(self, vtcr: int) -> Stage2:
+        """Another table of the same kind, which is not initialised."""
+        return self._make_stage2(self.program.machine, self._variant, vtcr)
+
     def _make_hyp(self, machine: Machine, variant: Variant) -> HypStage1:
         return HypStage1(
             machine["va_bits"],
@@ -153,9 +194,9 @@ class ProgramRun:
             counts_pages=bool(machine["page_count"]),
         )
 
-    def _make_stage2(self, machine: Machine, variant: Variant) -> Stage2:
+    def _make_stage2(self, machine: Machine, variant: Variant, vtcr: int) -> Stage2:
         version, kernel_object, ownership = variant
-        features, geometry, vtcr = self.fixed
+        features, geometry, _ = self.fixed
         make = Stage2 if ownership is None else partial(OwnershipStage2, ownership=ownership)
         return make(
             *(vtcr, self.boundary, self.boundary, features, version, geometry),
@@ -232,22 +273,29 @@ class ProgramRun:
         pool.check_poison()
         self._observe_complaints()
         self._observe_roots()
-        cache, split_cache = self.cache.pages, self.split_cache.pages
-        words.extend((pool.allocs, pool.frees, len(CACHES)))
-        words.extend((MEMCACHE, 0, len(cache), *cache, SPLIT_CACHE, 0, len(split_cache), *split_cache))
+        cache = self.cache.pages
+        split_caches = [(FIRST_MMU, self.split_cache)]
+        if self.vm is not None:
+            split_caches = [(mmu.number, mmu.split_cache) for mmu in self.vm]
+        words.extend((pool.allocs, pool.frees, 1 + len(split_caches), MEMCACHE, 0, len(cache), *cache))
+        for number, one in split_caches:
+            words.extend((SPLIT_CACHE, number, len(one.pages), *one.pages))
         words.append(pool.pages_in_use())
 
     def _observe_roots(self) -> None:
-        """Each tree once, and what holds it: the table under test, then handles by kind and number."""
-        table, words = self.pgt, self._words
+        """Each tree once, and what holds it: MMUs by number, then handles by kind and number."""
+        words = self._words
+        tables = [(FIRST_MMU, self.pgt)] if self.vm is None else [(mmu.number, mmu.table) for mmu in self.vm]
         holders: dict[Tree, list[int]] = {}
-        if table.root is not None:
-            holders[table.root, table.root_pages, table.start_level & U64_MAX, table.ia_bits] = [UNDER_TEST, 0]
+        for number, table in tables:
+            if table.root is not None:
+                tree = table.root, table.root_pages, table.start_level & U64_MAX, table.ia_bits
+                holders.setdefault(tree, []).extend((UNDER_TEST, number))
         if self.handles:
             for made in self.handles.live():
-                tree = made.tree()
-                if tree is not None:
-                    holders.setdefault(tree, []).extend((made.kind.number, made.number))
+                made_tree = made.tree()
+                if made_tree is not None:
+                    holders.setdefault(made_tree, []).extend((made.kind.number, made.number))
         words.append(len(holders))
         for tree, held in holders.items():
             words.extend((*tree, len(held) // 2, *held))

@@ -81,6 +81,22 @@ def event_of(instruction: Instruction) -> tuple[int, int, int]:
     return kind, number(what), operand
 
 
+class Shown(NamedTuple):
+    """What TLB functions find of an MMU: its root, VMID and VTCR_EL2."""
+
+    root: int
+    vmid: int
+    vtcr: int
+
+
+class Several(NamedTuple):
+    """In a VM with several MMUs, the one that a TLB function is called for, and the one in use, whose vCPU runs where
+    one of this stage 2 does."""
+
+    called: Shown
+    in_use: Shown
+
+
 class Flushes:
     """What TLB functions do in one context, kept by call (its event)."""
 
@@ -161,13 +177,18 @@ class TlbCalls:
             self._contexts.clear()
             self._earlier.clear()
 
-    def of(self, machine: Machine, fixed: MachineFeatures, cpu: CpuState, root: int) -> Flushes:
-        """What they do for the stage 2 with this root. `fixed` follows from the machine."""
+    def of(
+        self, machine: Machine, fixed: MachineFeatures, cpu: CpuState, root: int, several: Several | None = None
+    ) -> Flushes:
+        """What they do for the stage 2 with this root; in a VM with `several` MMUs, for the one that is called for
+        there. `fixed` follows from the machine."""
         values = machine.values
         key = (root, cpu.kvm_mode, cpu.vcpu, cpu.vmid, *[values[index] for index in _FIXED_KNOBS])
+        if several is not None:
+            key += (*several.called, *several.in_use)
         flushes = self._contexts.get(key)
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
-            context = _context(fixed, cpu, root)
+            context = _context(fixed, cpu, root, several)
             flushes = self._contexts[key] = Flushes(self._maintenance(fixed.features, fixed.geometry, context))
             if key in self._earlier:
                 kept, flushes.told = self._earlier.pop(key)
@@ -176,11 +197,14 @@ class TlbCalls:
         return flushes
 
 
-def _context(fixed: MachineFeatures, cpu: CpuState, root: int) -> Context:
+def _context(fixed: MachineFeatures, cpu: CpuState, root: int, several: Several | None) -> Context:
     features, vmid = fixed.features, cpu.vmid
-    mmu = Mmu(fixed.vtcr, vttbr(root, vmid, features))
+    if several is None:
+        mmu = in_use = Mmu(fixed.vtcr, vttbr(root, vmid, features))
+    else:
+        mmu, in_use = (Mmu(one.vtcr, vttbr(one.root, one.vmid, features)) for one in several)
     mode = _MODES[cpu.kvm_mode]
     hosts = {"pkvm_guest": Mmu(0, vttbr(_HOST_ROOT, 0, features)), "pkvm_host": mmu}
     foreign = Mmu(0, vttbr(_FOREIGN_ROOT, vmid + 1, features))
-    running = {"none": None, "own": mmu, "foreign": foreign}[_VCPUS[cpu.vcpu]]
+    running = {"none": None, "own": in_use, "foreign": foreign}[_VCPUS[cpu.vcpu]]
     return Context(mmu, mode == "vhe", running, hosts.get(mode))

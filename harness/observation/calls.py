@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from harness.observation.events import (
+    FOR_MMU,
     TLB_CALLS,
     TLBI_TTL_UNKNOWN,
     TLBI_VMID,
@@ -17,40 +18,63 @@ from harness.observation.events import (
     Event,
     each_event,
 )
-from harness.observation.layout import Observation
+from harness.observation.layout import Observation, Record
+from harness.observation.mmus import Mmus
 from harness.observation.tlbi import BY_NAME, Invalidation
 from harness.program.granule import LAST_LEVEL, Granule
 
 
+class Whose(NamedTuple):
+    """In a VM with several MMUs: the VMID of the one that a TLB function is called for, and of the one in use."""
+
+    vmid: int
+    in_use: int
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a TLB function, with its instructions. `record` is the op's, 0 for the implicit init."""
+    """A call of a TLB function, with its instructions. `record` is the op's, 0 for the implicit init. `whose` is None
+    in a VM with one MMU, whose VMID is the machine's; `mmu` is the number of another MMU than the one in use."""
 
     record: int
     event: Event
     instructions: tuple[Event, ...]
+    whose: Whose | None = None
+    mmu: int | None = None
 
 
 def calls_of(observation: Observation) -> Iterator[Call]:
     """Every call that ran to its end. The last one of an op that was cut by its budget may not have."""
+    mmus = Mmus(observation.machine)
     for index, record in enumerate(observation.records):
-        calls = list(group(index, each_event(record.events)))
+        calls = list(calls_in(index, record, mmus))
         yield from calls if record.ret is not None else calls[:-1]
+        mmus.follow(record)
 
 
-def group(record: int, events: Iterable[Event]) -> Iterator[Call]:
+def calls_in(index: int, record: Record, mmus: Mmus) -> Iterator[Call]:
+    """The calls of one op, the `index`-th record's, in a VM that has such MMUs before it."""
+    calls = group(index, each_event(record.events))
+    if not mmus.are_several:
+        return calls
+    return (replace(one, whose=Whose(mmus.vmid(one.mmu), mmus.vmid())) for one in calls)
+
+
+def group(record: int, events: Iterable[Event], whose: Whose | None = None) -> Iterator[Call]:
     """The calls among an op's events."""
     call: Event | None = None
     inside: list[Event] = []
+    mmu = named = None
     for event in events:
         if event.is_in_call:
             inside.append(event)
         elif event.kind != WARNED:
             if call is not None:
-                yield Call(record, call, tuple(inside))
+                yield Call(record, call, tuple(inside), whose, mmu)
+            mmu, named = named, event.a if event.kind == FOR_MMU else None
             call, inside = (event, []) if event.kind in TLB_CALLS else (None, [])
     if call is not None:
-        yield Call(record, call, tuple(inside))
+        yield Call(record, call, tuple(inside), whose, mmu)
 
 
 _FOR: Final[Mapping[int, str]] = {

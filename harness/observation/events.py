@@ -9,6 +9,9 @@ test kernel, which records events in `reference/kernel/boundary.c`; the model do
 What the program itself does to an entry (`plant`, `link`, `race`, the visitor of `walk`) is recorded as `planted`,
 after the allocation of a fresh table where it takes one.
 
+A TLB function is called for the MMU in use. Where it is called for another one, `for_mmu` comes before the call, with
+that one's number (0 is the VM's first).
+
 The budget counts the kinds of `COUNTED`, and the visits of the program's own `walk`, which are no events. An event of
 such a kind is recorded when it has been counted: one that the budget forbids is not there. Nothing else is counted, for
 how often the code under test converts an address or reads a page's count is its own affair: two versions of it that do
@@ -59,6 +62,7 @@ FLUSH_VM_CONTEXT: Final = 24
 READ_LOCK: Final = 25
 READ_UNLOCK: Final = 26
 WALKER_AF: Final = 27
+FOR_MMU: Final = 30
 
 IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
@@ -103,6 +107,7 @@ EVENTS: Final = (
     EventDef(READ_LOCK, "rcu_read_lock", ()),
     EventDef(READ_UNLOCK, "rcu_read_unlock", ()),
     EventDef(WALKER_AF, "walker_af", ("pa", "value"), table_address=True),
+    EventDef(FOR_MMU, "for_mmu", ("mmu",)),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}

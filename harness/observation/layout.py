@@ -8,15 +8,16 @@ Both sides lay it out as the same stream of 64-bit words, so that equal executio
     events:     n (kind a b)*             as harness/observation/events.py defines them
     roots:      n root*                   what holds a tree: each tree once, whoever holds it
     root:       pa pages level ia_bits n_holders (kind number)*       see HOLDERS
-    caches:     n (kind number n pa*)*    see CACHES; each always, in their order
+    caches:     n (kind number n pa*)*    see CACHES: the memcache, and the split cache of each MMU, by number
     page:       pa refcount table entry*  pages in use, in ascending order; a granule's entries
 
 The reference builds it in `reference/kernel/program.c` and `observe.c`, the model in `harness/model/run.py`. `ret` is a
 two's complement 64-bit value, as a `level` is. After an op that ran over budget, and after an `init` that failed, the
 remaining ops are not run and have no record.
 
-The first root is that of the table under test, if there is one; then come those of unlinked tables, by number, which
-have no `ia_bits` (0). `table` is the number of the table under test that a page was allocated for.
+The first roots are those of the VM's MMUs, by number, as far as they have a table (`FIRST_MMU`; most programs have no
+other one); then come those of unlinked tables, by number, which have no `ia_bits` (0). `table` is the number of the
+MMU for whose table a page was allocated; a table that several share is that of the one whose it was first.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Final
 
 from harness.errors import ToolFailure
 from harness.program.definition import OpDef
-from harness.program.kinds import UNLINKED
+from harness.program.kinds import MMU, UNLINKED
 from harness.program.machine import DEFAULT_MACHINE, Machine
 from harness.program.ops import OPS, OPS_BY_NUMBER
 from harness.program.results import signed
@@ -40,6 +41,8 @@ NO_PAGE: Final = (1 << 64) - 1
 MAX_ROOT_PAGES: Final = 16
 """The architecture concatenates no more tables at the start level of stage 2."""
 UNDER_TEST: Final = 1
+FIRST_MMU: Final = 0
+"""The number of the MMU that a VM has from the start. Of one that an op made it is one more than its handle's."""
 _HANDLES: Final = {UNLINKED.number: UNLINKED}
 """Kinds of handles that hold tables."""
 HOLDERS: Final = {UNDER_TEST: "under test", **{number: kind.name for number, kind in _HANDLES.items()}}
@@ -47,7 +50,8 @@ HOLDERS: Final = {UNDER_TEST: "under test", **{number: kind.name for number, kin
 MEMCACHE: Final = 1
 SPLIT_CACHE: Final = 2
 CACHES: Final = {MEMCACHE: "memcache", SPLIT_CACHE: "split cache"}
-"""What holds pages that are no tables yet, by kind. Each belongs to a table under test, whose number it has."""
+"""What holds pages that are no tables yet, by kind. The memcache is the vCPU's (number 0); each MMU has a split cache
+of its own, with the MMU's number."""
 MAX_COMPLAINTS: Final = 16
 """Complaints kept of one op; both sides drop the rest."""
 EVENT_WORDS: Final = 3
@@ -149,15 +153,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What holds a root: a kind of HOLDERS, and the number of the table under test or handle."""
+    """What holds a root: a kind of HOLDERS, and the number of the MMU (whose table is under test) or handle."""
 
     kind: int
     number: int
 
     def __str__(self) -> str:
-        """What holds it, a handle by its name in text: `table 0 under test`, `unlinked table t1`."""
+        """What holds it, a handle by its name in text: `table 0 under test`, `unlinked table t1`; of an MMU that an op
+        made its name as well, `table 1 under test (m1)`."""
         if self.kind == UNDER_TEST:
-            return f"table {self.number} under test"
+            return f"table {self.number} under test{f' ({MMU.format(self.number - 1)})' if self.number else ''}"
         return f"{HOLDERS[self.kind]} {_HANDLES[self.kind].format(self.number)}"
 
 
@@ -302,7 +307,7 @@ def observation_of(
     roots = tuple(_root(reader) for _ in range(reader.word()))
     allocs, frees = reader.word(), reader.word()
     caches = tuple(_cache(reader) for _ in range(reader.word()))
-    if [cache.kind for cache in caches] != list(CACHES):
+    if [cache.kind for cache in caches] != [MEMCACHE, *[SPLIT_CACHE] * (len(caches) - 1)] or len(caches) < len(CACHES):
         raise ToolFailure("the observation has other caches than it should")
     pages = {}
     for _ in range(reader.word()):

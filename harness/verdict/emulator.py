@@ -16,6 +16,7 @@ from harness.amounts import counted
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import WALKER_AF
 from harness.observation.layout import EVENT_WORDS, Observation, Record
+from harness.observation.mmus import root_in_use
 from harness.observation.tables import sane_level
 from harness.program.definition import Op
 from harness.program.granule import LAST_LEVEL
@@ -72,7 +73,7 @@ class Sight:
 
 def walked(side: Observation, address: int) -> Iterator[tuple[int, int]]:
     """Level and entry of each step of a walk of the table under test."""
-    root, granule = side.root, side.machine.granule
+    root, granule = root_in_use(side), side.machine.granule
     if root is None:
         return
     level = sane_level(root)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.observation.executor import Executor
 from harness.observation.layout import Observation
+from harness.observation.mmus import root_in_use
 from harness.program.ops import INIT
 from harness.program.probing import PROBE, why_unprobed, with_probes
 from harness.program.program import Program
@@ -164,4 +165,4 @@ def judged_of(program: Program, observation: Observation, allowed: Sequence[Allo
     returns = [record.ret for record in observation.records]
     accesses = [one for one in allowed if observation.records[one.record].definition is not PROBE]
     stale = sum(not one.is_fresh_only for one in accesses)
-    return Judged(why_unprobed(program, returns, observation.root is not None), len(accesses), stale)
+    return Judged(why_unprobed(program, returns, root_in_use(observation) is not None), len(accesses), stale)

@@ -56,7 +56,7 @@ class Problem:
 
 def problems(call: Call, machine: Machine) -> Iterator[Problem]:
     """What is wrong with one call. A call that its caller had no right to make is not judged."""
-    caller = Caller.on(machine)
+    caller = Caller.on(machine, call.whose)
     if caller.may_call(call.event.kind):
         for what, text in _Reading(call, machine, caller).problems():
             yield Problem(call, what, text)

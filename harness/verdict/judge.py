@@ -191,8 +191,8 @@ class Judge(HardwareJudge):
         suspicion = self._suspected_call(program, self.left, mine if new_calls is None else new_calls, seen)
         if suspicion is not None:
             return suspicion
-        done = {(call.event, call.instructions) for call in mine}
-        others = [call for call in calls_of(sides[1]) if (call.event, call.instructions) not in done]
+        done = {(call.event, call.instructions, call.whose) for call in mine}
+        others = [call for call in calls_of(sides[1]) if (call.event, call.instructions, call.whose) not in done]
         return self._suspected_call(program, self.right, others, None)
 
     def _suspected_call(

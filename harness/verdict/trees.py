@@ -21,7 +21,8 @@ from harness.observation.events import (
     Event,
     each_event,
 )
-from harness.observation.layout import MAX_ROOT_PAGES, NO_PAGE, Record
+from harness.observation.layout import FIRST_MMU, MAX_ROOT_PAGES, NO_PAGE, Record
+from harness.observation.mmus import MMU_INIT, Mmus, named_by
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
@@ -74,11 +75,26 @@ class Trees:
         self._addresses = address_field(machine)
         self._tables: dict[int, Table] = {}
         self._roots = 0
-        """How many there were; the latest is the tree under test."""
+        """How many there were."""
+        self._latest: dict[int | None, int] = {}
+        """By table (as `Mmus` counts them), the number of its latest root: that is its tree."""
+        self._mmus = Mmus(machine)
+        self._only: int | None = None
+        """The table whose tree alone counts; None where all do."""
+        self._making: int | None = FIRST_MMU
+        """The table whose root the op under way may make; None where it fails to make one."""
         self._clock = 0
         """How many events there were."""
         self._ahead = 0
         """How many of the events to come were taken in already."""
+
+    def begin(self, record: Record) -> None:
+        """An op's events are about to come. Each is begun and ended."""
+        self._making = named_by(record) if record.definition is MMU_INIT else self._mmus.table
+
+    def end(self, record: Record) -> None:
+        """All of its events have come."""
+        self._mmus.follow(record)
 
     def follow(self, event: Event, record: Record, index: int) -> bool:
         """Take in the event, which is the `index`-th of its record, if it concerns tables. Whether it did."""
@@ -148,8 +164,8 @@ class Trees:
             self._free_exact(event)
         else:
             # Hyp's root is a page like any other. Another table that stage 2's init makes is for the guest's own page.
-            is_root = record.definition is INIT and self._machine["stage"] == 1
-            self._allocate(event, record, kind == ALLOC_EXACT or is_root)
+            is_root = kind == ALLOC_EXACT or (record.definition is INIT and self._machine["stage"] == 1)
+            self._allocate(event, record, is_root and self._only in (None, self._making))
 
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         if is_root:
@@ -169,8 +185,11 @@ class Trees:
     def _forget_root(self) -> None:
         """There is a new one: what hangs in the one before is no longer under test."""
         self._roots += 1
+        before = self._latest.get(self._making)
         for table in self._tables.values():
-            table.root = 0
+            if table.root == before:
+                table.root = 0
+        self._latest[self._making] = self._roots
 
     def _free_exact(self, event: Event) -> None:
         if event.a == NO_PAGE:

@@ -37,7 +37,7 @@ from harness.program import guest
 from harness.program.definition import Arg, Definitions, OpDef
 from harness.program.kinds import ACCESS
 from harness.program.kinds.entries import VISITOR_BITS, VISITORS
-from harness.program.kinds.handles import MAX_HANDLES, Handle
+from harness.program.kinds.handles import MAX_HANDLES, MAX_MMUS, Handle
 from harness.program.kinds.small import BACKING, CACHE_CAPACITY, SPLIT_CACHE_CAPACITY, VMID_OWNERS
 from harness.program.machine import KNOBS, MOST_CPUS, Knob
 from harness.program.ops import INIT, STANDARD
@@ -93,6 +93,7 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define S2FUZZ_MAX_HANDLES {MAX_HANDLES}",
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
+        f"#define S2FUZZ_MAX_MMUS {MAX_MMUS}",
         f"#define S2FUZZ_MOST_CPUS {MOST_CPUS}",
         f"#define S2FUZZ_VMID_OWNERS {VMID_OWNERS}",
         x_macro("KNOBS", map(_knob_range, KNOBS)),

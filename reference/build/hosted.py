@@ -72,7 +72,7 @@ HOSTED: Final = (
         PGTABLE,
         "pgtable",
         declares=(_ASM / "kvm_pgtable.h",),
-        shapes=(_ASM / "kvm_host.h",),
+        shapes=(_ASM / "kvm_host.h", _ASM / "kvm_mmu.h"),
         forms={
             "VISIT_CTX": r"struct kvm_pgtable_visit_ctx\b",
             "MAP_FLAGS": r"\bkvm_pgtable_stage2_map\([^)]*\bkvm_pgtable_walk_flags\b",
@@ -81,6 +81,7 @@ HOSTED: Final = (
             "PHYS_TO_PTE": r"\bkvm_phys_to_pte\(",
             "MMU_VTCR": r"\bstruct kvm_s2_mmu \{[^}]*\bvtcr;",
             "PGD_SIZE": r"\bkvm_pgtable_stage2_pgd_size\(",
+            "NESTED_MMU": r"\bkvm_is_nested_s2_mmu\(",
         },
         both_objects=True,
         is_under_test=True,

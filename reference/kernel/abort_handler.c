@@ -94,7 +94,7 @@ static s64 top_up_memcache(struct handled *handled)
 
 	s2fuzz_might_sleep();
 	/* A walk needs a table at each level below the root's, at most. */
-	ret = top_up(&memcache, KVM_PGTABLE_LAST_LEVEL - under_test.pgt.start_level);
+	ret = top_up(&memcache, KVM_PGTABLE_LAST_LEVEL - under_test->pgt->start_level);
 	handled->topped_up = true;
 	handled->added = memcache.nobjs - had;
 	return ret;
@@ -108,10 +108,10 @@ static s64 map_memory(u64 ipa, u64 size, u64 phys, enum kvm_pgtable_prot prot, s
 	empty_cache_allocates = config.empty_cache == empty_cache_atomic;
 	allocated_when_empty = 0;
 #if S2FUZZ_HAS_MAP_FLAGS
-	ret = kvm_pgtable_stage2_map(&under_test.pgt, ipa, size, phys, prot, &memcache,
+	ret = kvm_pgtable_stage2_map(under_test->pgt, ipa, size, phys, prot, &memcache,
 				     KVM_PGTABLE_WALK_HANDLE_FAULT | KVM_PGTABLE_WALK_SHARED);
 #else
-	ret = kvm_pgtable_stage2_map(&under_test.pgt, ipa, size, phys, prot, &memcache);
+	ret = kvm_pgtable_stage2_map(under_test->pgt, ipa, size, phys, prot, &memcache);
 #endif
 	empty_cache_allocates = false;
 	handled->used = had - memcache.nobjs + allocated_when_empty;
@@ -175,7 +175,7 @@ static s64 user_mem_abort(const struct abort *abort, const struct args_handle *m
 	if (memory->device)
 		prot |= KVM_PGTABLE_PROT_DEVICE;
 	if (is_permission && fault_granule == size)
-		ret = kvm_pgtable_stage2_relax_perms(&under_test.pgt, ipa, prot);
+		ret = kvm_pgtable_stage2_relax_perms(under_test->pgt, ipa, prot);
 	else
 		ret = map_memory(ipa, size, memory->phys & -size, prot, handled);
 	unlock_mmu(&mmu_lock);
@@ -195,13 +195,13 @@ s64 handle_abort(const struct abort *abort, const struct args_handle *memory, st
 	default:
 		return -EFAULT;
 	}
-	if (abort->ipa >> under_test.pgt.ia_bits)
+	if (abort->ipa >> under_test->pgt->ia_bits)
 		return -ERANGE; /* the guest gets an abort of its own */
 	if (memory->readonly && is_write(abort))
 		return -EFAULT; /* user space is asked, as for a device that it emulates */
 	if (fault_type(abort) == ESR_ELx_FSC_ACCESS) {
 		lock_mmu(&mmu_lock);
-		kvm_pgtable_stage2_mkyoung(&under_test.pgt, abort->ipa);
+		kvm_pgtable_stage2_mkyoung(under_test->pgt, abort->ipa);
 		unlock_mmu(&mmu_lock);
 		return 0;
 	}

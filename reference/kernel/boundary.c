@@ -133,11 +133,12 @@ void s2fuzz_record_instruction(u64 what, u64 operand)
 
 /* The TLB functions are recorded where they are called, and carried out by the tree's own, in the way that the machine's
  * KVM runs: as host code of a VHE kernel, where kvm_call_hyp() has an ISB follow, or as nVHE hyp code. */
-static void carry_out(struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
+static void carry_out(const struct under_test *mmu, enum tlb_call call, u64 a, u64 b)
 {
 #ifndef S2FUZZ_CALLS_ONLY
-	if (mmu)
-		context_show(mmu->pgd_phys, *vtcr_of(mmu));
+	context_show(under_test->mmu.pgd_phys, *vtcr_of(&under_test->mmu));
+	if (mmu != under_test)
+		context_call_for(mmu->mmu.pgd_phys, *vtcr_of((struct kvm_s2_mmu *)&mmu->mmu), mmu->vmid);
 	in_call = S2FUZZ_IN_CALL;
 	context_carry_out(call, a, b);
 	if (context_is_vhe())
@@ -149,44 +150,69 @@ static void carry_out(struct kvm_s2_mmu *mmu, enum tlb_call call, u64 a, u64 b)
 #endif
 }
 
+static void call_for(const struct under_test *mmu, enum event kind, enum tlb_call call, u64 a, u64 b)
+{
+	if (mmu != under_test)
+		op_event(event_for_mmu, mmu->number, 0);
+	event(kind, a, b);
+	carry_out(mmu, call, a, b);
+}
+
+/* What changes in a table that several MMUs share, TLBs hold under the VMID of each. */
+static void call_for_sharers(struct kvm_s2_mmu *s2_mmu, enum event kind, enum tlb_call call, u64 a, u64 b)
+{
+	const struct under_test *called = mmu_of(s2_mmu), *mmu = NULL;
+
+	if (called->table->sharers == 1) {
+		call_for(called, kind, call, a, b);
+		return;
+	}
+	while ((mmu = mmu_next(mmu)))
+		if (mmu->table == called->table)
+			call_for(mmu, kind, call, a, b);
+}
+
 void __kvm_tlb_flush_vmid(struct kvm_s2_mmu *mmu)
 {
-	event(event_tlbi_vmid, 0, 0);
-	carry_out(mmu, TLB_VMID, 0, 0);
+	call_for_sharers(mmu, event_tlbi_vmid, TLB_VMID, 0, 0);
 }
 
 void __kvm_tlb_flush_vmid_ipa(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
-	event(event_tlbi_vmid_ipa, ipa, level);
-	carry_out(mmu, TLB_VMID_IPA, ipa, level);
+	call_for_sharers(mmu, event_tlbi_vmid_ipa, TLB_VMID_IPA, ipa, level);
 }
 
 #if S2FUZZ_HAS_TLB_NSH
 void __kvm_tlb_flush_vmid_ipa_nsh(struct kvm_s2_mmu *mmu, phys_addr_t ipa, int level)
 {
-	event(event_tlbi_vmid_ipa_nsh, ipa, level);
-	carry_out(mmu, TLB_VMID_IPA_NSH, ipa, level);
+	call_for_sharers(mmu, event_tlbi_vmid_ipa_nsh, TLB_VMID_IPA_NSH, ipa, level);
 }
 #endif
 
 #if S2FUZZ_HAS_TLB_RANGE
 void __kvm_tlb_flush_vmid_range(struct kvm_s2_mmu *mmu, phys_addr_t start, unsigned long pages)
 {
-	event(event_tlbi_vmid_range, start, pages);
-	carry_out(mmu, TLB_VMID_RANGE, start, pages);
+	call_for_sharers(mmu, event_tlbi_vmid_range, TLB_VMID_RANGE, start, pages);
 }
 #endif
 
 void __kvm_flush_cpu_context(struct kvm_s2_mmu *mmu)
 {
-	event(event_flush_cpu_context, 0, 0);
-	carry_out(mmu, TLB_CPU_CONTEXT, 0, 0);
+	call_for(mmu_of(mmu), event_flush_cpu_context, TLB_CPU_CONTEXT, 0, 0);
 }
 
 void __kvm_flush_vm_context(void)
 {
-	event(event_flush_vm_context, 0, 0);
-	carry_out(NULL, TLB_VM_CONTEXT, 0, 0);
+	call_for(under_test, event_flush_vm_context, TLB_VM_CONTEXT, 0, 0);
+}
+
+void boundary_use(struct under_test *mmu)
+{
+	under_test = mmu;
+	mmu->pgt->mmu = &mmu->mmu;
+	context.vmid = mmu->vmid;
+	context_enter();
+	vttbr = NOT_WRITTEN;
 }
 
 static u64 phys_or_no_page(void *addr)
@@ -208,7 +234,7 @@ static void *take_from(struct kvm_mmu_memory_cache *cache)
 	if (!empty_cache_allocates)
 		return NULL;
 	s2fuzz_warn("kvm_mmu_memory_cache_alloc", CALL_SITE); /* where Linux does both */
-	page = page_or_null(pool_alloc(under_test.number));
+	page = page_or_null(pool_alloc(under_test->table->number));
 	allocated_when_empty += !!page;
 	return page;
 }
@@ -222,7 +248,7 @@ static void *mm_zalloc_page(void *arg)
 	if (fault_fails_now())
 		page = NULL;
 	else if (!cache)
-		page = page_or_null(pool_alloc(under_test.number));
+		page = page_or_null(pool_alloc(under_test->table->number));
 	else
 		page = take_from(cache);
 	op_event(event_zalloc_page, phys_or_no_page(page), 0);
@@ -235,8 +261,8 @@ static void *mm_zalloc_pages_exact(size_t size)
 
 	count_boundary();
 	s2fuzz_might_sleep(); /* as GFP_KERNEL does */
-	under_test.last_exact_size = size;
-	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size, under_test.number);
+	under_test->table->last_exact_size = size;
+	pa = fault_fails_now() ? NO_PAGE : pool_alloc_exact(size, under_test->table->number);
 	op_event(event_zalloc_pages_exact, pa, size);
 	return page_or_null(pa);
 }

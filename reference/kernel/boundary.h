@@ -4,6 +4,7 @@
 #define S2FUZZ_BOUNDARY_H
 
 #include <asm/kvm_pgtable.h>
+#include "under_test.h"
 
 extern struct kvm_pgtable_mm_ops mm_ops;
 
@@ -14,5 +15,8 @@ extern u64 allocated_when_empty;
 
 /* Which of the optional callbacks mm_ops has. No function of a TLB's is under way. */
 void boundary_reset(bool dcache, bool icache, bool page_count);
+
+/* From now on ops work on that MMU, whose vCPU it is that runs, if any of this VM does. */
+void boundary_use(struct under_test *mmu);
 
 #endif

@@ -42,6 +42,8 @@ void context_enter(void)
 static struct kvm_arch guest;
 static struct kvm_s2_mmu *under_test;
 static struct kvm_arch *arch_under_test;
+static struct kvm_arch other; /* for another MMU of the VM, while a TLB function is called for that */
+static struct kvm_s2_mmu *called_for;
 static bool vhe;
 
 struct host_mmu host_mmu;
@@ -79,7 +81,7 @@ void context_enter(void)
 	kvm_protected_mode_initialized.enabled = is_hosts || context.kvm_mode == kvm_mode_pkvm_guest;
 	make(&guest, true, 0, context.vmid);
 	make(&host_mmu.arch, false, is_hosts ? 0 : HOST_ROOT, is_hosts ? context.vmid : 0);
-	make(&foreign, true, FOREIGN_ROOT, context.vmid + 1);
+	make(&foreign, true, FOREIGN_ROOT, config.vmid + 1);
 	vcpu.arch.hw_mmu = context.vcpu == vcpu_foreign ? &foreign.mmu : under_test;
 	host_data_ptr(host_ctxt)->__hyp_running_vcpu = context.vcpu == vcpu_none ? NULL : &vcpu;
 	s2fuzz_sysreg_hcr_el2 = HCR_HOST_VHE_FLAGS;
@@ -89,6 +91,14 @@ void context_show(u64 pgd_phys, u64 vtcr)
 {
 	under_test->pgd_phys = pgd_phys;
 	under_test->vtcr = arch_under_test->vtcr = vtcr;
+	called_for = under_test;
+}
+
+void context_call_for(u64 pgd_phys, u64 vtcr, u64 vmid)
+{
+	make(&other, true, pgd_phys, vmid);
+	other.mmu.vtcr = other.vtcr = vtcr;
+	called_for = &other.mmu;
 }
 
 S2FUZZ_TLB_FUNCTIONS(__kvm_nvhe_)
@@ -105,19 +115,19 @@ void context_carry_out(enum tlb_call call, u64 a, u64 b)
 {
 	switch (call) {
 	case TLB_VMID:
-		CALL(__kvm_tlb_flush_vmid, under_test);
+		CALL(__kvm_tlb_flush_vmid, called_for);
 	case TLB_VMID_IPA:
-		CALL(__kvm_tlb_flush_vmid_ipa, under_test, a, b);
+		CALL(__kvm_tlb_flush_vmid_ipa, called_for, a, b);
 #if S2FUZZ_HAS_TLB_NSH
 	case TLB_VMID_IPA_NSH:
-		CALL(__kvm_tlb_flush_vmid_ipa_nsh, under_test, a, b);
+		CALL(__kvm_tlb_flush_vmid_ipa_nsh, called_for, a, b);
 #endif
 #if S2FUZZ_HAS_TLB_RANGE
 	case TLB_VMID_RANGE:
-		CALL(__kvm_tlb_flush_vmid_range, under_test, a, b);
+		CALL(__kvm_tlb_flush_vmid_range, called_for, a, b);
 #endif
 	case TLB_CPU_CONTEXT:
-		CALL(__kvm_flush_cpu_context, under_test);
+		CALL(__kvm_flush_cpu_context, called_for);
 	case TLB_VM_CONTEXT:
 		CALL(__kvm_flush_vm_context);
 	default:

@@ -19,6 +19,8 @@ void context_enter(void);
 enum tlb_call { TLB_VMID, TLB_VMID_IPA, TLB_VMID_IPA_NSH, TLB_VMID_RANGE, TLB_CPU_CONTEXT, TLB_VM_CONTEXT };
 
 void context_show(u64 pgd_phys, u64 vtcr);
+/* The next one is called for another MMU, of this VMID. */
+void context_call_for(u64 pgd_phys, u64 vtcr, u64 vmid);
 void context_carry_out(enum tlb_call call, u64 a, u64 b);
 bool context_is_vhe(void);
 

@@ -11,7 +11,6 @@ static u64 allocs_to_failure; /* counted from the next one; 0: none fails */
 
 /* What somebody else does to an entry before a cmpxchg of it, counted as above. */
 static struct {
-	const struct kvm_pgtable *pgt;
 	u64 nth;
 	kvm_pte_t pte;
 } race;
@@ -85,7 +84,7 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 		if (kvm_pte_to_phys(pte))
 			return -EFAULT;
 		count_boundary();
-		child = pool_alloc(under_test.number);
+		child = pool_alloc(under_test->table->number);
 		op_event(event_zalloc_page, child, 0);
 		if (child == NO_PAGE)
 			return -ENOMEM;
@@ -95,9 +94,8 @@ s64 fault_plant(kvm_pte_t *ptep, s8 level, kvm_pte_t pte)
 	return 0;
 }
 
-void fault_race(const struct kvm_pgtable *pgt, u64 nth, kvm_pte_t pte)
+void fault_race(u64 nth, kvm_pte_t pte)
 {
-	race.pgt = pgt;
 	race.nth = nth;
 	race.pte = pte;
 }
@@ -119,13 +117,14 @@ static s8 level_below(const kvm_pte_t *table, u64 entries, s8 level, const kvm_p
 
 void fault_before_cmpxchg(kvm_pte_t *ptep)
 {
+	const struct kvm_pgtable *pgt = under_test->pgt;
 	u64 root_entries;
 	s8 level;
 
 	if (!race.nth || --race.nth)
 		return;
-	root_entries = root_size(race.pgt->mmu) / sizeof(*ptep);
-	level = level_below((kvm_pte_t *)race.pgt->pgd, root_entries, race.pgt->start_level, ptep);
+	root_entries = root_size(under_test) / sizeof(*ptep);
+	level = level_below((kvm_pte_t *)pgt->pgd, root_entries, pgt->start_level, ptep);
 	if (level != NO_LEVEL)
 		fault_plant(ptep, level, race.pte);
 }

@@ -30,6 +30,11 @@ bool handle_begin(enum handle_kind kind)
 	return true;
 }
 
+u64 handles_begun(enum handle_kind kind)
+{
+	return begun[kind];
+}
+
 u64 handle_made(enum handle_kind kind, void (*end)(u64 number))
 {
 	struct handle *handle = &handles[kind][begun[kind] - 1];

@@ -15,6 +15,9 @@ void handles_reset(void);
 /* An op is about to make one: the next of its kind, whether it succeeds or not. False: there are too many. */
 bool handle_begin(enum handle_kind kind);
 
+/* How many of that kind ops set out to make so far. */
+u64 handles_begun(enum handle_kind kind);
+
 /* It has made it, and `end` ends it if no op does. Its number. */
 u64 handle_made(enum handle_kind kind, void (*end)(u64 number));
 

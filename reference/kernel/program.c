@@ -74,34 +74,75 @@ static bool observe_op(u64 number, const u64 *args)
 	return number != S2FUZZ_OP_INIT || !ret;
 }
 
-static void observe_root(struct root root, enum holder holder, u64 number)
+static void observe_root(struct root root, u64 holders)
 {
 	observe_word(root.pa);
 	observe_word(root.pages);
 	observe_word(root.level);
 	observe_word(root.ia_bits);
-	observe_word(1);
+	observe_word(holders);
+}
+
+static void observe_holder(enum holder holder, u64 number)
+{
 	observe_word(holder);
 	observe_word(number);
+}
+
+/* The first of the MMUs that share a table. */
+static struct under_test *first_sharer(const struct under_test *mmu)
+{
+	struct under_test *first = NULL;
+
+	do
+		first = mmu_next(first);
+	while (first->table != mmu->table);
+	return first;
+}
+
+static u64 count_mmu_roots(void)
+{
+	struct under_test *mmu = NULL;
+	struct root root;
+	u64 count = 0;
+
+	while ((mmu = mmu_next(mmu)))
+		count += first_sharer(mmu) == mmu && root_of(mmu, &root);
+	return count;
+}
+
+/* Each tree once, with all the MMUs that have it. */
+static void observe_mmu_roots(void)
+{
+	struct under_test *mmu = NULL, *sharer;
+	struct root root;
+
+	while ((mmu = mmu_next(mmu))) {
+		if (first_sharer(mmu) != mmu || !root_of(mmu, &root))
+			continue;
+		observe_root(root, mmu->table->sharers);
+		for (sharer = mmu; sharer; sharer = mmu_next(sharer))
+			if (sharer->table == mmu->table)
+				observe_holder(HOLDER_UNDER_TEST, sharer->number);
+	}
 }
 
 static void observe_roots(void)
 {
 	u64 number = NO_HANDLE;
-	struct root root;
-	bool is_made = under_test_root(&root);
 
-	observe_word(is_made + handles_live(HANDLE_UNLINKED_TABLE));
-	if (is_made)
-		observe_root(root, HOLDER_UNDER_TEST, under_test.number);
-	while (handle_next_live(HANDLE_UNLINKED_TABLE, &number))
-		observe_root(unlinked_root(number), HOLDER_UNLINKED_TABLE, number);
+	observe_word(count_mmu_roots() + handles_live(HANDLE_UNLINKED_TABLE));
+	observe_mmu_roots();
+	while (handle_next_live(HANDLE_UNLINKED_TABLE, &number)) {
+		observe_root(unlinked_root(number), 1);
+		observe_holder(HOLDER_UNLINKED_TABLE, number);
+	}
 }
 
-static void observe_cache(enum cache kind, const struct kvm_mmu_memory_cache *cache)
+static void observe_cache(enum cache kind, u64 number, const struct kvm_mmu_memory_cache *cache)
 {
 	observe_word(kind);
-	observe_word(under_test.number);
+	observe_word(number);
 	observe_word(cache->nobjs);
 	for (int i = 0; i < cache->nobjs; i++)
 		observe_word(pool_to_phys(cache->objects[i]));
@@ -109,9 +150,15 @@ static void observe_cache(enum cache kind, const struct kvm_mmu_memory_cache *ca
 
 static void observe_caches(void)
 {
-	observe_word(2);
-	observe_cache(CACHE_MEMCACHE, &memcache);
-	observe_cache(CACHE_SPLIT_CACHE, split_cache);
+	struct under_test *mmu = NULL;
+	u64 mmus = 0;
+
+	while ((mmu = mmu_next(mmu)))
+		mmus++;
+	observe_word(1 + mmus);
+	observe_cache(CACHE_MEMCACHE, 0, &memcache);
+	while ((mmu = mmu_next(mmu)))
+		observe_cache(CACHE_SPLIT_CACHE, mmu->number, split_cache_of(mmu));
 }
 
 static void observe_pages(void)
@@ -156,7 +203,7 @@ static void reset(void)
 	hosted_restore();
 	cpus_reset(config.cpus);
 	vmids_reset();
-	under_test_reset();
+	under_test_reset(config.vmid);
 	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, vmid_bits() };
 	context_enter();
 	handles_reset();

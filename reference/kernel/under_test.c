@@ -4,20 +4,18 @@
 #include "kernel.h"
 #include "under_test.h"
 
-struct under_test under_test;
+struct under_test *under_test;
+struct kept_abort kept_abort;
 struct kvm_mmu_memory_cache memcache;
-#if S2FUZZ_HAS_split
-/* The visitor of a split finds the MMU by where its cache is, so that no other will do. */
-struct kvm_mmu_memory_cache *const split_cache = &under_test.mmu.split_page_cache;
-#else
-static struct kvm_mmu_memory_cache no_split_cache;
-struct kvm_mmu_memory_cache *const split_cache = &no_split_cache;
-#endif
+static struct under_test mmus[S2FUZZ_MAX_MMUS];
+static struct table tables[S2FUZZ_MAX_MMUS];
+static u64 mmus_made; /* numbers below that were ever those of MMUs, in this program */
 #if !S2FUZZ_HAS_MMU_VTCR
 static struct kvm_arch arch;
 #endif
 
-static void *memcache_objects[S2FUZZ_CACHE_CAPACITY], *split_cache_objects[S2FUZZ_SPLIT_CACHE_CAPACITY];
+static void *memcache_objects[S2FUZZ_CACHE_CAPACITY];
+static void *split_cache_objects[S2FUZZ_MAX_MMUS][S2FUZZ_SPLIT_CACHE_CAPACITY];
 
 /* Linux has had a cache's objects in it and apart from it (as the shim's headers do). */
 static void cache_reset(struct kvm_mmu_memory_cache *cache, void **objects)
@@ -27,15 +25,79 @@ static void cache_reset(struct kvm_mmu_memory_cache *cache, void **objects)
 		memcpy(&cache->objects, &objects, sizeof(objects));
 }
 
-void under_test_reset(void)
+void under_test_reset(u64 vmid)
 {
-	memset(&under_test, 0, sizeof(under_test));
+	for (u64 number = 0; number < mmus_made; number++)
+		mmus[number].was_made = mmus[number].lives = false;
+	mmus_made = 0;
 #if !S2FUZZ_HAS_MMU_VTCR
 	arch.vtcr = 0;
-	under_test.mmu.arch = &arch;
 #endif
 	cache_reset(&memcache, memcache_objects);
-	cache_reset(split_cache, split_cache_objects);
+	memset(&kept_abort, 0, sizeof(kept_abort));
+	under_test = mmu_make(0, vmid, NULL);
+}
+
+struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *shares)
+{
+	struct under_test *made = &mmus[number];
+
+	memset(made, 0, sizeof(*made));
+#if !S2FUZZ_HAS_MMU_VTCR
+	made->mmu.arch = &arch;
+#endif
+	if (shares) {
+		made->table = shares->table;
+		made->mmu.pgd_phys = shares->mmu.pgd_phys;
+		*vtcr_of(&made->mmu) = *vtcr_of((struct kvm_s2_mmu *)&shares->mmu);
+	} else {
+		made->table = &tables[number];
+		memset(made->table, 0, sizeof(*made->table));
+		made->table->number = number;
+	}
+	made->table->sharers++;
+	made->number = number;
+	made->was_made = made->lives = true;
+	made->vmid = vmid;
+	made->pgt = made->mmu.pgt = &made->table->pgt;
+	cache_reset(split_cache_of(made), split_cache_objects[number]);
+	if (mmus_made <= number)
+		mmus_made = number + 1;
+	return made;
+}
+
+bool mmu_end(struct under_test *mmu)
+{
+	mmu->lives = false;
+	return !--mmu->table->sharers;
+}
+
+bool vmid_is_taken(u64 vmid)
+{
+	u64 bits = GENMASK(vmid_bits() - 1, 0);
+
+	for (u64 number = 0; number < mmus_made; number++)
+		if (mmus[number].was_made && !((mmus[number].vmid ^ vmid) & bits))
+			return true;
+	return false;
+}
+
+struct under_test *mmu_numbered(u64 number)
+{
+	return &mmus[number];
+}
+
+struct under_test *mmu_next(const struct under_test *mmu)
+{
+	for (u64 number = mmu ? mmu->number + 1 : 0; number < mmus_made; number++)
+		if (mmus[number].lives)
+			return &mmus[number];
+	return NULL;
+}
+
+struct under_test *mmu_of(struct kvm_s2_mmu *mmu)
+{
+	return container_of(mmu, struct under_test, mmu);
 }
 
 bool is_hyp(void)
@@ -43,34 +105,45 @@ bool is_hyp(void)
 	return config.stage == 1;
 }
 
-u64 root_size(struct kvm_s2_mmu *mmu)
+u64 root_size(const struct under_test *mmu)
 {
 #if S2FUZZ_HAS_PGD_SIZE
-	return kvm_pgtable_stage2_pgd_size(*vtcr_of(mmu));
+	return kvm_pgtable_stage2_pgd_size(*vtcr_of((struct kvm_s2_mmu *)&mmu->mmu));
 #else
-	return under_test.last_exact_size;
+	return mmu->table->last_exact_size;
 #endif
 }
 
-bool under_test_root(struct root *root)
+bool root_of(const struct under_test *mmu, struct root *root)
 {
-	const struct kvm_pgtable *pgt = &under_test.pgt;
+	const struct kvm_pgtable *pgt = mmu->pgt;
 
 	if (!pgt->pgd)
 		return false;
 	*root = (struct root){
 		.pa = pool_to_phys((void *)pgt->pgd),
-		.pages = is_hyp() ? 1 : root_size(&under_test.mmu) / PAGE_SIZE,
+		.pages = is_hyp() ? 1 : root_size(mmu) / PAGE_SIZE,
 		.level = pgt->start_level,
 		.ia_bits = pgt->ia_bits,
 	};
 	return true;
 }
 
+bool under_test_root(struct root *root)
+{
+	return root_of(under_test, root);
+}
+
+void drain(struct kvm_mmu_memory_cache *cache)
+{
+	while (cache->nobjs)
+		pool_put(pool_to_phys(cache->objects[--cache->nobjs]));
+}
+
 int top_up(struct kvm_mmu_memory_cache *cache, u64 pages)
 {
 	while (cache->nobjs < pages) {
-		u64 pa = pool_alloc(under_test.number);
+		u64 pa = pool_alloc(under_test->table->number);
 
 		if (pa == NO_PAGE)
 			return -ENOMEM;

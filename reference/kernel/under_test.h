@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* under_test.c: the table under test, its MMU and its caches of pages. */
+/* under_test.c: the VM's MMUs, of which one is in use, with the table under test; and caches of pages. */
 #ifndef S2FUZZ_UNDER_TEST_H
 #define S2FUZZ_UNDER_TEST_H
 
@@ -10,23 +10,62 @@ struct abort {
 	u64 esr, ipa;
 };
 
-struct under_test {
-	u64 number; /* in observations */
-	struct kvm_pgtable pgt;
-	struct kvm_s2_mmu mmu;
-	/* Bytes of what was last asked for by zalloc_pages_exact(): that is init's, of the root. */
-	u64 last_exact_size;
-	/* That the vCPU keeps, of the last `fault`. */
-	bool has_aborted;
+/* That the vCPU keeps, of the last `fault`. */
+struct kept_abort {
+	bool is_there;
 	struct abort abort;
 };
 
-extern struct under_test under_test;
-extern struct kvm_mmu_memory_cache memcache;
-extern struct kvm_mmu_memory_cache *const split_cache;
+struct table {
+	struct kvm_pgtable pgt;
+	u64 number; /* of the MMU whose it was first */
+	u64 sharers; /* MMUs that have it */
+	/* Bytes of what was last asked for by zalloc_pages_exact(): that is init's, of the root. */
+	u64 last_exact_size;
+};
 
-/* There is no table yet, and the caches are empty. */
-void under_test_reset(void);
+/* One of the VM's MMUs. */
+struct under_test {
+	u64 number; /* in observations; 0 is that of the MMU which the VM has from the start */
+	bool was_made, lives;
+	u64 vmid;
+	struct table *table;
+	struct kvm_pgtable *pgt; /* the table's */
+	struct kvm_s2_mmu mmu;
+#if !S2FUZZ_HAS_split
+	struct kvm_mmu_memory_cache no_split_cache;
+#endif
+};
+
+/* The one in use. */
+extern struct under_test *under_test;
+extern struct kept_abort kept_abort;
+extern struct kvm_mmu_memory_cache memcache;
+
+/* There is one MMU without a table, and the caches are empty. */
+void under_test_reset(u64 vmid);
+
+/* Another MMU, of a number that there was none of yet: with a table that is still to be initialised, or that of another
+ * MMU. VMIDs are taken for good. */
+struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *shares);
+/* It lives no more. Whether nobody has its table now. */
+bool mmu_end(struct under_test *mmu);
+bool vmid_is_taken(u64 vmid);
+
+struct under_test *mmu_numbered(u64 number);
+/* Steps through those that live, by number; start with NULL. */
+struct under_test *mmu_next(const struct under_test *mmu);
+struct under_test *mmu_of(struct kvm_s2_mmu *mmu);
+
+/* The tables that a split may take. The visitor of a split finds the MMU by where that is, so that no other will do. */
+static inline struct kvm_mmu_memory_cache *split_cache_of(struct under_test *mmu)
+{
+#if S2FUZZ_HAS_split
+	return &mmu->mmu.split_page_cache;
+#else
+	return &mmu->no_split_cache;
+#endif
+}
 
 bool is_hyp(void);
 
@@ -39,10 +78,14 @@ struct root {
 };
 
 /* Of the root that init made last, in bytes. */
-u64 root_size(struct kvm_s2_mmu *mmu);
+u64 root_size(const struct under_test *mmu);
 
-/* The root, if there is a table. */
+/* The root, if there is a table: of an MMU, and of the one in use. */
+bool root_of(const struct under_test *mmu, struct root *root);
 bool under_test_root(struct root *root);
+
+/* Gives a cache's pages back. */
+void drain(struct kvm_mmu_memory_cache *cache);
 
 /* Fills a cache up to so many pages, or returns -ENOMEM. */
 int top_up(struct kvm_mmu_memory_cache *cache, u64 pages);

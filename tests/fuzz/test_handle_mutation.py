@@ -12,7 +12,7 @@ from fuzz.generate.fresh import fresh
 from fuzz.generate.handles import Handles
 from fuzz.generate.mutation import crossover, mutate
 from harness.program.codec import decode, encode
-from harness.program.kinds import UNLINKED
+from harness.program.kinds import UNLINKED, Kind
 from harness.program.machine import DEFAULT_MACHINE
 from harness.program.parts import Part, Parts, split
 from harness.program.program import Program
@@ -127,14 +127,15 @@ def test_most_uses_are_of_something_live(change: object) -> None:
         data = encode(parse("\n".join(["s2 1", *TWO])))
         for _ in range(6):
             data = change(data, choice)
-        made: list[int] = []
+        made: set[tuple[Kind, int | None]] = set()
         for op in decode(data).ops:
             if op.definition.makes:
-                made.append(op.made if op.made is not None else -1)
-            elif op.definition.handles:
+                made.add((op.definition.makes, op.made))
+            for place in op.definition.handles:
+                used = op.definition.args[place].kind, op.args[place]
                 total += 1
-                live += op.value("table") in made
-                if op.definition.ends and op.value("table") in made:
-                    made.remove(op.value("table"))
+                live += used in made
+                if op.definition.ends:
+                    made.discard(used)
     assert total > 50
     assert live / total > 0.7

@@ -22,6 +22,7 @@ from harness.observation.layout import (
     UBSAN,
     UNDER_TEST,
     WARN,
+    Cache,
     Complaint,
     Holder,
     Observation,
@@ -168,7 +169,7 @@ def test_whether_a_root_is_shared() -> None:
     shared, apart = of_tables(held_by(0, 1)), of_tables(held_by(0), held_by(1))
     found = differences(shared, apart, frozenset({Tier.TABLES}))
     assert [(one.bucket, one.left, one.right) for one in found] == [
-        ("tables-walk-shared_root", "table 0 under test, table 1 under test", "table 0 under test")
+        ("tables-walk-shared_root", "table 0 under test, table 1 under test (m1)", "table 0 under test")
     ]
     assert {one.what for one in differences(apart, shared, frozenset({Tier.TABLES}))} == {"shared root"}
 
@@ -326,6 +327,13 @@ def test_the_split_cache_is_not_the_memcache() -> None:
     pa = UNLINKED.split_cache[0]
     found_one = only(UNLINKED, with_page(UNLINKED, pa, entries=[7, *UNLINKED.pages[pa].entries[1:]]))
     assert found_one.bucket == "accounting-destroy-split_cache_contents"
+
+
+def test_an_mmu_that_one_side_alone_has() -> None:
+    """It has a split cache, whatever is in that."""
+    more = changed(UNLINKED, caches=(*UNLINKED.caches, Cache(SPLIT_CACHE, 1, ())))
+    (found,) = differences(UNLINKED, more)
+    assert (found.bucket, found.left, found.right) == ("accounting-destroy-split_cache_level", "no such MMU", "0")
 
 
 # Complaints

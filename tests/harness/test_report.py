@@ -250,9 +250,9 @@ def test_trees_of_several_tables() -> None:
     drawn = [f"  {line}" for line in takewhile(lambda line: not line.startswith("leaked"), alone)]
     lines = tree(replace(observed, roots=(both, other, unlinked), caches=(cache,)), DEFAULT_MACHINE)
     assert lines[: 2 * len(drawn) + 3] == [
-        "table 0 under test, table 1 under test, 40 bits of address:",
+        "table 0 under test, table 1 under test (m1), 40 bits of address:",
         *drawn,
-        "table 2 under test, 40 bits of address:",
+        "table 2 under test (m2), 40 bits of address:",
         *drawn,
         "unlinked table t1, for an entry of level 2:",
     ]

@@ -16,18 +16,18 @@ _RX: Final = int(Prot.R | Prot.X)
 
 
 def init(run: ProgramRun) -> int:
-    table, boundary = run.pgt, run.boundary
+    table = run.pgt
     ret = table.init()
     if ret == 0:
         if table.root is not None and run.vtcr:
-            boundary.load(table.root)
+            run.rooted(table.root)
         if run.program.machine["guest"] and run.vtcr:
             ret = _map_stub(run)
             if ret:
                 return ret
         run.outs += (run.vtcr, table.ia_bits, table.start_level & U64_MAX, table.root_pages)
         if table.start_level <= LAST_LEVEL:
-            boundary.shape.tables[table.start_level] += 1
+            run.boundary.shape.tables[table.start_level] += 1
     return ret
 
 

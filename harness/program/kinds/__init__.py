@@ -3,7 +3,7 @@
 from harness.program.kinds.addresses import IPA, PAGEWISE_SIZE, PHYS, SIZE
 from harness.program.kinds.entries import PLANTED, PTE, VISITOR
 from harness.program.kinds.flags import HYP_PROT, MAP_FLAGS, PROT, VISIT_FLAGS
-from harness.program.kinds.handles import UNLINKED, Handle
+from harness.program.kinds.handles import MMU, UNLINKED, Handle
 from harness.program.kinds.kind import Kind, Role, Unreadable
 from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
 from harness.program.kinds.small import (
@@ -12,6 +12,7 @@ from harness.program.kinds.small import (
     CPU,
     DATA,
     FEW_PAGES,
+    IA_BITS,
     LEVEL,
     MEMCACHE,
     NTH,
@@ -19,6 +20,7 @@ from harness.program.kinds.small import (
     OWNER_OF_VMID,
     SPLIT_CACHE,
     SWITCH,
+    VMID,
 )
 
 __all__ = [
@@ -28,11 +30,13 @@ __all__ = [
     "DATA",
     "FEW_PAGES",
     "HYP_PROT",
+    "IA_BITS",
     "ID_REGISTER",
     "IPA",
     "LEVEL",
     "MAP_FLAGS",
     "MEMCACHE",
+    "MMU",
     "NTH",
     "OWNER",
     "OWNER_OF_VMID",
@@ -48,6 +52,7 @@ __all__ = [
     "UNLINKED",
     "VISITOR",
     "VISIT_FLAGS",
+    "VMID",
     "VTCR",
     "Handle",
     "Kind",

@@ -17,10 +17,7 @@ def accounting(left: Observation, right: Observation) -> Iterator[Difference]:
     for what, a, b in (
         ("pages allocated", left.allocs, right.allocs),
         ("pages freed", left.frees, right.frees),
-        *(
-            (f"{CACHES[one.kind]} level", len(one.pages), len(other.pages))
-            for one, other in zip(left.caches, right.caches, strict=True)
-        ),
+        *((f"{name} level", _level(one), _level(other)) for name, one, other in _paired_caches(left, right)),
         *(
             (f"{name}s", len(left.held(kind)), len(right.held(kind)))
             for kind, name in HOLDERS.items()
@@ -40,12 +37,26 @@ def accounting(left: Observation, right: Observation) -> Iterator[Difference]:
     if lost[0] != lost[1]:
         mine, theirs = (_describe(pages, names) for pages in lost)
         yield Difference(Tier.ACCOUNTING, None, op, "leaked pages", mine, theirs)
-    for cache, its_other in zip(left.caches, right.caches, strict=True):
-        kept = [_kept(left, cache.pages), _kept(right, its_other.pages)]
-        if len(cache.pages) == len(its_other.pages) and kept[0] != kept[1]:
-            what = f"{CACHES[cache.kind]} contents"
+    for name, one, its_other in _paired_caches(left, right):
+        if one is None or its_other is None or len(one) != len(its_other):
+            continue
+        kept = [_kept(left, one), _kept(right, its_other)]
+        if kept[0] != kept[1]:
             mine, theirs = (_describe(pages, names) for pages in kept)
-            yield Difference(Tier.ACCOUNTING, None, op, what, mine, theirs)
+            yield Difference(Tier.ACCOUNTING, None, op, f"{name} contents", mine, theirs)
+
+
+def _paired_caches(
+    left: Observation, right: Observation
+) -> Iterator[tuple[str, Sequence[int] | None, Sequence[int] | None]]:
+    """What each cache is called, and its pages on either side: None where that has no such MMU."""
+    mine, theirs = ({(one.kind, one.number): one.pages for one in side.caches} for side in (left, right))
+    for kind, number in sorted({*mine, *theirs}):
+        yield CACHES[kind], mine.get((kind, number)), theirs.get((kind, number))
+
+
+def _level(pages: Sequence[int] | None) -> str:
+    return "no such MMU" if pages is None else str(len(pages))
 
 
 _Outside = tuple[int, int, tuple[int, ...]]

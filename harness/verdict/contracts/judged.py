@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+from harness.observation.calls import Call, calls_of
 from harness.observation.layout import Observation
-from harness.program.ops import INIT
+from harness.observation.mmus import Mmus
 from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
 from harness.verdict.tlb.judge import Judgement
@@ -21,6 +22,7 @@ class Judged:
         self._judgement = judgement
         self._program = program
         self._observation = observation
+        self._mmus, self._followed = Mmus(observation.machine), 0
 
     @cached_property
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
@@ -38,11 +40,27 @@ class Judged:
         return {one.record: one for one in handlings(self._program, self._observation)}
 
     @cached_property
+    def calls(self) -> Mapping[int, Sequence[Call]]:
+        """By record, the calls of TLB functions."""
+        found: dict[int, list[Call]] = {}
+        for one in calls_of(self._observation):
+            found.setdefault(one.record, []).append(one)
+        return found
+
+    @cached_property
     def turns(self) -> Mapping[int, tuple[Turn, ...]]:
         """By record, whom CPUs got to run with which VMID."""
         return turns(self._program, self._observation)
 
+    def mmus(self, record: int) -> Mmus:
+        """The VM's MMUs before a record. For contracts that are asked in order it is the next each time."""
+        if record < self._followed:
+            self._mmus, self._followed = Mmus(self._observation.machine), 0
+        for one in self._observation.records[self._followed : record]:
+            self._mmus.follow(one)
+        self._followed = record
+        return self._mmus
+
     def vtcr(self, record: int) -> int:
-        """VTCR_EL2 as the latest init before a record left it, 0 where none did; of stage 1 it means nothing."""
-        inits = [one for one in self._observation.records[:record] if one.definition is INIT and one.outs]
-        return inits[-1].outs[0] if inits else 0
+        """VTCR_EL2 of the table in use before a record, 0 where there is none yet; of stage 1 it means nothing."""
+        return self.mmus(record).vtcr

@@ -30,15 +30,13 @@ def transitions(program: Program, observation: Observation, judgement: Judgement
     """Each op that ran, in order; the implicit init first. The observation is of that program, and so is the
     judgement, if there is one already."""
     replay, judged = Replay(observation.machine), Judged(program, observation, judgement)
-    before = replay.state()
     for number, record in enumerate(observation.records):
+        before = replay.state()
         effects = replay.run(record)
         marks = relations(effects)  # at once: what becomes of its tables later is not its own
-        after = replay.state()
         op = program.ops[number - 1] if number else _IMPLICIT
-        freed = tuple(replay.freed)
+        freed, after = tuple(replay.freed), replay.after
         yield Transition(number, op, record, before, after, freed, replay.tampered, effects, marks, judged)
-        before = after
 
 
 class Replay(Side):
@@ -50,20 +48,25 @@ class Replay(Side):
         self.freed: list[Freed] = []
         """Of the op under way."""
         self.tampered = False
-        self._root: tuple[int, int, int, int] | None = None
+        self._trees: dict[int, tuple[int, int, int, int]] = {}
+        """Root, pages, level and bits of address of those that there are, by table."""
         self._told: dict[tuple[int, int], tuple[Entries, list[Maplet]]] = {}
         self._kept: dict[int, tuple[Table, int, Entries]] = {}
         """What the last state has of each page: of which table, as it was when, and its entries."""
         self._state: State | None = None
         """What there is, while nothing has changed since."""
+        self.after = self.state()
+        """What there was when the last op ended, with the tree that it was on."""
 
     def state(self) -> State:
-        """What there is now: the same object as before where nothing has changed."""
+        """What there is now: the same object as before where nothing has changed. The tree under test is that of the
+        MMU in use when the op began."""
         if self._state is None:
             tables = {page: self._entries(page, table) for page, table in self._tables.items()}
-            tree = None if self._root is None else Tree(*self._root, tables, self._told)
+            trees = {number: Tree(*one, tables, self._told) for number, one in self._trees.items()}
+            tree = trees.pop(self._mmus.table, None)
             references = {page: table.references for page, table in self._tables.items()}
-            self._state = State(self._machine, tree, tables, references)
+            self._state = State(self._machine, tree, tables, references, trees)
         return self._state
 
     def _entries(self, page: int, table: Table) -> Entries:
@@ -85,14 +88,23 @@ class Replay(Side):
             self._state = None
         return is_of_tables
 
+    def end(self, record: Record) -> None:
+        self.after, table = self.state(), self._mmus.table
+        super().end(record)
+        if self._mmus.table != table:
+            self._state = None
+
     def _allocate(self, event: Event, record: Record, is_root: bool) -> None:
         super()._allocate(event, record, is_root)
         if not is_root:
             return
         level = level_of(record.outs)
         pages = 1 if event.kind == ALLOC else min(-(-event.b // self._granule.page), MAX_ROOT_PAGES)
-        is_there = event.a != NO_PAGE and level is not None
-        self._root = (event.a, pages, level, record.outs[_IA_BITS]) if is_there and level is not None else None
+        if self._making is None:
+            return
+        self._trees.pop(self._making, None)
+        if event.a != NO_PAGE and level is not None:
+            self._trees[self._making] = (event.a, pages, level, record.outs[_IA_BITS])
 
     def _plant(self, event: Event) -> None:
         self.tampered = self.tampered or self._entry_at(event) is not None
@@ -106,6 +118,7 @@ class Replay(Side):
         hangs = bool(table.root) and parent is not None and parent.freed is None
         self.freed.append(Freed(page, hangs))
         self._kept.pop(page, None)
-        if self._root is not None and self._root[0] <= page < self._root[0] + self._root[1] * self._granule.page:
-            self._root = None
+        for number, (root, pages, _, _) in [*self._trees.items()]:
+            if root <= page < root + pages * self._granule.page:
+                del self._trees[number]
         super()._free(page)

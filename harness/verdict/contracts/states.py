@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from harness.observation.calls import group
+from harness.observation.calls import calls_in
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.events import TLB_CALLS, each_event
+from harness.observation.events import TLB_CALLS
 from harness.observation.layout import EVENT_WORDS, Record
 from harness.program.definition import Op
 from harness.program.machine import Machine
@@ -25,12 +25,13 @@ from harness.verdict.tlb.problems import StaleProblem
 @dataclass(frozen=True)
 class State:
     """The pages in use and the tree under test, at one moment. `tables` has what each page holds, `references` how
-    often each is counted."""
+    often each is counted. `others` are the trees of the VM's other tables, by number."""
 
     machine: Machine
     tree: Tree | None
     tables: Mapping[int, Entries]
     references: Mapping[int, int]
+    others: Mapping[int, Tree]
 
     def maplets(self, start: int, end: int) -> list[Maplet]:
         """What the tree under test says of [start, end)."""
@@ -43,10 +44,14 @@ class State:
     @cached_property
     def reachable(self) -> frozenset[int]:
         """The tables of the tree under test, its root included."""
-        if self.tree is None:
+        return self.reachable_in(self.tree)
+
+    def reachable_in(self, tree: Tree | None) -> frozenset[int]:
+        """The tables of a tree, its root included."""
+        if tree is None:
             return frozenset()
         page, address = self.machine.granule.page, address_field(self.machine).address
-        todo = [(self.tree.root + number * page, self.tree.level) for number in range(self.tree.pages)]
+        todo = [(tree.root + number * page, tree.level) for number in range(tree.pages)]
         found: set[int] = set()
         while todo:
             table, level = todo.pop()
@@ -109,7 +114,7 @@ class Transition:
         told."""
         if TLB_CALLS.isdisjoint(self.record.events[::EVENT_WORDS]):
             return None
-        calls = [*group(self.number, each_event(self.record.events))]
+        calls = [*calls_in(self.number, self.record, self.judged.mmus(self.number))]
         if not any(call.instructions for call in calls):
             return None
         return [one for call in calls for one in problems(call, self.machine)]

@@ -62,6 +62,7 @@ class Side(Trees):
         effects = self._effects = Effects(self._machine, record.definition)
         self._number = -1
         words = record.events
+        self.begin(record)
         for index, event in enumerate(each_event(words)):
             self._clock += 1
             kind = event.kind
@@ -79,6 +80,7 @@ class Side(Trees):
                 effects.icache.add(event.a, event.b, self._clock, self._number)
             else:
                 self._instruct(event)
+        self.end(record)
         return effects
 
     def _instruct(self, event: Event) -> None:

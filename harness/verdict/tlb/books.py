@@ -1,4 +1,5 @@
-"""The books of one side: what its stores take out of the tree, and what of it is left when it counts.
+"""The books of one MMU of one side: what stores take out of its tree, and what of it is left under its VMID when it
+counts. MMUs that share a tree have books of their own, for TLBs hold what it says under the VMID of each.
 
 It counts when an op returns, when another entry takes the place, and when the page of a table is freed. That needs no
 access: a CPU may cache whatever is valid, whenever it likes.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.observation.calls import Whose
 from harness.observation.descriptors import is_table_entry
-from harness.observation.events import Event, each_event
-from harness.observation.layout import Record
+from harness.observation.events import FOR_MMU, Event, each_event
+from harness.observation.layout import FIRST_MMU, Record
 from harness.program.definition import Op
+from harness.program.kinds import MMU
 from harness.program.machine import Machine
 from harness.verdict.tlb.cpu import Cpu
 from harness.verdict.tlb.held import EVERYWHERE, LOCAL, Held, Stale, Tlbi, missed_by
@@ -37,10 +40,14 @@ _MOST_NAMED: Final = 1024
 
 
 class Books(Trees):
-    """What a TLB may hold of one side's tables. `problems` are what was found so far."""
+    """What a TLB may hold of one side's tables, for an MMU and the table that it has, by their numbers. `problems` are
+    what was found so far."""
 
-    def __init__(self, machine: Machine, tells_instructions: bool) -> None:
+    def __init__(
+        self, machine: Machine, tells_instructions: bool, mmu: int = FIRST_MMU, table: int = FIRST_MMU
+    ) -> None:
         super().__init__(machine)
+        self._mmu, self._only = mmu, table
         self._is_stage_1 = machine["stage"] == 1
         self.cpu = Cpu(machine, tells_instructions)
         self.held = Held(self._granule, self._is_stage_1)
@@ -56,21 +63,47 @@ class Books(Trees):
         """Roots that were under test, and of whose trees a TLB may hold anything."""
         self._by_program = False
         """Whether it is the program itself that writes."""
+        self._vmid = self._mmus.vmid()
 
     def follow_op(self, number: int, op: Op | None, record: Record) -> None:
         """Take in a record, the `number`-th; of an op, None for the implicit init."""
         self._record, self._op = number, op
         self._open = []
+        self.begin(record)
         self.cpu.begin_op()
-        if op is not None and op.name == "destroy":
+        if op is not None and op.name == "destroy" and self._making == self._only:
             self._abandon()
         for index, event in enumerate(each_event(record.events)):
             self._clock += 1
-            if not self.follow(event, record, index):
+            if event.kind == FOR_MMU:
+                self.cpu.is_called_for = event.a == self._mmu
+            elif not self.follow(event, record, index):
                 for tlbi in self.cpu.follow(event, self._clock):
                     self._complete(tlbi)
         if record.ret is not None:
             self._end_op()
+        self.end(record)
+
+    def end(self, record: Record) -> None:
+        in_use = self._mmus.in_use
+        super().end(record)
+        if self._mmus.in_use != in_use:
+            self._run()
+
+    def be_born(self, vmid: int) -> None:
+        """The MMU begins, with a VMID of its own under which no TLB holds anything yet. What was found before does not
+        count."""
+        self.held = Held(self._granule, self._is_stage_1)
+        self.problems = []
+        self._ways.clear()
+        self._abandoned.clear()
+        self._vmid = vmid
+        self._run()
+
+    def _run(self) -> None:
+        """Another MMU is in use, or this is another."""
+        in_use = self._mmus.vmid()
+        self.cpu.use(Whose(self._vmid, in_use), self._mmus.in_use == self._mmu)
 
     def _end_op(self) -> None:
         """The op has returned: what it took from the tree must be gone."""
@@ -256,6 +289,8 @@ class Books(Trees):
     # What is lacking.
 
     def _tell(self, what: str, level: int | None, text: str, rule: Rules, is_excused: bool = False) -> None:
+        if self._mmu != FIRST_MMU:
+            text = f"of MMU {MMU.format(self._mmu - 1)}: {text}"
         self.problems.append(StaleProblem(self._record, what, level, text, rule.value, is_excused))
 
     def _still_open(self) -> list[Stale]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from harness.observation.calls import asked_for
+from harness.observation.calls import Whose, asked_for
 from harness.observation.events import (
     DSB,
     ISB,
@@ -43,7 +43,10 @@ class Cpu:
         self._is_stage_1 = machine["stage"] == 1
         self._lpa2 = bool(machine["lpa2"])
         self._tells_instructions = tells_instructions
+        self._machine = machine
         self._caller = Caller.on(machine)
+        self._is_in_use = self.is_called_for = True
+        """Whether the MMU whose entries count is in use, and whether the next TLB function is called for it."""
         self._vmids = (1 << machine.vmid_bits) - 1
         self._vmid = self._caller.at_home
         self._is_host_regime = self._caller.mode == "vhe"
@@ -55,6 +58,14 @@ class Cpu:
         """TLBIs of the regime under test that no barrier has waited for."""
         self.issued: list[Tlbi] = []
         """Those of the op under way."""
+
+    def use(self, whose: Whose, is_in_use: bool) -> None:
+        """In a VM with several MMUs, the VMID of the one whose entries count, and of the one in use: whose vCPU runs
+        now, where one of this stage 2 does."""
+        self._caller = Caller.on(self._machine, whose)
+        self._is_in_use = self.is_called_for = is_in_use
+        if self._caller.vcpu == "own":
+            self._vmid = whose.in_use
 
     def begin_op(self) -> None:
         self.issued.clear()
@@ -82,6 +93,7 @@ class Cpu:
             self._may_be_called = self._caller.may_call(kind)
             if not self._tells_instructions:
                 yield from self._carry_out(event, now)
+            self.is_called_for = self._is_in_use
 
     def _barrier(self, domain: int, now: int) -> Iterator[Tlbi]:
         barrier = barrier_of(domain)
@@ -119,5 +131,6 @@ class Cpu:
         if what is None:
             return
         everywhere = event.kind != TLBI_VMID_IPA_NSH
-        yield Tlbi(now, now, everywhere, what, True, True)
-        yield Tlbi(now + 1, now, everywhere, _BY_SHAREABILITY[everywhere], True, True)
+        is_ours = self.is_called_for or what.operation.target is Target.ALL
+        yield Tlbi(now, now, everywhere, what, is_ours, True)
+        yield Tlbi(now + 1, now, everywhere, _BY_SHAREABILITY[everywhere], is_ours, True)

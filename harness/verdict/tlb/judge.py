@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import IN_CALL
-from harness.observation.layout import EVENT_WORDS, Observation, Record
+from harness.observation.layout import EVENT_WORDS, FIRST_MMU, Observation, Record
+from harness.observation.mmus import MMU_FREE, MMU_INIT, MMU_SHARE, Mmus, named_by, vmid_made_by
 from harness.program.definition import Op
 from harness.program.guest import STUB
 from harness.program.program import Program
@@ -52,18 +53,48 @@ class Judgement:
 
     def __init__(self, program: Program, observation: Observation) -> None:
         records = observation.records
-        tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
-        self._books = books = Books(observation.machine, tells_instructions)
+        self._program, self._observation = program, observation
+        self._tells_instructions = any(max(one.events[::EVENT_WORDS], default=0) >= IN_CALL for one in records)
+        self._books = Books(observation.machine, self._tells_instructions)
+        """Of the MMU in use."""
+        self._of_mmus = {FIRST_MMU: self._books}
+        self._mmus = Mmus(observation.machine)
         self._guest = Guest(observation.machine)
         self._witnesses = observation.witnesses
-        self.all_problems = books.problems
+        self._witnessed: list[StaleProblem] = []
+        self._of_freed: list[StaleProblem] = []
         self.allowed: list[Allowed] = []
         for number, record in enumerate(records):
             op = program.ops[number - 1] if number else None
-            books.follow_op(number, op, record)
+            self._follow(number, op, record)
             if op is not None and record.ret in _HAPPENED:
                 self._look(number, op, record)
+        of_mmus = [one for books in self._of_mmus.values() for one in books.problems]
+        self.all_problems = sorted([*of_mmus, *self._of_freed, *self._witnessed], key=lambda one: one.record)
         self.problems = [one for one in self.all_problems if not one.is_excused]
+
+    def _follow(self, number: int, op: Op | None, record: Record) -> None:
+        """Take in a record, in the books of every MMU."""
+        mmu = named_by(record)
+        if mmu is not None and record.definition is MMU_INIT:
+            self._of_mmus[mmu] = self._new_books(mmu, mmu, number, record)
+        elif mmu is not None and record.definition is MMU_FREE and mmu in self._of_mmus:
+            self._of_freed += self._of_mmus.pop(mmu).problems
+        for books in self._of_mmus.values():
+            books.follow_op(number, op, record)
+        if mmu is not None and record.definition is MMU_SHARE:
+            self._of_mmus[mmu] = self._new_books(mmu, self._mmus.table, number + 1, record)
+        if mmu is not None or self._mmus.are_several:
+            self._mmus.follow(record)
+            self._books = self._of_mmus.get(self._mmus.in_use, self._books)
+
+    def _new_books(self, mmu: int, table: int, number: int, made_by: Record) -> Books:
+        """Of an MMU that begins with the `number`-th record, and has a table since before, or makes it."""
+        books = Books(self._observation.machine, self._tells_instructions, mmu, table)
+        for earlier, record in enumerate(self._observation.records[:number]):
+            books.follow_op(earlier, self._program.ops[earlier - 1] if earlier else None, record)
+        books.be_born(vmid_made_by(made_by))
+        return books
 
     def _look(self, number: int, op: Op, record: Record) -> None:
         """What a probe or an access may see."""
@@ -78,7 +109,7 @@ class Judgement:
             if one.record == number and not allowed.admits(one.esr, one.told):
                 seen = f"esr={one.esr:#x}" if one.esr else f"{one.told:#x}"
                 text = f"`{op.name}` at {op.value('ipa'):#x} came to {seen}, which neither the table nor a TLB may say"
-                self.all_problems.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
+                self._witnessed.append(StaleProblem(number, "witness-not-allowed", None, text, Rules.WITNESSED.value))
 
     def _probe(self, number: int, op: Op) -> Allowed:
         seen = self._stale(op.value("ipa"))

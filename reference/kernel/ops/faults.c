@@ -13,13 +13,13 @@ s64 op_plant(const struct args_plant *args)
 {
 	kvm_pte_t *ptep;
 
-	return fault_locate(&under_test.pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
+	return fault_locate(under_test->pgt, args->ipa, args->level, &ptep) ?: fault_plant(ptep, args->level, args->pte);
 }
 
 #if S2FUZZ_HAS_race
 s64 op_race(const struct args_race *args)
 {
-	fault_race(&under_test.pgt, args->nth, args->pte);
+	fault_race(args->nth, args->pte);
 	return 0;
 }
 #endif

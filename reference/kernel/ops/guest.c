@@ -43,8 +43,8 @@ static bool walkable(struct regime *regime, struct guest_registers *registers)
 	if (is_hyp() || !lies_as_it_says(&root))
 		return false;
 	*registers = (struct guest_registers){
-		.vttbr = root.pa | (config.vmid & vmids) << 48,
-		.vtcr = *vtcr_of(&under_test.mmu) & ~VTCR_HD & ~(config.ha ? 0 : VTCR_HA),
+		.vttbr = root.pa | (under_test->vmid & vmids) << 48,
+		.vtcr = *vtcr_of(&under_test->mmu) & ~VTCR_HD & ~(config.ha ? 0 : VTCR_HA),
 		.forces_write_back = config.fwb && !config.nofwb,
 	};
 	return regime_of_vtcr(regime, registers->vtcr, root.pa);
@@ -203,9 +203,9 @@ s64 op_fault(const struct args_fault *args)
 	struct outcome outcome;
 	s64 ret = make_access(args->access, args->ipa, 0, &outcome);
 
-	under_test.has_aborted = ret == -EFAULT && outcome.by_stage2;
-	if (under_test.has_aborted)
-		under_test.abort = (struct abort){ outcome.esr, CODE_OR_DATA(outcome.address) };
+	kept_abort.is_there = ret == -EFAULT && outcome.by_stage2;
+	if (kept_abort.is_there)
+		kept_abort.abort = (struct abort){ outcome.esr, CODE_OR_DATA(outcome.address) };
 	return ret;
 }
 
@@ -219,9 +219,9 @@ s64 op_handle(const struct args_handle *args)
 
 	if (!config.guest || !walkable(&regime, &registers))
 		return -ENODEV;
-	if (!under_test.has_aborted)
+	if (!kept_abort.is_there)
 		return -ENOENT;
-	ret = handle_abort(&under_test.abort, args, &handled);
+	ret = handle_abort(&kept_abort.abort, args, &handled);
 	op_out(handled.size);
 	op_out(handled.topped_up);
 	op_out(handled.added);

@@ -6,14 +6,14 @@
 #if S2FUZZ_HAS_hyp_map
 s64 op_hyp_map(const struct args_hyp_map *args)
 {
-	return kvm_pgtable_hyp_map(&under_test.pgt, args->va, args->size, args->phys, args->prot);
+	return kvm_pgtable_hyp_map(under_test->pgt, args->va, args->size, args->phys, args->prot);
 }
 #endif
 
 #if S2FUZZ_HAS_hyp_unmap
 s64 op_hyp_unmap(const struct args_hyp_unmap *args)
 {
-	op_out(kvm_pgtable_hyp_unmap(&under_test.pgt, args->va, args->size));
+	op_out(kvm_pgtable_hyp_unmap(under_test->pgt, args->va, args->size));
 	return 0;
 }
 #endif

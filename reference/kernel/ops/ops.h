@@ -16,6 +16,9 @@
 S2FUZZ_OPS(OP)
 #undef OP
 
+/* table.c: give the MMU in use a table, and yield what init does. */
+s64 make_table(u64 ia_bits);
+
 /* unlinked.c: of a live one. */
 struct root unlinked_root(u64 number);
 

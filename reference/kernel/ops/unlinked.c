@@ -33,7 +33,7 @@ s64 op_create_unlinked(const struct args_create_unlinked *args)
 
 	if (ret)
 		return ret;
-	table = kvm_pgtable_stage2_create_unlinked(&under_test.pgt, args->phys, args->level, args->prot, cache,
+	table = kvm_pgtable_stage2_create_unlinked(under_test->pgt, args->phys, args->level, args->prot, cache,
 						   args->force_pte);
 	if (IS_ERR(table))
 		return PTR_ERR(table);
@@ -58,7 +58,7 @@ s64 op_link(const struct args_link *args)
 {
 	const struct unlinked *made = &unlinked[args->table];
 	kvm_pte_t *ptep;
-	s64 ret = fault_locate(&under_test.pgt, args->ipa, made->level, &ptep);
+	s64 ret = fault_locate(under_test->pgt, args->ipa, made->level, &ptep);
 
 	if (ret)
 		return ret;

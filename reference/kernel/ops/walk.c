@@ -71,6 +71,6 @@ s64 op_walk(const struct args_walk *args)
 	};
 	struct kvm_pgtable_walker walker = { .cb = visit, .flags = args->flags, .arg = &visitor };
 
-	return kvm_pgtable_walk(&under_test.pgt, args->ipa, args->size, &walker);
+	return kvm_pgtable_walk(under_test->pgt, args->ipa, args->size, &walker);
 }
 #endif
