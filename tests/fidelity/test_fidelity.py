@@ -63,7 +63,7 @@ def programs_for(linux: str) -> list[Program]:
             program
             for granule in GRANULES
             if granule is not GRANULE_4K
-            for stage, count in ((1, 300), (2, 1000))
+            for stage, count in ((1, 300), (2, 1200))
             for program in generated(linux, 12, count, stage, granule)
         ),
     ]
