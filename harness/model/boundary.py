@@ -87,7 +87,6 @@ class Sharer(NamedTuple):
     number: int
     is_in_use: bool
     flushes: Flushes
-    whose: Whose
 
 
 class Boundary:
@@ -132,8 +131,6 @@ class Boundary:
         """How many pages that were."""
         self.holds_lock = False
         """The MMU's lock, which forbids to sleep."""
-        self.loaded: int | None = None
-        """The root that TLB functions find, of a VM with one MMU."""
         self.fresh_calls: list[tuple[int, Sequence[int], Whose | None]] = []
         """Record and events of each call of which nothing like it was told in its context, and whose it is."""
         self._machine, self._fixed, self._cpu = machine, fixed, cpu
@@ -141,7 +138,6 @@ class Boundary:
         self._broken = _NONE
         self._calls = calls
         self._flushes = NO_FLUSHES
-        self._whose: Whose | None = None
         self._sharing: tuple[Sharer, ...] = ()
         """The MMUs that share the table in use, if there are several: what changes it must be told to each."""
         self._in_use = FIRST_MMU
@@ -166,7 +162,6 @@ class Boundary:
     def load(self, root: int) -> None:
         """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it
         was destroyed."""
-        self.loaded, self._whose, self._sharing = root, None, ()
         if self._calls is not None:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
 
@@ -176,7 +171,7 @@ class Boundary:
         self._in_use, self._running = in_use, running
         found = [self._sharer(shown) for shown in sharing]
         own = next(one for one in found if one.is_in_use)
-        self._flushes, self._whose = own.flushes, own.whose
+        self._flushes = own.flushes
         self._sharing = tuple(found) if len(found) > 1 else ()
 
     def _sharer(self, shown: Shown) -> Sharer:
@@ -185,17 +180,21 @@ class Boundary:
         if self._calls is not None:
             several = Several(shown, running)
             flushes = self._calls.of(self._machine, self._fixed, self._cpu, shown.root, several)
-        whose = Whose(shown.vmid, running.vmid, self._cpu.runs)
-        return Sharer(shown.number, shown.number == self._in_use, flushes, whose)
+        return Sharer(shown.number, shown.number == self._in_use, flushes)
 
     def call_for(self, shown: Shown, kind: int) -> None:
         """A TLB function that takes no address is called for that MMU alone, in a VM with several."""
-        self._call_sharer(self._sharer(shown), kind, 0, 0)
+        in_use = self._flushes
+        try:
+            self._call_sharer(self._sharer(shown), kind, 0, 0)
+        finally:
+            self._flushes = in_use
 
     def _call_sharer(self, one: Sharer, kind: int, a: int, b: int) -> None:
         if not one.is_in_use:
             self.events.extend((FOR_MMU, one.number, 0))
-        self._call(one.flushes, one.whose, kind, a, b)
+        self._flushes = one.flushes
+        self.call(kind, a, b)
 
     def spend(self) -> None:
         """Count one event, which is not recorded when the budget is spent."""
@@ -434,25 +433,22 @@ class Boundary:
         """The TLB function whose calls are events of `kind` is called, and does what it does: for each MMU that shares
         the table, where the table has changed."""
         if self._sharing and kind in TLBI_KINDS:
-            for one in self._sharing:
-                self._call_sharer(one, kind, a, b)
+            self._call_for_each(kind, a, b)
             return
-        self._call(self._flushes, self._whose, kind, a, b)
-
-    def _call(self, flushes: Flushes, whose: Whose | None, kind: int, a: int, b: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self.events.extend((kind, a, b & U64_MAX))
         if self._calls is None:
             return
+        flushes = self._flushes
         pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
             pieces = flushes.keep(kind, a, b)
             if (kind, b) not in flushes.told:
                 flushes.told.add((kind, b))
                 events = [kind, a, b & U64_MAX, *chain.from_iterable(piece.words for piece in pieces)]
-                self.fresh_calls.append((self.record, events, whose))
+                self.fresh_calls.append((self.record, events, flushes.whose))
         for words, counted, where in pieces:
             if counted > self.left:
                 self._cut(words)
@@ -460,6 +456,16 @@ class Boundary:
             self.events.extend(words)
             if where is not None:
                 self.warn(where)
+
+    def _call_for_each(self, kind: int, a: int, b: int) -> None:
+        """The same for each MMU that shares the table, by number."""
+        sharing, in_use = self._sharing, self._flushes
+        self._sharing = ()
+        try:
+            for one in sharing:
+                self._call_sharer(one, kind, a, b)
+        finally:
+            self._sharing, self._flushes = sharing, in_use
 
     def _cut(self, words: Sequence[int]) -> NoReturn:
         """What of these events there is when the budget is spent among them."""

@@ -10,6 +10,14 @@
 DECLARE_PER_CPU(atomic64_t, active_vmids);
 DECLARE_PER_CPU(u64, reserved_vmids);
 
+#ifndef S2FUZZ_MADE
+/* Not in the shim, for a tree's own may differ: it lacks the ops then. */
+int kvm_arm_vmid_alloc_init(void);
+void kvm_arm_vmid_alloc_free(void);
+void kvm_arm_vmid_update(struct kvm_vmid *kvm_vmid);
+void kvm_arm_vmid_clear_active(void);
+#endif
+
 static struct kvm_vmid owners[S2FUZZ_VMID_OWNERS];
 /* Whom a CPU runs, counted from 1; 0: nobody. */
 static u64 runs[S2FUZZ_MOST_CPUS];
@@ -19,7 +27,7 @@ static enum { NOT_YET, BEGUN, ENDED } state;
 static struct {
 	u64 nth, cpu, owner;
 } race;
-static u64 meanwhile;
+static __maybe_unused u64 meanwhile;
 
 void vmids_reset(void)
 {
@@ -91,41 +99,81 @@ unsigned long _find_next_zero_bit(const unsigned long *bitmap, unsigned long bit
 	return start < bits ? start : bits;
 }
 
+#ifdef S2FUZZ_MADE
+/* For the kernel's own build, whose headers take all of this for granted. */
+extern atomic64_t vmid_generation;
+struct cpumask __cpu_possible_mask;
+unsigned int nr_cpu_ids = S2FUZZ_MOST_CPUS;
+
+/* A CPU that is asked has 8 bits at least. So as not to be told so late that KVM has begun with those, what it asks once
+ * then, how many CPUs there are, is answered with as many more as there are VMIDs too many. */
+static u64 too_many(void)
+{
+	return vmid_bits() < 8 ? BIT(8) - BIT(vmid_bits()) : 0;
+}
+
+static void begin_with_few(void)
+{
+	if (too_many()) {
+		kvm_arm_vmid_bits = vmid_bits();
+		atomic64_set(&vmid_generation, BIT(vmid_bits()));
+	}
+}
+
+unsigned int __bitmap_weight(const unsigned long *bitmap, unsigned int bits)
+{
+	return s2fuzz_cpus + too_many();
+}
+
+unsigned long _find_next_bit(const unsigned long *bitmap, unsigned long bits, unsigned long start)
+{
+	return start < s2fuzz_cpus ? start : bits;
+}
+
+/* By their names as symbols: Linux declares them with sections of their own, or as macros. */
+unsigned long s2fuzz_lock_irqsave(void *lock) asm("_raw_spin_lock_irqsave");
+unsigned long s2fuzz_lock_irqsave(void *lock)
+{
+	s2fuzz_window();
+	return 0;
+}
+
+void s2fuzz_unlock_irqrestore(void *lock, unsigned long flags) asm("_raw_spin_unlock_irqrestore");
+void s2fuzz_unlock_irqrestore(void *lock, unsigned long flags)
+{
+}
+
+void *s2fuzz_kmalloc(unsigned long size, gfp_t flags) asm("__kmalloc");
+void *s2fuzz_kmalloc(unsigned long size, gfp_t flags)
+{
+	return s2fuzz_zalloc(size);
+}
+
+void s2fuzz_kfree(const void *memory) asm("kfree");
+void s2fuzz_kfree(const void *memory)
+{
+	s2fuzz_free(memory);
+}
+#else
+static void begin_with_few(void)
+{
+}
+#endif
+
+#if S2FUZZ_HAS_vmid_update
 static void update_on(u64 cpu, struct kvm_vmid *vmid)
 {
 	u64 before = s2fuzz_cpu;
 
-	s2fuzz_cpu = cpu;
+	cpu_enter(cpu);
 	kvm_arm_vmid_update(vmid);
-	s2fuzz_cpu = before;
+	cpu_enter(before);
 }
 
 static void update(u64 cpu, u64 owner)
 {
 	update_on(cpu, &owners[owner]);
 	runs[cpu] = owner + 1;
-}
-
-bool vmids_are_allocated(void)
-{
-	return state == BEGUN;
-}
-
-struct vmid_turn vmids_update_mmu(u64 cpu, struct kvm_vmid *vmid)
-{
-	meanwhile = 0;
-	update_on(cpu, vmid);
-	runs[cpu] = 0;
-	return (struct vmid_turn){ atomic64_read(&vmid->id), atomic64_read(&per_cpu(active_vmids, cpu)), meanwhile };
-}
-
-u64 vmids_schedule_out(u64 cpu)
-{
-	s2fuzz_cpu = cpu;
-	kvm_arm_vmid_clear_active();
-	s2fuzz_cpu = 0;
-	runs[cpu] = 0;
-	return atomic64_read(&per_cpu(active_vmids, cpu));
 }
 
 /* A CPU does not come in between itself. */
@@ -136,13 +184,52 @@ void s2fuzz_window(void)
 	update(race.cpu, race.owner);
 	meanwhile = atomic64_read(&owners[race.owner].id);
 }
+#else
+void s2fuzz_window(void)
+{
+}
+#endif
 
-static s64 problem(u64 cpu)
+bool vmids_are_allocated(void)
+{
+	return state == BEGUN;
+}
+
+#if S2FUZZ_HAS_vmid_update && S2FUZZ_HAS_vmid_clear_active
+struct vmid_turn vmids_update_mmu(u64 cpu, struct kvm_vmid *vmid)
+{
+	meanwhile = 0;
+	update_on(cpu, vmid);
+	runs[cpu] = 0;
+	return (struct vmid_turn){ atomic64_read(&vmid->id), atomic64_read(&per_cpu(active_vmids, cpu)), meanwhile };
+}
+
+u64 vmids_schedule_out(u64 cpu)
+{
+	cpu_enter(cpu);
+	kvm_arm_vmid_clear_active();
+	cpu_enter(0);
+	runs[cpu] = 0;
+	return atomic64_read(&per_cpu(active_vmids, cpu));
+}
+#else /* a tree whose allocator is another one: nothing begins it */
+struct vmid_turn vmids_update_mmu(u64 cpu, struct kvm_vmid *vmid)
+{
+	return (struct vmid_turn){ 0 };
+}
+
+u64 vmids_schedule_out(u64 cpu)
+{
+	return 0;
+}
+#endif
+
+static __maybe_unused s64 problem(u64 cpu)
 {
 	return state != BEGUN ? -ENODEV : cpu >= s2fuzz_cpus ? -EINVAL : 0;
 }
 
-static void tell(u64 cpu)
+static __maybe_unused void tell(u64 cpu)
 {
 	op_out(atomic64_read(&per_cpu(active_vmids, cpu)));
 	op_out(per_cpu(reserved_vmids, cpu));
@@ -156,6 +243,7 @@ s64 op_vmid_init(const struct args_vmid_init *args)
 	if (state != NOT_YET || vcpus_are_loaded())
 		return -EBUSY;
 	ret = kvm_arm_vmid_alloc_init();
+	begin_with_few();
 	if (!ret)
 		begin();
 	op_out(kvm_arm_vmid_bits);
