@@ -74,6 +74,10 @@ class Vm:
         """What a CPU's bits leave of a VMID."""
         return vmid & self._vmids
 
+    def take(self, vmid: int) -> None:
+        """Another VM has that VMID."""
+        self._taken.append(vmid)
+
     def _refused(self, number: int, vmid: int) -> int:
         """-ENOSPC where there is no such number; -EBUSY where another MMU has the VMID, or had it: TLBs may hold
         something under it."""
