@@ -58,6 +58,7 @@ class Vm:
         """What operations on tables work on."""
         self._mmus = {first.number: first}
         self._ever = [first]
+        self._of_others: list[int] = []
         self._vmids = (1 << vmid_bits) - 1
         self._most = most
         self._version = version
@@ -76,14 +77,14 @@ class Vm:
 
     def take(self, vmid: int) -> None:
         """Another VM has that VMID."""
-        self._taken.append(vmid)
+        self._of_others.append(vmid)
 
     def _refused(self, number: int, vmid: int) -> int:
         """-ENOSPC where there is no such number; -EBUSY where another MMU has the VMID, or had it: TLBs may hold
         something under it."""
         if number >= self._most:
             return -ENOSPC
-        taken = (taken for one in self._ever for taken in (one.vmid, one.own_vmid))
+        taken = [taken for one in self._ever for taken in (one.vmid, one.own_vmid)] + self._of_others
         return -EBUSY if any(self.effective(one ^ vmid) == 0 for one in taken) else 0
 
     def _keep(self, mmu: S2Mmu) -> S2Mmu:

@@ -195,7 +195,7 @@ class TlbCalls:
         values = machine.values
         key = (root, cpu.kvm_mode, cpu.vcpu, cpu.vmid, *[values[index] for index in _FIXED_KNOBS])
         if several is not None:
-            key += (*several.called, *several.running)
+            key += (*several.called, *several.running, int(cpu.runs is None))
         flushes = self._contexts.get(key)
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
             context = _context(fixed, cpu, root, several)
