@@ -166,10 +166,9 @@ class Boundary:
         if self._calls is not None:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
 
-    def load_several(self, in_use: int, sharing: Mapping[int, Shown]) -> None:
-        """The same of a VM with several MMUs: of those that share the table in use, by number, the one in use among
-        them."""
-        running = sharing[in_use]
+    def load_several(self, in_use: int, sharing: Mapping[int, Shown], running: Shown) -> None:
+        """The same of a VM with several MMUs: of those that share a table, by number, mostly the one in use among them,
+        which is `running`."""
         self._whose = Whose(running.vmid, running.vmid)
         found = []
         for number, shown in sharing.items():
@@ -180,7 +179,7 @@ class Boundary:
             if number == in_use:
                 self._flushes = flushes
             found.append(Sharer(number, number == in_use, flushes, Whose(shown.vmid, running.vmid)))
-        self._sharing = tuple(found) if len(found) > 1 else ()
+        self._sharing = () if [*sharing] == [in_use] else tuple(found)
 
     def spend(self) -> None:
         """Count one event, which is not recorded when the budget is spent."""

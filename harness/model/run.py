@@ -14,6 +14,7 @@ from harness.model.boundary import Boundary, BudgetSpent
 from harness.model.guest import Window
 from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
+from harness.model.memslots import Memslots
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, Shown, TlbCalls
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
@@ -61,6 +62,10 @@ class Variant(NamedTuple):
     ownership: Ownership | None
 
 
+def _shown(mmu: S2Mmu) -> Shown:
+    return Shown(mmu.root or 0, mmu.vmid, mmu.vtcr)
+
+
 class ProgramRun:
     """A program's run, for one call of `run`, and `end` after it.
 
@@ -101,6 +106,7 @@ class ProgramRun:
         self.handles = Handles()
         self.vm: Vm | None = None
         """The VM, once an op has to do with several MMUs."""
+        self._memslots: Memslots | None = None
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
         self.window = Window()
@@ -164,6 +170,22 @@ class ProgramRun:
         self.pool.owner = mmu.table_number
         self._load(vm)
 
+    def memslots(self) -> Memslots:
+        """The VM's memory slots."""
+        if self._memslots is None:
+            self._memslots = Memslots(self)
+        return self._memslots
+
+    def work_on(self, mmu: S2Mmu | None) -> None:
+        """What follows of the op under way is done to that MMU's table, which need not be the one in use; None: the op
+        is done with it."""
+        vm = self.several_mmus()
+        target = vm.in_use if mmu is None else mmu
+        self.boundary.free_table = target.table.free_unlinked
+        self.pool.owner = target.table_number
+        shown = {one.number: _shown(one) for one in vm.sharing(target)}
+        self.boundary.load_several(vm.in_use.number, shown, _shown(vm.in_use))
+
     def rooted(self, root: int) -> None:
         """The table in use has a new root."""
         if self.vm is None:
@@ -173,8 +195,8 @@ class ProgramRun:
             self._load(self.vm)
 
     def _load(self, vm: Vm) -> None:
-        shown = {one.number: Shown(one.root or 0, one.vmid, one.vtcr) for one in vm.sharing(vm.in_use)}
-        self.boundary.load_several(vm.in_use.number, shown)
+        shown = {one.number: _shown(one) for one in vm.sharing(vm.in_use)}
+        self.boundary.load_several(vm.in_use.number, shown, _shown(vm.in_use))
 
     def make_stage2(self, vtcr: int) -> Stage2:
         """Another table of the same kind, which is not initialised."""

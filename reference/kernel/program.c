@@ -5,6 +5,7 @@
 #include <s2fuzz/machine.h>
 #include "context.h"
 #include "guest.h"
+#include "memslots.h"
 
 static s64 carry_out(u64 number, const u64 *args)
 {
@@ -201,6 +202,7 @@ static void reset(void)
 	guest_end();
 	hosted_restore();
 	under_test_reset(config.vmid);
+	memslots_reset();
 	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8 };
 	context_enter();
 	handles_reset();
