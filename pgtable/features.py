@@ -19,7 +19,7 @@ class Features:
         There is none for 64K pages; asked for it, the page-table code would take it all the same.
     pa_bits_52: CONFIG_ARM64_PA_BITS_52: with 64K pages, physical addresses of 52 bits.
     parange: ID_AA64MMFR0_EL1.PARange, 0 to 6: 32, 36, 40, 42, 44, 48 and 52 bits of physical address.
-    vmid16: VMIDs of 16 bits, else 8.
+    vmid_bits: of VMID: 16 or 8, or fewer where KVM takes a CPU with 8 for less.
     bti: FEAT_BTI, and a kernel built to use it: hyp's executable pages are guarded.
     hvhe: hyp runs with HCR_EL2.E2H set, so that its stage 1 has the permissions of an EL2&0 regime.
     """
@@ -34,7 +34,7 @@ class Features:
     lpa2: bool = False
     pa_bits_52: bool = False
     parange: int = 6
-    vmid16: bool = True
+    vmid_bits: int = 16
     bti: bool = True
     hvhe: bool = False
 

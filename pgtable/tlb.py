@@ -68,7 +68,7 @@ def vttbr(root: int, vmid: int, features: Features) -> int:
     into 5:2."""
     if features.lpa2 or features.pa_bits_52:
         root = (root | root >> _VTTBR_HIGH_SHIFT) & _VTTBR_WIDE_MASK
-    vmid &= 0xFFFF if features.vmid16 else 0xFF
+    vmid &= (1 << features.vmid_bits) - 1
     return root | vmid << VTTBR_VMID_SHIFT | (VTTBR_CNP if features.cnp else 0)
 
 

@@ -21,7 +21,9 @@ arch/arm64/include/asm/esr.h 7d23cef962e4
 arch/arm64/include/asm/gpr-num.h 2a53bce033b7
 arch/arm64/include/asm/hyp_image.h 6c7e00f21d58
 arch/arm64/include/asm/insn-def.h 1aedb653e199
+arch/arm64/include/asm/insn.h 021ea6cdfa69
 arch/arm64/include/asm/kvm_arm.h f1234920ff38
+arch/arm64/include/asm/kvm_asm.h 1a0ac6505d35
 arch/arm64/include/asm/kvm_hyp.h cad802f0a0c6
 arch/arm64/include/asm/kvm_mmu.h cec0bef6ce02
 arch/arm64/include/asm/kvm_pgtable.h 914a026c13aa
@@ -54,6 +56,8 @@ arch/arm64/kvm/hyp/include/nvhe/mem_protect.h d4e95af299e5
 arch/arm64/kvm/hyp/nvhe/tlb.c c7f64510da32
 arch/arm64/kvm/hyp/pgtable.c 6c69f60b0c3f
 arch/arm64/kvm/hyp/vhe/tlb.c f4324bb9660d
+arch/arm64/kvm/mmu.c b4f1ed1db28a
+arch/arm64/kvm/vmid.c 92fee43ea7cd
 include/asm-generic/barrier.h afbc0af1a91d
 include/asm-generic/bitops/arch_hweight.h 409a1e3a1309
 include/asm-generic/bitops/atomic.h 75e0b57a5673
@@ -186,7 +190,9 @@ arch/arm64/include/asm/esr.h f781c12f33e8
 arch/arm64/include/asm/gpr-num.h 2a53bce033b7
 arch/arm64/include/asm/hyp_image.h 6c7e00f21d58
 arch/arm64/include/asm/insn-def.h 1aedb653e199
+arch/arm64/include/asm/insn.h 560877d74f25
 arch/arm64/include/asm/kvm_arm.h 3473f716b1b8
+arch/arm64/include/asm/kvm_asm.h 7730af8e56ab
 arch/arm64/include/asm/kvm_hyp.h b36d26b93721
 arch/arm64/include/asm/kvm_mmu.h 88f27c2558de
 arch/arm64/include/asm/kvm_pgtable.h c39a25ba1a03
@@ -220,6 +226,9 @@ arch/arm64/kvm/hyp/include/nvhe/mem_protect.h 13e41c21f449
 arch/arm64/kvm/hyp/nvhe/tlb.c c2e31e6cf7b3
 arch/arm64/kvm/hyp/pgtable.c 502777920ac9
 arch/arm64/kvm/hyp/vhe/tlb.c ab20d5f7f084
+arch/arm64/kvm/mmu.c ab40694aae93
+arch/arm64/kvm/nested.c b5b73f684966
+arch/arm64/kvm/vmid.c 181e5fb1eda1
 include/asm-generic/barrier.h d06714683942
 include/asm-generic/bitops/arch_hweight.h 409a1e3a1309
 include/asm-generic/bitops/atomic.h a45815e86b8a

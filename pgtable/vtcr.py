@@ -59,7 +59,9 @@ def get_vtcr(ia_bits: int, features: Features = ANY_CPU, geometry: Geometry = GR
         raise ValueError(f"ia_bits must be {_MIN_IA_BITS}..{_MAX_IA_BITS}, not {ia_bits}")
     if not 0 <= features.parange <= _PARANGE_MAX:
         raise ValueError(f"parange must be 0..{_PARANGE_MAX}, not {features.parange}")
-    return vtcr_for(features.parange, _VMID_BITS_16 << 4 if features.vmid16 else 0, ia_bits, features, geometry)
+    return vtcr_for(
+        features.parange, _VMID_BITS_16 << 4 if features.vmid_bits == 16 else 0, ia_bits, features, geometry
+    )
 
 
 def vtcr_for(

@@ -70,6 +70,12 @@ HANDLED = FAULT + NOTHING_TO_HANDLE
 NESTED = PAGES + "mmu_init vmid=2\nmmu_use mmu=m1\n"
 NESTED_ROOT = 0x44006000
 SHARED = PAGES + "mmu_share vmid=2\n"
+VMID = "vmid_init\nvmid_update cpu=0 owner=0\n"
+ROLLED_OVER = (
+    f"vmid_bits = 2\n\n{VMID}"
+    "vmid_update cpu=1 owner=1\nvmid_update cpu=1 owner=2\nvmid_update cpu=0 owner=3\nvmid_update cpu=1 owner=2\n"
+)
+NO_VMIDS = "vmid_update cpu=0 owner=0\n"
 NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
 
 
@@ -407,6 +413,15 @@ CASES: Mapping[str, Case] = {
     ),
     "no-vmid-serves-two-mmus": Case(SHARED, told(2, 1, 3), PAGES + "mmu_share vmid=1\n"),
     "what-is-initialised-again-stays": Case(PAGES + "mmu_again\n", returned(2, 0), PAGES + "destroy\nmmu_again\n"),
+    # vmid
+    "no-vmid-has-two-owners-of-a-generation": Case(ROLLED_OVER, told(3, 0, 6 ^ 5), NO_VMIDS),
+    "a-vmid-is-flushed-before-it-is-another-s": Case(ROLLED_OVER, silent(5), NO_VMIDS),
+    "what-runs-keeps-its-vmid": Case(ROLLED_OVER, told(6, 0, 0xB ^ 0xA), VMID),
+    "a-cpu-runs-with-a-vmid-of-the-newest-generation": Case(ROLLED_OVER, told(6, 0, 0xB ^ 0x7), NO_VMIDS),
+    "vmid-0-is-nobody-s": Case(VMID, told(2, 0, 1), NO_VMIDS),
+    "a-cpu-that-runs-nothing-has-no-vmid-active": Case(
+        VMID + "vmid_clear_active cpu=0\n", told(3, 0, 1), "vmid_clear_active cpu=0\n"
+    ),
 }
 """By the contracts' names, family by family."""
 

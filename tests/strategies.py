@@ -8,7 +8,7 @@ from harness.model.executor import Model
 from harness.program.definition import Arg, Op, OpDef
 from harness.program.granule import GRANULES
 from harness.program.kinds import IPA, MEMCACHE, PAGEWISE_SIZE, PHYS, SIZE
-from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits
+from harness.program.machine import KNOBS, Knob, Machine, highest_pool, highest_va_bits, most_cpus
 from harness.program.ops import OPS
 from harness.program.program import Program
 from harness.program.space import U64_MAX
@@ -41,6 +41,7 @@ def _machine_of(values: tuple[int, ...]) -> Machine:
     granule = GRANULES[knobs["granule"]]
     knobs["pool_base"] = min(knobs["pool_base"] & -granule.page, highest_pool(knobs))
     knobs["va_bits"] = min(knobs["va_bits"], highest_va_bits(knobs))
+    knobs["cpus"] = min(knobs["cpus"], most_cpus(knobs))
     return Machine.of(**knobs)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from fuzz.generate.at_random import random_machine, random_op
 from fuzz.generate.handles import Handles
-from fuzz.generate.scenario import hyp_scenario, vm_scenario, whole_block_scenario
+from fuzz.generate.scenario import hyp_scenario, vm_scenario, vmid_scenario, whole_block_scenario
 from harness.program.codec import FULL, Dialect, header_of
 from harness.program.parts import Parts
 
@@ -19,6 +19,9 @@ _HYP_SHARE: Final = 0.15
 _WHOLE_BLOCKS: Final = 1 / 20_000
 """Of inputs from nothing, those that split a whole block of level 1: each takes as long as some hundred others."""
 
+_VMIDS: Final = 0.06
+"""Of inputs from nothing, those in which VMIDs are allocated."""
+
 
 def fresh(choice: Random, dialect: Dialect = FULL, stages: Sequence[int] = ()) -> bytes:
     """An input from nothing, for one of these stages or any."""
@@ -28,6 +31,8 @@ def fresh(choice: Random, dialect: Dialect = FULL, stages: Sequence[int] = ()) -
     draw = choice.random()
     if draw < _WHOLE_BLOCKS and stage == 2 and dialect.granule.has_large_blocks and dialect.capabilities.has("split"):
         return whole_block_scenario(choice, dialect)
+    if draw < _VMIDS and stage == 2 and dialect.capabilities.has("vmid_init", "vmid_update"):
+        return vmid_scenario(choice, dialect)
     if draw < 0.5:
         return hyp_scenario(choice, dialect) if stage == 1 else vm_scenario(choice, dialect)
     return random_input(choice, dialect, stage)

@@ -40,6 +40,8 @@ class Place:
     """Where in a block the few pages lie that steps choose from, in bytes."""
     mapped: list[tuple[int, int]] = field(default_factory=list)
     """Addresses and sizes that the scenario has mapped; all its places share them, and only hyp's steps keep them."""
+    cpus: int = 1
+    """How many the machine has."""
     made: dict[Handle, int] = field(default_factory=dict)
     """How many handles of a kind the scenario has made so far."""
 

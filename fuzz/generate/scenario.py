@@ -20,7 +20,7 @@ from harness.program.granule import GRANULE_4K, GRANULES
 from harness.program.guest import WINDOW
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
-from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, Machine
+from harness.program.machine import DEFAULTS, MAX_BUDGET, MAX_POOL_PAGES, MOST_CPUS, VMID_BITS, Machine, most_cpus
 from harness.program.ops import op_of
 from harness.program.program import Program
 from harness.program.space import MEMORY, Space, space_of
@@ -38,6 +38,12 @@ _OTHER_RULES: Final = 0.4
 """How many of them have their memcache topped up by any rule."""
 _GUEST_REGION: Final = 1 << 30
 """A guest's memory lines up with its addresses in blocks of this size."""
+_BESIDE_VMIDS: Final = 0.1
+"""Where VMIDs are allocated, how many steps are others."""
+_OF_FEW_BITS: Final = 12
+"""How often VMIDs have 2 or 3 bits, against 1 for any other number."""
+_SCARCE: Final = 0.1
+"""How often there may be as few VMIDs as CPUs."""
 _DESTROYED: Final = 0.3
 """How many end with the table's end."""
 _LPA_SHIFT: Final = 16
@@ -112,6 +118,18 @@ def whole_block_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
     return _encoded(ops, knobs, dialect)
 
 
+def vmid_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
+    """That of VMs which take turns on a few CPUs, until their VMIDs run out; now and then the table of one changes."""
+    knobs = {"granule": GRANULES.index(dialect.granule)} | _vmid_knobs(choice)
+    machine = Machine.of(**knobs)
+    steps, (others, _) = _vmid_steps(dialect.capabilities), _steps(dialect.capabilities, 2, is_guest=False)
+    at = replace(_place(choice, space_of(machine), (0,)), cpus=machine["cpus"])
+    ops = [op_of("vmid_init")]
+    for _ in range(choice.randint(5, 16)):
+        ops += (others if choice.random() < _BESIDE_VMIDS else steps).play(at, choice)
+    return _encoded(ops, knobs, dialect)
+
+
 @dataclass(frozen=True, slots=True)
 class _Steps:
     """Steps to choose from, and the sums of their weights up to each."""
@@ -132,13 +150,20 @@ def _steps(capabilities: Capabilities, stage: int, is_guest: bool) -> tuple[_Ste
     playable = [
         one
         for one in STEPS.values()
-        if stage in one.stages and capabilities.has(*one.uses) and (is_guest or not one.guest)
+        if stage in one.stages and capabilities.has(*one.uses) and (is_guest or not one.guest) and not one.vmids
     ]
-    cheap, dear = (tuple(one for one in playable if one.dear == is_dear) for is_dear in (False, True))
-    return (
-        _Steps(cheap, tuple(accumulate(one.weight for one in cheap))),
-        _Steps(dear, tuple(accumulate(one.weight for one in dear))),
-    )
+    cheap, dear = ([one for one in playable if one.dear == is_dear] for is_dear in (False, True))
+    return _weighed(cheap), _weighed(dear)
+
+
+@cache
+def _vmid_steps(capabilities: Capabilities) -> _Steps:
+    """The steps that can be played where VMIDs are allocated, and nowhere else."""
+    return _weighed([one for one in STEPS.values() if one.vmids and capabilities.has(*one.uses)])
+
+
+def _weighed(steps: Sequence[Step]) -> _Steps:
+    return _Steps(tuple(steps), tuple(accumulate(one.weight for one in steps)))
 
 
 def _place(choice: Random, space: Space, bases: Sequence[int]) -> Place:
@@ -174,6 +199,15 @@ def _vm_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:
         knobs[wide] = 1
         knobs["ia_bits"] = choice.choice((40, 48, 51, 52))
     return knobs
+
+
+def _vmid_knobs(choice: Random) -> dict[str, int]:
+    """Mostly VMIDs of so few bits that they run out, on a few CPUs."""
+    bits = choice.choices(range(len(VMID_BITS)), [1 if many > 3 else _OF_FEW_BITS for many in VMID_BITS])[0]
+    if choice.random() < _SCARCE:
+        cpus = min(MOST_CPUS, (1 << VMID_BITS[bits]) - choice.choice((0, 1, 1, 2)))
+        return {"vmid_bits": bits, "scarce_vmids": 1, "cpus": cpus}
+    return {"vmid_bits": bits, "cpus": choice.randint(1, most_cpus({"vmid_bits": bits, "scarce_vmids": 0}))}
 
 
 def _hyp_knobs(choice: Random, dialect: Dialect) -> dict[str, int]:

@@ -20,7 +20,8 @@ Play = Callable[[Place, Random], list[Op]]
 class Step:
     """`play` makes the ops. `weight` is how often scenarios choose it, out of all weights of a stage; `uses` are the
     operations that it is nothing without: where a side lacks one, it is left out. `dear` ones fill whole tables, which
-    costs as much as all the rest of a scenario, and those with `guest` are played only where one runs."""
+    costs as much as all the rest of a scenario, those with `guest` are played only where one runs, and those with
+    `vmids` only where these are allocated."""
 
     name: str
     play: Play
@@ -29,14 +30,20 @@ class Step:
     stages: Sequence[int]
     dear: bool
     guest: bool
+    vmids: bool
 
 
 def step(
-    weight: int, uses: Sequence[str], stages: Sequence[int] = (2,), dear: bool = False, guest: bool = False
+    weight: int,
+    uses: Sequence[str],
+    stages: Sequence[int] = (2,),
+    dear: bool = False,
+    guest: bool = False,
+    vmids: bool = False,
 ) -> Callable[[Play], Step]:
     """Make a step of a function, which gives it its name."""
 
     def make(play: Play) -> Step:
-        return Step(play.__name__, play, weight, uses, stages, dear, guest)
+        return Step(play.__name__, play, weight, uses, stages, dear, guest, vmids)
 
     return make

@@ -275,6 +275,11 @@ class Boundary:
         self.events.extend((ALLOC_EXACT, NO_PAGE if pa is None else pa, size))
         return pa
 
+    def allocation_fails(self) -> bool:
+        """Whether memory that is not of the pool cannot be had."""
+        self.spend()
+        return self._fails()
+
     def _fails(self) -> bool:
         """Whether this allocation is the one that the program lets fail."""
         if not self.allocs_to_failure:

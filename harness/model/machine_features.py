@@ -29,7 +29,7 @@ def machine_features(machine: Machine) -> MachineFeatures:
     features = Features(
         **{name: bool(machine[name]) for name in FEATURE_KNOBS},
         parange=machine["parange"],
-        vmid16=bool(machine["vmid_bits"]),
+        vmid_bits=machine.vmid_bits,
     )
     geometry = _GEOMETRIES[machine["granule"]]
     return MachineFeatures(features, geometry, get_vtcr(machine["ia_bits"], features, geometry))

@@ -17,6 +17,7 @@ from harness.model.machine_features import MachineFeatures
 from harness.model.memslots import Memslots
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, Shown, TlbCalls
+from harness.model.vmids import Vmids
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, MEMCACHE, SPLIT_CACHE, UNDER_TEST, Note
 from harness.program.definition import Op
 from harness.program.kinds import Handle
@@ -109,6 +110,8 @@ class ProgramRun:
         self._memslots: Memslots | None = None
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
+        self.vmids: Vmids | None = None
+        """Since `vmid_init`."""
         self.window = Window()
         self.outs: list[int] = []
         """The values that the op under way yields."""
@@ -156,8 +159,7 @@ class ProgramRun:
         if self.vm is None:
             first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
             first.root = self.boundary.loaded
-            bits = 16 if self.fixed.features.vmid16 else 8
-            self.vm = Vm(first, bits, MAX_MMUS, self.version)
+            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
         return self.vm
 
     def use(self, mmu: S2Mmu) -> None:

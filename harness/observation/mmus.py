@@ -47,7 +47,7 @@ class Mmus:
 
     def __init__(self, machine: Machine) -> None:
         self.in_use = FIRST_MMU
-        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        vmids = (1 << machine.vmid_bits) - 1
         self._mmus = {FIRST_MMU: Mmu(machine["vmid"] & vmids, FIRST_MMU, 0)}
 
     def follow(self, record: Record) -> None:

@@ -37,6 +37,7 @@ from harness.program.machine import (
     Machine,
     highest_pool,
     highest_va_bits,
+    most_cpus,
 )
 from harness.program.program import MAX_OPS, Program
 from harness.program.source import CHOICES, LITERAL, Source, literal
@@ -227,6 +228,7 @@ def _fitted(knobs: dict[str, int]) -> Machine:
     base = knobs["pool_base"]
     knobs["pool_base"] = (base if base <= highest else base % (highest + 1)) & -granule.page
     knobs["va_bits"] = min(knobs["va_bits"], highest_va_bits(knobs))
+    knobs["cpus"] = min(knobs["cpus"], most_cpus(knobs))
     return Machine(tuple(knobs.values()))
 
 

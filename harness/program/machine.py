@@ -28,6 +28,9 @@ _MAX_PA_BITS: Final = 52
 _LPA_SHIFT: Final = 16
 """Of the granule that has 52 bits without LPA2."""
 MAX_VMID: Final = 0xFFFF
+VMID_BITS: Final = (8, 16, 2, 3, 4, 5, 6, 7)
+"""By values of the knob: that has no other form for those that came first."""
+MOST_CPUS: Final = 8
 _VA_BITS: Final = {12: 63, 14: 58, 16: 55}
 
 
@@ -122,7 +125,12 @@ KNOBS: Final = (
         ("32", "36", "40", "42", "44", "48", "52"),
         "bits of physical address that the CPU has (ID_AA64MMFR0_EL1.PARange)",
     ),
-    _choice("vmid_bits", 1, ("8", "16"), "bits of VMID that the CPU has (ID_AA64MMFR1_EL1.VMIDBits)"),
+    _choice(
+        "vmid_bits",
+        1,
+        tuple(map(str, VMID_BITS)),
+        "bits of VMID that the CPU has (ID_AA64MMFR1_EL1.VMIDBits); fewer than 8 are what KVM takes it for",
+    ),
     _flag("ac03_cpu_38", "the workaround ARM64_WORKAROUND_AMPERE_AC03_CPU_38: hw_af has no effect", default=0),
     _choice(
         "cmos",
@@ -155,6 +163,8 @@ KNOBS: Final = (
         ("atomic", "enomem"),
         "what `handle` gets from an empty memcache: the host's atomic allocation and a WARN, or -ENOMEM as under pKVM",
     ),
+    Knob("cpus", 2, 1, MOST_CPUS, "logical CPUs; fewer than there are VMIDs, 0 apart, unless they are scarce"),
+    _flag("scarce_vmids", "CPUs may be as many as VMIDs, or more: KVM warns of that, and rollover may fail", default=0),
 )
 
 KNOBS_BY_NAME: Final[Mapping[str, Knob]] = {knob.name: knob for knob in KNOBS}
@@ -179,6 +189,17 @@ def highest_va_bits(knobs: Mapping[str, int] | Machine) -> int:
     return _VA_BITS[GRANULES[knobs["granule"]].shift]
 
 
+def vmid_bits(knobs: Mapping[str, int] | Machine) -> int:
+    """Bits of VMID on a machine with these knobs: 2 to 8, or 16."""
+    return VMID_BITS[knobs["vmid_bits"]]
+
+
+def most_cpus(knobs: Mapping[str, int] | Machine) -> int:
+    """The highest `cpus` of a machine with these knobs: rollover leaves each CPU its VMID, and must find another one
+    that is not 0."""
+    return MOST_CPUS if knobs["scarce_vmids"] else min(MOST_CPUS, (1 << vmid_bits(knobs)) - 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A complete setting of every knob, in `KNOBS` order.
@@ -200,6 +221,8 @@ class Machine:
             raise ValueError(f"pool_base: {problem}, got {self['pool_base']:#x}")
         if self["va_bits"] > highest_va_bits(self):
             raise ValueError(f"va_bits: {self._problem_of_va_bits()}, got {self['va_bits']}")
+        if self["cpus"] > most_cpus(self):
+            raise ValueError(f"cpus: {self._problem_of_cpus()}, got {self['cpus']}")
 
     def _problem_of_pool(self) -> str | None:
         """Entries with the addresses of tables elsewhere would send the code under test astray, both sides alike."""
@@ -211,6 +234,13 @@ class Machine:
 
     def _problem_of_va_bits(self) -> str:
         return f"expected 0 to {highest_va_bits(self)}, for pages of {self.granule.name}: beyond, C shifts out of range"
+
+    def _problem_of_cpus(self) -> str:
+        bits = vmid_bits(self)
+        return (
+            f"expected 1 to {most_cpus(self)}, for VMIDs of {bits} bits: 2^{bits} - 1 must exceed the CPUs (or set "
+            "scarce_vmids = on, to see KVM warn)"
+        )
 
     @classmethod
     def of(cls, **knobs: int) -> Machine:
@@ -232,6 +262,11 @@ class Machine:
     def phys_bits(self) -> int:
         """Bits of physical address that the page-table code reckons with: 48 or 52."""
         return phys_bits(self)
+
+    @property
+    def vmid_bits(self) -> int:
+        """Bits of VMID: 2 to 8, or 16."""
+        return vmid_bits(self)
 
     @property
     def forces_write_back(self) -> bool:

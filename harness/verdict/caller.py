@@ -27,7 +27,7 @@ class Caller:
     def on(cls, machine: Machine, whose: Whose | None = None) -> Caller:
         """As the machine's knobs say, for no op changes it; and, in a VM with several MMUs, for which is called."""
         mode, vcpu = (KNOBS_BY_NAME[knob].names[machine[knob]] for knob in ("kvm_mode", "vcpu"))
-        vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        vmids = (1 << machine.vmid_bits) - 1
         vmid, in_use = whose or (machine["vmid"] & vmids,) * 2
         if vcpu == "own" or (vcpu == "none" and mode == "pkvm_host"):
             at_home: int | None = in_use

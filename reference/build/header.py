@@ -46,8 +46,9 @@ from harness.program.kinds.small import (
     MOST_SLOT_PAGES,
     MOST_SLOTS,
     SPLIT_CACHE_CAPACITY,
+    VMID_OWNERS,
 )
-from harness.program.machine import KNOBS, Knob
+from harness.program.machine import KNOBS, MOST_CPUS, Knob
 from harness.program.ops import INIT, STANDARD
 from harness.program.space import U64_MAX
 from reference.memory_map import (
@@ -105,6 +106,8 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define S2FUZZ_MAX_SLOTS {MOST_SLOTS}",
         f"#define S2FUZZ_MAX_SLOT_PAGES {MOST_SLOT_PAGES}ul",
         f"#define S2FUZZ_MAX_LOGGED {MOST_LOGGED}ul",
+        f"#define S2FUZZ_MOST_CPUS {MOST_CPUS}",
+        f"#define S2FUZZ_VMID_OWNERS {VMID_OWNERS}",
         x_macro("KNOBS", map(_knob_range, KNOBS)),
         x_macro("CHOICES", ((knob.name, name, value) for knob in KNOBS for value, name in enumerate(knob.names))),
         x_macro("OPS", map(op_entry, ops)),

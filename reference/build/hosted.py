@@ -61,6 +61,7 @@ class HostedFile:
 _ASM: Final = Path("arch/arm64/include/asm")
 _KVM: Final = Path("arch/arm64/kvm")
 PGTABLE: Final = _KVM / "hyp/pgtable.c"
+VMID: Final = _KVM / "vmid.c"
 _TLB_FUNCTIONS: Final = (
     "__kvm_tlb_flush_vmid",
     "__kvm_tlb_flush_vmid_ipa",
@@ -124,6 +125,14 @@ HOSTED: Final = (
         "__kvm_vhe_",
         _TLB_FUNCTIONS,
         needs=(OURS / "context.c",),
+    ),
+    HostedFile(
+        VMID,
+        "vmid",
+        ("-DS2FUZZ_ALLOCATES_VMIDS",),
+        declares=(VMID,),
+        is_under_test=True,
+        is_in_calls=True,
     ),
     HostedFile(
         _KVM / "mmu.c",

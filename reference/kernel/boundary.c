@@ -74,7 +74,7 @@ void s2fuzz_pte_store(const volatile void *ptep, u64 value, enum s2fuzz_store ki
 /* Whether TLBIs hit the guest that the hardware looks at: its VMID and root are in VTTBR_EL2. */
 static bool is_guests_vttbr(void)
 {
-	u64 vmids = context.vmid_bits == 16 ? 0xffff : 0xff;
+	u64 vmids = GENMASK(context.vmid_bits - 1, 0);
 	struct root root;
 
 	if (vttbr == NOT_WRITTEN)

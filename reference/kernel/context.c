@@ -47,7 +47,6 @@ static struct kvm_s2_mmu *called_for;
 static bool vhe;
 
 struct host_mmu host_mmu;
-unsigned int kvm_arm_vmid_bits;
 DEFINE_PER_CPU(struct kvm_host_data, kvm_host_data);
 DEFINE_STATIC_KEY_FALSE(kvm_protected_mode_initialized);
 

@@ -7,7 +7,7 @@
  * After a change, context_enter() makes them true. */
 struct context {
 	u64 kvm_mode, vcpu, vmid;
-	u64 vmid_bits; /* 8 or 16 */
+	u64 vmid_bits;
 };
 
 extern struct context context;

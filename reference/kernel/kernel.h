@@ -3,9 +3,9 @@
  * S2FUZZ_HOSTED_SIDE, and include the tree's headers as well.
  *
  * A file calls only those before it: lib, console, frame, config, events, observe, services, mmu, pool, walker, guest,
- * hosted, under_test, context, faults, boundary, abort_handler, memslots, alternatives, handles, ops, program, shell, main. Apart
- * stand exceptions, where panic() leads from everywhere and which the CPU enters, and what hosted code enters: ubsan,
- * coverage, checks. */
+ * cpus, hosted, under_test, context, faults, boundary, slots, memslots, abort_handler, alternatives, handles, ops, program,
+ * shell, main. Apart stand exceptions, where panic() leads from everywhere and which the CPU enters, and what hosted code
+ * enters: ubsan, coverage, checks. */
 #ifndef S2FUZZ_KERNEL_H
 #define S2FUZZ_KERNEL_H
 
@@ -118,6 +118,9 @@ bool config_read(struct reader *reader);
 enum { S2FUZZ_CHOICES(CHOICE) };
 #undef CHOICE
 
+/* Of VMID, that KVM has. */
+u64 vmid_bits(void);
+
 /* events.c: what an op does at the boundary. */
 #define EVENT(name, number) event_##name = number,
 enum event { S2FUZZ_EVENTS(EVENT) };
@@ -223,6 +226,10 @@ void services_reset(void);
 void services_op_ends(void);
 
 void op_end(bool over_budget, s64 ret);
+
+/* cpus.c: the program's logical CPUs; the first one runs. */
+void cpus_init(void);
+void cpus_reset(u64 count);
 
 /* hosted.c */
 void hosted_save(void);

@@ -76,6 +76,7 @@ void kernel_main(void)
 
 	console_init();
 	crc32_init();
+	cpus_init();
 	hosted_save();
 	console_text("s2fuzz test kernel\n");
 	reply('H', 0, S2FUZZ_GREETING);

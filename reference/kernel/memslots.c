@@ -5,6 +5,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <s2fuzz/memslots.h>
 #include "memslots.h"
+#include "slots.h"
 #include "declared.h"
 
 #define WORD 64

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* memslots.c: the VM's memory slots and their logs, as user space changes them by ioctls. The functions of Linux's that do
  * the work in its tables have a VM of their own there, for their structures and those of other files may be compiled from
- * different headers; what they ask of the rest of the kernel is the second half of this. */
+ * different headers. */
 #ifndef S2FUZZ_KERNEL_MEMSLOTS_H
 #define S2FUZZ_KERNEL_MEMSLOTS_H
 
@@ -47,13 +47,5 @@ bool memslots_find(u64 ipa, struct slot_page *page);
 bool memslots_fit(const struct slot_page *page, u64 size);
 /* Whether it is logged that it was written. */
 bool memslots_mark_dirty(const struct slot_page *page);
-
-/* ops/memslot.c. MMUs are named by number. */
-void slots_flush_vmid(u64 mmu);
-void slots_flush_range(u64 mmu, u64 start, u64 size);
-int slots_split(u64 addr, u64 size);
-u64 slots_cache_level(void);
-void slots_cache_drain(void);
-int slots_cache_top_up(u64 capacity, u64 min);
 
 #endif

@@ -6,6 +6,7 @@
 #include "context.h"
 #include "guest.h"
 #include "memslots.h"
+#include "vmids.h"
 
 static s64 carry_out(u64 number, const u64 *args)
 {
@@ -201,9 +202,11 @@ static void reset(void)
 {
 	guest_end();
 	hosted_restore();
+	cpus_reset(config.cpus);
+	vmids_reset();
 	under_test_reset(config.vmid);
 	memslots_reset();
-	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, config.vmid_bits ? 16 : 8 };
+	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, vmid_bits() };
 	context_enter();
 	handles_reset();
 #define TELL(name) s2fuzz_machine.name = config.name;

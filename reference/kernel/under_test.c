@@ -74,7 +74,7 @@ bool mmu_end(struct under_test *mmu)
 
 bool vmid_is_taken(u64 vmid)
 {
-	u64 bits = config.vmid_bits ? 0xffff : 0xff;
+	u64 bits = GENMASK(vmid_bits() - 1, 0);
 
 	for (u64 number = 0; number < mmus_made; number++)
 		if (mmus[number].was_made && !((mmus[number].vmid ^ vmid) & bits))

@@ -8,8 +8,10 @@ from random import Random
 import pytest
 
 from fuzz.generate.fresh import fresh, random_input
-from fuzz.generate.scenario import hyp_scenario, vm_scenario
+from fuzz.generate.scenario import hyp_scenario, vm_scenario, vmid_scenario
 from harness.model.executor import MODELLED, Model
+from harness.observation.events import FLUSH_VM_CONTEXT
+from harness.observation.layout import EVENT_WORDS
 from harness.program.capabilities import Capabilities
 from harness.program.codec import decode, dialect_for, encode
 from harness.program.granule import GRANULES, Granule, foreign_units
@@ -51,6 +53,8 @@ def test_every_op_is_generated(version: str, stage: int) -> None:
     make = hyp_scenario if stage == 1 else vm_scenario
     programs = [decode(random_input(choice, dialect, stage), dialect) for _ in range(400)]
     scenarios = [decode(make(choice, dialect), dialect) for _ in range(400)]
+    if stage == 2:
+        scenarios += [decode(vmid_scenario(choice, dialect), dialect) for _ in range(40)]
     made = {op.name for program in programs for op in program.ops if program.machine["stage"] == stage}
     played = {op.name for program in scenarios for op in program.ops}
     assert made == {op.name for op in capabilities.ops if stage in op.stages}
@@ -87,6 +91,25 @@ def test_hyp_s_scenario_is_mostly_sensible() -> None:
         unmapped += sum(record.definition.name == "hyp_unmap" and record.outs > (0,) for record in seen)
     assert good / total > 0.7
     assert unmapped > 50
+
+
+def test_vmids_run_out_in_short_programs() -> None:
+    """Most ops succeed, every other program has a rollover, and some have one in a window."""
+    model, choice = Model(), Random(1)
+    dialect = dialect_for(model.capabilities)
+    good = total = rollovers = raced = 0
+    for _ in range(100):
+        program = decode(vmid_scenario(choice, dialect), dialect)
+        seen = model.observe(program).records[1:]
+        good += sum(record.ret == 0 for record in seen)
+        total += len(seen)
+        flushed = [FLUSH_VM_CONTEXT in record.events[::EVENT_WORDS] for record in seen]
+        rollovers += any(flushed)
+        updates = [record for record, is_one in zip(seen, flushed, strict=True) if is_one and record.outs]
+        raced += any(record.definition.name == "vmid_update" and record.outs[3] for record in updates)
+    assert good / total > 0.7
+    assert rollovers > 50
+    assert raced > 10
 
 
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])

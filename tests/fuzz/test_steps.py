@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from fuzz.generate.place import place_in
-from fuzz.generate.scenario import _steps
+from fuzz.generate.scenario import _steps, _vmid_steps
 from fuzz.generate.scenarios import STEPS
 from fuzz.generate.step import Step
 from harness.program.capabilities import EVERYTHING, Capabilities
@@ -25,6 +26,7 @@ NAMING = [op for op in OPS if op.scenario]
 def played(one: Step) -> Iterator[list[str]]:
     """The names of the ops of a step, played again and again in one place: a guest's is where its window is."""
     at = place_in(space_of(DEFAULT_MACHINE), 0, WINDOW & -(1 << 30) if one.guest else MEMORY, 1 << 30)
+    at = replace(at, cpus=DEFAULT_MACHINE["cpus"])
     for seed in range(200):
         at.mapped.append((0, at.page))
         yield [op.name for op in one.play(at, Random(seed))]
@@ -59,13 +61,20 @@ def test_steps_play_the_ops_of_their_stage(stage: int) -> None:
     assert found <= {op.name for op in OPS if stage in op.stages}
 
 
+def offered(capabilities: Capabilities, one: Step) -> tuple[Step, ...]:
+    """Those among which it is chosen, if it is."""
+    if one.vmids:
+        return _vmid_steps(capabilities).steps
+    return _steps(capabilities, one.stages[0], one.guest)[one.dear].steps
+
+
 @pytest.mark.parametrize("one", STEPS.values(), ids=list(STEPS))
 def test_a_step_is_left_out_where_a_side_lacks_what_it_uses(one: Step) -> None:
-    stage = one.stages[0]
-    assert one in _steps(EVERYTHING, stage, one.guest)[one.dear].steps
-    assert (one in _steps(EVERYTHING, stage, False)[one.dear].steps) is not one.guest
+    assert one in offered(EVERYTHING, one)
+    elsewhere = _steps(EVERYTHING, one.stages[0], False)[one.dear].steps
+    assert (one in elsewhere) is not (one.guest or one.vmids)
     for name in one.uses:
-        assert one not in _steps(Capabilities(frozenset({name})), stage, one.guest)[one.dear].steps
+        assert one not in offered(Capabilities(frozenset({name})), one)
     needed = {need for op in OPS if op.name in one.uses for need in op.needs}
     other = Capabilities(frozenset({op.name for op in OPS} - {*one.uses, *needed}))
-    assert one in _steps(other, stage, one.guest)[one.dear].steps
+    assert one in offered(other, one)

@@ -211,7 +211,7 @@ MALFORMED = [
     ("s2 1\nbudget = 0\n", 2, 10, "expected 1 to 1572864 for budget, got `0`"),
     ("s2 1\nia_bits = 53\n", 2, 11, "expected 32 to 52 for ia_bits, got `53`"),
     ("s2 1\ngranule = 8k\n", 2, 11, "expected 64k or 16k or 4k for granule, got `8k`"),
-    ("s2 1\nvmid_bits = 12\n", 2, 13, "expected 16 or 8 for vmid_bits, got `12`"),
+    ("s2 1\nvmid_bits = 12\n", 2, 13, "expected 7 or 6 or 5 or 4 or 3 or 2 or 16 or 8 for vmid_bits, got `12`"),
     ("s2 1\npool_base = 0x1001\n", 2, 13, "expected a multiple of 0x1000 for pool_base, got `0x1001`"),
     ("s2 1\npool_base = 4096T\n", 2, 13, "expected 0x0 to 0xffffffff00000 for pool_base, got `4096T`"),
     (

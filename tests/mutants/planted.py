@@ -202,6 +202,8 @@ def _copy_with(mutant: Mutant, work: Path) -> Path:
     if not root.exists():
         for package in PACKAGES:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        # What is known of Linux is no finding there either.
+        shutil.copytree(ROOT / "corpora" / "violations", root / "corpora" / "violations")
         target = root / mutant.file
         target.write_text(mutant.apply(target.read_text()))
     return root

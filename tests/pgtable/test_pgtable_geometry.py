@@ -113,7 +113,7 @@ def test_unknown_granule():
 
 
 def test_vtcr_of_a_40_bit_guest():
-    assert get_vtcr(40, Features(hw_af=False, parange=2, vmid16=False)) == 0x8002_3558
+    assert get_vtcr(40, Features(hw_af=False, parange=2, vmid_bits=8)) == 0x8002_3558
     assert get_vtcr(40, Features(parange=2)) == 0x8002_3558 | 1 << 21 | 1 << 19
     assert get_vtcr(48, Features(parange=5)) == get_vtcr(48, Features()) == 0x802D_3590
 

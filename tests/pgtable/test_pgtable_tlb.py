@@ -68,6 +68,6 @@ def test_no_level_is_no_hint() -> None:
 
 def test_vmids_have_16_bits() -> None:
     assert vttbr(0x4000, 0x12345, Features(cnp=False)) == 0x2345 << 48 | 0x4000
-    assert vttbr(0x4000, 0x12345, Features(cnp=False, vmid16=False)) == 0x45 << 48 | 0x4000
+    assert vttbr(0x4000, 0x12345, Features(cnp=False, vmid_bits=8)) == 0x45 << 48 | 0x4000
     for wide in (Features(lpa2=True), Features(pa_bits_52=True)):
         assert vttbr(0x9_0000_0001_0000, 1, wide) == 1 << 48 | 0x1_0000 | 9 << 2 | 1

@@ -9,6 +9,7 @@ from harness.program.kinds.registers import ID_REGISTER, PHYS_SHIFT, VTCR
 from harness.program.kinds.small import (
     ACCESS,
     BACKING,
+    CPU,
     DATA,
     FEW_PAGES,
     IA_BITS,
@@ -17,6 +18,7 @@ from harness.program.kinds.small import (
     MEMCACHE,
     NTH,
     OWNER,
+    OWNER_OF_VMID,
     SLOT,
     SLOT_PAGES,
     SPLIT_CACHE,
@@ -27,6 +29,7 @@ from harness.program.kinds.small import (
 __all__ = [
     "ACCESS",
     "BACKING",
+    "CPU",
     "DATA",
     "FEW_PAGES",
     "HYP_PROT",
@@ -40,6 +43,7 @@ __all__ = [
     "MMU",
     "NTH",
     "OWNER",
+    "OWNER_OF_VMID",
     "PAGEWISE_SIZE",
     "PHYS",
     "PHYS_SHIFT",

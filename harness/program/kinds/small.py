@@ -18,6 +18,10 @@ needs that user space chose (KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE)."""
 _SWITCH: Final = ("off", "on")
 
 
+VMID_OWNERS: Final = 8
+"""How many structures a program has that a VMID is kept in, each of an MMU's."""
+
+
 class Few(Kind):
     """Decimal numbers, all of which fit behind the common choices."""
 
@@ -155,6 +159,8 @@ BACKING: Final = Named("backing memory", ("page", "cont_page", "block", "cont_bl
 FEW_PAGES: Final = Few("pages", 63, (0, 0, 0, 1, 2, 16))
 DATA: Final = Kind("data", 0xFFFF_FFFF)
 """What a guest writes."""
+CPU: Final = Few("CPU", 7, (0, 0, 1, 1, 2, 0, 1, 3))
+OWNER_OF_VMID: Final = Few("number of a struct kvm_vmid", VMID_OWNERS - 1, (0, 1, 2, 3, 4, 5, 6, 7))
 VMID: Final = Number("VMID", 0xFFFF, (2, 3, 4, 5, 2, 3, 6, 0, 1, 255, 258, 7))
 IA_BITS: Final = Number("bits of IPA", 63, (0, 0, 0, 0, 0, 32, 40, 39, 36, 33, 48))
 """0 stands for those of the machine."""

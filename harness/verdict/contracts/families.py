@@ -7,14 +7,26 @@ from typing import Final
 
 from harness.observation.layout import Observation
 from harness.program.program import Program
-from harness.verdict.contracts import accounting, guest, hyp, maintenance, ownership, table, unlinked, vm, vtcr, walk
+from harness.verdict.contracts import (
+    accounting,
+    guest,
+    hyp,
+    maintenance,
+    ownership,
+    table,
+    unlinked,
+    vm,
+    vmid,
+    vtcr,
+    walk,
+)
 from harness.verdict.contracts.contract import Contract, Contracts, Coverage, Violation
 from harness.verdict.contracts.replay import transitions
 from harness.verdict.tlb.judge import Judgement
 
 FAMILIES: Final[Mapping[str, tuple[Contract, ...]]] = {
     module.__name__.rpartition(".")[2]: tuple(one for one in vars(module).values() if isinstance(one, Contract))
-    for module in (accounting, ownership, table, maintenance, walk, unlinked, vtcr, guest, hyp, vm)
+    for module in (accounting, ownership, table, maintenance, walk, unlinked, vtcr, guest, hyp, vm, vmid)
 }
 CONTRACTS: Final = Contracts([one for family in FAMILIES.values() for one in family])
 

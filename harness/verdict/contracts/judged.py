@@ -12,6 +12,7 @@ from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
 from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
+from harness.verdict.vmids import Turn, turns
 
 
 class Judged:
@@ -45,6 +46,11 @@ class Judged:
         for one in calls_of(self._observation):
             found.setdefault(one.record, []).append(one)
         return found
+
+    @cached_property
+    def turns(self) -> Mapping[int, tuple[Turn, ...]]:
+        """By record, whom CPUs got to run with which VMID."""
+        return turns(self._program, self._observation)
 
     def mmus(self, record: int) -> Mmus:
         """The VM's MMUs before a record. For contracts that are asked in order it is the next each time."""

@@ -47,7 +47,7 @@ class Cpu:
         self._caller = Caller.on(machine)
         self._is_in_use = self.is_called_for = True
         """Whether the MMU whose entries count is in use, and whether the next TLB function is called for it."""
-        self._vmids = (1 << 8 * (1 + machine["vmid_bits"])) - 1
+        self._vmids = (1 << machine.vmid_bits) - 1
         self._vmid = self._caller.at_home
         self._is_host_regime = self._caller.mode == "vhe"
         self._is_synchronised = True

@@ -37,7 +37,7 @@ static bool lies_as_it_says(struct root *root)
  * the architecture defines. */
 static bool walkable(struct regime *regime, struct guest_registers *registers)
 {
-	u64 vmids = config.vmid_bits ? 0xffff : 0xff;
+	u64 vmids = GENMASK(vmid_bits() - 1, 0);
 	struct root root;
 
 	if (is_hyp() || !lies_as_it_says(&root))

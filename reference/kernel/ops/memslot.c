@@ -31,53 +31,6 @@ static s64 show_mmus(void)
 	return 0;
 }
 
-void slots_flush_vmid(u64 mmu)
-{
-	__kvm_tlb_flush_vmid(&mmu_numbered(mmu)->mmu);
-}
-
-void slots_flush_range(u64 mmu, u64 start, u64 size)
-{
-#if S2FUZZ_HAS_tlb_flush_vmid_range
-	kvm_tlb_flush_vmid_range(&mmu_numbered(mmu)->mmu, start, size);
-#else
-	slots_flush_vmid(mmu);
-#endif
-}
-
-int slots_split(u64 addr, u64 size)
-{
-#if S2FUZZ_HAS_split
-	return kvm_pgtable_stage2_split(mmu_numbered(0)->pgt, addr, size, split_cache_of(mmu_numbered(0)));
-#else
-	return -EOPNOTSUPP;
-#endif
-}
-
-u64 slots_cache_level(void)
-{
-	return split_cache_of(mmu_numbered(0))->nobjs;
-}
-
-void slots_cache_drain(void)
-{
-	drain(split_cache_of(mmu_numbered(0)));
-}
-
-int slots_cache_top_up(u64 capacity, u64 min)
-{
-	struct kvm_mmu_memory_cache *cache = split_cache_of(mmu_numbered(0));
-
-	while (cache->nobjs < capacity) {
-		u64 pa = pool_alloc(0);
-
-		if (pa == NO_PAGE)
-			return cache->nobjs >= min ? 0 : -ENOMEM;
-		cache->objects[cache->nobjs++] = pool_to_virt(pa);
-	}
-	return 0;
-}
-
 s64 op_memslot_add(const struct args_memslot_add *args)
 {
 	struct slot_region region = {

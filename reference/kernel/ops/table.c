@@ -35,7 +35,7 @@ static int init_stage2(u64 ia_bits)
 	asm volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(mmfr0));
 	asm volatile("mrs %0, id_aa64mmfr1_el1" : "=r"(mmfr1));
 	mmfr0 = with_field(mmfr0, ID_AA64MMFR0_EL1_PARANGE_SHIFT, config.parange);
-	mmfr1 = with_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT, config.vmid_bits ? 2 : 0);
+	mmfr1 = with_field(mmfr1, ID_AA64MMFR1_EL1_VMIDBits_SHIFT, vmid_bits() == 16 ? 2 : 0);
 	*vtcr_of(&under_test->mmu) = kvm_get_vtcr(mmfr0, mmfr1, ia_bits);
 	flags = (config.nofwb ? KVM_PGTABLE_S2_NOFWB : 0) | (config.idmap ? KVM_PGTABLE_S2_IDMAP : 0);
 	return __kvm_pgtable_stage2_init(under_test->pgt, &under_test->mmu, &mm_ops, flags,

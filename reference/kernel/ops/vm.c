@@ -40,7 +40,7 @@ static void end_mmu(u64 number)
 static void yield_made(const struct under_test *mmu)
 {
 	op_out(handle_made(HANDLE_MMU, end_mmu));
-	op_out(mmu->vmid & (config.vmid_bits ? 0xffff : 0xff));
+	op_out(mmu->vmid & GENMASK(vmid_bits() - 1, 0));
 }
 
 s64 op_mmu_init(const struct args_mmu_init *args)

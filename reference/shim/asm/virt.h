@@ -3,7 +3,10 @@
 #ifndef S2FUZZ_ASM_VIRT_H
 #define S2FUZZ_ASM_VIRT_H
 
+#include <linux/cache.h>
 #include <linux/jump_label.h>
+#include <linux/linkage.h>
+#include <linux/threads.h>
 
 DECLARE_STATIC_KEY_FALSE(kvm_protected_mode_initialized);
 

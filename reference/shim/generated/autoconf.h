@@ -28,7 +28,7 @@
 #define __ARG_PLACEHOLDER_s2fuzz_switch 0, s2fuzz_machine.pa_bits_52 &
 #define CONFIG_CC_IS_CLANG 1
 #define CONFIG_AS_HAS_LSE_ATOMICS 1
-#define CONFIG_NR_CPUS 1
+#define CONFIG_NR_CPUS 8
 #define CONFIG_LOG_BUF_SHIFT 12
 #define CONFIG_PRINTK 1
 #define CONFIG_HZ 250

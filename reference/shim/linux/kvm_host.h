@@ -6,9 +6,11 @@
 #define S2FUZZ_LINUX_KVM_HOST_H
 
 #include <linux/types.h>
+#include <linux/bitmap.h>
 #include <linux/bits.h>
 #include <linux/build_bug.h>
 #include <linux/bug.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/irqflags.h>
 #include <linux/jump_label.h>
@@ -36,6 +38,7 @@
 #include <asm/kvm_arm.h>
 #include <asm/vdso/processor.h>
 #include <s2fuzz/boundary.h>
+#include <s2fuzz/cpus.h>
 
 /* CONFIG_ARM64_HW_AFDBM is a program's choice: without it Linux does not compile the line that sets the bit, which a bit
  * of no value comes to as well. */
@@ -122,6 +125,10 @@ S2FUZZ_TLB_FUNCTIONS()
 #define kvm_call_hyp(f, ...) f(__VA_ARGS__)
 
 extern unsigned int kvm_arm_vmid_bits;
+int kvm_arm_vmid_alloc_init(void);
+void kvm_arm_vmid_alloc_free(void);
+void kvm_arm_vmid_update(struct kvm_vmid *kvm_vmid);
+void kvm_arm_vmid_clear_active(void);
 
 /* What functions in kvm_mmu.h that nothing here calls are made of. */
 enum { SCTLR_EL1, SCTLR_EL2 };
@@ -134,6 +141,24 @@ int srcu_read_lock(int *srcu);
 void srcu_read_unlock(int *srcu, int index);
 int kvm_read_guest(struct kvm *kvm, gpa_t gpa, void *data, unsigned long len);
 int kvm_write_guest(struct kvm *kvm, gpa_t gpa, const void *data, unsigned long len);
+
+/* vmid.c: as many bits of VMID as the program says, memory, and the windows in which another CPU may come in between. */
+#ifdef S2FUZZ_ALLOCATES_VMIDS
+#include <linux/atomic.h>
+#include <linux/gfp_types.h>
+#include <linux/init.h>
+
+#define get_vmid_bits(mmfr1) ((void)(mmfr1), s2fuzz_vmid_bits())
+
+#undef raw_spin_lock_irqsave
+#define raw_spin_lock_irqsave(lock, flags) do { s2fuzz_window(); local_irq_save(flags); spin_lock(lock); } while (0)
+#define atomic64_cmpxchg_relaxed(v, old, new) ({ s2fuzz_window(); (atomic64_cmpxchg_relaxed)(v, old, new); })
+
+void *s2fuzz_zalloc(unsigned long size);
+void s2fuzz_free(const void *memory);
+#define kcalloc(count, size, flags) s2fuzz_zalloc((count) * (size))
+#define kfree(memory) s2fuzz_free(memory)
+#endif
 
 #ifndef S2FUZZ_UNRECORDED_STORES /* as reference/build/hosted.py says of a file */
 #undef WRITE_ONCE

@@ -116,7 +116,7 @@ struct slots_vma {
 #define kvm_has_mte(kvm) 0
 #define kvm_vma_mte_allowed(vma) 1
 
-/* kernel/memslots.h; not included, for that has the kernel's own types. */
+/* kernel/slots.h; not included, for that is no header of the shim's. */
 void slots_flush_vmid(u64 mmu);
 void slots_flush_range(u64 mmu, u64 start, u64 size);
 int slots_split(u64 addr, u64 size);
