@@ -10,7 +10,12 @@ from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import is_warned, range_of
 
-_ENDS: Final = frozenset(("map", "unmap", "set_owner", "annotate", "link", "destroy", "init", "plant", "handle"))
+_ENDS: Final = frozenset(
+    (
+        *("map", "unmap", "set_owner", "annotate", "link", "destroy", "init", "plant", "handle"),
+        *("memslot_add", "memslot_remove", "memslot_move", "memslot_flush", "memslot_handle"),
+    )
+)
 """Ops that may end an annotation of an address that they name, or of all. `handle` maps where the last fault was."""
 _OF_ALL: Final = frozenset(("destroy", "init", "plant", "link"))
 
