@@ -147,7 +147,7 @@ def what_is_given_for_writing_is_logged(op: Transition) -> Iterator[str] | None:
     from then on."""
     abort = op.judged.handlings.get(op.number)
     slots = op.judged.slots[op.number]
-    if op.record.ret != 0 or abort is None or abort.size == 0 or slots.table != FIRST_MMU:
+    if op.record.ret != 0 or abort is None or not abort.size or op.tampered or slots.table != FIRST_MMU:
         return None
     exception_class, writes, _ = syndromes.esr_fields(abort.esr)
     number = slots.logged_at(abort.access.value("ipa"))
