@@ -46,7 +46,7 @@ def build(granule: str, files: bool, **kernel: Any) -> int:
 )
 @kernel_options
 def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any) -> int:
-    """List the lines of a kernel's pgtable.c that no program reaches, and why.
+    """List the lines of a kernel's pgtable.c and vmid.c that no program reaches, and why.
 
     Runs the programs in the FOLDERs (default: those that come with s2fuzz), then generated ones, on a kernel that
     counts lines, and prints what llvm-cov makes of it. What needs another machine or kernel is skipped. Lines that are
@@ -57,6 +57,5 @@ def coverage(corpora: tuple[Path, ...], seconds: float, seed: int, **kernel: Any
     with counting(seconds) as told:
         side = sides_from(**kernel)[1]
         found = measure_lines(side, corpora or (CORPORA,), seconds, seed, told)
-    for line in report_lines(found, side.kernel_object):
-        click.echo(line)
+    click.echo("\n\n".join("\n".join(report_lines(one, side.kernel_object)) for one in found))
     return OK

@@ -1,4 +1,4 @@
-"""How much of a kernel's pgtable.c programs reach, line by line, as llvm-cov judges it.
+"""How much of a kernel's files under test programs reach, line by line, as llvm-cov judges it.
 
 The programs are those of the corpora and, for a while, generated ones. They run on the kernel alone: this asks what is
 reached at all, not whether the sides agree.
@@ -17,7 +17,7 @@ from typing import Final
 from fuzz.coverage.unreached import conditions
 from fuzz.generate.fresh import random_input
 from fuzz.generate.mutation import mutate
-from fuzz.generate.scenario import vm_scenario
+from fuzz.generate.scenario import vm_scenario, vmid_scenario
 from fuzz.sides import Side
 from harness.amounts import counted, number
 from harness.errors import BadInput
@@ -31,15 +31,17 @@ from reference.link.executor import Reference
 from reference.probe.lines import FileLines, judge, sum_of
 
 _UNKNOWN: Final = "no condition is known: a program is missing, or a line in fuzz/coverage/unreached.py"
+_SHARES: Final = (9, 2, 9)
+"""Of generated programs: a VM's table, VMIDs, random choices."""
 
 Told = Callable[[int, float], None]
 
 
 def measure(
     side: Side, corpora: Iterable[Path], seconds: float, seed: int, told: Told, granules: Sequence[Granule] = GRANULES
-) -> FileLines:
+) -> tuple[FileLines, ...]:
     """Run the corpora's programs and `seconds` of generated ones on a kernel for each granule in turn, and say what
-    they reached in any.
+    they reached in any, file by file.
 
     `told` hears now and then how many programs ran, in how many seconds. Raises BadInput for a side that is not a
     kernel or a program that is refused, ToolFailure where the environment fails.
@@ -48,7 +50,7 @@ def measure(
         raise BadInput(f"{side.name} is not a kernel; choose one with --linux")
     programs = [read(path) for folder in corpora for path in program_files(folder)]
     started = time.monotonic()
-    reached: list[FileLines] = []
+    reached: list[tuple[FileLines, ...]] = []
     ran = 0
 
     def each_told(some: Iterable[Program]) -> Iterator[Program]:
@@ -62,19 +64,21 @@ def measure(
         dialect = dialect_for(side.capabilities(), granule)
         generated = _generated(dialect, Random(seed), started + seconds * nth / len(granules))
         reached.append(reached_lines(side, granule, each_told(chain(programs, generated))))
-    return sum_of(reached)
+    return tuple(map(sum_of, zip(*reached, strict=True)))
 
 
-def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> FileLines:
-    """What programs reach on a kernel; those that it cannot run are left out. Raises BadInput where the kernel dies,
-    ToolFailure where the environment fails."""
+def reached_lines(side: Side, granule: Granule, programs: Iterable[Program]) -> tuple[FileLines, ...]:
+    """What programs reach of each file under test, pgtable.c first; those that the kernel cannot run are left out.
+
+    Raises BadInput where the kernel dies, ToolFailure where the environment fails."""
     kernel = side.built_as("lines").open_for(granule)
     assert isinstance(kernel, Reference)
     with closing(kernel):
         for program in programs:
             _run(kernel, program)
         image = kernel.image
-        return judge(image.elf, [kernel.line_profile()], image.tree.pgtable, image.compiler)
+        counted = [kernel.line_profile()]
+        return tuple(judge(image.elf, counted, path, image.compiler) for path in image.tree.under_test)
 
 
 def _run(kernel: Reference, program: Program) -> None:
@@ -89,7 +93,8 @@ def _run(kernel: Reference, program: Program) -> None:
 
 def _generated(dialect: Dialect, choice: Random, until: float) -> Iterator[Program]:
     while time.monotonic() < until:
-        data = vm_scenario(choice, dialect) if choice.random() < 0.5 else random_input(choice, dialect)
+        make = choice.choices((vm_scenario, vmid_scenario, random_input), _SHARES)[0]
+        data = make(choice, dialect)
         yield decode(data, dialect)
         yield decode(mutate(data, choice, dialect), dialect)
 

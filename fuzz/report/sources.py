@@ -71,7 +71,8 @@ class Source:
 
 
 def kernel_sources(place: WorkDirectory, setup: CampaignSetup, say: Callable[[str], None]) -> Iterator[Source]:
-    """The pgtable.c of every kernel, by running the whole corpus on kernels that count lines. `say` hears of each."""
+    """The files under test of every kernel, by running the whole corpus on kernels that count lines. `say` hears of
+    each."""
     kernels: dict[Side, list[int]] = {}
     for number, one in enumerate(setup.work):
         for side in one.sides:
@@ -79,14 +80,15 @@ def kernel_sources(place: WorkDirectory, setup: CampaignSetup, say: Callable[[st
                 kernels.setdefault(side, []).append(number)
     for side, numbers in kernels.items():
         try:
-            yield _kernel_source(side, [_counted(side, place, setup, number, say) for number in numbers])
+            counted = [_counted(side, place, setup, number, say) for number in numbers]
+            yield from [_kernel_source(side, sum_of(parts)) for parts in zip(*counted, strict=True)]
         except (BadInput, ToolFailure, OSError) as error:
             yield Source(side.name, missing=f"its lines could not be counted: {error}")
 
 
 def _counted(
     side: Side, place: WorkDirectory, setup: CampaignSetup, number: int, say: Callable[[str], None]
-) -> FileLines:
+) -> tuple[FileLines, ...]:
     store = setup.open_store(number, place)
     names = store.names()
     granule = granule_named(setup.work[number].granule)
@@ -99,8 +101,7 @@ def _counted(
     return reached_lines(side, granule, programs())
 
 
-def _kernel_source(side: Side, counted: Sequence[FileLines]) -> Source:
-    found = sum_of(counted)
+def _kernel_source(side: Side, found: FileLines) -> Source:
     text = found.path.read_text(errors="replace")
     known = conditions(text, side.kernel_object)
     lines = tuple(

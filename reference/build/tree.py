@@ -11,7 +11,7 @@ from typing import Final
 from harness.outside import shown
 from reference.build.cache import digest
 from reference.build.errors import BadKernelChoice
-from reference.build.hosted import FOLDERS, PGTABLE
+from reference.build.hosted import FOLDERS, HOSTED, PGTABLE
 
 NEEDED: Final = ("Makefile", "include", "arch/arm64/include", *FOLDERS, "arch/arm64/tools")
 """What the build reads of a kernel tree."""
@@ -62,6 +62,11 @@ class KernelTree:
     def source(self, path: Path) -> Path:
         """Where the file is that is hosted as the tree's `path`: the user's own pgtable.c may stand for the tree's."""
         return self.pgtable if path == PGTABLE else self.root / path
+
+    @property
+    def under_test(self) -> tuple[Path, ...]:
+        """The files that are hosted for their own sake, pgtable.c first."""
+        return tuple(self.source(row.path) for row in HOSTED if row.is_under_test)
 
 
 def check_tree(base: BaseTree) -> None:

@@ -47,6 +47,10 @@ def test_a_rollover_flushes_once() -> None:
     assert seen[6].outs[0] == 0xB
 
 
+def test_a_vmid_is_taken_again_where_it_is_free() -> None:
+    assert [one.outs[0] for one in records("vmid_reclaimed")[-3:]] == [0x11, 0x13, 0x12]
+
+
 def test_a_reserved_vmid_outlives_rollovers() -> None:
     seen = records("vmid_reserved")
     looks = [one.outs for one in seen if one.definition.name == "vmid_look"]
