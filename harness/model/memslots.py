@@ -76,10 +76,12 @@ class Memslots:
         return None
 
     def set_mode(self, logging: int, splits: bool) -> int:
-        """KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, of a block, and KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2."""
-        if self._slots or (splits and "split" in self._run.version.lacks):
+        """KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE, of a block, which stays once there are slots, and
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2."""
+        if splits and (self._slots or "split" in self._run.version.lacks):
             return -errno.EINVAL
-        self._chunk = self._run.fixed.geometry.level_size(2) if splits else 0
+        if not self._slots:
+            self._chunk = self._run.fixed.geometry.level_size(2) if splits else 0
         self._logging = logging
         return 0
 

@@ -20,6 +20,8 @@ _RX: Final = PROT_BITS["r"] | PROT_BITS["x"]
 _NESTED_BITS: Final = 32
 """Of a nested MMU's addresses: all of them are gone through, and more would take the whole budget."""
 _FIRST_VMID: Final = 2
+_BEYOND: Final = 0.1
+"""How many pages are in the slot's second block: of that memory the guest can reach nothing, but it is mapped."""
 
 
 @step(weight=60, uses=("memslot_add", "memslot_handle"), guest=True)
@@ -90,7 +92,7 @@ def _add(at: Place, slot: int, base: int, size: int, choice: Random) -> Op:
 
 
 def _page(at: Place, choice: Random) -> int:
-    return WINDOW - at.memory + choice.choice((0, 1, 2, 3)) * at.page
+    return WINDOW - at.memory + choice.choice((0, 1, 2, 3)) * at.page + at.block * (choice.random() < _BEYOND)
 
 
 def _reach(page: int, choice: Random, l1: int = 0) -> list[Op]:

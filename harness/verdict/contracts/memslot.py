@@ -120,7 +120,7 @@ def _writable(op: Transition, pages: list[tuple[int, int, int]]) -> Iterator[str
 @contract(*_LOGS, source=f"kvm_flush_remote_tlbs_memslot(): after write protection; {_REVIEW}")
 def no_tlb_of_another_mmu_lets_logged_memory_be_written(op: Transition) -> Iterator[str] | None:
     """Of what was write-protected, no TLB holds that it may be written, also under the VMIDs of other MMUs than the
-    first. (Under that, what goes is invalidated as everywhere.)"""
+    first; under that, what goes is invalidated as everywhere."""
     pages = _protected(op)
     if pages is None or op.tampered:
         return None

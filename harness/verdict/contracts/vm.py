@@ -101,7 +101,7 @@ def a_table_page_is_in_one_tree(op: Transition) -> Iterator[str] | None:
 @contract(source="Arm ARM, D8.14 (TLB maintenance): operations reach one VMID; seed 003: maintenance must reach both")
 def each_mmu_that_shares_a_table_is_told(op: Transition) -> Iterator[str] | None:
     """What is invalidated for an MMU is invalidated for every MMU that shares its table, as often, and for no other:
-    TLBs hold what the table says under the VMID of each. (What changes memory slots does so table by table.)"""
+    TLBs hold what the table says under the VMID of each; what changes memory slots does so table by table."""
     mmus = op.judged.mmus(op.number)
     if not mmus.are_several or op.record.ret is None:
         return None

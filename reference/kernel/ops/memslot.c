@@ -96,8 +96,10 @@ enum { S2FUZZ_LOGGINGS(LOGGING) };
 
 s64 op_memslot_mode(const struct args_memslot_mode *args)
 {
-	s64 ret = show_mmus() ?: memslots_split_by(args->split ? kvm_granule_size(BLOCK_LEVEL) : 0);
+	s64 ret = show_mmus();
 
+	if (!ret && (args->split || !memslots_are_there()))
+		ret = memslots_split_by(args->split ? kvm_granule_size(BLOCK_LEVEL) : 0);
 	if (!ret)
 		memslots_log_by(args->logging == LOGGING_at_once ? 0 : args->logging == LOGGING_manual ? 1 : 3);
 	return ret;
