@@ -50,6 +50,8 @@ class HostedFile:
     Else it is all of `path`."""
     begins_with: str = ""
     """The header that those are compiled behind."""
+    serves: str = ""
+    """The op without which it is not there: one that the tree may lack."""
 
     @property
     def all_flags(self) -> tuple[str, ...]:
@@ -140,7 +142,9 @@ HOSTED: Final = (
         parts={_KVM / "mmu.c": _OF_MMU, _KVM / "nested.c": ("kvm_nested_s2_wp", "kvm_nested_s2_unmap")},
         begins_with="s2fuzz/memslots.h",
         needs=(OURS / "memslots.c",),
+        declares=(_KVM / "mmu.c",),
         is_in_calls=True,
+        serves="memslot_add",
     ),
 )
 

@@ -126,7 +126,10 @@ class Builder:
 
     def image(self) -> Image:
         own = [self._bridge(path) if meets_tree(path) else self._own(path) for path in own_files()]
-        rows = [row for row in HOSTED if row.is_in_calls or self.flavour != CALLS]
+        has = self.declared.capabilities.has
+        rows = [
+            row for row in HOSTED if (row.is_in_calls or self.flavour != CALLS) and (not row.serves or has(row.serves))
+        ]
         objects = self._objects.made([*own, *(one for row in rows for one in self._hosted(row))])
         self._note_read(objects)
         self._hosted_files |= dict(self._in_tree(objects[len(own) :]))

@@ -18,6 +18,14 @@ from harness.program.results import Result
 _SLOT: Final = Arg("slot", SLOT)
 _PAGES: Final = (Result("pages"),)
 _NEEDS: Final = ("map", "unmap", "wrprotect")
+_KVM: Final = "struct kvm *, struct kvm_memory_slot *"
+_FUNCTIONS: Final = {
+    "kvm_arch_prepare_memory_region": (f"int ({_KVM}, struct kvm_memory_slot *, enum kvm_mr_change)",),
+    "kvm_arch_commit_memory_region": (f"void ({_KVM}, struct kvm_memory_slot *, enum kvm_mr_change)",),
+    "kvm_arch_flush_shadow_memslot": (f"void ({_KVM})",),
+    "kvm_arch_mmu_enable_log_dirty_pt_masked": (f"void ({_KVM}, gfn_t, unsigned long)",),
+}
+"""Of mmu.c; where a tree's are otherwise, it has none of these ops."""
 
 OPS: Final = (
     OpDef(
@@ -34,6 +42,7 @@ OPS: Final = (
         ),
         "give the guest memory; of a slot that is there: move it, or have its pages logged, or not",
         weight=2,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="use_memslot",
     ),
@@ -43,6 +52,7 @@ OPS: Final = (
         (_SLOT,),
         "take a slot away, and its memory out of every table",
         weight=1,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="use_memslot",
     ),
@@ -52,6 +62,7 @@ OPS: Final = (
         (_SLOT, AT_IPA),
         "move a slot to another address: where it was, nothing is left",
         weight=1,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="use_memslot",
     ),
@@ -61,6 +72,7 @@ OPS: Final = (
         (_SLOT, Arg("logging", SWITCH)),
         "begin to log which pages of a slot are written, or end it",
         weight=2,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="log_memslot",
     ),
@@ -70,6 +82,7 @@ OPS: Final = (
         (_SLOT,),
         "take a slot's memory out of every table, and leave the slot (kvm_arch_flush_shadow_memslot)",
         weight=1,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="use_memslot",
     ),
@@ -80,6 +93,7 @@ OPS: Final = (
         "how logs work from now on: cleared as they are read, or by memslot_clear, with no page or with all in them to"
         " begin with; and whether blocks are split as pages are write-protected (before there are slots)",
         weight=1,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="log_memslot",
     ),
@@ -90,6 +104,7 @@ OPS: Final = (
         "read a slot's log; pages: how many are in it, each an event",
         weight=2,
         results=_PAGES,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="log_memslot",
     ),
@@ -100,6 +115,7 @@ OPS: Final = (
         "clear, of so many pages (0: all) from the first on, what the log told last; pages: how many that were",
         weight=1,
         results=_PAGES,
+        functions=_FUNCTIONS,
         needs=_NEEDS,
         scenario="log_memslot",
     ),
@@ -111,6 +127,7 @@ OPS: Final = (
         " the address in that one's; dirty: whether the page was marked",
         weight=2,
         results=(Result("size"), Result("topped_up"), Result("added"), Result("used"), Result("dirty")),
+        functions=_FUNCTIONS,
         needs=(*_NEEDS, "handle"),
         scenario="use_memslot",
     ),

@@ -5,6 +5,7 @@
 #include "../abort_handler.h"
 #include "../memslots.h"
 
+#if S2FUZZ_HAS_memslot_add
 #define BLOCK_LEVEL (KVM_PGTABLE_LAST_LEVEL - 1)
 
 #define BACKING(name, number) BACKING_##name = number,
@@ -171,4 +172,5 @@ s64 op_memslot_handle(const struct args_memslot_handle *args)
 	op_out(dirty);
 	return ret;
 }
+#endif
 #endif
