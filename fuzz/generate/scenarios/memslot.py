@@ -20,20 +20,22 @@ _RX: Final = PROT_BITS["r"] | PROT_BITS["x"]
 _NESTED_BITS: Final = 32
 """Of a nested MMU's addresses: all of them are gone through, and more would take the whole budget."""
 _FIRST_VMID: Final = 2
-_BEYOND: Final = 0.1
-"""How many pages are in the slot's second block: of that memory the guest can reach nothing, but it is mapped."""
+_BEYOND: Final = 0.3
+"""How many pages are in the slot's second block, if it has one: of that memory the guest can reach nothing, but it is
+mapped."""
 
 
 @step(weight=60, uses=("memslot_add", "memslot_handle"), guest=True)
 def use_memslot(at: Place, choice: Random) -> list[Op]:
     """The guest gets a slot and reaches for it, and the slot goes, moves or is flushed; it may still reach for it."""
     slot, base, size = _slot(at, choice)
-    page = _page(at, choice)
+    page = _page(at, size, choice)
     ops = [_add(at, slot, base, size, choice), *_reach(page, choice)]
     if choice.random() < 0.4:
         ops += _nested(at, page, choice)
-    if choice.random() < 0.3:
-        ops.append(_add(at, choice.choice((slot, slot + 1)), base + choice.choice((0, at.page)), size, choice))
+    if choice.random() < 0.4:
+        where = base + choice.choice((0, at.page, size, size, at.block))
+        ops.append(_add(at, choice.choice((slot, slot + 1, slot + 1)), where, size, choice))
     gone = choice.choice(
         (
             op_of("memslot_remove", slot=slot),
@@ -50,7 +52,7 @@ def log_memslot(at: Place, choice: Random) -> list[Op]:
     """The guest writes to a slot whose dirty pages are logged, in pages and blocks that it had before or gets then; the
     log is read and cleared, and at last is over."""
     slot, base, size = _slot(at, choice)
-    page, beside = _page(at, choice), _page(at, choice)
+    page, beside = _page(at, size, choice), _page(at, size, choice)
     ops = []
     if choice.random() < 0.5:
         mode = choice.randrange(len(LOGGING.words))
@@ -91,8 +93,9 @@ def _add(at: Place, slot: int, base: int, size: int, choice: Random) -> Op:
     )
 
 
-def _page(at: Place, choice: Random) -> int:
-    return WINDOW - at.memory + choice.choice((0, 1, 2, 3)) * at.page + at.block * (choice.random() < _BEYOND)
+def _page(at: Place, size: int, choice: Random) -> int:
+    beyond = at.block if size > at.block and choice.random() < _BEYOND else 0
+    return WINDOW - at.memory + choice.choice((0, 1, 2, 3)) * at.page + beyond
 
 
 def _reach(page: int, choice: Random, l1: int = 0) -> list[Op]:
