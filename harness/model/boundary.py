@@ -86,7 +86,6 @@ class Sharer(NamedTuple):
     number: int
     is_in_use: bool
     flushes: Flushes
-    whose: Whose
 
 
 class Boundary:
@@ -131,8 +130,6 @@ class Boundary:
         """How many pages that were."""
         self.holds_lock = False
         """The MMU's lock, which forbids to sleep."""
-        self.loaded: int | None = None
-        """The root that TLB functions find, of a VM with one MMU."""
         self.fresh_calls: list[tuple[int, Sequence[int], Whose | None]] = []
         """Record and events of each call of which nothing like it was told in its context, and whose it is."""
         self._machine, self._fixed, self._cpu = machine, fixed, cpu
@@ -140,7 +137,6 @@ class Boundary:
         self._broken = _NONE
         self._calls = calls
         self._flushes = NO_FLUSHES
-        self._whose: Whose | None = None
         self._sharing: tuple[Sharer, ...] = ()
         """The MMUs that share the table in use, if there are several: what changes it must be told to each."""
 
@@ -162,14 +158,12 @@ class Boundary:
     def load(self, root: int) -> None:
         """TLB functions find this root and what the CPU's state is now: the table that init made last, even after it
         was destroyed."""
-        self.loaded, self._whose, self._sharing = root, None, ()
         if self._calls is not None:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
 
     def load_several(self, in_use: int, sharing: Mapping[int, Shown], running: Shown) -> None:
         """The same of a VM with several MMUs: of those that share a table, by number, mostly the one in use among them,
         which is `running`."""
-        self._whose = Whose(running.vmid, running.vmid)
         found = []
         for number, shown in sharing.items():
             flushes = NO_FLUSHES
@@ -178,7 +172,7 @@ class Boundary:
                 flushes = self._calls.of(self._machine, self._fixed, self._cpu, shown.root, several)
             if number == in_use:
                 self._flushes = flushes
-            found.append(Sharer(number, number == in_use, flushes, Whose(shown.vmid, running.vmid)))
+            found.append(Sharer(number, number == in_use, flushes))
         self._sharing = () if [*sharing] == [in_use] else tuple(found)
 
     def spend(self) -> None:
@@ -418,27 +412,22 @@ class Boundary:
         """The TLB function whose calls are events of `kind` is called, and does what it does: for each MMU that shares
         the table, where the table has changed."""
         if self._sharing and kind in TLBI_KINDS:
-            for one in self._sharing:
-                if not one.is_in_use:
-                    self.events.extend((FOR_MMU, one.number, 0))
-                self._call(one.flushes, one.whose, kind, a, b)
+            self._call_for_each(kind, a, b)
             return
-        self._call(self._flushes, self._whose, kind, a, b)
-
-    def _call(self, flushes: Flushes, whose: Whose | None, kind: int, a: int, b: int) -> None:
         if not self.left:
             raise BudgetSpent
         self.left -= 1
         self.events.extend((kind, a, b & U64_MAX))
         if self._calls is None:
             return
+        flushes = self._flushes
         pieces = flushes.kept.get((kind, a, b))
         if pieces is None:
             pieces = flushes.keep(kind, a, b)
             if (kind, b) not in flushes.told:
                 flushes.told.add((kind, b))
                 events = [kind, a, b & U64_MAX, *chain.from_iterable(piece.words for piece in pieces)]
-                self.fresh_calls.append((self.record, events, whose))
+                self.fresh_calls.append((self.record, events, flushes.whose))
         for words, counted, where in pieces:
             if counted > self.left:
                 self._cut(words)
@@ -446,6 +435,19 @@ class Boundary:
             self.events.extend(words)
             if where is not None:
                 self.warn(where)
+
+    def _call_for_each(self, kind: int, a: int, b: int) -> None:
+        """The same for each MMU that shares the table, by number."""
+        sharing, in_use = self._sharing, self._flushes
+        self._sharing = ()
+        try:
+            for one in sharing:
+                if not one.is_in_use:
+                    self.events.extend((FOR_MMU, one.number, 0))
+                self._flushes = one.flushes
+                self.call(kind, a, b)
+        finally:
+            self._sharing, self._flushes = sharing, in_use
 
     def _cut(self, words: Sequence[int]) -> NoReturn:
         """What of these events there is when the budget is spent among them."""

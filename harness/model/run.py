@@ -63,8 +63,8 @@ class Variant(NamedTuple):
     ownership: Ownership | None
 
 
-def _shown(mmu: S2Mmu) -> Shown:
-    return Shown(mmu.root or 0, mmu.vmid, mmu.vtcr)
+def _shown(vm: Vm, mmu: S2Mmu) -> Shown:
+    return Shown(mmu.root or 0, vm.effective(mmu.vmid), mmu.vtcr)
 
 
 class ProgramRun:
@@ -108,6 +108,8 @@ class ProgramRun:
         self.vm: Vm | None = None
         """The VM, once an op has to do with several MMUs."""
         self._memslots: Memslots | None = None
+        self._root: int | None = None
+        """That TLB functions find before, also after the table was destroyed."""
         self.abort: Abort | None = None
         """That the vCPU keeps, of the last `fault`."""
         self.vmids: Vmids | None = None
@@ -158,7 +160,7 @@ class ProgramRun:
         """The VM: from now on the MMU in use, with its table and caches, may be another one."""
         if self.vm is None:
             first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
-            first.root = self.boundary.loaded
+            first.root = self._root
             self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
         return self.vm
 
@@ -185,20 +187,21 @@ class ProgramRun:
         target = vm.in_use if mmu is None else mmu
         self.boundary.free_table = target.table.free_unlinked
         self.pool.owner = target.table_number
-        shown = {one.number: _shown(one) for one in vm.sharing(target)}
-        self.boundary.load_several(vm.in_use.number, shown, _shown(vm.in_use))
+        shown = {one.number: _shown(vm, one) for one in vm.sharing(target)}
+        self.boundary.load_several(vm.in_use.number, shown, _shown(vm, vm.in_use))
 
     def rooted(self, root: int) -> None:
         """The table in use has a new root."""
         if self.vm is None:
+            self._root = root
             self.boundary.load(root)
         else:
             self.vm.rooted()
             self._load(self.vm)
 
     def _load(self, vm: Vm) -> None:
-        shown = {one.number: _shown(one) for one in vm.sharing(vm.in_use)}
-        self.boundary.load_several(vm.in_use.number, shown, _shown(vm.in_use))
+        shown = {one.number: _shown(vm, one) for one in vm.sharing(vm.in_use)}
+        self.boundary.load_several(vm.in_use.number, shown, _shown(vm, vm.in_use))
 
     def make_stage2(self, vtcr: int) -> Stage2:
         """Another table of the same kind, which is not initialised."""
@@ -295,13 +298,13 @@ class ProgramRun:
         pool.check_poison()
         self._observe_complaints()
         self._observe_roots()
-        cache = self.cache.pages
-        split_caches = [(FIRST_MMU, self.split_cache)]
-        if self.vm is not None:
-            split_caches = [(mmu.number, mmu.split_cache) for mmu in self.vm]
-        words.extend((pool.allocs, pool.frees, 1 + len(split_caches), MEMCACHE, 0, len(cache), *cache))
-        for number, one in split_caches:
-            words.extend((SPLIT_CACHE, number, len(one.pages), *one.pages))
+        mmus = (
+            [(FIRST_MMU, self.split_cache)] if self.vm is None else [(one.number, one.split_cache) for one in self.vm]
+        )
+        words += (pool.allocs, pool.frees, 1 + len(mmus), MEMCACHE, 0, len(self.cache.pages))
+        words += self.cache.pages
+        for number, split_cache in mmus:
+            words += (SPLIT_CACHE, number, len(split_cache.pages), *split_cache.pages)
         words.append(pool.pages_in_use())
 
     def _observe_roots(self) -> None:

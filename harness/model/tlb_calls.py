@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from harness.model.machine_features import FEATURE_KNOBS, MachineFeatures
+from harness.observation.calls import Whose
 from harness.observation.events import (
     COUNTED,
     DSB,
@@ -100,9 +101,10 @@ class Several(NamedTuple):
 class Flushes:
     """What TLB functions do in one context, kept by call (its event)."""
 
-    __slots__ = ("_frames", "_functions", "kept", "told")
+    __slots__ = ("_frames", "_functions", "kept", "told", "whose")
 
-    def __init__(self, tlb: TlbMaintenance) -> None:
+    def __init__(self, tlb: TlbMaintenance, whose: Whose | None = None) -> None:
+        self.whose = whose
         self.kept: dict[tuple[int, int, int], Pieces] = {}
         self.told: set[tuple[int, int]] = set()
         """Kind and second argument of the calls that were told as fresh."""
@@ -189,7 +191,9 @@ class TlbCalls:
         flushes = self._contexts.get(key)
         if flushes is None or len(flushes.kept) > _KEPT_CALLS:
             context = _context(fixed, cpu, root, several)
-            flushes = self._contexts[key] = Flushes(self._maintenance(fixed.features, fixed.geometry, context))
+            tlb = self._maintenance(fixed.features, fixed.geometry, context)
+            whose = None if several is None else Whose(several.called.vmid, several.in_use.vmid)
+            flushes = self._contexts[key] = Flushes(tlb, whose)
             if key in self._earlier:
                 kept, flushes.told = self._earlier.pop(key)
                 for kind, a, b in kept:

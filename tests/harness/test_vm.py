@@ -130,6 +130,16 @@ def test_what_the_model_does_is_right(program: Program, version: str) -> None:
     assert whats(program, seen) == set()
 
 
+def test_the_model_tells_calls_as_its_observation_does() -> None:
+    """Also of a VMID that has more bits than the CPU."""
+    program, model = program_of(NESTED.replace("vmid=2", "vmid=258") + GONE, "vmid_bits = 8\n"), Model()
+    model.start(program)
+    told = model.finish().new_calls
+    assert told
+    assert {one.whose for one in told} == {one.whose for one in calls_of(model.observe(program))}
+    assert not [found for call in told for found in problems(call, program.machine)]
+
+
 @pytest.mark.parametrize(
     ("text", "what"), [(SHARED + GONE, "freed-other-context"), (BLOCK + PAGE, "bbm-other-context")]
 )

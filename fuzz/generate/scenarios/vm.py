@@ -16,6 +16,8 @@ _FIRST_VMID: Final = 2
 _ANY_VMID: Final = 0.1
 _NARROWER: Final = 0.2
 """How many MMUs have fewer bits of address than the VM."""
+_OF_ANOTHER: Final = 0.4
+"""How many shared tables are not the first MMU's."""
 _BACK: Final = 0.7
 """How often the first MMU is in use again when a step ends."""
 
@@ -38,17 +40,19 @@ def nest(at: Place, choice: Random) -> list[Op]:
 
 @step(weight=8, uses=("mmu_share", "mmu_use", "mmu_first", "mmu_free"))
 def share_root(at: Place, choice: Random) -> list[Op]:
-    """Another MMU shares the table of the one in use, which is changed under either, until one of them goes."""
-    number, page = at.make(MMU), some_page(at, choice)
-    ops = [
-        map_op(at, page, at.page, RW, choice),
-        op_of("mmu_share", vmid=_vmid(number, choice)),
-        *_changes(at, page, choice),
-    ]
+    """Another MMU shares the table of the one in use, which is changed under either, until one of them goes: the one
+    that came later, or the one whose it was first."""
+    page, ops, goes = some_page(at, choice), list[Op](), list[int]()
+    if choice.random() < _OF_ANOTHER:
+        goes.append(at.make(MMU))
+        ops += [op_of("mmu_init", vmid=_vmid(goes[0], choice)), op_of("mmu_use", mmu=goes[0])]
+    number = at.make(MMU)
+    ops += [map_op(at, page, at.page, RW, choice), op_of("mmu_share", vmid=_vmid(number, choice))]
+    ops += _changes(at, page, choice)
     if choice.random() < 0.5:
         ops += [op_of("mmu_use", mmu=number), *_changes(at, page, choice)]
     if choice.random() < 0.5:
-        ops += [op_of("mmu_free", mmu=number), *_changes(at, page, choice)]
+        ops += [op_of("mmu_free", mmu=choice.choice((number, *goes))), *_changes(at, page, choice)]
     return [*ops, *_back(choice)]
 
 

@@ -21,14 +21,11 @@ _HOSTS: Final = KNOBS_BY_NAME["kvm_mode"].names.index("pkvm_host")
 class MadeMmu(Made):
     """An MMU beside the VM's first one."""
 
-    def __init__(self, run: ProgramRun, mmu: S2Mmu) -> None:
+    def __init__(self, mmu: S2Mmu) -> None:
         self.mmu = mmu
-        self._run = run
 
     def end(self) -> None:
-        run, vm = self._run, self._run.several_mmus()
-        vm.free(self.mmu, run.pool)
-        run.use(vm.in_use)
+        """A program that is over leaves it as it is: a budget may have cut an op that was changing its table."""
 
 
 def mmu_init(run: ProgramRun, vmid: int, ia_bits: int) -> int:
@@ -56,7 +53,7 @@ def mmu_init(run: ProgramRun, vmid: int, ia_bits: int) -> int:
 
 
 def _made(run: ProgramRun, mmu: S2Mmu) -> int:
-    run.outs += (run.handles.keep(MMU, MadeMmu(run, mmu)), run.several_mmus().effective(mmu.vmid))
+    run.outs += (run.handles.keep(MMU, MadeMmu(mmu)), run.several_mmus().effective(mmu.vmid))
     return 0
 
 
@@ -85,10 +82,12 @@ def mmu_again(run: ProgramRun) -> int:
 
 
 def mmu_free(run: ProgramRun, mmu: MadeMmu) -> int:
-    if run.several_mmus().in_use is mmu.mmu:
+    vm = run.several_mmus()
+    if vm.in_use is mmu.mmu:
         run.abort = None
     run.handles.end(mmu)
-    mmu.end()
+    vm.free(mmu.mmu, run.pool)
+    run.use(vm.in_use)
     run.outs.append(mmu.number)
     return 0
 
