@@ -26,8 +26,11 @@ static s64 show_mmus(void)
 		earlier = mmu_next(NULL);
 		while (earlier->table != mmu->table)
 			earlier = mmu_next(earlier);
-		if (earlier == mmu && mmu->pgt->pgd)
-			memslots_show(mmu->number, mmu->pgt, *vtcr_of(&mmu->mmu));
+		if (earlier != mmu || !mmu->pgt->pgd)
+			continue;
+		if (!mmu_of(mmu->pgt->mmu)->lives) /* it was the last that used this table */
+			mmu->pgt->mmu = &mmu->mmu;
+		memslots_show(mmu->number, mmu->pgt, *vtcr_of(&mmu->mmu));
 	}
 	return 0;
 }
