@@ -427,6 +427,9 @@ CASES: Mapping[str, Case] = {
         PAGES + "unmap ipa=0x0 size=4K\n",
     ),
     "no-vmid-serves-two-mmus": Case(SHARED, told(2, 1, 3), PAGES + "mmu_share vmid=1\n"),
+    "another-table-comes-behind-an-invalidation": Case(
+        SHARED + "destroy\nmmu_again\n", without(4, FOR_MMU), PAGES + "mmu_again\n"
+    ),
     "what-is-initialised-again-stays": Case(PAGES + "mmu_again\n", returned(2, 0), PAGES + "destroy\nmmu_again\n"),
     # vmid
     "no-vmid-has-two-owners-of-a-generation": Case(ROLLED_OVER, told(3, 0, 6 ^ 5), NO_VMIDS),

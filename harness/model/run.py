@@ -52,6 +52,7 @@ _FORCE_PAGES: Final[Mapping[str, ForcePages | None]] = {
     "unless_rwx": lambda _addr, _end, prot: prot != _RWX,
 }
 _FORCE_PAGES_NAMES: Final = KNOBS_BY_NAME["force_pte"].names
+_FOREIGN: Final = KNOBS_BY_NAME["vcpu"].names.index("foreign")
 _NOFWB, _IDMAP = int(Stage2Flags.NOFWB), int(Stage2Flags.IDMAP)
 
 
@@ -161,7 +162,8 @@ class ProgramRun:
         if self.vm is None:
             first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
             first.root = self._root
-            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
+            foreign = [first.vmid + 1] if self.cpu.vcpu == _FOREIGN else []
+            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version, foreign)
         return self.vm
 
     def use(self, mmu: S2Mmu) -> None:

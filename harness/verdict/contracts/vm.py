@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from itertools import chain, combinations
 from typing import Final
 
-from harness.observation.events import FLUSH_VM_CONTEXT, TLBI, TLBI_KINDS, Event
+from harness.observation.events import (
+    ALLOC_EXACT,
+    FLUSH_VM_CONTEXT,
+    FOR_MMU,
+    TLBI,
+    TLBI_KINDS,
+    TLBI_VMID,
+    Event,
+    each_event,
+)
 from harness.observation.layout import FIRST_MMU
 from harness.observation.mmus import MMU_FREE, named_by
 from harness.observation.tlbi import Target, invalidation_of
@@ -177,3 +186,26 @@ def _stays(op: Transition, tree: Tree) -> Iterator[str]:
     if now is not None and now.root != tree.root:
         yield f"its root was at {tree.root:#x}, and is at {now.root:#x}"
     yield from _changed(op.before, tree, op.after, now)
+
+
+@contract("mmu_again", source="Arm ARM, D8.14: TLBs may hold what they found under a VMID until that is invalidated")
+def another_table_comes_behind_an_invalidation(op: Transition) -> Iterator[str] | None:
+    """Where an MMU that has lost its table is given another, everything under its VMID is invalidated first, and under
+    those of all that share the table."""
+    if op.record.ret != 0 or op.before.tree is not None:
+        return None
+    mmus, told = op.judged.mmus(op.number), set[int]()
+    for event, other in _before_the_root(op):
+        if event.kind == TLBI_VMID:
+            told.add(mmus.in_use if other is None else other)
+    return (f"nothing is invalidated for MMU {one}" for one in mmus.sharing(mmus.table) if one not in told)
+
+
+def _before_the_root(op: Transition) -> Iterator[tuple[Event, int | None]]:
+    """The events before the root is allocated, each with the MMU that it names as another than the one in use."""
+    named = None
+    for event in each_event(op.record.events):
+        if event.kind == ALLOC_EXACT:
+            return
+        yield event, named
+        named = event.a if event.kind == FOR_MMU else None

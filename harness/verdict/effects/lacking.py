@@ -26,6 +26,7 @@ from harness.amounts import counted
 from harness.observation.layout import POOL_MISUSE, UBSAN, UBSAN_REPORTS, WARN, Observation, Record
 from harness.program.definition import OpDef
 from harness.program.ops.tlb import OPS as TLB_MAINTENANCE
+from harness.program.ops.vm import OPS as MMUS
 from harness.program.ops.vmid import OPS as VMIDS
 from harness.verdict.effects.done import Effects, Region
 from harness.verdict.effects.relations import NOTHING_DUE, OF_BREAKS, RANKS, Key, Marks, relations
@@ -127,9 +128,9 @@ def _complained(record: Record) -> set[str]:
 
 
 def invalidates(definition: OpDef) -> bool:
-    """Whether the op is there to invalidate, whether or not an entry changes: TLB maintenance, `_RELAXES`, and
-    what makes VMIDs go round."""
-    return definition in TLB_MAINTENANCE or definition in VMIDS or _RELAXES in definition.functions
+    """Whether the op is there to invalidate, whether or not an entry changes: TLB maintenance, `_RELAXES`, what makes
+    VMIDs go round, and what gives an MMU another table."""
+    return definition in (*TLB_MAINTENANCE, *VMIDS, *MMUS) or _RELAXES in definition.functions
 
 
 def _flushed(index: int, record: Record, mine: Effects, theirs: Effects) -> Iterator[Lack]:
