@@ -18,7 +18,7 @@ from harness.program.machine import Machine
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import State, Transition
 from harness.verdict.contracts.terms import left_empty
-from harness.verdict.maplets import Maplet, Tree, maplets, within
+from harness.verdict.maplets import Maplet, Tree, at, maplets, within
 from harness.verdict.memslots import Slot, pages_told, wanted_by
 
 _REVIEW: Final = "seed 003, review of 2020-05-05"
@@ -153,6 +153,9 @@ def what_is_given_for_writing_is_logged(op: Transition) -> Iterator[str] | None:
     number = slots.logged_at(abort.access.value("ipa"))
     if exception_class != syndromes.DATA_ABORT or number is None or slots.of[number].is_readonly:
         return None
+    there = at(op.before.all_maplets, abort.access.value("ipa"))
+    if there is not None and there.memory is not None and "w" in there.memory.allows:
+        return None  # somebody was faster, and has marked it
     return _unmarked(op, abort.size, bool(writes))
 
 
