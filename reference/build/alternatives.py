@@ -121,9 +121,14 @@ _REASONS: Final[tuple[tuple[str, str, str], ...]] = (
 """Instructions that are not recorded: class, the place and source line they come from, why not."""
 
 
-def read(path: Path, source: Path | None = None) -> Patches:
+WINDOWS: Final = frozenset({"cas"})
+"""All that is looked at of a file whose stores are no stores to PTEs: before a compare-and-exchange another CPU may
+come in between."""
+
+
+def read(path: Path, source: Path | None = None, classes: frozenset[str] | None = None) -> Patches:
     """What is to be patched in the object `path`, which was compiled from `source` with debugging information; without
-    a source, nothing of it is recorded.
+    a source, nothing of it is recorded, else only `classes` of instructions, if these are given.
 
     Raises ToolFailure for what is not understood: another layout, an unknown callback, a store of a form that cannot
     be carried out.
@@ -147,6 +152,8 @@ def read(path: Path, source: Path | None = None) -> Patches:
     patched = {one.offset for one in alternatives}
     sites, unrecorded = [], []
     for site in _sites(words, functions, symbols, lines, source.name):
+        if classes is not None and site.what not in classes:
+            continue
         reason = _reason(site, lines, source.name)
         if reason is None and (site.offset in patched or site.offset in relocated):
             raise ToolFailure(f"{path.name}: the {site.what} at {site.offset:#x} changes when it is linked or booted")

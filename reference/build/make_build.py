@@ -5,24 +5,29 @@ Whatever of ours meets Linux's types is compiled here with the kernel's flags an
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from reference.build.alternatives import Patches, read, tables, with_sites
+from harness.errors import ToolFailure
+from reference.build.alternatives import WINDOWS, Patches, read, tables, with_sites
 from reference.build.cache import claimed, digest, room
 from reference.build.flags import CALLS
-from reference.build.hosted import HOSTED, PGTABLE, HostedFile
+from reference.build.hosted import HOSTED, PGTABLE, VMID, HostedFile
 from reference.build.image import Builder, Image
 from reference.build.kbuild import Configuration, kernel_build
 from reference.build.objects import KERNELS, Object, Recipe, replace_file
 from reference.build.own_files import SHIM, bridge_files
 from reference.build.progress import Progress, silent
 from reference.build.tree import KernelTree
-from reference.tools import find_toolchain
+from reference.tools import find_toolchain, required
 
 _OUR_BUILD: Final = frozenset(path for row in HOSTED if row.path != PGTABLE for path in row.needs)
 """Of ours, what stands beside hosted files that are our own build's here too."""
+_LOOKED_AT: Final = ("active_vmids", "reserved_vmids", "vmid_generation")
+"""What is static in vmid.c."""
 
 
 def build_by_make(
@@ -32,7 +37,7 @@ def build_by_make(
     calls_only: bool = False,
 ) -> Image:
     """The test kernel with pgtable.o as the kernel's own build makes it; where `tree` has another pgtable.c, that is
-    compiled with the same flags. It has no coverage counters. `calls_only` is the flavour `calls`.
+    compiled with the same flags, as vmid.c is. It has no coverage counters. `calls_only` is the flavour `calls`.
 
     Raises BadInput and ToolFailure, as `build` and `kernel_build` do.
     """
@@ -60,6 +65,8 @@ class _MakeBuilder(Builder):
         return read(self._made(), self.tree.pgtable)
 
     def _hosted(self, row: HostedFile) -> list[Recipe | Object]:
+        if row.path == VMID:
+            return self._vmid(row)
         if row.path != PGTABLE:
             return super()._hosted(row)
         # What of ours is compiled with the kernel's headers asks for capabilities in the kernel's way too.
@@ -68,6 +75,32 @@ class _MakeBuilder(Builder):
         made, patches = self._made(), self.patches()
         hosted = self._kept(f"hosted_{row.name}.o", with_sites(made, patches))
         return [Object(hosted, {}), *(self._own(self._table(path, some)) for path, some in [*found, (made, patches)])]
+
+    def _vmid(self, row: HostedFile) -> list[Recipe | Object]:
+        source = self.kernel.source.parents[1] / row.path.name
+        words = (*self.kernel.flags, "-x", "c")
+        (made,) = self._objects.made([self._objects.compiled(row.name, source, words, self._bad_source)])
+        path = self._kept(f"whole_{row.name}.o", self._opened(made.path))
+        patches = read(path, source, WINDOWS)
+        hosted = self._kept(f"hosted_{row.name}.o", with_sites(path, patches))
+        return [Object(hosted, {}), self._own(self._table(path, patches))]
+
+    def _opened(self, made: Path) -> bytes:
+        """The object with `.init.text` behind its `.text`, for there is one table of what is patched; and with what is
+        static, and the ops look at, for all to see."""
+        objcopy = required("llvm-objcopy", self.toolchain.major)
+        with TemporaryDirectory() as scratch:
+            script, joined = Path(scratch) / "join.ld", Path(scratch) / "joined.o"
+            script.write_text("SECTIONS { .text : { *(.text) *(.init.text) } }\n")
+            commands = (
+                [str(self.toolchain.lld), "-r", f"-T{script}", str(made), "-o", str(joined)],
+                [objcopy, *(f"--globalize-symbol={name}" for name in _LOOKED_AT), str(joined)],
+            )
+            for command in commands:
+                result = subprocess.run(command, capture_output=True, text=True, check=False)
+                if result.returncode:
+                    raise ToolFailure(f"{Path(command[0]).name} failed:\n{result.stderr.rstrip()}")
+            return joined.read_bytes()
 
     def _table(self, path: Path, patches: Patches) -> Path:
         return self._kept(f"patches_{path.stem}.S", tables(path, patches).encode())

@@ -5,6 +5,7 @@
 #define S2FUZZ_HOSTED_SIDE
 #include <s2fuzz/machine.h>
 #include <s2fuzz/boundary.h>
+#include <s2fuzz/cpus.h>
 #include "kernel.h"
 #undef __builtin_return_address /* 6.1's asm/compiler.h strips pointer authentication with what is not included here */
 
@@ -28,6 +29,7 @@ struct bug {
 extern const struct alternative alternatives_start[], alternatives_end[];
 extern const struct site sites_start[], sites_end[];
 extern const struct bug bugs_start[], bugs_end[];
+extern u8 percpu_start[], percpu_room_end[];
 
 #define BUGFLAG_WARNING 1
 #define BUGFLAG_ONCE 2
@@ -78,6 +80,29 @@ static void write_text(u64 at, u32 instruction)
 	asm volatile("dc cvau, %0\n\tdsb ish\n\tic ivau, %1\n\tdsb ish\n\tisb" :: "r"(at + TEXT_ALIAS), "r"(at) : "memory");
 }
 
+/* While another CPU comes in, the compare-and-exchange that it comes in before is itself again: exceptions have one stack,
+ * and it comes in once. */
+static struct {
+	u64 at;
+	u32 brk;
+} window;
+
+static void window_close(void)
+{
+	if (window.at)
+		write_text(window.at, window.brk);
+	window.at = 0;
+}
+
+static void window_open(const struct site *site)
+{
+	window.at = site->at;
+	window.brk = *(volatile u32 *)site->at;
+	write_text(site->at, site->instruction);
+	s2fuzz_window();
+	window_close();
+}
+
 /* Before every program. */
 void alternatives_reset(void)
 {
@@ -86,6 +111,7 @@ void alternatives_reset(void)
 
 	if (alternatives_start == alternatives_end)
 		return;
+	window_close(); /* of a program that came to its end in one */
 	memset(once_done, 0, sizeof(once_done));
 	if (any && !memcmp(&applied, &s2fuzz_machine, sizeof(applied)))
 		return;
@@ -121,8 +147,10 @@ static u64 store_offset(u32 store, const u64 *registers)
 }
 
 /* The instructions are those that reference/build/alternatives.py chooses. */
-static void carry_out(u32 instruction, u64 *registers)
+static void carry_out(const struct site *site, u64 *registers)
 {
+	u32 instruction = site->instruction;
+
 	if ((instruction & 0xfffff0ff) == 0xd503309f) { /* DSB */
 		s2fuzz_record_instruction((u64)event_dsb << 16 | (instruction >> 8 & 15), 0);
 	} else if ((instruction & 0xfffff0ff) == 0xd50330df) { /* ISB */
@@ -142,7 +170,10 @@ static void carry_out(u32 instruction, u64 *registers)
 		u32 compared = instruction >> 16 & 31;
 		u64 expected = value_of(compared, registers);
 
-		s2fuzz_pte_store(at, value, S2FUZZ_STORE_CMPXCHG);
+		if ((u8 *)at >= percpu_start && (u8 *)at < percpu_room_end)
+			window_open(site);
+		else
+			s2fuzz_pte_store(at, value, S2FUZZ_STORE_CMPXCHG);
 		__atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		if (compared != 31)
 			registers[compared] = expected;
@@ -177,13 +208,17 @@ static enum brk warn_or_bug(u64 pc)
 /* A BRK at `pc`, with the registers of then (and SP behind them), which it may change. */
 enum brk alternatives_brk(u64 immediate, u64 pc, u64 *registers)
 {
-	u64 index = immediate - SITE_BRK;
+	const struct site *site = sites_start + (immediate - SITE_BRK);
 
 	if (immediate == BUG_BRK)
 		return warn_or_bug(pc);
-	if (index >= (u64)(sites_end - sites_start))
+	/* Each object counts its own: that of a second one is found by its place. */
+	if (immediate < SITE_BRK || site >= sites_end || site->at != pc)
+		for (site = sites_start; site < sites_end && site->at != pc; site++)
+			;
+	if (site == sites_end)
 		return BRK_UNKNOWN;
-	sites_hit[index] = 1;
-	carry_out(sites_start[index].instruction, registers);
+	sites_hit[site - sites_start] = 1;
+	carry_out(site, registers);
 	return BRK_CARRIED_OUT;
 }

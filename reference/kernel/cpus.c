@@ -21,8 +21,15 @@ void cpus_init(void)
 	}
 }
 
+/* Which copies are its own a CPU has in TPIDR_EL2, for what the kernel's own build made. */
+void cpu_enter(u64 cpu)
+{
+	s2fuzz_cpu = cpu;
+	asm volatile("msr tpidr_el2, %0" :: "r"(__per_cpu_offset[cpu]));
+}
+
 void cpus_reset(u64 count)
 {
-	s2fuzz_cpu = 0;
 	s2fuzz_cpus = count;
+	cpu_enter(0);
 }

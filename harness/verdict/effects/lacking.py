@@ -33,6 +33,7 @@ from harness.verdict.effects.relations import NOTHING_DUE, OF_BREAKS, RANKS, Key
 from harness.verdict.effects.replay import Side
 from harness.verdict.trees import Place
 
+_FLUSHES: Final = (*TLB_MAINTENANCE, *VMIDS, *MMUS)
 _RELAXES: Final = "kvm_pgtable_stage2_relax_perms"
 """A function that invalidates whether or not an entry changes: a CPU may have faulted on what it held."""
 _WRONG_CALLER: Final = (WARN, zlib.crc32(b"enter_vmid_context"))
@@ -130,7 +131,7 @@ def _complained(record: Record) -> set[str]:
 def invalidates(definition: OpDef) -> bool:
     """Whether the op is there to invalidate, whether or not an entry changes: TLB maintenance, `_RELAXES`, what makes
     VMIDs go round, and what gives an MMU another table."""
-    return definition in (*TLB_MAINTENANCE, *VMIDS, *MMUS) or _RELAXES in definition.functions
+    return definition in _FLUSHES or _RELAXES in definition.functions
 
 
 def _flushed(index: int, record: Record, mine: Effects, theirs: Effects) -> Iterator[Lack]:

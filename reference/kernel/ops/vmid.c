@@ -90,13 +90,74 @@ unsigned long _find_next_zero_bit(const unsigned long *bitmap, unsigned long bit
 	return start < bits ? start : bits;
 }
 
+#ifdef S2FUZZ_MADE
+/* For the kernel's own build, whose headers take all of this for granted. */
+extern atomic64_t vmid_generation;
+struct cpumask __cpu_possible_mask;
+unsigned int nr_cpu_ids = S2FUZZ_MOST_CPUS;
+
+/* A CPU that is asked has 8 bits at least. So as not to be told so late that KVM has begun with those, what it asks once
+ * then, how many CPUs there are, is answered with as many more as there are VMIDs too many. */
+static u64 too_many(void)
+{
+	return vmid_bits() < 8 ? BIT(8) - BIT(vmid_bits()) : 0;
+}
+
+static void begin_with_few(void)
+{
+	if (too_many()) {
+		kvm_arm_vmid_bits = vmid_bits();
+		atomic64_set(&vmid_generation, BIT(vmid_bits()));
+	}
+}
+
+unsigned int __bitmap_weight(const unsigned long *bitmap, unsigned int bits)
+{
+	return s2fuzz_cpus + too_many();
+}
+
+unsigned long _find_next_bit(const unsigned long *bitmap, unsigned long bits, unsigned long start)
+{
+	return start < s2fuzz_cpus ? start : bits;
+}
+
+/* By their names as symbols: Linux declares them with sections of their own, or as macros. */
+unsigned long s2fuzz_lock_irqsave(void *lock) asm("_raw_spin_lock_irqsave");
+unsigned long s2fuzz_lock_irqsave(void *lock)
+{
+	s2fuzz_window();
+	return 0;
+}
+
+void s2fuzz_unlock_irqrestore(void *lock, unsigned long flags) asm("_raw_spin_unlock_irqrestore");
+void s2fuzz_unlock_irqrestore(void *lock, unsigned long flags)
+{
+}
+
+void *s2fuzz_kmalloc(unsigned long size, gfp_t flags) asm("__kmalloc");
+void *s2fuzz_kmalloc(unsigned long size, gfp_t flags)
+{
+	return s2fuzz_zalloc(size);
+}
+
+void s2fuzz_kfree(const void *memory) asm("kfree");
+void s2fuzz_kfree(const void *memory)
+{
+	s2fuzz_free(memory);
+}
+#else
+static void begin_with_few(void)
+{
+}
+#endif
+
 static void update(u64 cpu, u64 owner)
 {
 	u64 before = s2fuzz_cpu;
 
-	s2fuzz_cpu = cpu;
+	cpu_enter(cpu);
 	kvm_arm_vmid_update(&owners[owner]);
-	s2fuzz_cpu = before;
+	cpu_enter(before);
 	runs[cpu] = owner + 1;
 }
 
@@ -128,6 +189,7 @@ s64 op_vmid_init(const struct args_vmid_init *args)
 	if (state != NOT_YET)
 		return -EBUSY;
 	ret = kvm_arm_vmid_alloc_init();
+	begin_with_few();
 	if (!ret)
 		begin();
 	op_out(kvm_arm_vmid_bits);
@@ -203,9 +265,9 @@ s64 op_vmid_clear_active(const struct args_vmid_clear_active *args)
 
 	if (ret)
 		return ret;
-	s2fuzz_cpu = args->cpu;
+	cpu_enter(args->cpu);
 	kvm_arm_vmid_clear_active();
-	s2fuzz_cpu = 0;
+	cpu_enter(0);
 	runs[args->cpu] = 0;
 	tell(args->cpu);
 	return 0;

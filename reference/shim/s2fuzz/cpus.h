@@ -9,6 +9,9 @@ extern unsigned int s2fuzz_cpu, s2fuzz_cpus;
 /* From a per-CPU variable to each CPU's copy of it. */
 extern unsigned long __per_cpu_offset[];
 
+/* From now on that CPU runs. */
+void cpu_enter(u64 cpu);
+
 /* Of VMID, as the program says. */
 unsigned int s2fuzz_vmid_bits(void);
 
