@@ -73,6 +73,30 @@ def log_memslot(at: Place, choice: Random) -> list[Op]:
     return [*ops, *([op_of("memslot_remove", slot=slot)] if choice.random() < 0.7 else [])]
 
 
+@step(weight=14, uses=("memslot_add", "memslot_log", "memslot_move"))
+def change_memslots(at: Place, choice: Random) -> list[Op]:
+    """Slots whose memory is mapped already, in pages and blocks, are logged, moved onto each other, flushed and
+    removed. That takes no guest."""
+    slot, base, size = choice.choice((0, 1)), at.ipa & -at.block, choice.choice((1, 2, 2)) * at.block
+    ops = [op_of("memslot_mode", logging=choice.randrange(len(LOGGING.words)))] if choice.random() < 0.2 else []
+    ops.append(_add(at, slot, base, size, choice))
+    for _ in range(choice.choice((1, 2))):
+        block = base + choice.randrange(size // at.block) * at.block
+        page = block + choice.choice((0, at.page, at.block - at.page))
+        ops.append(choice.choice((map_op(at, block, at.block, RW, choice), map_op(at, page, at.page, RW, choice))))
+    if choice.random() < 0.4:
+        ops.append(_add(at, slot + 1, base + size, at.block, choice))
+    logged = [op_of("memslot_log", slot=slot, logging=1), op_of("memslot_dirty", slot=slot)]
+    gone = (
+        op_of("memslot_move", slot=slot, ipa=base + choice.choice((at.page, at.block))),
+        op_of("memslot_remove", slot=slot),
+        op_of("memslot_flush", slot=slot),
+    )
+    if choice.random() < 0.6:
+        ops += [*logged, *([op_of("memslot_clear", slot=slot)] if choice.random() < 0.5 else [])]
+    return [*ops, choice.choice(gone)]
+
+
 def _slot(at: Place, choice: Random) -> tuple[int, int, int]:
     """A slot, its address and size: mostly the block that all of the guest's pages are in, where blocks fit."""
     base = WINDOW - at.memory & -at.block

@@ -64,7 +64,7 @@ OPS: Final = (
         weight=1,
         functions=_FUNCTIONS,
         needs=_NEEDS,
-        scenario="use_memslot",
+        scenario="change_memslots",
     ),
     OpDef(
         73,
