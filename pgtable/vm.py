@@ -5,7 +5,7 @@ That several MMUs share a root is that thread's design; in Linux an MMU has a ta
 hardware that the VM has, so that no MMU of it translates more bits of address than its first one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from pgtable.errnos import EBUSY, EINVAL, ENOENT, ENOSPC
 from pgtable.memory import Memcache, PagePool
@@ -43,21 +43,14 @@ class Vm:
     """A VM and its MMUs, which are numbered from FIRST on; `most` is how many numbers there are.
 
     Numbers are the caller's to give, and are never used again. A VMID stays taken when its MMU ends, for TLBs may hold
-    what they found under it; those of `others` are of other VMs. Operations return 0 or a negative errno.
+    what they found under it. Operations return 0 or a negative errno.
     """
 
-    def __init__(
-        self,
-        first: S2Mmu,
-        vmid_bits: int,
-        most: int,
-        version: LinuxVersion = LINUX_6_12,
-        others: Iterable[int] = (),
-    ) -> None:
+    def __init__(self, first: S2Mmu, vmid_bits: int, most: int, version: LinuxVersion = LINUX_6_12) -> None:
         self.in_use = first
         """What operations on tables work on."""
         self._mmus = {first.number: first}
-        self._taken = [first.vmid, *others]
+        self._taken = [first.vmid]
         self._vmids = (1 << vmid_bits) - 1
         self._most = most
         self._version = version
@@ -73,6 +66,10 @@ class Vm:
     def effective(self, vmid: int) -> int:
         """What a CPU's bits leave of a VMID."""
         return vmid & self._vmids
+
+    def take(self, vmid: int) -> None:
+        """Another VM has that VMID."""
+        self._taken.append(vmid)
 
     def _refused(self, number: int, vmid: int) -> int:
         """-ENOSPC where there is no such number; -EBUSY where another MMU has the VMID, or had it: TLBs may hold

@@ -162,8 +162,9 @@ class ProgramRun:
         if self.vm is None:
             first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
             first.root = self._root
-            foreign = [first.vmid + 1] if self.cpu.vcpu == _FOREIGN else []
-            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version, foreign)
+            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
+            if self.cpu.vcpu == _FOREIGN:
+                self.vm.take(self.cpu.vmid + 1)
         return self.vm
 
     def use(self, mmu: S2Mmu) -> None:

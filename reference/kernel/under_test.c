@@ -77,7 +77,7 @@ bool vmid_is_taken(u64 vmid)
 	u64 bits = GENMASK(vmid_bits() - 1, 0);
 
 	if (config.vcpu == vcpu_foreign && !(((config.vmid + 1) ^ vmid) & bits))
-		return true; /* another VM's (context.c) */
+		return true; /* the other VM's, of which a vCPU runs */
 	for (u64 number = 0; number < mmus_made; number++)
 		if (mmus[number].was_made && !((mmus[number].vmid ^ vmid) & bits))
 			return true;

@@ -16,7 +16,7 @@ from processes import SMOKE, s2fuzz
 from fuzz.sides import Side, capabilities_of, choose_sides, switched_off, why_unmodelled
 from fuzz.triage.recorded import with_kernel
 from harness.program.codec import decode, dialect_for
-from reference.build.hosted import PGTABLE
+from reference.build.hosted import PGTABLE, VMID
 from reference.build.sources import KernelChoice, prepare
 
 HEADER: Final = Path("arch/arm64/include/asm/kvm_pgtable.h")
@@ -121,6 +121,26 @@ def test_what_is_switched_off_gets_a_line_each(tmp_path: Path) -> None:
         ),
     ]
     assert switched_off(choose_sides("6.12")) == switched_off(choose_sides("6.1")) == []
+
+
+@pytest.mark.slow
+def test_another_allocator_of_vmids_leaves_the_rest(tmp_path: Path) -> None:
+    """One whose update tells something: the tree's vmid.c compiles, and what cannot call it is switched off."""
+    tree = make_tree(tmp_path / "linux")
+    path = tree / VMID
+    text = path.read_text()
+    for old, new in (
+        ("void kvm_arm_vmid_update(", "bool kvm_arm_vmid_update("),
+        ("old_active_vmid, vmid))\n\t\treturn;", "old_active_vmid, vmid))\n\t\treturn false;"),
+        ("unlock_irqrestore(&cpu_vmid_lock, flags);", "unlock_irqrestore(&cpu_vmid_lock, flags);\n\treturn true;"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text)
+    result = s2fuzz("run", "--linux", tree, SEEDS / "block_split.s2", SEEDS / "vmid_rollover.s2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "vmid_update is switched off: kvm_arm_vmid_update is `bool (struct kvm_vmid *)`" in result.stderr
+    assert "ran 1 of 2 programs" in result.stderr + result.stdout
 
 
 @pytest.mark.slow

@@ -71,6 +71,7 @@ def test_a_vmid_stays_taken() -> None:
     text = "mmu_init vmid=257\nmmu_init vmid=2\nmmu_free mmu=m2\nmmu_share vmid=2\nmmu_share vmid=3"
     assert results(text, settings="vmid_bits = 8\n") == [-errno.EBUSY, 0, 0, -errno.EBUSY, 0]
     assert results(text) == [0, 0, 0, -errno.EBUSY, 0]
+    assert results("mmu_init vmid=2\nmmu_init vmid=3", settings="vcpu = foreign\n") == [-errno.EBUSY, 0]
 
 
 def test_there_are_sixteen_mmus_and_none_of_the_host_s() -> None:

@@ -4,8 +4,8 @@ A VM has its first MMU from the start, with the VMID of the machine's knob `vmid
 work on the MMU that was chosen last, at first the first one. Where the knob `vcpu` says that one of this stage 2's
 vCPUs runs, it goes along, and forgets the abort that it kept.
 
-The host's own stage 2 (`kvm_mode = pkvm_host`) is no VM's: there, no MMU is made. None has the VMID of another, or
-of the other VM whose vCPU runs (`vcpu = foreign`). docs/vm.md says what of this is Linux's.
+The host's own stage 2 (`kvm_mode = pkvm_host`) is no VM's: there, no MMU is made. None has the VMID of another that
+lives. docs/vm.md says what of this is Linux's.
 """
 
 from __future__ import annotations

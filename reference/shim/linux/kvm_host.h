@@ -125,10 +125,6 @@ S2FUZZ_TLB_FUNCTIONS()
 #define kvm_call_hyp(f, ...) f(__VA_ARGS__)
 
 extern unsigned int kvm_arm_vmid_bits;
-int kvm_arm_vmid_alloc_init(void);
-void kvm_arm_vmid_alloc_free(void);
-void kvm_arm_vmid_update(struct kvm_vmid *kvm_vmid);
-void kvm_arm_vmid_clear_active(void);
 
 /* What functions in kvm_mmu.h that nothing here calls are made of. */
 enum { SCTLR_EL1, SCTLR_EL2 };
