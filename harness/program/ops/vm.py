@@ -36,6 +36,7 @@ OPS: Final = (
         weight=2,
         results=(*_TABLE, *_MADE),
         makes=MMU,
+        needs=("destroy",),
         scenario="nest",
     ),
     OpDef(
@@ -72,6 +73,7 @@ OPS: Final = (
         weight=1,
         results=_CHOSEN,
         ends=True,
+        needs=("destroy",),
         scenario="nest",
     ),
     OpDef(
@@ -82,6 +84,7 @@ OPS: Final = (
         weight=1,
         results=_MADE,
         makes=MMU,
+        needs=("destroy",),
         scenario="share_root",
     ),
 )

@@ -27,8 +27,11 @@ static void free_mmu(struct under_test *mmu)
 {
 	if (under_test == mmu)
 		boundary_use(mmu_numbered(0));
-	if (mmu_end(mmu) && mmu->pgt->pgd)
+	if (mmu_end(mmu) && mmu->pgt->pgd) {
+#if S2FUZZ_HAS_destroy
 		kvm_pgtable_stage2_destroy(mmu->pgt);
+#endif
+	}
 	drain(split_cache_of(mmu));
 }
 
