@@ -56,6 +56,7 @@ arch/arm64/kvm/hyp/include/nvhe/mem_protect.h d4e95af299e5
 arch/arm64/kvm/hyp/nvhe/tlb.c c7f64510da32
 arch/arm64/kvm/hyp/pgtable.c 6c69f60b0c3f
 arch/arm64/kvm/hyp/vhe/tlb.c f4324bb9660d
+arch/arm64/kvm/mmu.c b4f1ed1db28a
 arch/arm64/kvm/vmid.c 92fee43ea7cd
 include/asm-generic/barrier.h afbc0af1a91d
 include/asm-generic/bitops/arch_hweight.h 409a1e3a1309
@@ -225,6 +226,8 @@ arch/arm64/kvm/hyp/include/nvhe/mem_protect.h 13e41c21f449
 arch/arm64/kvm/hyp/nvhe/tlb.c c2e31e6cf7b3
 arch/arm64/kvm/hyp/pgtable.c 502777920ac9
 arch/arm64/kvm/hyp/vhe/tlb.c ab20d5f7f084
+arch/arm64/kvm/mmu.c ab40694aae93
+arch/arm64/kvm/nested.c b5b73f684966
 arch/arm64/kvm/vmid.c 181e5fb1eda1
 include/asm-generic/barrier.h d06714683942
 include/asm-generic/bitops/arch_hweight.h 409a1e3a1309

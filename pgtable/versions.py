@@ -48,6 +48,7 @@ class LinuxVersion:
     mkyoung_always_syncs: whether `mkyoung` ends with a barrier even where its walk failed.
     mmu_has_vtcr: whether VTCR_EL2's value is an MMU's own. Otherwise it is the VM's, and so are the bits of address.
     nested_again_is_fine: whether another initialisation of an MMU that is not the VM's first is no error.
+    reaches_nested_mmus: whether what changes memory slots knows of MMUs that are not the VM's first.
     """
 
     name: str
@@ -69,6 +70,7 @@ class LinuxVersion:
     mkyoung_always_syncs: bool
     mmu_has_vtcr: bool
     nested_again_is_fine: bool
+    reaches_nested_mmus: bool
 
     def level(self, level: int) -> int:
         """The level of a root as the code holds it."""
@@ -107,6 +109,7 @@ LINUX_6_1: Final = LinuxVersion(
     mkyoung_always_syncs=True,
     mmu_has_vtcr=False,
     nested_again_is_fine=False,
+    reaches_nested_mmus=False,
 )
 
 LINUX_6_12: Final = LinuxVersion(
@@ -129,6 +132,7 @@ LINUX_6_12: Final = LinuxVersion(
     mkyoung_always_syncs=False,
     mmu_has_vtcr=True,
     nested_again_is_fine=True,
+    reaches_nested_mmus=True,
 )
 
 VERSIONS: Final[dict[str, LinuxVersion]] = {version.name: version for version in (LINUX_6_1, LINUX_6_12)}

@@ -18,6 +18,7 @@ from harness.observation.events import (
     GET,
     ICACHE,
     IN_CALL,
+    LOG_TOLD,
     PUT,
     STORE_KINDS,
     STORE_PLAIN,
@@ -81,6 +82,14 @@ ONE_TURN = PAGES + "vcpu_load_first cpu=0 vcpu=0\n"
 AGAIN = ONE_TURN + "vcpu_put cpu=0\nvcpu_load_first cpu=0 vcpu=0\n"
 VCPU_PUT = "vmid_init\nvcpu_load_first cpu=0 vcpu=0\nvcpu_put cpu=0\n"
 NO_VMIDS = "vmid_update cpu=0 owner=0\n"
+SLOT = "memslot_add slot=0 ipa=0x0 size=8K phys=0x42000000\n"
+GIVEN = GUEST.replace("\n\n", "\nia_bits = 32\n\n") + SLOT + "fault ipa=0x0 access=write\nmemslot_handle\n"
+"""The guest has a page of a slot."""
+LOGGED = GIVEN + "memslot_log slot=0 logging=on\n"
+WRITTEN = LOGGED + "fault ipa=0x0 access=write\nmemslot_handle\nwrite ipa=0x0 value=0x1\nmemslot_dirty slot=0\n"
+READ_IN_OTHER = (
+    f"ia_bits = 32\n\n{SLOT}mmu_init vmid=2\nmmu_use mmu=m1\nmap ipa=0x5000 size=4K phys=0x42000000 prot=r mc=3\n"
+)
 NO_TREE = "destroy\nwalk ipa=0x0 size=8K flags=leaf\n"
 
 
@@ -113,6 +122,12 @@ def plain(record: int) -> Break:
         record,
         lambda events: [event._replace(kind=STORE_PLAIN) if event.kind == STORE_RELEASE else event for event in events],
     )
+
+
+def was_writable(seen: Observation) -> Observation:
+    """What record 4 mapped could be written until the next one."""
+    store = [event for event in events_of(seen.records[4].events) if event.kind in STORE_KINDS][-1]
+    return also(5, STORE_PLAIN, store.a, store.b)(flipped(4, -1, _WRITE)(seen))
 
 
 def never_mapped(seen: Observation) -> Observation:
@@ -449,6 +464,22 @@ CASES: Mapping[str, Case] = {
         TURNS, everywhere(4), PAGES + "vcpu_load_first cpu=7 vcpu=0\n"
     ),
     "a-cpu-that-put-its-vcpu-has-no-vmid-active": Case(VCPU_PUT, told(3, 1, 1), ONE_TURN + "vcpu_put cpu=0\n"),
+    # memslot
+    "removed-memory-is-reached-by-no-mmu": Case(
+        GIVEN + "memslot_remove slot=0\n", without(4, *STORES, PUT), "memslot_remove slot=0\n"
+    ),
+    "a-flush-leaves-no-empty-table": Case(GIVEN + "memslot_flush slot=0\n", without(4, PUT), "memslot_flush slot=0\n"),
+    "logged-memory-is-written-by-none-without-a-fault": Case(
+        LOGGED, without(4, *STORES), SLOT + "memslot_log slot=0 logging=off\n"
+    ),
+    "no-tlb-of-another-mmu-lets-logged-memory-be-written": Case(
+        READ_IN_OTHER + "memslot_log slot=0 logging=on\n", was_writable, SLOT + "memslot_log slot=0 logging=off\n"
+    ),
+    "the-log-tells-every-page-that-was-written": Case(WRITTEN, without(8, LOG_TOLD), SLOT + "memslot_dirty slot=0\n"),
+    "what-is-given-for-writing-is-logged": Case(WRITTEN, told(6, 4, 1), GIVEN),
+    "slots-do-not-overlap": Case(
+        SLOT + "memslot_add slot=1 ipa=0x1000 size=4K phys=0x42000000\n", returned(2, 0), SLOT
+    ),
 }
 """By the contracts' names, family by family."""
 

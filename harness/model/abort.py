@@ -52,11 +52,12 @@ class Memory(NamedTuple):
 
 class Handler:
     """Handles one abort, by `run`. What it then tells: `size` of the mapping that it decided on (0: it came to none),
-    whether it `topped_up` the memcache, how many pages that `added`, and how many the walk `used`."""
+    whether it `topped_up` the memcache, how many pages that `added`, how many the walk `used`, and whether it mapped
+    memory that the guest may write now."""
 
     def __init__(self, run: ProgramRun, abort: Abort, memory: Memory) -> None:
         self.size = self.added = self.used = 0
-        self.topped_up = False
+        self.topped_up = self.is_writable = False
         self._run, self._abort, self._memory = run, abort, memory
         self._geometry = run.fixed.geometry
         exception_class, self._writes, status = syndromes.esr_fields(abort.esr)
@@ -118,8 +119,10 @@ class Handler:
             ret = self._top_up()
             if ret:
                 return ret  # as it was posted: the lock is kept
-        ret = self._change(ipa)
+        prot = self._prot()
+        ret = self._change(ipa, prot)
         self._run.boundary.holds_lock = False
+        self.is_writable = not ret and bool(prot & _W)
         return 0 if ret == -errno.EAGAIN else ret
 
     def _backing_size(self) -> tuple[int, bool]:
@@ -150,16 +153,20 @@ class Handler:
         self.topped_up, self.added = True, len(run.cache.pages) - before
         return ret
 
-    def _change(self, ipa: int) -> int:
-        """Change the table, under the lock."""
-        run, memory = self._run, self._memory
-        prot = _R
+    def _prot(self) -> int:
+        """What the guest may do with the memory from now on."""
+        memory, prot = self._memory, _R
         if not memory.readonly and (self._writes or memory.device or not memory.logging):
             prot |= _W
         if self._executes:
             prot |= _X
         if memory.device:
             prot |= _DEVICE
+        return prot
+
+    def _change(self, ipa: int, prot: int) -> int:
+        """Change the table, under the lock."""
+        run, memory = self._run, self._memory
         if self._is_permission and self.size == self._granule:
             return run.stage2.relax_perms(ipa, prot)
         boundary, before = run.boundary, len(run.cache.pages)

@@ -166,13 +166,14 @@ class Boundary:
             self._flushes = self._calls.of(self._machine, self._fixed, self._cpu, root)
 
     def load_several(self, in_use: int, sharing: Sequence[Shown], running: Shown) -> None:
-        """The same of a VM with several MMUs: of those that share the table in use, the one in use among them, and of
-        the one whose vCPU runs where one of this stage 2 does."""
+        """The same of a VM with several MMUs: of those that share a table, mostly the one in use among them, and of the
+        one whose vCPU runs where one of this stage 2 does."""
         self._in_use, self._running = in_use, running
         found = [self._sharer(shown) for shown in sharing]
-        own = next(one for one in found if one.is_in_use)
-        self._flushes = own.flushes
-        self._sharing = tuple(found) if len(found) > 1 else ()
+        for one in found:
+            if one.is_in_use:
+                self._flushes = one.flushes
+        self._sharing = () if [one.number for one in found] == [in_use] else tuple(found)
 
     def _sharer(self, shown: Shown) -> Sharer:
         running, flushes = self._running, NO_FLUSHES

@@ -14,6 +14,7 @@ from harness.model.boundary import Boundary, BudgetSpent
 from harness.model.guest import Window
 from harness.model.handles import Handles, Tree
 from harness.model.machine_features import MachineFeatures
+from harness.model.memslots import Memslots
 from harness.model.ops import RUNNERS
 from harness.model.tlb_calls import CpuState, Shown, TlbCalls
 from harness.model.vmids import Vmids
@@ -65,6 +66,10 @@ class Variant(NamedTuple):
     ownership: Ownership | None
 
 
+def _shown(vm: Vm, mmu: S2Mmu) -> Shown:
+    return Shown(mmu.root or 0, vm.effective(mmu.vmid), mmu.vtcr, mmu.number)
+
+
 class ProgramRun:
     """A program's run, for one call of `run`, and `end` after it.
 
@@ -105,6 +110,7 @@ class ProgramRun:
         self.handles = Handles()
         self.vm: Vm | None = None
         """The VM, once an op has to do with several MMUs."""
+        self._memslots: Memslots | None = None
         self._root: int | None = None
         """That TLB functions find before, also after the table was destroyed."""
         self.abort: Abort | None = None
@@ -177,6 +183,21 @@ class ProgramRun:
         self.pool.owner = mmu.table_number
         self._load(vm)
 
+    def memslots(self) -> Memslots:
+        """The VM's memory slots."""
+        if self._memslots is None:
+            self._memslots = Memslots(self)
+        return self._memslots
+
+    def work_on(self, mmu: S2Mmu | None) -> None:
+        """What follows of the op under way is done to that MMU's table, which need not be the one in use; None: the op
+        is done with it."""
+        vm = self.several_mmus()
+        target = vm.in_use if mmu is None else mmu
+        self.boundary.free_table = target.table.free_unlinked
+        self.pool.owner = target.table_number
+        self._show(vm, target)
+
     def rooted(self, root: int) -> None:
         """The table in use has a new root."""
         if self.vm is None:
@@ -187,11 +208,13 @@ class ProgramRun:
             self._load(self.vm)
 
     def _load(self, vm: Vm) -> None:
-        running = vm.in_use if self.running is None else self.running
-        self.boundary.load_several(vm.in_use.number, [*map(self._shown, vm.sharing(vm.in_use))], self._shown(running))
+        self._show(vm, vm.in_use)
 
-    def _shown(self, mmu: S2Mmu) -> Shown:
-        return Shown(mmu.root or 0, self.several_mmus().effective(mmu.vmid), mmu.vtcr, mmu.number)
+    def _show(self, vm: Vm, target: S2Mmu) -> None:
+        """TLB functions are to be called for that MMU's table."""
+        running = vm.in_use if self.running is None else self.running
+        shown = [_shown(vm, one) for one in vm.sharing(target)]
+        self.boundary.load_several(vm.in_use.number, shown, _shown(vm, running))
 
     def schedule(self, running: S2Mmu | None, runs: bool) -> None:
         """The CPU has a vCPU of that MMU, or none; TLB functions find it running, or none does."""
@@ -201,7 +224,7 @@ class ProgramRun:
 
     def flush_cpu_context(self, mmu: S2Mmu) -> None:
         """TLB maintenance for an MMU of the VM on this CPU."""
-        self.boundary.call_for(self._shown(mmu), FLUSH_CPU_CONTEXT)
+        self.boundary.call_for(_shown(self.several_mmus(), mmu), FLUSH_CPU_CONTEXT)
 
     def make_stage2(self, vtcr: int) -> Stage2:
         """Another table of the same kind, which is not initialised."""

@@ -12,6 +12,8 @@ after the allocation of a fresh table where it takes one.
 A TLB function is called for the MMU in use. Where it is called for another one, `for_mmu` comes before the call, with
 that one's number (0 is the VM's first).
 
+Of a memslot's dirty log, `log_cleared` is a page that is dirty no more, and `log_told` one that user space is told of.
+
 The budget counts the kinds of `COUNTED`, and the visits of the program's own `walk`, which are no events. An event of
 such a kind is recorded when it has been counted: one that the budget forbids is not there. Nothing else is counted, for
 how often the code under test converts an address or reads a page's count is its own affair: two versions of it that do
@@ -63,6 +65,8 @@ READ_LOCK: Final = 25
 READ_UNLOCK: Final = 26
 WALKER_AF: Final = 27
 FOR_MMU: Final = 30
+LOG_CLEARED: Final = 31
+LOG_TOLD: Final = 32
 
 IN_CALL: Final = 256
 """Added to the kind of an instruction that a TLB function issues, whose call is the latest without it."""
@@ -108,6 +112,8 @@ EVENTS: Final = (
     EventDef(READ_UNLOCK, "rcu_read_unlock", ()),
     EventDef(WALKER_AF, "walker_af", ("pa", "value"), table_address=True),
     EventDef(FOR_MMU, "for_mmu", ("mmu",)),
+    EventDef(LOG_CLEARED, "log_cleared", ("ipa",)),
+    EventDef(LOG_TOLD, "log_told", ("ipa",)),
 )
 EVENTS_BY_NUMBER: Final[Mapping[int, EventDef]] = {one.number: one for one in EVENTS}
 STORES: Final[Mapping[str, int]] = {"plain": STORE_PLAIN, "release": STORE_RELEASE, "cmpxchg": STORE_CMPXCHG}
@@ -122,9 +128,11 @@ COUNTED: Final = frozenset(
         *(DCACHE, ICACHE, IC),
         *(GET, PUT),
         *(ALLOC, ALLOC_EXACT, FREE_EXACT, FREE_UNLINKED),
+        *(LOG_CLEARED, LOG_TOLD),
     )
 )
-"""Kinds that the budget counts: stores, barriers, TLB invalidations, cache maintenance, references, allocations."""
+"""Kinds that the budget counts: stores, barriers, TLB invalidations, cache maintenance, references, allocations, pages
+of the dirty log."""
 MOST_UNCOUNTED: Final = 1 << 24
 """How often a program may convert an address, read a page's count or record an event that the budget does not count.
 Programs of `MAX_OPS` operations stay far below."""

@@ -28,6 +28,9 @@ _BY_STATUS: Final = KNOBS_BY_NAME["topup_rule"].names.index("fault_status")
 STUCK: Final = "stuck"
 WRONGS: Final = ("untopped", "needless", STUCK, *LOCKING_REPORTS.values())
 """What may be wrong with a handling, in a word each."""
+_HANDLES: Final = frozenset({"handle", "memslot_handle"})
+_RESULTS: Final = 4
+"""Those that both have."""
 _ROUNDS: Final = 3
 """In which the guest gets on."""
 OF_LOCKS: Final = {
@@ -38,13 +41,13 @@ OF_LOCKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """One `handle` that handled an abort.
+    """One `handle` or `memslot_handle` that handled an abort.
 
     `size`, `topped_up`, `added` and `used` are its results; `asked` counts the pages that its walk asked for, whether
     it got them or not. `stale` says that the table was changed between the access and this, and `tampered` that entries
     are as somebody else has written them. `retried` says that the same access followed, and `again` that it aborted
     again, though the result was 0; `round` counts such, of this access and this handling with nothing in between, from
-    1. `broken` is what locks complained of."""
+    1. `broken` is what locks complained of; `access` and `esr` are the access that aborted and its syndrome."""
 
     record: int
     ret: int | None
@@ -59,6 +62,8 @@ class Handling:
     again: bool
     round: int
     broken: tuple[str, ...]
+    access: Op
+    esr: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class AbortProblem:
 
 def handles_aborts(program: Program) -> bool:
     """Whether there is anything to judge in a program."""
-    return any(op.name == "handle" for op in program.ops)
+    return any(op.name in _HANDLES for op in program.ops)
 
 
 def problems(program: Program, seen: Observation) -> Iterator[AbortProblem]:
@@ -133,14 +138,14 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
         if op.name == "fault":
             fault = at if record.ret == -errno.EFAULT else None
             written.changed = False
-        if op.name != "handle" or not record.outs or fault is None:
+        if op.name not in _HANDLES or len(record.outs) < _RESULTS or fault is None:
             continue
         is_next = fault == at - 1
         repeats = is_next and last is not None and last[:2] == (at - 2, op) and done[at - 3][0] == done[fault][0]
         number = last[2] + 1 if last is not None and repeats else 1
         retried = [record for op, record in done[at + 1 : at + 2] if op == done[fault][0]]
         again = record.ret == 0 and any(record.ret == -errno.EFAULT for record in retried)
-        size, topped_up, added, used = record.outs
+        size, topped_up, added, used = record.outs[:_RESULTS]
         broken = [LOCKING_REPORTS.get(one.code, str(one)) for one in record.complaints if one.kind == LOCKING]
         yield Handling(
             at + 1,
@@ -156,6 +161,8 @@ def handlings(program: Program, seen: Observation) -> Iterator[Handling]:
             again,
             number,
             tuple(broken),
+            done[fault][0],
+            done[fault][1].outs[0],
         )
         last = (at, op, number) if record.ret == 0 else None
 

@@ -38,7 +38,16 @@ from harness.program.definition import Arg, Definitions, OpDef
 from harness.program.kinds import ACCESS
 from harness.program.kinds.entries import VISITOR_BITS, VISITORS
 from harness.program.kinds.handles import MAX_HANDLES, MAX_MMUS, Handle
-from harness.program.kinds.small import BACKING, CACHE_CAPACITY, SPLIT_CACHE_CAPACITY, VMID_OWNERS
+from harness.program.kinds.small import (
+    BACKING,
+    CACHE_CAPACITY,
+    LOGGING,
+    MOST_LOGGED,
+    MOST_SLOT_PAGES,
+    MOST_SLOTS,
+    SPLIT_CACHE_CAPACITY,
+    VMID_OWNERS,
+)
 from harness.program.machine import KNOBS, MOST_CPUS, Knob
 from harness.program.ops import INIT, STANDARD
 from harness.program.space import U64_MAX
@@ -94,6 +103,9 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define S2FUZZ_CACHE_CAPACITY {CACHE_CAPACITY}",
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         f"#define S2FUZZ_MAX_MMUS {MAX_MMUS}",
+        f"#define S2FUZZ_MAX_SLOTS {MOST_SLOTS}",
+        f"#define S2FUZZ_MAX_SLOT_PAGES {MOST_SLOT_PAGES}ul",
+        f"#define S2FUZZ_MAX_LOGGED {MOST_LOGGED}ul",
         f"#define S2FUZZ_MOST_CPUS {MOST_CPUS}",
         f"#define S2FUZZ_VMID_OWNERS {VMID_OWNERS}",
         x_macro("KNOBS", map(_knob_range, KNOBS)),
@@ -122,6 +134,7 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         x_macro("ACCESSES", ((name.upper(), number) for number, name in enumerate(ACCESS.words))),
         f"#define S2FUZZ_VISITOR_BITS {VISITOR_BITS}",
         x_macro("BACKINGS", ((name, number) for number, name in enumerate(BACKING.words))),
+        x_macro("LOGGINGS", ((name, number) for number, name in enumerate(LOGGING.words))),
         x_macro("VISITORS", ((name, number) for number, name in enumerate(VISITORS))),
         "#define S2FUZZ_OP_DESCRIPTIONS " + ", ".join(map(_op_description, ops)),
         "#define S2FUZZ_KNOB_DESCRIPTIONS " + ", ".join(map(_knob_description, KNOBS)),

@@ -45,6 +45,13 @@ class HostedFile:
     """Whether its WRITE_ONCE() and the like are stores to PTEs, and so events."""
     is_in_calls: bool = False
     """Whether it is there in the flavour `calls`."""
+    parts: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    """Where it is but some functions and macros of files, their names by file: those that a tree lacks are left out.
+    Else it is all of `path`."""
+    begins_with: str = ""
+    """The header that those are compiled behind."""
+    serves: str = ""
+    """The op without which it is not there: one that the tree may lack."""
 
     @property
     def all_flags(self) -> tuple[str, ...]:
@@ -66,6 +73,17 @@ _TLB_FUNCTIONS: Final = (
     "__kvm_flush_vm_context",
 )
 """What both files of TLB maintenance define."""
+
+_OF_MMU: Final = (
+    *("__stage2_range_addr_end", "stage2_range_addr_end", "stage2_apply_range", "stage2_apply_range_resched"),
+    *("kvm_mmu_split_nr_page_tables", "need_split_memcache_topup_or_resched", "kvm_mmu_split_huge_pages"),
+    *("kvm_flush_remote_tlbs", "kvm_arch_flush_remote_tlbs", "kvm_arch_flush_remote_tlbs_range"),
+    *("__unmap_stage2_range", "unmap_stage2_range", "kvm_stage2_unmap_range", "kvm_stage2_flush_range"),
+    *("stage2_wp_range", "kvm_stage2_wp_range", "kvm_mmu_wp_memory_region", "kvm_mmu_split_memory_region"),
+    *("kvm_mmu_write_protect_pt_masked", "kvm_arch_mmu_enable_log_dirty_pt_masked"),
+    *("kvm_arch_commit_memory_region", "kvm_arch_prepare_memory_region", "kvm_arch_flush_shadow_memslot"),
+)
+"""What works on memory slots; the rest of mmu.c needs all of the host's memory management."""
 
 HOSTED: Final = (
     HostedFile(
@@ -118,6 +136,16 @@ HOSTED: Final = (
         declares=(VMID,),
         is_under_test=True,
         is_in_calls=True,
+    ),
+    HostedFile(
+        _KVM / "mmu.c",
+        "memslots",
+        parts={_KVM / "mmu.c": _OF_MMU, _KVM / "nested.c": ("kvm_nested_s2_wp", "kvm_nested_s2_unmap")},
+        begins_with="s2fuzz/memslots.h",
+        needs=(OURS / "memslots.c",),
+        declares=(_KVM / "mmu.c",),
+        is_in_calls=True,
+        serves="memslot_add",
     ),
 )
 

@@ -25,6 +25,7 @@ from reference.build.hosted import HOSTED, PGTABLE, HostedFile
 from reference.build.objects import KERNELS, Object, ObjectCache, Recipe, replace_file
 from reference.build.own_files import OURS, SHIM, hot_files, meets_tree, name_of, own_files
 from reference.build.progress import Progress, silent
+from reference.build.slices import slice_of
 from reference.build.tree import KernelTree
 from reference.tools import Toolchain, find_toolchain
 
@@ -125,7 +126,10 @@ class Builder:
 
     def image(self) -> Image:
         own = [self._bridge(path) if meets_tree(path) else self._own(path) for path in own_files()]
-        rows = [row for row in HOSTED if row.is_in_calls or self.flavour != CALLS]
+        has = self.declared.capabilities.has
+        rows = [
+            row for row in HOSTED if (row.is_in_calls or self.flavour != CALLS) and (not row.serves or has(row.serves))
+        ]
         objects = self._objects.made([*own, *(one for row in rows for one in self._hosted(row))])
         self._note_read(objects)
         self._hosted_files |= dict(self._in_tree(objects[len(own) :]))
@@ -177,7 +181,7 @@ class Builder:
 
     def _hosted(self, row: HostedFile) -> list[Recipe | Object]:
         """The objects that stand for a hosted file, or how they are made."""
-        source = self.tree.source(row.path)
+        source = self._parts(row) if row.parts else self.tree.source(row.path)
         words = (
             *self._tree_flags(),
             *(OBJECTS[self.kernel_object] if row.both_objects else ()),
@@ -186,8 +190,21 @@ class Builder:
             *("-x", "c"),  # the user's file may have any name
         )
         failure = self._bad_source if row.is_under_test else self._misfit
-        label = source.name if row.is_under_test else f"{source.parent.name}/{source.name}"
+        label = source.name if row.is_under_test else f"{row.path.parent.name}/{row.path.name}"
         return [self._objects.recorded(f"hosted_{row.name}", source, words, failure, self._misfit, label)]
+
+    def _parts(self, row: HostedFile) -> Path:
+        """A file with the functions of a row's parts."""
+        text = f"#include <{row.begins_with}>\n"
+        for path, names in row.parts.items():
+            found = self.tree.root / path
+            if found.is_file():
+                content = found.read_bytes()
+                text += slice_of(content.decode(errors="replace"), names, str(found))
+                self._hosted_files[str(path)] = hashlib.sha256(content).hexdigest()
+                self._read.add(str(path))
+        name = f"{row.name}.c"
+        return self._generated_dir(row.name, {name: text}) / name
 
     def _tree_flags(self) -> tuple[str, ...]:
         root, generated = self.tree.root, self.tree.generated

@@ -179,6 +179,7 @@ static s64 user_mem_abort(const struct abort *abort, const struct args_handle *m
 	else
 		ret = map_memory(ipa, size, memory->phys & -size, prot, handled);
 	unlock_mmu(&mmu_lock);
+	handled->is_writable = writable && !ret;
 	return ret == -EAGAIN ? 0 : ret;
 }
 

@@ -9,6 +9,7 @@
  * how many pages that took from the pool, and how many the walk took from it. */
 struct handled {
 	u64 size, topped_up, added, used;
+	bool is_writable; /* whether it has mapped memory that the guest may write now */
 };
 
 /* Handles an abort, where `memory` lies behind the page. 0, or why the guest cannot go on. */

@@ -5,6 +5,7 @@
 #include <s2fuzz/machine.h>
 #include "context.h"
 #include "guest.h"
+#include "memslots.h"
 #include "vcpus.h"
 #include "vmids.h"
 
@@ -206,6 +207,7 @@ static void reset(void)
 	vmids_reset();
 	vcpus_reset();
 	under_test_reset(config.vmid);
+	memslots_reset();
 	context = (struct context){ config.kvm_mode, config.vcpu, config.vmid, vmid_bits() };
 	context_enter();
 	handles_reset();

@@ -14,7 +14,7 @@ from harness.model.executor import Model
 from reference.link.executor import Reference
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("vm", "vmids", "vcpu-load")
+PAGES = ("vm", "vmids", "memslots", "vcpu-load")
 COMMAND = re.compile(r"    \$ s2fuzz show (?:--events )?(\S+)")
 
 
@@ -32,7 +32,12 @@ ALL = [one for page in PAGES for one in QUOTATIONS[page]]
 
 
 def test_every_program_is_quoted() -> None:
-    assert {page: len(found) for page, found in QUOTATIONS.items()} == {"vm": 5, "vmids": 4, "vcpu-load": 5}
+    assert {page: len(found) for page, found in QUOTATIONS.items()} == {
+        "vm": 5,
+        "vmids": 4,
+        "memslots": 6,
+        "vcpu-load": 5,
+    }
     assert all(len(quoted) > 1 for _, quoted in ALL)
 
 

@@ -165,3 +165,12 @@ OWNER_OF_VMID: Final = Few("number of a struct kvm_vmid", VMID_OWNERS - 1, (0, 1
 VMID: Final = Number("VMID", 0xFFFF, (2, 3, 4, 5, 2, 3, 6, 0, 1, 255, 258, 7))
 IA_BITS: Final = Number("bits of IPA", 63, (0, 0, 0, 0, 0, 32, 40, 39, 36, 33, 48))
 """0 stands for those of the machine."""
+MOST_SLOTS: Final = 4
+"""Memslots that a VM may have."""
+MOST_SLOT_PAGES: Final = (1 << 31) - 1
+"""Of one (linux: KVM_MEM_MAX_NR_PAGES)."""
+MOST_LOGGED: Final = 1 << 13
+"""Pages of a memslot that can be logged: there is no memory for a longer log."""
+SLOT: Final = Few("memslot", MOST_SLOTS - 1, (0, 0, 0, 1, 1, 2))
+SLOT_PAGES: Final = Number("pages of a memslot", 0xFFFF, (0, 0, 0, 64, 64, 128, 1, 512))
+LOGGING: Final = Named("logging", ("at_once", "manual", "initially_set"))

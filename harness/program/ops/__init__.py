@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from harness.program.definition import Definitions, Op, OpDef
-from harness.program.ops import faults, guest, hyp, table, tlb, unlinked, vcpu, vm, vmid, vtcr, walk
+from harness.program.ops import faults, guest, hyp, memslot, table, tlb, unlinked, vcpu, vm, vmid, vtcr, walk
 
 FAMILIES: Final[Mapping[str, tuple[OpDef, ...]]] = {
     module.__name__.rpartition(".")[2]: module.OPS
-    for module in (table, walk, unlinked, faults, tlb, vtcr, hyp, guest, vm, vmid, vcpu)
+    for module in (table, walk, unlinked, faults, tlb, vtcr, hyp, guest, vm, vmid, memslot, vcpu)
 }
 STANDARD: Final = Definitions(op for family in FAMILIES.values() for op in family)
 """All of them."""

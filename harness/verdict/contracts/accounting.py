@@ -48,7 +48,7 @@ def nothing_leaks(op: Transition) -> Iterator[str] | None:
         return None
     if op.after.tree is None or (op.op.name in _OWN_TREES and not failed):
         return None
-    loose = (op.after.tables.keys() - op.after.reachable) - (op.before.tables.keys() - op.before.reachable)
+    loose = op.after.loose - op.before.loose
     return (f"the page {page:#x} is in use, and in no tree" for page in sorted(loose))
 
 

@@ -12,6 +12,7 @@ from harness.verdict.contracts import (
     guest,
     hyp,
     maintenance,
+    memslot,
     ownership,
     table,
     unlinked,
@@ -27,7 +28,7 @@ from harness.verdict.tlb.judge import Judgement
 
 FAMILIES: Final[Mapping[str, tuple[Contract, ...]]] = {
     module.__name__.rpartition(".")[2]: tuple(one for one in vars(module).values() if isinstance(one, Contract))
-    for module in (accounting, ownership, table, maintenance, walk, unlinked, vtcr, guest, hyp, vm, vmid, vcpu)
+    for module in (accounting, ownership, table, maintenance, walk, unlinked, vtcr, guest, hyp, vm, vmid, memslot, vcpu)
 }
 CONTRACTS: Final = Contracts([one for family in FAMILIES.values() for one in family])
 

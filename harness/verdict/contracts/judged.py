@@ -10,6 +10,7 @@ from harness.observation.layout import Observation
 from harness.observation.mmus import Mmus
 from harness.program.program import Program
 from harness.verdict.aborts import Handling, handlings
+from harness.verdict.memslots import Slots, logs_read, slots_after
 from harness.verdict.tlb.judge import Judgement
 from harness.verdict.tlb.problems import StaleProblem
 from harness.verdict.vcpus import Load, loads
@@ -26,12 +27,16 @@ class Judged:
         self._mmus, self._followed = Mmus(observation.machine), 0
 
     @cached_property
+    def judgement(self) -> Judgement:
+        """How TLBs and the table are kept in step."""
+        return self._judgement or Judgement(self._program, self._observation)
+
+    @cached_property
     def stale(self) -> Mapping[int, Sequence[StaleProblem]]:
         """By record, what is wrong with how TLBs and the table are kept in step. No caller is to blame for a size that
         is not of whole pages: the header rounds it up."""
-        judgement = self._judgement or Judgement(self._program, self._observation)
         found: dict[int, list[StaleProblem]] = {}
-        for one in judgement.all_problems:
+        for one in self.judgement.all_problems:
             found.setdefault(one.record, []).append(one)
         return found
 
@@ -66,6 +71,16 @@ class Judged:
             self._mmus.follow(one)
         self._followed = record
         return self._mmus
+
+    @cached_property
+    def slots(self) -> Sequence[Slots]:
+        """The VM's memory slots after each record, as user space knows them."""
+        return slots_after(self._program, self._observation)
+
+    @cached_property
+    def logs(self) -> Mapping[int, Sequence[int]]:
+        """By record, the pages that a log did not tell of, though the guest wrote them (`logs_read`)."""
+        return logs_read(self._program, self._observation, self.judgement.written)
 
     def vtcr(self, record: int) -> int:
         """VTCR_EL2 of the table in use before a record, 0 where there is none yet; of stage 1 it means nothing."""

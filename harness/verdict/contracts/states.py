@@ -46,6 +46,12 @@ class State:
         """The tables of the tree under test, its root included."""
         return self.reachable_in(self.tree)
 
+    @cached_property
+    def loose(self) -> frozenset[int]:
+        """Pages in use that are in no tree of the VM's."""
+        others = (self.reachable_in(tree) for tree in self.others.values())
+        return frozenset(self.tables.keys() - self.reachable).difference(*others)
+
     def reachable_in(self, tree: Tree | None) -> frozenset[int]:
         """The tables of a tree, its root included."""
         if tree is None:

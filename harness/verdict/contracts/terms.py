@@ -126,17 +126,22 @@ def prot_of(memory: Memory) -> int | None:
 
 
 def left_empty(op: Transition) -> Iterator[str] | None:
-    """Tables that the op has emptied and that are still in use, the root's apart, and those that had a reference too
+    """Tables that the op has emptied and that are still in use, roots apart, and those that had a reference too
     many already. None where the program itself has written entries, where the kernel warned, and where nobody counts
     references."""
     tree = op.after.tree
     if tree is None or op.tampered or op.record.ret is None or is_warned(op) or not op.machine["page_count"]:
         return None
-    roots = range(tree.root, tree.root + tree.pages * op.machine.granule.page)
+    roots = [
+        range(one.root, one.root + one.pages * op.machine.granule.page) for one in (tree, *op.after.others.values())
+    ]
     return (
         f"the table {page:#x} is empty, and still in use"
         for page, entries in sorted(op.after.tables.items())
-        if not entries and page not in roots and op.before.tables.get(page) and not op.before.excess(page)
+        if not entries
+        and not any(page in one for one in roots)
+        and op.before.tables.get(page)
+        and not op.before.excess(page)
     )
 
 

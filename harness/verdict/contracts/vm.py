@@ -6,7 +6,7 @@ That MMUs share a root is the design of seed 003, and not Linux's as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Final
 
 from harness.observation.events import (
@@ -19,6 +19,7 @@ from harness.observation.events import (
     Event,
     each_event,
 )
+from harness.observation.layout import FIRST_MMU
 from harness.observation.mmus import MMU_FREE, named_by
 from harness.observation.tlbi import Target, invalidation_of
 from harness.verdict.contracts.contract import contract
@@ -32,9 +33,9 @@ _NO_TREE: Final = "it has none any more"
 @contract(source=f"{_SEED}: the VMID and the pgd of a stage 2 are its MMU's own")
 def other_tables_say_what_they_said(op: Transition) -> Iterator[str] | None:
     """An operation under one MMU changes nothing of what the tables of others say, and gives back none of their pages.
-    Only what frees an MMU ends a table, its own."""
+    Only what frees an MMU ends a table, its own; and memory slots are the VM's, whose tables they change all."""
     kept = _kept(op)
-    return None if op.record.ret is None or not kept else _differences(op, kept)
+    return None if op.record.ret is None or not kept or op.op.name.startswith("memslot_") else _differences(op, kept)
 
 
 def _kept(op: Transition) -> dict[int, Tree]:
@@ -109,7 +110,7 @@ def a_table_page_is_in_one_tree(op: Transition) -> Iterator[str] | None:
 @contract(source="Arm ARM, D8.14 (TLB maintenance): operations reach one VMID; seed 003: maintenance must reach both")
 def each_mmu_that_shares_a_table_is_told(op: Transition) -> Iterator[str] | None:
     """What is invalidated for an MMU is invalidated for every MMU that shares its table, as often, and for no other:
-    TLBs hold what the table says under the VMID of each."""
+    TLBs hold what the table says under the VMID of each; what changes memory slots does so table by table."""
     mmus = op.judged.mmus(op.number)
     if not mmus.are_several or op.record.ret is None:
         return None
@@ -117,7 +118,14 @@ def each_mmu_that_shares_a_table_is_told(op: Transition) -> Iterator[str] | None
     for call in op.judged.calls.get(op.number, ()):
         if call.event.kind in TLBI_KINDS:
             told.setdefault(mmus.in_use if call.mmu is None else call.mmu, []).append(call.event)
-    return _told_apart(told, mmus.sharing(mmus.table)) if told else None
+    if not told:
+        return None
+    if not op.op.name.startswith("memslot_"):
+        return _told_apart(told, mmus.sharing(mmus.table))
+    several = [mmus.sharing(table) for table in sorted({mmus.table_of(mmu) or FIRST_MMU for mmu in told})]
+    return chain.from_iterable(
+        _told_apart({mmu: events for mmu, events in told.items() if mmu in sharing}, sharing) for sharing in several
+    )
 
 
 def _told_apart(told: dict[int, list[Event]], sharing: list[int]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from harness.verdict.tlb.cpu import Cpu
 from harness.verdict.tlb.held import EVERYWHERE, LOCAL, Held, Stale, Tlbi, missed_by
 from harness.verdict.tlb.problems import LACKING, TOO_EARLY, StaleProblem
 from harness.verdict.tlb.rules import (
+    LOG_OPS,
     Duty,
     Part,
     Rules,
@@ -209,6 +210,8 @@ class Books(Trees):
         duty = Duty.PROGRAM if self._by_program else duty_of(self._op, is_in_place)
         if is_in_place and is_harmless(old, new, self._is_stage_1):
             duty = Duty.GRANTS_LESS
+        elif is_in_place and self._only not in (None, FIRST_MMU) and self._op is not None and self._op.name in LOG_OPS:
+            duty = Duty.NESTED_LOG
         child = self._child(table, old) if is_table_entry(old, level) else None
         one = self._forget(ipa, level, old, child, duty)
         if is_valid(new, level) and not is_in_place and duty is None:

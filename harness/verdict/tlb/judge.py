@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from harness.observation.descriptors import is_table_entry
+from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, Observation, Record
 from harness.observation.mmus import MMU_FREE, MMU_INIT, MMU_SHARE, Mmus, named_by, vmid_made_by
@@ -21,7 +21,7 @@ from harness.verdict.tlb.books import Books
 from harness.verdict.tlb.held import Stale
 from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Leaf, Outcome, access_of
 from harness.verdict.tlb.problems import StaleProblem
-from harness.verdict.tlb.rules import Access, Duty, Rules
+from harness.verdict.tlb.rules import LOG_OPS, Access, Duty, Rules, allows, output_address
 from harness.verdict.vcpus import loads
 
 _HAPPENED: Final = (0, -errno.EFAULT)
@@ -36,6 +36,17 @@ def stale_problems(program: Program, observation: Observation) -> list[StaleProb
 def allowed_outcomes(program: Program, observation: Observation) -> list[Allowed]:
     """`Judgement.allowed`."""
     return Judgement(program, observation).allowed
+
+
+class Writable(NamedTuple):
+    """What a TLB may hold that lets memory be written, under the VMID of an MMU: where, of how many bytes, and to what
+    memory."""
+
+    mmu: int
+    ipa: int
+    size: int
+    pa: int
+    text: str
 
 
 class _Cached(NamedTuple):
@@ -63,7 +74,8 @@ class Judgement:
 
     `allowed` is what each access and each probe may see that was made, in order. `all_problems` is what is wrong, in
     order, `problems` what of it is not excused. An op that was cut by its budget is judged up to there, and not for
-    what it leaves."""
+    what it leaves. `written` is, by record, what the guest wrote, as the address of the memory's piece, and `writable`
+    what TLBs may let it write after ops that write-protect memory for a log."""
 
     def __init__(self, program: Program, observation: Observation) -> None:
         records = observation.records
@@ -78,11 +90,15 @@ class Judgement:
         self._witnessed: list[StaleProblem] = []
         self._of_freed: list[StaleProblem] = []
         self.allowed: list[Allowed] = []
+        self.written: dict[int, int] = {}
+        self.writable: dict[int, list[Writable]] = {}
         for number, record in enumerate(records):
             op = program.ops[number - 1] if number else None
             self._follow(number, op, record)
             if op is not None and record.ret in _HAPPENED:
                 self._look(number, op, record)
+                if op.name in LOG_OPS and record.ret == 0:
+                    self.writable[number] = [*self._writable()]
         of_loads = [*_of_loads(program, observation)]
         of_mmus = [one for books in self._of_mmus.values() for one in books.problems]
         self.all_problems = sorted([*of_mmus, *self._of_freed, *self._witnessed, *of_loads], key=lambda one: one.record)
@@ -136,7 +152,7 @@ class Judgement:
         leaf = books.leaf(address)
         fresh = self._fresh(record, access, address, leaf)
         if access is Access.WRITE and record.ret == 0 and leaf is not None:
-            guest.write(leaf, address, op.value("value") if op.name == "write" else 0)
+            self.written[number] = guest.write(leaf, address, op.value("value") if op.name == "write" else 0)
         target, stub = self._stale(address), self._stale(STUB)
         aborts = None if stub.is_anything else guest.at_stub(stub.entries, books.leaf(STUB))
         reasons = tuple(dict.fromkeys(target.reasons + stub.reasons))
@@ -147,6 +163,16 @@ class Judgement:
             if not any(one[:2] == other[:2] for other in outcomes):
                 outcomes.append(one)
         return Allowed(number, len(outcomes) == 1, tuple(outcomes), False, reasons)
+
+    def _writable(self) -> Iterator[Writable]:
+        """What of stale entries lets memory be written, of every MMU."""
+        for mmu, books in self._of_mmus.items():
+            for one in books.held:
+                size = books.held.size(one.level)
+                if is_table_entry(one.entry, one.level) or not allows(one.entry, False) & Access.WRITE:
+                    continue
+                pa = output_address(one.entry, one.ipa, size, address_field(self._observation.machine))
+                yield Writable(mmu, one.ipa, size, pa, str(one))
 
     def _fresh(self, record: Record, access: Access, address: int, leaf: Leaf | None) -> Outcome:
         """What was recorded, which is what the table says."""

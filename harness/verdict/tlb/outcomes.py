@@ -68,9 +68,11 @@ class Guest:
         self._words: dict[int, int] = {}
         """Those that were written, by their addresses."""
 
-    def write(self, leaf: Leaf, address: int, value: int) -> None:
-        """The guest has written through a leaf."""
-        self._words[self._leads_to(leaf, address) & -PIECE | DATA] = value
+    def write(self, leaf: Leaf, address: int, value: int) -> int:
+        """The guest has written through a leaf: to which piece."""
+        piece = self._leads_to(leaf, address) & -PIECE
+        self._words[piece | DATA] = value
+        return piece
 
     def outcome(self, leaf: Leaf, access: Access, address: int, by: Stale | None = None) -> Outcome:
         """What an access through a leaf comes to, which a TLB holds or the table has."""

@@ -257,10 +257,13 @@ class Duty(Enum):
     PROGRAM = "the program itself wrote the entry"
     WRONG_CALLER = "the TLB function was called while another stage 2's vCPU ran, of which it warns"
     TOLD = "its op left it so, and is told of"
+    NESTED_LOG = "a log write-protects a nested guest's table, which a contract judges (docs/violations.md)"
 
 
 _ATTRIBUTES: Final = frozenset({"wrprotect", "test_clear_young", "mkold"})
 """Ops that change attributes in place, with that note in the header."""
+LOG_OPS: Final = frozenset({"memslot_add", "memslot_move", "memslot_log", "memslot_dirty", "memslot_clear"})
+"""Ops that write-protect what is logged."""
 _UNREACHABLE: Final = frozenset({"destroy", "free_unlinked", "init"})
 """Ops on a tree that no walker may be using. Another `init` leaves the tree before it behind, under the same VMID."""
 

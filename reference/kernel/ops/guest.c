@@ -50,6 +50,14 @@ static bool walkable(struct regime *regime, struct guest_registers *registers)
 	return regime_of_vtcr(regime, registers->vtcr, root.pa);
 }
 
+bool guest_runs(void)
+{
+	struct guest_registers registers;
+	struct regime regime;
+
+	return config.guest && walkable(&regime, &registers);
+}
+
 /* After what the hardware did by itself: an entry that it has marked as accessed. False: it has not. */
 static bool record_access_flag(const struct walk *walk)
 {
@@ -212,12 +220,10 @@ s64 op_fault(const struct args_fault *args)
 #if S2FUZZ_HAS_handle
 s64 op_handle(const struct args_handle *args)
 {
-	struct guest_registers registers;
 	struct handled handled;
-	struct regime regime;
 	s64 ret;
 
-	if (!config.guest || !walkable(&regime, &registers))
+	if (!guest_runs())
 		return -ENODEV;
 	if (!kept_abort.is_there)
 		return -ENOENT;

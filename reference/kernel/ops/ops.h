@@ -19,6 +19,9 @@ S2FUZZ_OPS(OP)
 /* table.c: give the MMU in use a table, and yield what init does. */
 s64 make_table(u64 ia_bits);
 
+/* guest.c: whether a guest runs in the table in use, for whom an abort can be handled. */
+bool guest_runs(void);
+
 /* unlinked.c: of a live one. */
 struct root unlinked_root(u64 number);
 

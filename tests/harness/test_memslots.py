@@ -1,0 +1,151 @@
+"""Memory slots in the model, and what judges make of their logs."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from contract_cases import program_of
+from observations import with_events
+
+from harness.model.executor import Model
+from harness.observation.events import FOR_MMU, LOG_CLEARED, LOG_TOLD, TLBI_KINDS, events_of
+from harness.observation.layout import Observation, Record
+from harness.verdict.memslots import logs_read, pages_told, slots_after
+from harness.verdict.tlb.judge import Judgement
+
+SLOT = "memslot_add slot=0 ipa=0x0 size=2M phys=0x42000000 backing=block"
+WRITE = "fault ipa=0x1000 access=write\nmemslot_handle\nwrite ipa=0x1000 value=0x1\n"
+OTHER = "mmu_init vmid=2\nmmu_use mmu=m1\n"
+
+
+def seen(ops: str, version: str = "6.12") -> Observation:
+    return Model(version).observe(program_of(f"guest = on\nia_bits = 32\n\n{ops}"))
+
+
+def last(ops: str, version: str = "6.12") -> Record:
+    return seen(ops, version).records[-1]
+
+
+@pytest.mark.parametrize(
+    ("ops", "ret"),
+    [
+        ("memslot_add slot=1 ipa=0x1ff000 size=4K phys=0x0", -errno.EEXIST),
+        ("memslot_add slot=1 ipa=0x200000 size=4K phys=0x0", 0),
+        ("memslot_add slot=1 ipa=0x200000 size=0x801 phys=0x0", -errno.EINVAL),
+        ("memslot_add slot=1 ipa=0x200000 size=4K phys=0x10", -errno.EINVAL),
+        ("memslot_add slot=1 ipa=0x200000 size=8K phys=0xfffffffffffff000", -errno.EINVAL),
+        ("memslot_add slot=1 ipa=0xfffff000 size=8K phys=0x0", -errno.EFAULT),
+        ("memslot_add slot=1 ipa=0x40000000 size=64M phys=0x0 logging=on", -errno.ENOMEM),
+        (f"{SLOT} readonly=on", -errno.EINVAL),
+        (SLOT, 0),
+        ("memslot_add slot=0 ipa=0x0 size=0 phys=0x0", 0),
+        ("memslot_add slot=1 ipa=0x0 size=0 phys=0x0", -errno.EINVAL),
+        ("memslot_move slot=0 ipa=0x1000", 0),
+        ("memslot_flush slot=1", -errno.EINVAL),
+        ("memslot_dirty slot=0", -errno.ENOENT),
+        ("memslot_mode logging=manual", 0),
+        ("memslot_mode logging=manual split=on", -errno.EINVAL),
+        ("destroy\nmemslot_remove slot=0", -errno.EINVAL),
+        ("memslot_handle", -errno.ENOENT),
+        ("fault ipa=0x80000000 access=read\nmemslot_handle", -errno.EFAULT),
+    ],
+)
+def test_what_user_space_is_answered(ops: str, ret: int) -> None:
+    assert last(f"{SLOT}\n{ops}\n").ret == ret
+
+
+def test_the_host_s_own_table_has_no_slots() -> None:
+    program = program_of(f"kvm_mode = pkvm_host\n\n{SLOT}\n")
+    assert Model().observe(program).records[-1].ret == -errno.EOPNOTSUPP
+
+
+def test_a_slot_s_memory_is_mapped_in_blocks_as_far_as_they_lie_in_it() -> None:
+    sizes = [last(f"{SLOT}\n{WRITE.splitlines()[0]}\nmemslot_handle\n").outs[0]]
+    short = SLOT.replace("2M", "1M")
+    sizes.append(last(f"{short}\n{WRITE.splitlines()[0]}\nmemslot_handle\n").outs[0])
+    shifted = SLOT.replace("0x42000000", "0x42001000")
+    sizes.append(last(f"{shifted}\n{WRITE.splitlines()[0]}\nmemslot_handle\n").outs[0])
+    assert sizes == [0x200000, 0x1000, 0x1000]
+
+
+def test_what_is_written_is_marked_once_and_told_once() -> None:
+    ops = f"{SLOT} logging=on\n{WRITE}"
+    told = last(f"{ops}memslot_dirty slot=0\n")
+    assert [(one.kind, one.a) for one in events_of(told.events) if one.kind in (LOG_CLEARED, LOG_TOLD)] == [
+        (LOG_CLEARED, 0x1000),
+        (LOG_TOLD, 0x1000),
+    ]
+    assert last(f"{ops}memslot_dirty slot=0\nmemslot_dirty slot=0\n").outs == (0,)
+
+
+def test_what_may_only_be_read_is_not_marked() -> None:
+    assert last(f"{SLOT} logging=on\nfault ipa=0x1000 access=read\nmemslot_handle\n").outs[-1] == 0
+
+
+def test_a_log_that_user_space_clears_keeps_what_was_written_since_it_was_read() -> None:
+    ops = f"memslot_mode logging=manual\n{SLOT} logging=on\nmemslot_dirty slot=0\n{WRITE}memslot_clear slot=0\n"
+    assert last(ops).outs == (0,)
+    assert list(pages_told(last(f"{ops}memslot_dirty slot=0\n"))) == [0x1000]
+
+
+def test_clearing_protects_from_the_first_page_to_the_last_of_a_word_and_splits_if_so_asked() -> None:
+    ops = f"memslot_mode logging=initially_set split=on\n{SLOT}\n{WRITE}memslot_log slot=0 logging=on\n"
+    cleared = f"{ops}memslot_dirty slot=0\nmemslot_clear slot=0 first=64 pages=64\n"
+    assert last(f"{cleared}get_leaf ipa=0x1000\n").outs[1] == 3
+    assert last(f"{cleared}write ipa=0x1000 value=0x2\n").ret == -errno.EFAULT
+    assert last(f"{ops}get_leaf ipa=0x1000\n").outs[1] == 2
+
+
+def test_the_log_over_a_table_is_merged_into_a_block_again() -> None:
+    """The third situation of the memcache thread: it takes no page, whatever was topped up."""
+    ops = f"{SLOT} logging=on\n{WRITE}memslot_log slot=0 logging=off\nfault ipa=0x2000 access=write\nmemslot_handle\n"
+    size, _, _, used, dirty = last(ops).outs
+    assert (size, used, dirty) == (0x200000, 0, 0)
+
+
+@pytest.mark.parametrize("version", ["6.1", "6.12"])
+@pytest.mark.parametrize("op", ["memslot_remove slot=0", "memslot_flush slot=0", "memslot_move slot=0 ipa=0x400000"])
+def test_no_mmu_keeps_what_a_slot_had(version: str, op: str) -> None:
+    ops = f"{SLOT}\n{OTHER}map ipa=0x5000 size=4K phys=0x42000000 prot=rw mc=3\n{op}\nget_leaf ipa=0x5000\n"
+    assert last(ops, version).outs[0] == 0
+
+
+def test_the_log_reaches_other_tables_and_linux_flushes_the_first_mmu_alone() -> None:
+    ops = f"{SLOT}\n{OTHER}map ipa=0x5000 size=4K phys=0x42000000 prot=rw mc=3\nmemslot_log slot=0 logging=on\n"
+    told = {}
+    for version in ("6.1", "6.12"):
+        mmu, told[version] = 1, set[int]()
+        for event in events_of(last(ops, version).events):
+            if event.kind == FOR_MMU:
+                mmu = event.a
+            elif event.kind in TLBI_KINDS:
+                told[version].add(mmu)
+                mmu = 1
+    assert told == {"6.1": {0, 1}, "6.12": {0}}
+
+
+def test_slots_as_user_space_knows_them() -> None:
+    program = program_of(f"{SLOT} logging=on\nmemslot_move slot=0 ipa=0x400000\nmap ipa=0x0 size=4K phys=0x0 prot=r\n")
+    _, made, moved, mapped = slots_after(program, Model().observe(program))
+    assert (made.of[0].ipa, made.of[0].begun, made.logged_at(0x1000)) == (0, 1, 0)
+    assert (moved.of[0].ipa, moved.of[0].begun, moved.logged_at(0x1000)) == (0x400000, 1, None)
+    assert mapped.of[0].by_others
+    assert not moved.of[0].by_others
+
+
+@pytest.mark.parametrize(
+    ("between", "missed"),
+    [
+        ("", [0x1000]),
+        ("map ipa=0x800000 size=4K phys=0x80000000 prot=rw mc=3\n", []),
+    ],
+)
+def test_a_write_that_the_log_misses(between: str, missed: list[int]) -> None:
+    """Where tables are changed past the log, nothing is said."""
+    program = program_of(f"guest = on\n\n{SLOT} logging=on\n{WRITE}{between}memslot_dirty slot=0\n")
+    whole = Model().observe(program)
+    written = Judgement(program, whole).written
+    assert not any(logs_read(program, whole, written).values())
+    number = len(whole.records) - 1
+    assert logs_read(program, with_events(whole, number, []), written) == ({number: missed} if missed else {})
