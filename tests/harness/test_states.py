@@ -13,7 +13,8 @@ from seeds import SEEDS, refusal
 
 from fuzz.generate.fresh import fresh
 from harness.model.executor import MODELLED, Model
-from harness.observation.layout import Observation
+from harness.observation.layout import UNDER_TEST, Observation, Root
+from harness.observation.mmus import Mmus
 from harness.observation.tables import sane_level
 from harness.program.codec import decode, dialect_for
 from harness.program.granule import GRANULES, Granule
@@ -32,6 +33,15 @@ def steps_of(text: str) -> list[Transition]:
     return [*transitions(program, Model().observe(program))]
 
 
+def last_root(seen: Observation) -> Root | None:
+    """What there is in the end of the table that was in use when the last op began."""
+    mmus = Mmus(seen.machine)
+    for record in seen.records[:-1]:
+        mmus.follow(record)
+    roots = seen.held(UNDER_TEST)
+    return next((roots[mmu] for mmu in mmus.sharing(mmus.table) if mmu in roots), None)
+
+
 def assert_told(state: State, seen: Observation) -> None:
     """The state is what the observation says of the end."""
     cached = {pa for cache in seen.caches for pa in cache.pages}
@@ -39,7 +49,7 @@ def assert_told(state: State, seen: Observation) -> None:
     for pa, entries in state.tables.items():
         assert entries == {at: entry for at, entry in enumerate(seen.pages[pa].entries) if entry}
         assert state.references[pa] == seen.pages[pa].refcount
-    root = seen.root
+    root = last_root(seen)
     if root is not None and root.level != sane_level(root):  # 6.1 tells of a start level that is none
         assert state.tree is None
     elif root is None or state.tree is None:

@@ -6,10 +6,11 @@ import pytest
 from observations import with_events
 
 from harness.model.executor import Model
-from harness.observation.events import FOR_MMU, IN_CALL, MSR, SYSREGS, TLB_CALLS, Event, events_of
+from harness.observation.events import FOR_MMU, IN_CALL, MSR, SYSREGS, TLB_CALLS, TLBI_KINDS, Event, events_of
 from harness.observation.layout import Observation
 from harness.program.text import parse
 from harness.verdict.contracts.families import violations
+from harness.verdict.invalidation import problems
 from harness.verdict.tlb.judge import stale_problems
 from harness.verdict.vcpus import loads
 
@@ -112,3 +113,18 @@ vcpu_load_first cpu=0 vcpu=1
     found = loads(parse(text), observation)
     assert found[last].vmid != found[2].vmid
     assert loads(parse(text), silent(observation, last))[last].left_by == ()
+
+
+def test_a_context_s_calls_are_judged_by_what_runs_there() -> None:
+    """Of one model: a vCPU that runs because the machine says so, and one that was loaded where the machine says that
+    another VM's does. What TLB functions do is the same, and kept; whose context it was is told for each."""
+    maps = "map ipa=0x1000 size=4K phys=0x80001000 prot=rw mc=3\nunmap ipa=0x1000 size=4K\n"
+    model = Model()
+    told = []
+    for vcpu, load in (("own", "mmu_first\n"), ("foreign", "vcpu_load_first cpu=0 vcpu=0\n")):
+        program = parse(f"s2 1\nkvm_mode = vhe\nvcpu = {vcpu}\n\n{load}{maps}")
+        model.start(program)
+        calls = model.finish().new_calls
+        assert not [one for call in calls for one in problems(call, program.machine)]
+        told.append({call.whose and call.whose.runs for call in calls if call.event.kind in TLBI_KINDS})
+    assert told == [{None}, {True}]
