@@ -43,6 +43,8 @@ class Place:
     """Addresses and sizes that the scenario has mapped; all its places share them, and only hyp's steps keep them."""
     cpus: int = DEFAULTS["cpus"]
     """How many the machine has."""
+    loaded: set[int] = field(default_factory=set)
+    """CPUs on which the scenario has left a vCPU loaded."""
     made: dict[Handle, int] = field(default_factory=dict)
     """How many handles of a kind the scenario has made so far."""
 

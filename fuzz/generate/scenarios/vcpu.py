@@ -17,33 +17,34 @@ _FIRST_VMID: Final = 8
 """Of MMUs that are made here: those of other steps have lower ones, mostly."""
 
 
-@step(weight=8, uses=("vcpu_load_first", "vcpu_put"))
+@step(weight=5, uses=("vcpu_load_first", "vcpu_put"))
 def take_turns(at: Place, choice: Random) -> list[Op]:
     """vCPUs run on one CPU, one after the other, or the same one again; the table changes meanwhile."""
     cpu, vcpu = choice.randrange(at.cpus), choice.randrange(3)
-    ops = [op_of("vcpu_put", cpu=cpu)] if choice.random() < 0.5 else []
+    ops = _all_put(at)
     for _ in range(choice.randint(2, 4)):
         ops += [op_of("vcpu_load_first", cpu=cpu, vcpu=vcpu), *_changes(at, choice), op_of("vcpu_put", cpu=cpu)]
         vcpu = choice.choice((vcpu, vcpu ^ 1, vcpu ^ 1))
-    return _ended(ops, choice)
+    return _ended(at, ops, choice)
 
 
-@step(weight=6, uses=("vcpu_load_first", "vcpu_put"))
+@step(weight=4, uses=("vcpu_load_first", "vcpu_put"))
 def migrate(at: Place, choice: Random) -> list[Op]:
     """A vCPU goes to another CPU and comes back; in the meantime, perhaps, another one ran where it was."""
     here, vcpu = choice.randrange(at.cpus), choice.randrange(3)
     there = (here + 1) % at.cpus
-    ops = _turn(here, vcpu) + _turn(there, vcpu)
+    ops = _all_put(at) + _turn(here, vcpu) + _turn(there, vcpu)
     if choice.random() < 0.5:
         ops += _turn(choice.choice((here, there)), vcpu ^ 1)
-    return _ended([*ops, *_changes(at, choice), *_turn(here, vcpu)], choice)
+    return _ended(at, [*ops, *_changes(at, choice), *_turn(here, vcpu)], choice)
 
 
-@step(weight=6, uses=("vcpu_load", "vcpu_load_first", "vcpu_put", "mmu_init"))
+@step(weight=4, uses=("vcpu_load", "vcpu_load_first", "vcpu_put", "mmu_init", "mmu_share"))
 def change_regime(at: Place, choice: Random) -> list[Op]:
-    """A guest hypervisor's vCPUs run under the VM's first MMU and under another one, on the same CPUs."""
+    """A guest hypervisor's vCPUs run under the VM's first MMU and under another one, on the same CPUs. That has a table
+    of its own, or shares one."""
     number, cpu, vcpu = at.make(MMU), choice.randrange(at.cpus), choice.randrange(2)
-    ops = [op_of("mmu_init", vmid=_FIRST_VMID + number)]
+    ops = [*_all_put(at), op_of(choice.choice(("mmu_init", "mmu_share")), vmid=_FIRST_VMID + number)]
     for _ in range(choice.randint(2, 5)):
         ops += _turn(cpu, vcpu, choice.choice((None, number, number)))
         ops += _changes(at, choice) if choice.random() < 0.3 else []
@@ -52,20 +53,20 @@ def change_regime(at: Place, choice: Random) -> list[Op]:
         ops += [op_of("mmu_use", mmu=number), *_changes(at, choice)]
     if choice.random() < 0.3:
         ops.append(op_of("mmu_free", mmu=number))
-    return _ended(ops, choice)
+    return _ended(at, ops, choice)
 
 
 @step(weight=7, uses=("vcpu_load", "vcpu_load_first", "vcpu_put", "mmu_init", "vmid_update"), vmids=True)
 def run_with_allocated_vmids(at: Place, choice: Random) -> list[Op]:
     """vCPUs run under MMUs that get their VMIDs as they are run, until these run out."""
     number, cpu, vcpu = at.make(MMU), choice.randrange(at.cpus), choice.randrange(2)
-    ops = [op_of("mmu_init", vmid=choice.getrandbits(16))]
+    ops = [*_all_put(at), op_of("mmu_init", vmid=choice.getrandbits(16))]
     for _ in range(choice.randint(2, 4)):
         ops += _turn(cpu, vcpu, choice.choice((None, number, choice.randint(0, number))))
         if choice.random() < 0.4:
             ops.append(op_of("vmid_update", cpu=choice.randrange(at.cpus), owner=choice.randrange(8)))
         cpu, vcpu = choice.choice((cpu, choice.randrange(at.cpus))), choice.choice((vcpu, vcpu ^ 1))
-    return _ended(ops, choice)
+    return _ended(at, ops, choice)
 
 
 def _turn(cpu: int, vcpu: int, mmu: int | None = None) -> list[Op]:
@@ -85,6 +86,16 @@ def _changes(at: Place, choice: Random) -> list[Op]:
     return ops if choice.random() < 0.5 else [*ops, op_of("unmap", ipa=page, size=at.page)]
 
 
-def _ended(ops: list[Op], choice: Random) -> list[Op]:
+def _all_put(at: Place) -> list[Op]:
+    """What earlier steps have left loaded is put."""
+    ops = [op_of("vcpu_put", cpu=cpu) for cpu in sorted(at.loaded)]
+    at.loaded.clear()
+    return ops
+
+
+def _ended(at: Place, ops: list[Op], choice: Random) -> list[Op]:
     """The last vCPU may stay: what follows finds it."""
-    return ops[:-1] if ops[-1].name == "vcpu_put" and choice.random() < _STAYS else ops
+    if ops[-1].name != "vcpu_put" or choice.random() >= _STAYS:
+        return ops
+    at.loaded.add(ops[-1].value("cpu"))
+    return ops[:-1]
