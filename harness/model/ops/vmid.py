@@ -15,8 +15,9 @@ def vmid_init(run: ProgramRun) -> int:
     if run.vmids is not None or (run.cpus is not None and run.cpus.loaded):
         return -errno.EBUSY
     begun = Vmids(run.program.machine, run.boundary)
+    fails = run.boundary.allocation_fails()
     run.outs.append(begun.allocator.bits)
-    if run.boundary.allocation_fails():
+    if fails:
         return -errno.ENOMEM
     run.vmids = begun
     return 0
