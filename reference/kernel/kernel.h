@@ -3,7 +3,7 @@
  * S2FUZZ_HOSTED_SIDE, and include the tree's headers as well.
  *
  * A file calls only those before it: lib, console, frame, config, events, observe, services, mmu, pool, walker, guest,
- * cpus, hosted, under_test, context, faults, boundary, slots, memslots, abort_handler, alternatives, handles, ops, program,
+ * cpus, hosted, under_test, context, faults, boundary, slots, memslots, abort_handler, handles, ops, alternatives, program,
  * shell, main. Apart stand exceptions, where panic() leads from everywhere and which the CPU enters, and what hosted code
  * enters: ubsan, coverage, checks. */
 #ifndef S2FUZZ_KERNEL_H
