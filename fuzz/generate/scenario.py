@@ -44,6 +44,8 @@ _OF_FEW_BITS: Final = 12
 """How often VMIDs have 2 or 3 bits, against 1 for any other number."""
 _SCARCE: Final = 0.1
 """How often there may be as few VMIDs as CPUs."""
+_ROOTS_PAGES: Final = 64
+"""Of a pool that has room for several roots, of up to 16 pages each."""
 _DESTROYED: Final = 0.3
 """How many end with the table's end."""
 _LPA_SHIFT: Final = 16
@@ -80,6 +82,8 @@ def vm_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
         ops = [_to_itself(op) for op in ops]
     if choice.random() < 0.25:
         knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
+    if any(op.name == "mmu_init" for op in ops):
+        knobs["pool_pages"] = _ROOTS_PAGES
     return _encoded(ops, knobs, dialect)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from random import Random
 
@@ -26,16 +27,18 @@ from reference.link.executor import Reference
 @pytest.mark.parametrize("granule", GRANULES, ids=[granule.name for granule in GRANULES])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_scenario_is_mostly_sensible(seed: int, granule: Granule, version: str) -> None:
-    """Most of its ops succeed, and among a few of them there are splits and merges."""
+    """Most of its ops succeed, as does a fault that aborts, and among a few of them there are splits and merges."""
     model = Model(version)
     dialect = dialect_for(model.capabilities, granule)
     good = total = splits = merges = 0
     choice = Random(seed)
     for _ in range(40):
-        model.start(decode(vm_scenario(choice, dialect), dialect))
+        program = decode(vm_scenario(choice, dialect), dialect)
+        model.start(program)
         feedback = model.finish().feedback
         assert feedback is not None
-        good += sum(ret == 0 for ret in feedback.returns[1:])
+        for op, ret in zip(program.ops, feedback.returns[1:], strict=False):
+            good += ret == (-errno.EFAULT if op.name == "fault" else 0)
         total += len(feedback.returns) - 1
         splits += feedback.shape.splits
         merges += feedback.shape.merges

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sample_programs import BUSY, FAULTS, HYP_BUSY, SPECIAL, random_programs, special_programs
@@ -18,7 +19,7 @@ from harness.program.capabilities import EVERYTHING
 from harness.program.codec import dialect_for
 from harness.program.machine import Machine
 from harness.program.program import Program
-from harness.program.text import format_program
+from harness.program.text import format_program, read
 from reference.build.flags import CALLS, FLAVOURS
 from reference.build.image import build
 from reference.build.naming import SUPPORTED
@@ -75,9 +76,13 @@ def test_special_programs_word_for_word(each_kernel: Reference, linux: str, name
     assert [note.record for note in theirs.notes] == [note.record for note in ours.notes]
 
 
+LOG = read(Path(__file__).parents[2] / "corpora" / "seeds" / "memslot_log_manual.s2")
+"""What is logged is told, and cleared."""
+
+
 def test_every_kind_of_event_is_seen(each_kernel: Reference, linux: str) -> None:
     """By the programs on which both sides agree, above; but for what the version never does."""
-    programs = [*special_programs(each_kernel.capabilities), BUSY, FAULTS, *RANDOM[linux][:100]]
+    programs = [*special_programs(each_kernel.capabilities), BUSY, FAULTS, LOG, *RANDOM[linux][:100]]
     records = [record for program in programs for record in each_kernel.observe(program).records]
     kinds = {event.instruction for record in records for event in events_of(record.events)}
     names = {event.name.removeprefix("store_"): number for number, event in EVENTS_BY_NUMBER.items()}
