@@ -195,7 +195,7 @@ class Trees:
         if event.a == NO_PAGE:
             return
         for page in range(min(-(-event.b // self._granule.page), MAX_ROOT_PAGES)):
-            self._free(event.a + page * self._granule.page)
+            self._count(event.a + page * self._granule.page, -1)  # one that others count stays
 
     def _count(self, pa: int, by: int) -> None:
         page = pa & self._mask
