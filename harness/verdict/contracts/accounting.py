@@ -24,6 +24,8 @@ def references_are_entries(op: Transition) -> Iterator[str] | None:
     tree = op.after.tree
     if tree is None or op.op.name == "destroy" or op.tampered or op.record.ret is None or not op.machine["page_count"]:
         return None
+    if op.before is op.after:
+        return iter(())
     return (
         f"the page {page:#x} has {op.after.references[page]} references, and {len(entries)} entries that are not empty"
         for page, entries in sorted(op.after.tables.items())

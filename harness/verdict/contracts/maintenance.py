@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from harness.observation.calls import group
-from harness.observation.events import TLB_CALLS, each_event
-from harness.observation.layout import EVENT_WORDS
 from harness.program.kinds.flags import MAP_FLAG_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import Transition
 from harness.verdict.contracts.terms import asked_in, entry_of, leaf_span, range_of
 from harness.verdict.effects.maintained import NEVER
-from harness.verdict.invalidation import problems
 from harness.verdict.tlb.rules import Part, duty_of, overlaps, parts_of, passed_over
 
 _BBM: Final = "Arm ARM, D8.14.1 (break-before-make)"
@@ -80,12 +76,9 @@ def walks_are_over_before_the_context_changes(op: Transition) -> Iterator[str] |
 
 def _of_calls(op: Transition, is_meant: Callable[[str], bool]) -> Iterator[str] | None:
     """What is wrong with calls of TLB functions; None where there are none, or their instructions are not told."""
-    if op.record.ret is None or TLB_CALLS.isdisjoint(op.record.events[::EVENT_WORDS]):
+    if op.record.ret is None or op.misdirected is None:
         return None
-    calls = [*group(op.number, each_event(op.record.events))]
-    if not any(call.instructions for call in calls):
-        return None
-    return (f"{call.event}: {one.text}" for call in calls for one in problems(call, op.machine) if is_meant(one.what))
+    return (f"{one.call.event}: {one.text}" for one in op.misdirected if is_meant(one.what))
 
 
 @contract(

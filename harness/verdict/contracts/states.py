@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from harness.observation.calls import group
 from harness.observation.descriptors import address_field, is_table_entry
-from harness.observation.layout import Record
+from harness.observation.events import TLB_CALLS, each_event
+from harness.observation.layout import EVENT_WORDS, Record
 from harness.program.definition import Op
 from harness.program.machine import Machine
 from harness.verdict.aborts import Handling
 from harness.verdict.contracts.judged import Judged
 from harness.verdict.effects.done import Effects
 from harness.verdict.effects.relations import Marks
+from harness.verdict.invalidation import Problem, problems
 from harness.verdict.maplets import Change, Entries, Maplet, Tree, changes, maplets, within
 from harness.verdict.tlb.problems import StaleProblem
 
@@ -99,6 +102,17 @@ class Transition:
         if self.before is self.after:
             return ()
         return tuple(changes(self.before.all_maplets, self.after.all_maplets))
+
+    @cached_property
+    def misdirected(self) -> Sequence[Problem] | None:
+        """What is wrong with the op's calls of TLB functions; None where there are none, or their instructions are not
+        told."""
+        if TLB_CALLS.isdisjoint(self.record.events[::EVENT_WORDS]):
+            return None
+        calls = [*group(self.number, each_event(self.record.events))]
+        if not any(call.instructions for call in calls):
+            return None
+        return [one for call in calls for one in problems(call, self.machine)]
 
     @property
     def stale(self) -> Sequence[StaleProblem]:
