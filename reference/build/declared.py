@@ -74,7 +74,9 @@ def _declared(text: str, shapes: str) -> Declared:
         for name, accepted in op.functions.items():
             if problem := _misfit(code, words, name, accepted):
                 why[op.name] = problem
-    if "map" not in why and not forms["MAP_FLAGS"]:
+    if "map" in why:
+        why["guest"] = why["map"]  # which maps the page of its code
+    elif not forms["MAP_FLAGS"]:
         flags = [flag_word(MAP_FLAGS, name) for name in MAP_FLAGS.bits]
         why |= dict.fromkeys(flags, "kvm_pgtable_stage2_map takes no flags")
     capabilities = Capabilities(frozenset(why))

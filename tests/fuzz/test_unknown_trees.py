@@ -129,7 +129,8 @@ def test_fuzzing_an_unknown_tree(tmp_path: Path) -> None:
     result = s2fuzz(*QUICK, "--linux", tree, "--inputs", "inputs", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert f"comparing kernel:6.12 with kernel:{tree} instead" in result.stderr
-    assert result.stderr.count("is switched off: ") == 2
+    off = re.findall(r": (\w+) is switched off: ", result.stderr)
+    assert off == ["test_clear_young", "relax_perms", "handle"]
     summary = json.loads(result.stdout)
     assert summary["executions"] >= 400
     assert summary["skipped"] > 5, "seeds that ask for them"
@@ -179,7 +180,8 @@ def test_a_tree_without_most_operations_runs(tmp_path: Path) -> None:
     result = s2fuzz(*QUICK, "--linux", tree, "--inputs", "inputs", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     off = re.findall(r": (\w+) is switched off: there is no (\w+)", result.stderr)
-    assert dict(off) == {**RENAMED, "link": RENAMED["create_unlinked"]}
+    others = {"link": RENAMED["create_unlinked"], "handle": RENAMED["mkyoung"], "guest": RENAMED["map"]}
+    assert dict(off) == {**RENAMED, **others}
     counted = generated_ops(tree, tmp_path / "inputs")
     assert counted.keys() >= {"walk", "plant", "get_vtcr"}
     assert not counted.keys() & RENAMED.keys()

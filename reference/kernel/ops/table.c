@@ -43,9 +43,11 @@ static int init_stage2(void)
 					 force_pte_cbs[config.force_pte]);
 }
 
-/* The page of the guest's code, in an empty table: it takes a table of every level below the root's. */
+/* The page of the guest's code, in an empty table: it takes a table of every level below the root's. A tree without map
+ * has no guests. */
 static int map_stub(void)
 {
+#if S2FUZZ_HAS_map
 	return top_up(&memcache, KVM_PGTABLE_LAST_LEVEL - (s8)under_test.pgt.start_level) ?:
 	       kvm_pgtable_stage2_map(&under_test.pgt, GUEST_STUB, PAGE_SIZE, GUEST_STUB,
 				      KVM_PGTABLE_PROT_R | KVM_PGTABLE_PROT_X, &memcache
@@ -53,6 +55,9 @@ static int map_stub(void)
 				      , 0
 #endif
 				      );
+#else
+	return -EOPNOTSUPP;
+#endif
 }
 
 s64 op_init(const struct args_init *args)
