@@ -38,6 +38,7 @@ from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
 from reference.probe.symbols import Symbols
 from reference.protocol import (
+    DIGESTS,
     ENDLESS,
     OBSERVATIONS,
     PRINTED,
@@ -48,6 +49,7 @@ from reference.protocol import (
     Panic,
     RawNote,
     decode_digest,
+    decode_full,
     decode_panic,
     encode_program,
     encode_varint,
@@ -142,7 +144,7 @@ class Reference:
         self._begin("D", self._payload(program))
 
     def finish(self) -> Execution:
-        digest, witnessed = decode_digest(self._complete("D").payload)
+        digest, witnessed = decode_digest(self._complete(*DIGESTS))
         return Execution(digest, witnessed=witnessed)
 
     def observe(self, program: Program) -> Observation:
@@ -192,7 +194,7 @@ class Reference:
 
     def _decoded(self, message: Message) -> Observation:
         """The observation of the program under way that a reply is."""
-        words, notes = OBSERVATIONS[message.type](message.payload)
+        words, notes = decode_full(message)
         return observation_of(
             words,
             [note for raw in notes if raw.kind != STALE for note in self._notes(raw)],
