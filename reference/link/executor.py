@@ -333,18 +333,18 @@ class Reference:
         return [Note(raw.record, f"printed: {printable(line)}", is_printed=True) for line in raw.text.split("\n")]
 
     def _note(self, raw: RawNote) -> Note:
-        place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
+        place = functools.partial(self.symbols.describe, raw.pc) if raw.pc else None
         if raw.kind == POOL_MISUSE:
-            return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}", place=place)
         if raw.kind == UBSAN:
-            return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}", place=place)
         if raw.kind == LOCKING:
-            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}", place=place)
         if raw.kind == UNPRINTED:
             return Note(raw.record, f"printed: {raw.code} more, not kept", is_printed=True)
         if raw.kind == STACK:
-            return Note(raw.record, f"printed: dump_stack(){place}", is_printed=True)
-        return Note(raw.record, f"WARN{place}")
+            return Note(raw.record, "printed: dump_stack()", is_printed=True, place=place)
+        return Note(raw.record, "WARN", place=place)
 
 
 _Key = TypeVar("_Key", bound=Hashable)
