@@ -33,7 +33,8 @@ def transitions(program: Program, observation: Observation, judgement: Judgement
     before = replay.state()
     for number, record in enumerate(observation.records):
         effects = replay.run(record)
-        marks = relations(effects)  # at once: what becomes of its tables later is not its own
+        # At once: what becomes of its tables later is not its own.
+        marks = relations(effects) if record.events else {}
         after = replay.state()
         op = program.ops[number - 1] if number else _IMPLICIT
         freed = tuple(replay.freed)
