@@ -13,14 +13,16 @@ six bits say how far the rest is shifted left), because a character costs more t
     reply   D      words, crc, how many accesses of the guest showed what a TLB still held
     reply   F      words, crc, the words (a zero is followed by the length of its run), notes (record, kind, code,
                    address; of a message, its bytes instead of an address)
-    reply   W      the same, to whom memory is shared with: words, crc and the words of 8 bytes each, notes
+    reply   V      instead of D, to whom memory is shared with and who makes the digest: how many accesses did so
+    reply   W      instead of F, to the same: notes
     reply   H      the greeting: protocol version and the digest of the op, knob and event definitions
     reply   E      text: the request was malformed
     reply   P      a panic: reason, ESR, ELR, FAR, 32 registers, backtrace
 
 On the console a message is a line, `<` (to the host) or `>` (to the kernel), type, sequence in 4 hex digits, payload
 in base64, `*`, CRC-32 of all between in 8 hex digits. Everything else on the console is text for people, and a line to
-the kernel that begins with `$` is text of people, for its shell (`shell.py`).
+the kernel that begins with `$` is text of people, for its shell (`shell.py`). The words that belong to V and W stay
+where the kernel has them, of 8 bytes each.
 """
 
 from __future__ import annotations
@@ -29,10 +31,9 @@ import base64
 import binascii
 import functools
 import hashlib
-import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,7 +44,7 @@ from harness.program.machine import KNOBS
 from harness.program.ops import OPS
 from harness.program.program import Program
 
-VERSION: Final = 7
+VERSION: Final = 8
 ENDLESS: Final = "endless: "
 """How the reason of a panic begins that is a hang: hosted code did too much of what the budget does not count."""
 FRAME_START: Final = b"<"
@@ -67,6 +68,8 @@ class Message:
     type: str
     seq: int
     payload: bytes
+    words: tuple[memoryview, ...] = ()
+    """Of a reply through memory, 8 bytes each, in pieces: good until the next request."""
 
 
 class GarbledFrame(Exception):
@@ -149,9 +152,15 @@ def varints(payload: bytes) -> Iterator[int]:
         raise ToolFailure("the test kernel's reply ends within a number")
 
 
-def decode_digest(payload: bytes) -> tuple[Digest, int]:
-    """The content of a D reply: the digest, and how many accesses showed what a TLB still held."""
-    numbers = varints(payload)
+def decode_digest(reply: Message) -> tuple[Digest, int]:
+    """The content of a D or V reply: the digest, and how many accesses showed what a TLB still held."""
+    numbers = varints(reply.payload)
+    if reply.type == "V":
+        size = crc = 0
+        for piece in reply.words:
+            size += len(piece)
+            crc = zlib.crc32(piece, crc)
+        return Digest(size // 8, crc), _next(numbers)
     return Digest(_next(numbers), _next(numbers)), _next(numbers)
 
 
@@ -168,9 +177,12 @@ class RawNote:
     text: str = ""
 
 
-def decode_full(payload: bytes) -> tuple[array[int], list[RawNote]]:
-    """The words and notes of an F reply. Raises ToolFailure when they do not match their own digest."""
-    numbers = varints(payload)
+def decode_full(reply: Message) -> tuple[array[int], list[RawNote]]:
+    """The words and notes of an F or W reply. Raises ToolFailure when it is damaged: the words of an F reply have a
+    digest."""
+    numbers = varints(reply.payload)
+    if reply.type == "W":
+        return array("Q", b"".join(reply.words)), _notes(numbers)
     digest = Digest(_next(numbers), _next(numbers))
     words = array("Q")
     while len(words) < digest.words:
@@ -179,30 +191,9 @@ def decode_full(payload: bytes) -> tuple[array[int], list[RawNote]]:
             words.append(word)
         else:
             words.frombytes(bytes(8 * _next(numbers)))
-    _check(words, digest)
-    return words, _notes(numbers)
-
-
-def decode_words(payload: bytes) -> tuple[array[int], list[RawNote]]:
-    """The words and notes of a W reply. Raises ToolFailure as `decode_full` does."""
-    if len(payload) < _WORDS_HEADER.size:
-        raise ToolFailure("the test kernel's reply is too short")
-    digest = Digest(*_WORDS_HEADER.unpack_from(payload))
-    end = _WORDS_HEADER.size + 8 * digest.words
-    if end > len(payload):
-        raise ToolFailure("the test kernel's reply is too short")
-    words = array("Q", memoryview(payload)[_WORDS_HEADER.size : end].tobytes())
-    _check(words, digest)
-    return words, _notes(varints(payload[end:]))
-
-
-_WORDS_HEADER: Final = struct.Struct("<QQ")
-"""Of a W reply: how many words there are, and their CRC-32."""
-
-
-def _check(words: array[int], digest: Digest) -> None:
     if Digest.of(words) != digest:
         raise ToolFailure("the observation does not match its digest")
+    return words, _notes(numbers)
 
 
 def _notes(numbers: Iterator[int]) -> list[RawNote]:
@@ -219,11 +210,9 @@ def _raw_note(numbers: Iterator[int]) -> RawNote:
     return RawNote(record, kind, code, 0, text.decode(errors="replace"))
 
 
-OBSERVATIONS: Final[Mapping[str, Callable[[bytes], tuple[array[int], list[RawNote]]]]] = {
-    "F": decode_full,
-    "W": decode_words,
-}
-"""What decodes the replies that are whole observations, by their type."""
+DIGESTS: Final = ("D", "V")
+OBSERVATIONS: Final = ("F", "W")
+"""Types of the replies to a program: by its digest, or whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,14 +99,18 @@ class Stats:
             if op.definition.asks_hardware and op.definition is not PROBE:
                 self.accesses[ACCESSES.get(ret, "no_guest")] += 1
 
-    def count_judged(self, judged: Judged) -> None:
-        """Add a program that the hardware judged."""
-        if judged.unprobed is None:
-            self.probed += 1
-        else:
-            self.unprobed[judged.unprobed] += 1
+    def count_judged(self, judged: Judged, is_chosen: bool) -> None:
+        """Add a program that the hardware judged; one that was not chosen for it was not to be probed either."""
+        if is_chosen:
+            self._count_probed(judged.unprobed)
         self.judged_accesses += judged.accesses
         self.maybe_stale += judged.maybe_stale
+
+    def _count_probed(self, unprobed: str | None) -> None:
+        if unprobed is None:
+            self.probed += 1
+        else:
+            self.unprobed[unprobed] += 1
 
     def to_json(self) -> dict[str, Any]:
         """Everything counted, for another process."""

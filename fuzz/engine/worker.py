@@ -237,6 +237,7 @@ class Worker:
                     continue
                 try:
                     look, found = self._run(program)
+                    self._know(program, look, found)
                     if self.judge.wants_hardware(program, look, is_new=True):
                         found = self._ask_hardware(program)
                     self.stats.mended.update(self._mended(path, program))
@@ -271,7 +272,7 @@ class Worker:
             self.stats.count(program, look.feedback)
             is_new = self._steer(program, found, look.feedback)
             if self.judge.wants_hardware(program, look, is_new):
-                found = self._ask_hardware_unseen(program)
+                found = self._ask_hardware_unseen(program, self.judge.is_chosen(program, is_new))
             if found:
                 self._keep_from_breeding(data)
             if self._inputs is not None:
@@ -303,13 +304,13 @@ class Worker:
             return program
         return replace(program, machine=program.machine.replace("budget", least))
 
-    def _ask_hardware(self, program: Program) -> bool:
-        """Whether something is found when the hardware judges a program, on which the sides agree so far. Raises as
-        executors do."""
-        probed = self.judge.with_probes(program)
-        look, found = self._run(probed, deeper=True, whole=program)
+    def _ask_hardware(self, program: Program, is_chosen: bool = True) -> bool:
+        """Whether something is found when the hardware judges a program, on which the sides agree so far: one that
+        `is_chosen` in every way. Raises as executors do."""
+        asked = self.judge.with_probes(program) if is_chosen else program
+        look, found = self._run(asked, deeper=True, whole=program, promises=is_chosen)
         if look.judged is not None:
-            self.stats.count_judged(look.judged)
+            self.stats.count_judged(look.judged, is_chosen)
         return found
 
     def _mended(self, path: Path, program: Program) -> list[str]:
@@ -319,23 +320,26 @@ class Worker:
         except TargetDied:  # which was found when it ran
             return []
 
-    def _ask_hardware_unseen(self, program: Program) -> bool:
+    def _ask_hardware_unseen(self, program: Program, is_chosen: bool) -> bool:
         """The same, so that libFuzzer sees nothing of it; nor what was noted of the program, where something is
         found."""
         with ExitStack() as stack:
             for hosted in self.coverage:
                 stack.enter_context(hosted.untouched())
-            found = self._ask_hardware(program)
+            found = self._ask_hardware(program, is_chosen)
         if found:
             for joint in self.joint:
                 joint.take()
         return found
 
-    def _run(self, program: Program, deeper: bool = False, whole: Program | None = None) -> tuple[FirstLook, bool]:
-        """What a program showed at first, or, `deeper`, to the hardware, and whether something was found. `whole` is
-        the program without what was put at its end, where something was. Raises as executors do."""
+    def _run(
+        self, program: Program, deeper: bool = False, whole: Program | None = None, promises: bool = True
+    ) -> tuple[FirstLook, bool]:
+        """What a program showed at first, or, `deeper`, to the hardware and by what `promises` it breaks, and whether
+        something was found. `whole` is the program without what was put at its end, where something was. Raises as
+        executors do."""
         began = time.monotonic()
-        look = self.judge.look_deeper(program) if deeper else self.judge.look(program)
+        look = self.judge.look_deeper(program, promises) if deeper else self.judge.look(program)
         found = self._judge(program, look, program if whole is None else whole)
         if isinstance(look.suspicion, Suspicion) and look.suspicion.sighting.kind == "hang":
             self.stats.hangs += 1
@@ -412,6 +416,15 @@ class Worker:
         if not diverged and feedback is not None:
             news += [joint.note(program, feedback) for joint in self.joint]
         return any(news)
+
+    def _know(self, program: Program, look: FirstLook, found: bool) -> None:
+        """Count what a program of the corpora did as done: a generated one that does the same brings nothing new. Shows
+        libFuzzer nothing."""
+        if found or look.feedback is None:
+            return
+        for joint in self.joint:
+            joint.note(program, look.feedback)
+            joint.take()
 
     def _keep_from_breeding(self, data: bytes) -> None:
         """Show libFuzzer nothing of an execution that diverged, so that it does not keep it."""

@@ -25,8 +25,8 @@ from __future__ import annotations
 import errno
 import zlib
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from harness.errors import ToolFailure
@@ -202,11 +202,18 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class Note:
     """Where a complaint came from, or what the code under test printed, for people; never compared. `record` counts
-    records from 0 (the implicit init)."""
+    records from 0 (the implicit init). `place` tells where in the source; it is asked late, for to tell it an image has
+    to be read, and few notes are."""
 
     record: int
-    text: str
+    what: str
     is_printed: bool = False
+    place: Callable[[], str] | None = field(default=None, compare=False)
+
+    @property
+    def text(self) -> str:
+        """What, and where."""
+        return self.what if self.place is None else f"{self.what} at {self.place()}"
 
 
 @dataclass(frozen=True, slots=True)

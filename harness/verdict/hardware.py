@@ -59,7 +59,12 @@ class HardwareJudge(Pair):
         brought something new, or that saw a stale translation, always."""
         if not self.judges_hardware or look.suspicion is not None:
             return False
-        return self.judging is Judging.ALL or is_new or look.witnessed or is_sampled(program)
+        return look.witnessed or self.is_chosen(program, is_new)
+
+    def is_chosen(self, program: Program, is_new: bool = False) -> bool:
+        """Whether all judges are to say something of a program, with probes at its end, whatever it saw; else, of one
+        that saw a stale translation, only whether that was allowed."""
+        return self.judging is Judging.ALL or is_new or is_sampled(program)
 
     def with_probes(self, program: Program) -> Program:
         """The program with probes at its end, where the hardware judges and both sides have them."""

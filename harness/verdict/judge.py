@@ -76,9 +76,9 @@ class Judge(HardwareJudge):
             seen.suspicion = _suspected_death(program, error)
         return seen
 
-    def look_deeper(self, program: Program) -> FirstLook:
+    def look_deeper(self, program: Program, promises: bool = True) -> FirstLook:
         """What the hardware says of a program that came to nothing so far, best of one `with_probes`: translations, and
-        what a TLB may still hold. Nothing where it is not to judge."""
+        what a TLB may still hold; and what `promises` are broken. Nothing where it is not to judge."""
         seen = FirstLook()
         if not self.judges_hardware:
             return seen
@@ -86,7 +86,7 @@ class Judge(HardwareJudge):
             if self.is_alone:
                 left = self.left.observe(program)
                 seen.is_same, seen.witnessed = True, bool(left.witnesses)
-                seen.suspicion = self._suspect_a_side(program, left, seen)
+                seen.suspicion = self._suspect_a_side(program, left, seen, promises)
                 return seen
             self.right.start(program)
             left = self.left.observe(program)
@@ -95,12 +95,12 @@ class Judge(HardwareJudge):
             if not seen.is_same:
                 seen.suspicion = self._suspect(program, seen)
             if seen.suspicion is None:
-                seen.suspicion = self._suspect_a_side(program, left, seen)
+                seen.suspicion = self._suspect_a_side(program, left, seen, promises)
         except TargetDied as error:
             seen.suspicion = _suspected_death(program, error)
         return seen
 
-    def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook) -> Suspicion | None:
+    def _suspect_a_side(self, program: Program, left: Observation, seen: FirstLook, promises: bool) -> Suspicion | None:
         """What a TLB may hold and must not, how aborts are handled, and what promises are broken. Where the sides did
         the same, one stands for both, but for what it saw."""
         judgement = Judgement(program, left)
@@ -109,7 +109,7 @@ class Judge(HardwareJudge):
         right = None if seen.is_same and not seen.witnessed else self.right.observe(program)
         if found is None and right is not None:
             found = verdict_of_one(program, right, Judgement(program, right), self.right)
-        if found is None:
+        if found is None and promises:
             found = self.broken_promise(program, left, None if seen.is_same else right, judgement)
         return None if found is None else Suspicion(found.bucket, found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.observation.execution import Execution
 from harness.observation.executor import Executor, TargetDied
@@ -139,9 +139,7 @@ class Pair:
         for one in translations:
             if one not in found or not one.record:
                 continue
-            op, beginning = program.ops[one.record - 1], program.prefix(one.record)
-            whole = one.record == len(program.ops)
-            sides = (left, right) if whole else (self.left.observe(beginning), self.right.observe(beginning))
+            op, sides = program.ops[one.record - 1], self._up_to(program, one.record, left, right)
             defect = known_defect(op, one.what, *sides, emulator)
             if defect is None:
                 continue
@@ -150,3 +148,18 @@ class Pair:
             if op.definition is not PROBE or program.machine["ha"]:  # what comes behind may follow from it
                 found = [other for other in found if other.record is not None and other.record < one.record]
         return found, tuple(known)
+
+    def _up_to(
+        self, program: Program, record: int, left: Observation, right: Observation
+    ) -> tuple[Observation, Observation]:
+        """Both sides' observations of the program's beginning up to that record. Raises TargetDied."""
+        rest = program.ops[record:]
+        if not program.machine["ha"] and all(op.definition is PROBE for op in rest):  # which leave all as it is
+            return _first(left, record), _first(right, record)
+        beginning = program.prefix(record)
+        return self.left.observe(beginning), self.right.observe(beginning)
+
+
+def _first(seen: Observation, record: int) -> Observation:
+    """What was observed, without the records behind that one. Its words are those of the whole."""
+    return replace(seen, records=seen.records[: record + 1])

@@ -4,8 +4,10 @@
  * requests likewise, beginning with '>'. Whatever is not such a line is text for people; a line that begins with '$' is
  * text of people, for shell.c.
  *
- * In the mailbox a message is a header and its payload as it is. A BEL on the console says that a request lies there
- * or, from us, the reply. The host writes the request half only, we the reply half only. */
+ * In the mailbox a message is a header and its payload as it is; before that, in a reply, there may be words, and pieces
+ * of memory that belong between them. A BEL on the
+ * console says that a request lies there or, from us, the reply. The host writes the request half only, we the reply half
+ * only. */
 #include "kernel.h"
 
 /* The longest program: 4096 ops with six arguments of ten bytes each, in base64. */
@@ -17,8 +19,9 @@ struct mail {
 	u64 seq;
 	u64 type;
 	u64 size;
-	u64 crc; /* of the payload */
-	u8 payload[];
+	u64 words, pieces; /* before the payload: words of 8 bytes, then pieces */
+	u64 crc; /* of the pieces and the payload */
+	u8 payload[]; /* behind both */
 };
 
 #define REQUEST_SPACE (MAILBOX_REQUEST_SIZE - sizeof(struct mail))
@@ -172,6 +175,7 @@ void frame_begin(u8 type, u32 seq)
 	if (by_mail) {
 		mail_reply->type = type;
 		mail_reply->seq = seq;
+		mail_reply->words = mail_reply->pieces = 0;
 		mail_reply->size = 0;
 		return;
 	}
@@ -189,15 +193,27 @@ bool frame_is_mail(void)
 	return by_mail;
 }
 
-void *frame_space(u64 *size)
+u64 *frame_words_space(u64 *size)
 {
 	*size = REPLY_SPACE;
-	return mail_reply->payload;
+	return (u64 *)mail_reply->payload;
 }
 
-void frame_filled(u64 size)
+static u8 *mail_pieces(void)
 {
-	mail_reply->size = size;
+	return &mail_reply->payload[mail_reply->words * sizeof(u64)];
+}
+
+static u64 pieces_size(void)
+{
+	return mail_reply->pieces * sizeof(struct piece);
+}
+
+void frame_words(u64 count, const struct piece *pieces, u64 piece_count)
+{
+	mail_reply->words = count;
+	mail_reply->pieces = piece_count;
+	memcpy(mail_pieces(), pieces, pieces_size());
 }
 
 void frame_bytes(const void *data, u64 size)
@@ -205,9 +221,11 @@ void frame_bytes(const void *data, u64 size)
 	const u8 *at = data;
 
 	if (by_mail) {
-		if (mail_reply->size + size > REPLY_SPACE)
+		u8 *end = mail_pieces() + pieces_size() + mail_reply->size;
+
+		if (end + size > mail_reply->payload + REPLY_SPACE)
 			panic("the reply does not fit the mailbox");
-		memcpy(&mail_reply->payload[mail_reply->size], data, size);
+		memcpy(end, data, size);
 		mail_reply->size += size;
 		return;
 	}
@@ -236,7 +254,7 @@ void frame_end(void)
 	u32 crc;
 
 	if (by_mail) {
-		mail_reply->crc = crc32(0, mail_reply->payload, mail_reply->size);
+		mail_reply->crc = crc32(0, mail_pieces(), pieces_size() + mail_reply->size);
 		asm volatile("dmb ish" ::: "memory");
 		console_put(DOORBELL);
 		return;

@@ -71,6 +71,15 @@ bool handle_next_live(enum handle_kind kind, u64 *number)
 	return false;
 }
 
+bool handles_any_live(void)
+{
+	u64 count = 0;
+
+	for (int kind = 0; kind < HANDLE_KINDS; kind++)
+		count += handles_live(kind);
+	return count;
+}
+
 void handles_end_all(void)
 {
 	while (made) {

@@ -33,6 +33,7 @@ u64 handles_live(enum handle_kind kind);
 bool handle_next_live(enum handle_kind kind, u64 *number);
 
 /* Ends what still lives, in reverse order of making. */
+bool handles_any_live(void);
 void handles_end_all(void);
 
 #endif

@@ -85,11 +85,16 @@ void frame_to_console(void);
 void frame_begin(u8 type, u32 seq);
 void frame_bytes(const void *data, u64 size);
 void frame_varint(u64 value);
-/* Where the payload of a reply by mail lies, which may be written before it begins; then frame_filled() says how much of
- * it is there already. */
+/* Where the words of a reply by mail lie, which may be written before it begins; then frame_words() says how many there
+ * are, and between which of them there are words that lie elsewhere. */
+struct piece {
+	u64 before; /* words in the mailbox, since the piece before */
+	u64 address, words;
+};
+
 bool frame_is_mail(void);
-void *frame_space(u64 *size);
-void frame_filled(u64 size);
+u64 *frame_words_space(u64 *size);
+void frame_words(u64 count, const struct piece *pieces, u64 piece_count);
 void frame_end(void);
 
 /* Reads varints from a payload; `bad` is set, and zero read, past its end. */
@@ -204,6 +209,8 @@ enum { S2FUZZ_NOTES(NOTE) };
 void observe_begin(bool in_full);
 void observe_word(u64 value);
 void observe_words(const u64 *words, u64 count);
+/* The same, of words that stay as they are until the reply is read: they may be left where they lie. */
+void observe_in_place(const u64 *words, u64 count);
 /* Of what follows, nothing is kept. */
 void observe_no_more(void);
 void observe_end(u32 seq);

@@ -21,9 +21,19 @@ void *memcpy(void *to, const void *from, unsigned long size)
 	u8 *at = to;
 	const u8 *source = from;
 
-	if (!(((u64)at | (u64)source) % 8))
+	if (!(((u64)at | (u64)source) % 8)) {
+		for (; size >= 64; size -= 64, at += 64, source += 64) {
+			const u64 *words = (const u64 *)source;
+			u64 a = words[0], b = words[1], c = words[2], d = words[3];
+			u64 e = words[4], f = words[5], g = words[6], h = words[7];
+			u64 *into = (u64 *)at;
+
+			into[0] = a, into[1] = b, into[2] = c, into[3] = d;
+			into[4] = e, into[5] = f, into[6] = g, into[7] = h;
+		}
 		for (; size >= 8; size -= 8, at += 8, source += 8)
 			*(u64 *)at = *(const u64 *)source;
+	}
 	while (size--)
 		*at++ = *source++;
 	return to;

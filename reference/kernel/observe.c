@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The observation: a stream of 64-bit words, laid out as harness/observation/layout.py says. It leaves either as a digest
  * (length and CRC-32) or in full, with notes (where a WARN came from, what was printed) that are for people and are not
- * compared. */
+ * compared. To whom memory is shared with, the words are left where they are, and their digest is made there: emulated,
+ * it would take longer than most programs. */
 #include "kernel.h"
 
 #define MAX_OUTS (OUT_MEMORY_SIZE / sizeof(u64))
@@ -11,6 +12,7 @@
 #define MESSAGES_PER_OP 32
 #define MAX_NOTES (MAX_COMPLAINT_NOTES + 2 * MAX_MESSAGES)
 #define NOTES_SIZE (MAX_NOTES * 40ul + MAX_MESSAGES * S2FUZZ_MESSAGE_SIZE * 2ul) /* as varints, at most */
+#define AFTER_WORDS (sizeof(pieces) + NOTES_SIZE)
 
 struct complaint_record {
 	u64 kind, code, value;
@@ -21,14 +23,12 @@ struct note {
 	u64 record, kind, code, pc;
 };
 
-/* The observation in full, put together where the host finds it: its digest comes before the words. */
-struct full_observation {
-	u64 count, crc;
-	u64 words[];
-};
-
-static struct full_observation *kept;
+/* The words, put together where the host finds them. */
+static u64 *kept;
 static u64 most_words;
+static bool keeps;
+static struct piece pieces[POOL_MAX_PAGES];
+static u64 piece_count, words_before;
 static u64 count;
 static u32 crc;
 static bool full;
@@ -53,8 +53,11 @@ void observe_begin(bool in_full)
 
 	full = in_full;
 	over = false;
-	kept = frame_space(&size);
-	most_words = (size - sizeof(*kept) - NOTES_SIZE) / sizeof(u64);
+	kept = frame_words_space(&size);
+	most_words = (size - AFTER_WORDS) / sizeof(u64);
+	keeps = full || frame_is_mail();
+	piece_count = 0;
+	words_before = 0;
 	count = 0;
 	crc = 0;
 	record_count = 0;
@@ -75,13 +78,24 @@ void observe_no_more(void)
 
 void observe_words(const u64 *from, u64 number)
 {
-	crc = crc32(crc, from, number * sizeof(u64));
-	if (full) {
+	if (keeps) {
 		if (count + number > most_words)
 			panic("the observation is too long");
-		memcpy(&kept->words[count], from, number * sizeof(u64));
+		memcpy(&kept[count], from, number * sizeof(u64));
+	} else {
+		crc = crc32(crc, from, number * sizeof(u64));
 	}
 	count += number;
+}
+
+void observe_in_place(const u64 *from, u64 number)
+{
+	if (!frame_is_mail() || piece_count == POOL_MAX_PAGES) {
+		observe_words(from, number);
+		return;
+	}
+	pieces[piece_count++] = (struct piece){ count - words_before, (u64)from, number };
+	words_before = count;
 }
 
 void observe_word(u64 value)
@@ -189,7 +203,7 @@ void op_end(bool over_budget, s64 ret)
 /* For the shell: the words since observe_begin(true), and where a complaint of the first record came from (or 0). */
 const u64 *observe_kept(void)
 {
-	return kept->words;
+	return kept;
 }
 
 u64 observe_place(u64 complaint)
@@ -203,14 +217,12 @@ u64 observe_place(u64 complaint)
 /* On the console, runs of zero words, which empty entries are, travel as a 0 and their length. */
 static void send_words(void)
 {
-	const u64 *words = kept->words;
-
 	for (u64 i = 0; i < count;) {
 		u64 run = 0;
 
-		while (i + run < count && !words[i + run])
+		while (i + run < count && !kept[i + run])
 			run++;
-		frame_varint(run ? 0 : words[i]);
+		frame_varint(run ? 0 : kept[i]);
 		if (run)
 			frame_varint(run);
 		i += run ? run : 1;
@@ -233,23 +245,19 @@ static void send_notes(void)
 
 void observe_end(u32 seq)
 {
-	if (full && frame_is_mail()) {
-		kept->count = count;
-		kept->crc = crc;
-		frame_begin('W', seq);
-		frame_filled(sizeof(*kept) + count * sizeof(u64));
-		send_notes();
-		frame_end();
-		return;
-	}
-	frame_begin(full ? 'F' : 'D', seq);
-	frame_varint(count);
-	frame_varint(crc);
-	if (full) {
-		send_words();
-		send_notes();
+	if (frame_is_mail()) {
+		frame_begin(full ? 'W' : 'V', seq);
+		frame_words(count, pieces, piece_count);
 	} else {
-		frame_varint(witnessed);
+		frame_begin(full ? 'F' : 'D', seq);
+		frame_varint(count);
+		frame_varint(full ? crc32(0, kept, count * sizeof(u64)) : crc);
+		if (full)
+			send_words();
 	}
+	if (full)
+		send_notes();
+	else
+		frame_varint(witnessed);
 	frame_end();
 }

@@ -166,13 +166,17 @@ static void observe_caches(void)
 static void observe_pages(void)
 {
 	struct pool_page page = { .index = NO_PAGE };
+	bool stays = !handles_any_live(); /* what still lives is ended next, and its pages with it */
 
 	observe_word(pool_in_use());
 	while (pool_next_used(&page)) {
 		observe_word(page.pa);
 		observe_word(page.refcount);
 		observe_word(page.table);
-		observe_words(page.words, WORDS_PER_PAGE);
+		if (stays)
+			observe_in_place(page.words, WORDS_PER_PAGE);
+		else
+			observe_words(page.words, WORDS_PER_PAGE);
 	}
 }
 

@@ -38,6 +38,7 @@ from reference.link.link import Link, LinkClosed, LinkGarbage, LinkTimeout
 from reference.link.ram import RamLink
 from reference.probe.symbols import Symbols
 from reference.protocol import (
+    DIGESTS,
     ENDLESS,
     OBSERVATIONS,
     PRINTED,
@@ -48,6 +49,7 @@ from reference.protocol import (
     Panic,
     RawNote,
     decode_digest,
+    decode_full,
     decode_panic,
     encode_program,
     encode_varint,
@@ -142,7 +144,7 @@ class Reference:
         self._begin("D", self._payload(program))
 
     def finish(self) -> Execution:
-        digest, witnessed = decode_digest(self._complete("D").payload)
+        digest, witnessed = decode_digest(self._complete(*DIGESTS))
         return Execution(digest, witnessed=witnessed)
 
     def observe(self, program: Program) -> Observation:
@@ -192,7 +194,7 @@ class Reference:
 
     def _decoded(self, message: Message) -> Observation:
         """The observation of the program under way that a reply is."""
-        words, notes = OBSERVATIONS[message.type](message.payload)
+        words, notes = decode_full(message)
         return observation_of(
             words,
             [note for raw in notes if raw.kind != STALE for note in self._notes(raw)],
@@ -331,18 +333,18 @@ class Reference:
         return [Note(raw.record, f"printed: {printable(line)}", is_printed=True) for line in raw.text.split("\n")]
 
     def _note(self, raw: RawNote) -> Note:
-        place = f" at {self.symbols.describe(raw.pc)}" if raw.pc else ""
+        place = functools.partial(self.symbols.describe, raw.pc) if raw.pc else None
         if raw.kind == POOL_MISUSE:
-            return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"pool {POOL_MISUSES.get(raw.code, raw.code)}", place=place)
         if raw.kind == UBSAN:
-            return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"UBSan {UBSAN_REPORTS.get(raw.code, raw.code)}", place=place)
         if raw.kind == LOCKING:
-            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}{place}")
+            return Note(raw.record, f"locking {LOCKING_REPORTS.get(raw.code, raw.code)}", place=place)
         if raw.kind == UNPRINTED:
             return Note(raw.record, f"printed: {raw.code} more, not kept", is_printed=True)
         if raw.kind == STACK:
-            return Note(raw.record, f"printed: dump_stack(){place}", is_printed=True)
-        return Note(raw.record, f"WARN{place}")
+            return Note(raw.record, "printed: dump_stack()", is_printed=True, place=place)
+        return Note(raw.record, "WARN", place=place)
 
 
 _Key = TypeVar("_Key", bound=Hashable)

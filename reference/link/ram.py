@@ -19,7 +19,10 @@ from reference.protocol import Message
 
 _REQUEST: Final = REQUEST - RAM_BASE
 _REPLY: Final = REPLY - RAM_BASE
-_HEADER: Final = struct.Struct("<QQQQ")  # sequence, type, size, CRC-32 of the payload
+_HEADER: Final = struct.Struct("<QQQQQQ")
+"""Sequence, type, size of the payload, words and pieces before it, CRC-32 of the pieces and the payload."""
+_PIECE: Final = struct.Struct("<QQQ")
+"""How many of the words come before it, since the one before; where it lies, and its words."""
 _REQUEST_MAX: Final = REQUEST_SIZE - _HEADER.size
 _REPLY_MAX: Final = REPLY_SIZE - _HEADER.size
 
@@ -53,7 +56,7 @@ class RamLink:
             raise ValueError(f"a payload of {len(payload)} bytes does not fit the mailbox")
         memory = self.ram.memory
         memory[_REQUEST + _HEADER.size : _REQUEST + _HEADER.size + len(payload)] = payload
-        _HEADER.pack_into(memory, _REQUEST, message.seq, ord(message.type), len(payload), zlib.crc32(payload))
+        _HEADER.pack_into(memory, _REQUEST, message.seq, ord(message.type), len(payload), 0, 0, zlib.crc32(payload))
         self.console.ring()
 
     @property
@@ -65,13 +68,19 @@ class RamLink:
         if said is not None:
             return said
         memory = self.ram.memory
-        seq, kind, size, crc = _HEADER.unpack_from(memory, _REPLY)
-        if size > _REPLY_MAX:
+        seq, kind, size, words, count, crc = _HEADER.unpack_from(memory, _REPLY)
+        at = _REPLY + _HEADER.size
+        end, size_of_pieces = at + 8 * words, count * _PIECE.size
+        if end - at + size_of_pieces + size > _REPLY_MAX:
             raise LinkGarbage
-        payload = memory[_REPLY + _HEADER.size : _REPLY + _HEADER.size + size]
-        if zlib.crc32(payload) != crc:
+        behind = memory[end : end + size_of_pieces + size]
+        if zlib.crc32(behind) != crc:
             raise LinkGarbage
-        return Message(chr(kind & 0x7F), seq & 0xFFFF, payload)
+        view, pieces = memoryview(memory), []
+        for before, address, length in _PIECE.iter_unpack(behind[:size_of_pieces]):
+            pieces += [view[at : at + 8 * before], view[address - RAM_BASE : address - RAM_BASE + 8 * length]]
+            at += 8 * before
+        return Message(chr(kind & 0x7F), seq & 0xFFFF, behind[size_of_pieces:], (*pieces, view[at:end]))
 
     def program_counters(self) -> list[int]:
         return self.console.program_counters()

@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.campaign.growth import Growth
 from fuzz.cli.display import describe, how_far
-from fuzz.cli.smoke import _check_places
+from fuzz.cli.smoke_run import _check_places
 from fuzz.engine.smoke import SmokeProgress
 from fuzz.engine.stats import Stats
 

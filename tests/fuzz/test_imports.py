@@ -65,6 +65,8 @@ def modules_of(*words: str) -> tuple[int, set[str]]:
     ("words", "without"),
     [
         (("--help",), _HEAVY | _SIDES | _FINDING | _SELDOM | {"harness.program.ops"}),
+        (("smoke", "--help"), _HEAVY | (_SIDES - {"fuzz.engine", "fuzz.sides"}) | _FINDING | _SELDOM),
+        (("campaign", "--help"), _HEAVY | (_SIDES - {"fuzz.engine", "fuzz.sides"}) | _FINDING | _SELDOM),
         (("check", _PROGRAM), _HEAVY | _SIDES | _FINDING | _SELDOM),
         (("fmt", "--check", _PROGRAM), _HEAVY | _SIDES | _FINDING | _SELDOM),
         # Its report tells effects, too.

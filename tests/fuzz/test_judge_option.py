@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 
 from fuzz.campaign.setup import CampaignSetup
 from fuzz.campaign.work_directory import WorkDirectory
-from fuzz.cli import campaign as campaign_module
-from fuzz.cli import smoke as smoke_module
+from fuzz.cli import campaign_run, smoke_run
+from fuzz.cli.campaign import campaign
 from fuzz.cli.programs import run
+from fuzz.cli.smoke import smoke
 from fuzz.engine.assignment import Assignment
 from harness.verdict import hardware
 from harness.verdict.judging import Judging
@@ -41,9 +42,9 @@ def test_a_smoke_hands_it_to_its_processes(
         assigned.extend(work)
         raise Stopped
 
-    monkeypatch.setattr(smoke_module, "run_smoke", told)
+    monkeypatch.setattr(smoke_run, "run_smoke", told)
     arguments = ["--no-compile", "--no-corpora", "--out", str(tmp_path / "out"), *options]
-    assert isinstance(invoke(smoke_module.smoke, *arguments).exception, Stopped)
+    assert isinstance(invoke(smoke, *arguments).exception, Stopped)
     assert {one.judging for one in assigned} == {Judging(how)}
     assert {Assignment.from_json(one.to_json()).judging for one in assigned} == {Judging(how)}
 
@@ -52,13 +53,13 @@ def test_a_campaign_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def stopped(*_: object, **_more: object) -> NoReturn:
         raise Stopped
 
-    monkeypatch.setattr(campaign_module, "Campaign", stopped)
+    monkeypatch.setattr(campaign_run, "Campaign", stopped)
     arguments = [str(tmp_path / "night"), "--no-compile", "--no-corpora"]
-    assert isinstance(invoke(campaign_module.campaign, *arguments, "--judge", "all").exception, Stopped)
+    assert isinstance(invoke(campaign, *arguments, "--judge", "all").exception, Stopped)
     assert CampaignSetup.load(WorkDirectory(tmp_path / "night")).work[0].judging is Judging.ALL
-    again = CliRunner().invoke(campaign_module.campaign, arguments, standalone_mode=False)
+    again = CliRunner().invoke(campaign, arguments, standalone_mode=False)
     assert isinstance(again.exception, Stopped), "it need not be said again"
-    refused = invoke(campaign_module.campaign, *arguments, "--judge", "none")
+    refused = invoke(campaign, *arguments, "--judge", "none")
     assert "is another campaign" in str(refused.exception)
 
 

@@ -32,7 +32,7 @@ from reference.build.own_files import OURS
 from reference.build.sources import KernelChoice, prepare
 from reference.build.tree import KernelTree
 from reference.link.ram import RamLink
-from reference.protocol import OBSERVATIONS, Message, encode_program
+from reference.protocol import OBSERVATIONS, Message, decode_full, encode_program
 from reference.tools import find_toolchain
 
 PARTS = Path(__file__).parent / "kunit"
@@ -66,7 +66,7 @@ def run(source: str, program: Program, tree: KernelTree, work: Path) -> tuple[in
         link.send(Message("F", 1, encode_program(program)))
         reply = link.receive(20)
         assert reply.type in OBSERVATIONS, reply
-        words, _ = OBSERVATIONS[reply.type](reply.payload)
+        words, _ = decode_full(reply)
     expectations, failures = words
     return expectations, failures
 

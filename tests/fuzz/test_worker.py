@@ -27,6 +27,7 @@ from harness.errors import ToolFailure
 from harness.findings.finding import load
 from harness.model.executor import Model
 from harness.model.ops import guest
+from harness.observation.execution import Execution
 from harness.observation.executor import Executor
 from harness.program.codec import dialect_for, encode
 from harness.program.granule import GRANULE_4K
@@ -177,6 +178,37 @@ def test_programs_of_the_corpora_are_judged(how: Judging, judged: int, tmp_path:
     worker.assignment = replace(worker.assignment, corpora=(tmp_path,))
     worker.replay_corpora()
     assert (worker.stats.replayed, worker.stats.probed) == (1, judged)
+
+
+def test_what_the_corpora_did_is_not_new(tmp_path: Path) -> None:
+    (tmp_path / "one.s2").write_text(format_program(ONE_PAGE))
+    worker = judging(Judging.SAMPLE, tmp_path / "out")
+    worker.assignment = replace(worker.assignment, corpora=(tmp_path,))
+    worker.replay_corpora()
+    assert not any(worker.joint[0]._view), "libFuzzer sees nothing of it"
+    for data in like_it(5, sampled=False):
+        worker.run_one(data)
+    assert worker.stats.probed == 1, "that of the corpora"
+    worker.run_one(encode(replace(ONE_PAGE, ops=(*ONE_PAGE.ops, *parse("s2 1\nunmap ipa=0x201000 size=4K\n").ops))))
+    assert worker.stats.probed == 2
+
+
+class Witnessing(Model):
+    """One whose accesses saw what a TLB still held, each time."""
+
+    def finish(self) -> Execution:
+        told = super().finish()
+        return Execution(told.digest, told.feedback, told.new_calls, witnessed=1)
+
+
+def test_of_a_witness_only_what_a_tlb_may_hold_is_asked(tmp_path: Path) -> None:
+    text = f"s2 1\nguest = on\nmap ipa={WINDOW:#x} size=4K phys={WINDOW:#x} prot=rw mc=4\nread ipa={WINDOW:#x}\n"
+    worker = judging(Judging.SAMPLE, tmp_path, Witnessing())
+    program = parse(text)
+    assert not is_sampled(program)
+    for _ in range(3):
+        worker.run_one(encode(program))
+    assert (worker.stats.probed, worker.stats.judged_accesses) == (1, 3), "the first brought something new"
 
 
 def test_what_the_hardware_finds_is_filed_with_its_probes_and_does_not_steer(tmp_path: Path) -> None:

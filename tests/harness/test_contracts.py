@@ -17,7 +17,7 @@ from specification import GENERATED, by_generated, by_seeds
 from harness.model.executor import MODELLED, Model
 from harness.observation.executor import Executor
 from harness.program.program import Program
-from harness.program.text import read
+from harness.program.text import parse, read
 from harness.verdict import contracts as package
 from harness.verdict.contracts.contract import Contract, Coverage
 from harness.verdict.contracts.families import CONTRACTS, violations
@@ -173,3 +173,11 @@ def _counts(table: str) -> dict[str, tuple[int, ...]]:
 
 def _is_about(told: int, now: int) -> bool:
     return abs(told - now) <= max(FEW, told // 2)
+
+
+def test_a_table_that_there_is_no_memory_for_is_not_installed() -> None:
+    """Found by a smoke: of three tables that the visits were to install, the last was not, and the first took the place
+    of another table."""
+    text = "s2 1\npool_pages = 7\nia_bits = 39\nset_owner ipa=0x0 size=4K mc=4 owner=0\n"
+    program = parse(text + "walk ipa=0x1ff000 size=8K flags=leaf+table_pre visitor=table\n")
+    assert not violations(program, Model().observe(program))

@@ -280,6 +280,7 @@ def test_which_programs_are_judged(judging: Judging, is_new: bool, wants: bool) 
     witness = FirstLook()
     witness.witnessed = True
     assert judge.wants_hardware(program, witness) is (judging is not Judging.NONE)
+    assert not judge.is_chosen(program) or judging is Judging.ALL
 
 
 def test_none_is_judged_without_the_tier() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import struct
 import zlib
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -30,7 +31,6 @@ from reference.protocol import (
     decode_frame,
     decode_full,
     decode_panic,
-    decode_words,
     encode_frame,
     encode_program,
     encode_varint,
@@ -218,7 +218,7 @@ def test_aligned_values_are_short() -> None:
 NOTES = st.lists(st.builds(RawNote, U64, U64.filter(lambda kind: kind != PRINTED), U64, U64), max_size=4)
 
 
-def full_reply(words: array[int], notes: list[RawNote], digest: Digest) -> bytes:
+def full_reply(words: array[int], notes: list[RawNote], digest: Digest) -> Message:
     """As reference/kernel/observe.c makes it: a run of zeros is a zero and its length."""
     numbers = [digest.words, digest.crc]
     at = 0
@@ -231,7 +231,7 @@ def full_reply(words: array[int], notes: list[RawNote], digest: Digest) -> bytes
     numbers.append(len(notes))
     for note in notes:
         numbers += [note.record, note.kind, note.code, note.pc]
-    return b"".join(map(encode_varint, numbers))
+    return Message("F", 1, b"".join(map(encode_varint, numbers)))
 
 
 @given(st.lists(st.just(0) | U64), NOTES)
@@ -255,29 +255,38 @@ def test_a_cut_observation_is_refused(values: list[int], notes: list[RawNote], d
     words = array("Q", values)
     reply = full_reply(words, notes, Digest.of(words))
     with pytest.raises(ToolFailure):
-        decode_full(reply[: data.draw(st.integers(0, len(reply) - 1))])
+        decode_full(replace(reply, payload=reply.payload[: data.draw(st.integers(0, len(reply.payload) - 1))]))
 
 
-def words_reply(words: array[int], notes: list[RawNote], digest: Digest) -> bytes:
-    """As reference/kernel/observe.c leaves it in the mailbox."""
-    numbers = [len(notes), *(number for one in notes for number in (one.record, one.kind, one.code, one.pc))]
-    return struct.pack("<QQ", digest.words, digest.crc) + words.tobytes() + b"".join(map(encode_varint, numbers))
+def pieces(words: array[int], cuts: list[int]) -> tuple[memoryview, ...]:
+    """The words as reference/link/ram.py finds them: in one piece or in several."""
+    ends = sorted(cut % (len(words) + 1) for cut in cuts)
+    view = memoryview(words.tobytes())
+    return tuple(view[8 * begin : 8 * end] for begin, end in pairwise([0, *ends, len(words)]))
 
 
-@given(st.lists(U64), NOTES, st.data())
-def test_an_observation_in_memory_round_trips(values: list[int], notes: list[RawNote], data: st.DataObject) -> None:
+@given(st.lists(U64), NOTES, st.lists(st.integers(0, 99)), st.data())
+def test_an_observation_in_memory_round_trips(
+    values: list[int], notes: list[RawNote], cuts: list[int], data: st.DataObject
+) -> None:
     words = array("Q", values)
-    reply = words_reply(words, notes, Digest.of(words))
-    assert decode_words(reply) == (words, notes)
+    numbers = [len(notes), *(number for one in notes for number in (one.record, one.kind, one.code, one.pc))]
+    payload = b"".join(map(encode_varint, numbers))
+    assert decode_full(Message("W", 1, payload, pieces(words, cuts))) == (words, notes)
     with pytest.raises(ToolFailure):
-        decode_words(reply[: data.draw(st.integers(0, len(reply) - 1))])
-    with pytest.raises(ToolFailure, match="does not match its digest"):
-        decode_words(words_reply(words, notes, Digest(len(words), Digest.of(words).crc ^ 1)))
+        decode_full(Message("W", 1, payload[: data.draw(st.integers(0, len(payload) - 1))], pieces(words, cuts)))
+
+
+@given(st.lists(U64), st.lists(st.integers(0, 99)))
+def test_a_digest_of_words_in_memory_is_theirs(values: list[int], cuts: list[int]) -> None:
+    words = array("Q", values)
+    assert decode_digest(Message("V", 1, encode_varint(3), pieces(words, cuts))) == (Digest.of(words), 3)
 
 
 @given(st.integers(0, U64_MAX), st.integers(0, 0xFFFF_FFFF))
 def test_a_digest_round_trips(words: int, crc: int) -> None:
-    assert decode_digest(encode_varint(words) + encode_varint(crc) + encode_varint(3)) == (Digest(words, crc), 3)
+    payload = encode_varint(words) + encode_varint(crc) + encode_varint(3)
+    assert decode_digest(Message("D", 1, payload)) == (Digest(words, crc), 3)
 
 
 @given(

@@ -12,7 +12,7 @@ from harness.observation.executor import TargetDied
 from harness.observation.layout import Digest
 from harness.program.ops import op_of
 from harness.program.program import Program
-from harness.program.text import read
+from harness.program.text import parse, read
 from reference.guest_ram import GuestRam
 from reference.link import ram
 from reference.link.executor import Reference
@@ -68,7 +68,8 @@ def test_a_reply_damaged_in_memory_costs_a_restart(
     def hear_once_damaged(timeout: float, work: float | None) -> Message | None:
         message = hear(timeout, work)
         if message is None and not heard:
-            flip(link, ram._REPLY + ram._HEADER.size)
+            words = ram._HEADER.unpack_from(link.ram.memory, ram._REPLY)[3]
+            flip(link, ram._REPLY + ram._HEADER.size + 8 * words)
             heard.append(None)
         return message
 
@@ -76,6 +77,23 @@ def test_a_reply_damaged_in_memory_costs_a_restart(
     assert digest(kernel) == expected
     assert heard
     assert kernel.boots == 2
+
+
+def test_a_digest_made_here_is_the_consoles(
+    memory_kernel: tuple[Reference, RamLink], console_kernel: Reference
+) -> None:
+    """Of pages that are left in place, and of those that end with a table that still lives."""
+    kernel, _ = memory_kernel
+    for text in (
+        "s2 1\nmap ipa=0x0 size=12K phys=0x80000000 prot=rw mc=3\n",
+        "s2 1\nt1 = create_unlinked phys=0x80000000 level=1 prot=rwx mc=4 force_pte=on\n",
+    ):
+        program = parse(text)
+        told = []
+        for one in (kernel, console_kernel):
+            one.start(program)
+            told.append(one.finish().digest)
+        assert told[0] == told[1] == Digest.of(kernel.observe(program).words)
 
 
 def test_memory_stays_where_it_is_across_restarts(memory_kernel: tuple[Reference, RamLink], expected: Digest) -> None:

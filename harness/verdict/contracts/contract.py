@@ -79,17 +79,18 @@ class Contracts:
         self._of_all: Final = [one for one in contracts if not one.ops]
         self._by_op: dict[str, list[Contract]] = {}
 
-    def of(self, op: str) -> list[Contract]:
-        """Those that an op has to keep."""
-        found = self._by_op.get(op)
-        if found is None:
-            found = self._by_op[op] = [*self._of_all, *(one for one in self.all if op in one.ops)]
-        return found
+    def of(self, transition: Transition) -> list[Contract]:
+        """Those that an op has to keep. Those of all ops are about what it does: one that does nothing keeps them."""
+        op = transition.op.name
+        its_own = self._by_op.get(op)
+        if its_own is None:
+            its_own = self._by_op[op] = [one for one in self.all if op in one.ops]
+        return its_own if transition.is_idle else [*self._of_all, *its_own]
 
     def broken(self, transition: Transition, coverage: Coverage | None = None) -> list[Violation]:
         """What an op broke."""
         found = []
-        for one in self.of(transition.op.name):
+        for one in self.of(transition):
             told = one.check(transition)
             if coverage is not None:
                 coverage.asked[one.name] += 1

@@ -37,10 +37,10 @@ def annotations_outlive_what_does_not_name_them(op: Transition) -> Iterator[str]
     )
 
 
-@contract(source="asm/kvm_pgtable.h, Arm ARM D8.3: an invalid entry translates nothing")
+@contract("get_leaf", source="asm/kvm_pgtable.h, Arm ARM D8.3: an invalid entry translates nothing")
 def annotated_addresses_translate_nothing(op: Transition) -> Iterator[str] | None:
-    """What get_leaf and a walk tell of an annotated address is an entry that is not valid."""
-    if op.op.name != "get_leaf" or op.record.ret != 0 or op.tampered:
+    """What get_leaf tells of an annotated address is an entry that is not valid."""
+    if op.record.ret != 0 or op.tampered:
         return None
     address = op.value("ipa")
     owned = [one for one in op.before.maplets(address, address + 1) if not one.is_mapped]

@@ -33,7 +33,8 @@ def transitions(program: Program, observation: Observation, judgement: Judgement
     for number, record in enumerate(observation.records):
         before = replay.state()
         effects = replay.run(record)
-        marks = relations(effects)  # at once: what becomes of its tables later is not its own
+        # At once: what becomes of its tables later is not its own.
+        marks = relations(effects) if record.events else {}
         op = program.ops[number - 1] if number else _IMPLICIT
         freed, after = tuple(replay.freed), replay.after
         yield Transition(number, op, record, before, after, freed, replay.tampered, effects, marks, judged)

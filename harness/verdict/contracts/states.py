@@ -126,6 +126,12 @@ class Transition:
         return [one for call in calls for one in problems(call, self.machine)]
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the op did nothing but tell something: no event, no complaint, and no table or page is another."""
+        record = self.record
+        return not (record.events or record.complaints or self.stale) and self.before is self.after
+
+    @property
     def stale(self) -> Sequence[StaleProblem]:
         """What is wrong with how the op keeps TLBs and the table in step."""
         return self.judged.stale.get(self.number, ())

@@ -115,9 +115,10 @@ def a_walk_descends_into_a_table_that_a_visit_installs(op: Transition) -> Iterat
     if acted is None or op.record.ret != 0:
         return None
     visits = _visits(op.record.outs)
-    installed = [place for place in acted if visits[place].kind == _LEAF and visits[place].level < LAST_LEVEL]
-    if not installed or len(installed) != sum(event.kind == PLANTED for event in each_event(op.record.events)):
-        return None
+    tried = [place for place in acted if visits[place].level < LAST_LEVEL]
+    installed = [place for place in tried if visits[place].kind == _LEAF]
+    if not installed or len(tried) != sum(event.kind == PLANTED for event in each_event(op.record.events)):
+        return None  # there was no memory for one of them
     return _astray(visits, installed)
 
 
