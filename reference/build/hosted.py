@@ -143,7 +143,7 @@ HOSTED: Final = (
         parts={_KVM / "mmu.c": _OF_MMU, _KVM / "nested.c": ("kvm_nested_s2_wp", "kvm_nested_s2_unmap")},
         begins_with="s2fuzz/memslots.h",
         needs=(OURS / "memslots.c",),
-        declares=(_KVM / "mmu.c",),
+        declares=(Path("include/linux/kvm_host.h"),),
         is_in_calls=True,
         serves="memslot_add",
     ),

@@ -17,6 +17,7 @@ from fuzz.sides import Side, capabilities_of, choose_sides, switched_off, why_un
 from fuzz.triage.recorded import with_kernel
 from harness.findings.finding import load
 from harness.program.codec import decode, dialect_for
+from harness.program.ops import FAMILIES
 from harness.verdict.verdicts import BOTH_SIDES
 from reference.build.hosted import PGTABLE, VMID
 from reference.build.sources import KernelChoice, prepare
@@ -119,7 +120,7 @@ def test_what_is_switched_off_gets_a_line_each(tmp_path: Path) -> None:
         *(
             f"kernel:{tree}: {op} is switched off: kvm_pgtable_stage2_relax_perms is "
             f"`int ({prots}, enum kvm_pgtable_walk_flags)`, not `int ({prots})`"
-            for op in ("relax_perms", "handle")
+            for op in ("relax_perms", "handle", "memslot_handle")
         ),
     ]
     assert switched_off(choose_sides("6.12")) == switched_off(choose_sides("6.1")) == []
@@ -152,7 +153,7 @@ def test_fuzzing_an_unknown_tree(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert f"comparing kernel:6.12 with kernel:{tree} instead" in result.stderr
     off = re.findall(r": (\w+) is switched off: ", result.stderr)
-    assert off == ["test_clear_young", "relax_perms", "handle"]
+    assert off == ["test_clear_young", "relax_perms", "handle", "memslot_handle"]
     summary = json.loads(result.stdout)
     assert summary["executions"] >= 400
     assert summary["skipped"] > 5, "seeds that ask for them"
@@ -205,6 +206,8 @@ def test_a_tree_without_most_operations_runs(tmp_path: Path) -> None:
     off = re.findall(r": (\w+) is switched off: there is no (\w+)", result.stderr)
     others = {"link": RENAMED["create_unlinked"], "handle": RENAMED["mkyoung"], "guest": RENAMED["map"]}
     others |= dict.fromkeys(("mmu_init", "mmu_free", "mmu_share"), RENAMED["destroy"])
+    others |= dict.fromkeys((op.name for op in FAMILIES["memslot"]), RENAMED["wrprotect"])
+    others["memslot_handle"] = RENAMED["mkyoung"]
     assert dict(off) == {**RENAMED, **others}
     counted = generated_ops(tree, tmp_path / "inputs")
     assert counted.keys() >= {"walk", "plant", "get_vtcr"}

@@ -207,7 +207,7 @@ def test_what_does_not_fit_the_shim_is_named(
 
 
 def test_every_operation_can_be_switched_off() -> None:
-    ours = {"fail_alloc", "plant", "probe", "read", "write", "exec", "fault"}
+    ours = {"fail_alloc", "plant", "probe", "read", "write", "exec", "fault", "mmu_use", "mmu_first", "mmu_again"}
     assert {op.name for op in OPS if not op.functions and not op.needs} == {"init", *ours}
 
 

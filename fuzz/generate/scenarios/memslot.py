@@ -17,6 +17,7 @@ _READ, _WRITE, _EXEC = range(len(ACCESS.words))
 _ACCESSES: Final = (_READ, _WRITE, _WRITE, _WRITE, _EXEC)
 _BACKINGS: Final = tuple(map(BACKING.words.index, ("page", "block", "block", "gigabyte")))
 _RX: Final = PROT_BITS["r"] | PROT_BITS["x"]
+_MODES: Final = (*range(len(LOGGING.words)), LOGGING.words.index("initially_set"))
 _NESTED_BITS: Final = 32
 """Of a nested MMU's addresses: all of them are gone through, and more would take the whole budget."""
 _FIRST_VMID: Final = 2
@@ -78,7 +79,9 @@ def change_memslots(at: Place, choice: Random) -> list[Op]:
     """Slots whose memory is mapped already, in pages and blocks, are logged, moved onto each other, flushed and
     removed. That takes no guest."""
     slot, base, size = choice.choice((0, 1)), at.ipa & -at.block, choice.choice((1, 2, 2)) * at.block
-    ops = [op_of("memslot_mode", logging=choice.randrange(len(LOGGING.words)))] if choice.random() < 0.2 else []
+    ops = []
+    if choice.random() < 0.4:
+        ops.append(op_of("memslot_mode", logging=choice.choice(_MODES), split=int(choice.random() < 0.5)))
     ops.append(_add(at, slot, base, size, choice))
     for _ in range(choice.choice((1, 2))):
         block = base + choice.randrange(size // at.block) * at.block

@@ -25,7 +25,7 @@ _FUNCTIONS: Final = {
     "kvm_arch_flush_shadow_memslot": (f"void ({_KVM})",),
     "kvm_arch_mmu_enable_log_dirty_pt_masked": (f"void ({_KVM}, gfn_t, unsigned long)",),
 }
-"""Of mmu.c; where a tree's are otherwise, it has none of these ops."""
+"""Of mmu.c, as linux/kvm_host.h declares them; where a tree's are otherwise, it has none of these ops."""
 
 OPS: Final = (
     OpDef(
@@ -128,7 +128,7 @@ OPS: Final = (
         weight=2,
         results=(Result("size"), Result("topped_up"), Result("added"), Result("used"), Result("dirty")),
         functions=_FUNCTIONS,
-        needs=(*_NEEDS, "handle"),
+        needs=(*_NEEDS, "relax_perms", "mkyoung"),
         scenario="use_memslot",
     ),
 )
