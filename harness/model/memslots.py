@@ -9,6 +9,7 @@ are reached once.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.observation.events import LOG_CLEARED, LOG_TOLD
@@ -309,14 +310,13 @@ class Memslots:
         return geometry.level_size(geometry.min_block_level)
 
     @staticmethod
-    def _chunks(start: int, end: int, step: int) -> list[tuple[int, int]]:
-        """Ranges up to the next multiples of `step`, one after the other."""
-        found = []
+    def _chunks(start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+        """Ranges up to the next multiples of `step`, one after the other: of a whole table there are many, and the
+        budget is spent in the first."""
         while start < end:
             until = min((start + step) & -step, end)
-            found.append((start, until))
+            yield start, until
             start = until
-        return found
 
     # Aborts
 
