@@ -173,6 +173,11 @@ class Stage2(PageTable):
             self._entry.tlbi_range(addr & U64, size & U64)
         return ret
 
+    def unmap_in_steps(self, start: int, end: int, step: int) -> None:
+        """`unmap`, of ranges up to the next multiples of `step`, one after the other, whatever comes of each."""
+        for at, until in self.steps(start, end, step, past_empty=not self._defer_tlbi):
+            self.unmap(at, until - at)
+
     def set_owner(self, addr: int, size: int, cache: Memcache | None, owner_id: int) -> int:
         """Unmap the range page by page and record its owner there.
 
@@ -199,6 +204,11 @@ class Stage2(PageTable):
         changer = self._changer(clear_bits=pte.S2AP_W)
         # An invalid entry does not end the walk: it is 0, or an -EAGAIN that the walk forgets.
         return self._run(changer.visit, LEAF, addr, size, skip_empty=True)
+
+    def wrprotect_in_steps(self, start: int, end: int, step: int) -> None:
+        """`wrprotect`, of ranges up to the next multiples of `step`, one after the other, whatever comes of each."""
+        for at, until in self.steps(start, end, step, past_empty=True):
+            self.wrprotect(at, until - at)
 
     def mkyoung(self, addr: int) -> int:
         """Set the access flag of the leaf that translates addr. Returns the entry as it was, 0 if there is none.

@@ -1,7 +1,7 @@
 """What page tables of both stages have in common: a root, walks over it, and how to look at entries."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from pgtable import pte
@@ -12,7 +12,7 @@ from pgtable.memory import MmOps, WildAccess
 from pgtable.objects import HOST, KernelObject
 from pgtable.tree import TablePage, table_lines
 from pgtable.versions import LinuxVersion
-from pgtable.walker import HANDLE_FAULT, KEEPS_TABLES, LEAF, SHARED, Visitor, Walk
+from pgtable.walker import HANDLE_FAULT, KEEPS_TABLES, LEAF, SHARED, Visitor, Walk, next_used
 
 
 class PageTable(ABC):
@@ -146,6 +146,36 @@ class PageTable(ABC):
         if not self._version.rereads_tables:
             flags |= KEEPS_TABLES
         return self._run(visitor, flags, addr, size)
+
+    def steps(self, start: int, end: int, step: int, past_empty: bool = False) -> Iterator[tuple[int, int]]:
+        """[start, end) in ranges up to the next multiples of `step`, a power of two, one after the other: as callers
+        do that let go of their lock in between. `past_empty`: without those of which the root has only entries that are
+        0, about which most walks do nothing; they may be very many."""
+        while start < end:
+            until = min((start + step) & -step, end)
+            if not past_empty or self._first_used(start, until) < until:
+                yield start, until
+            elif (used := self._first_used(start, end)) < end:
+                until = max(until, used & -step)
+            else:
+                return
+            start = until
+
+    def _first_used(self, start: int, end: int) -> int:
+        """The first address of [start, end) of which the root has an entry that is not 0; `end`, if there is none."""
+        if self.root is None:
+            return end
+        geometry, level = self._geometry, self.start_level
+        size, end = geometry.level_size(level), min(end, 1 << self.ia_bits)
+        at = start
+        while at < end:
+            table = self.root + geometry.root_index(at, self.ia_bits, level) * geometry.page_size
+            index, stop = geometry.index_range(at, end, level)
+            used = next_used(self._mm_ops.table(table), index, stop)
+            if used < stop:
+                return max(start, (at & -size) + (used - index) * size)
+            at = (at & -size) + (stop - index) * size
+        return end
 
     def _check_flags(self, flags: int) -> None:
         if flags & ~self._walk_flags:

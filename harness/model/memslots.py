@@ -9,7 +9,6 @@ are reached once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.observation.events import LOG_CLEARED, LOG_TOLD
@@ -247,8 +246,7 @@ class Memslots:
 
     def _unmap_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        for at, until in self._chunks(start, end, self._step):
-            mmu.table.unmap(at, until - at)
+        mmu.table.unmap_in_steps(start, end, self._step)
         self._run.work_on(None)
 
     def _protect(self, start: int, end: int, splits: bool = False) -> None:
@@ -264,8 +262,7 @@ class Memslots:
 
     def _protect_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        for at, until in self._chunks(start, end, self._step):
-            mmu.table.wrprotect(at, until - at)
+        mmu.table.wrprotect_in_steps(start, end, self._step)
         self._run.work_on(None)
 
     def _split(self, start: int, end: int) -> None:
@@ -275,7 +272,7 @@ class Memslots:
         first = self._first()
         needed = 2 if self._run.fixed.geometry.min_block_level == 1 else 1
         self._run.work_on(first)
-        for at, until in self._chunks(start, end, self._chunk):
+        for at, until in first.table.steps(start, end, self._chunk):
             if len(first.split_cache.pages) < needed and first.split_cache.topup(self._run.pool, needed):
                 break
             if first.table.split(at, until - at, first.split_cache):
@@ -308,15 +305,6 @@ class Memslots:
     def _step(self) -> int:
         geometry = self._run.fixed.geometry
         return geometry.level_size(geometry.min_block_level)
-
-    @staticmethod
-    def _chunks(start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
-        """Ranges up to the next multiples of `step`, one after the other: of a whole table there are many, and the
-        budget is spent in the first."""
-        while start < end:
-            until = min((start + step) & -step, end)
-            yield start, until
-            start = until
 
     # Aborts
 

@@ -15,6 +15,7 @@ from pgtable import (
     Prot,
     WalkFlags,
 )
+from pgtable.errnos import EAGAIN
 from pgtable.pte import FORMAT_4K, LOCKED, leaf_attrs, leaf_pte, table_pte
 
 PAGE, BLOCK, GIB = 1 << 12, 1 << 21, 1 << 30
@@ -699,6 +700,47 @@ def test_pages_against_a_dictionary(new_world, ops):
                 assert entry == leaf_pte(want[0], leaf_attrs(want[1], True), 3)
             else:
                 assert entry == (4 if want == "owned" else 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ia_bits=st.sampled_from([32, 36, 40, 43, 48]),
+    used=st.lists(st.tuples(st.integers(0, 1 << 48), st.sampled_from(["page", "owner"])), max_size=4),
+    protects=st.booleans(),
+    tlb_range=st.booleans(),
+    bounds=st.tuples(st.integers(0, 1 << 12), st.integers(1, 1 << 12)),
+)
+def test_steps_past_what_is_empty_do_what_all_steps_do(new_world, ia_bits, used, protects, tlb_range, bounds):
+    logs = []
+    for in_steps in (True, False):
+        world = new_world(ia_bits, Features(tlb_range=tlb_range), pages=128)
+        assert (world.s2.init(), world.cache.topup(world.pool, 40)) == (0, 0)
+        for where, what in used:
+            addr = where % (1 << ia_bits) & -PAGE
+            if what == "page":
+                assert world.s2.map(addr, PAGE, PA, RW, world.cache) in (0, -EAGAIN)
+            else:
+                assert world.s2.set_owner(addr, PAGE, world.cache, 1) == 0
+        world.log.clear()
+        step = max(GIB, 1 << ia_bits - 8)
+        first, count = bounds
+        start, end = first * (step >> 4), min((first + count) * (step >> 4), 1 << ia_bits)
+        if in_steps:
+            (world.s2.wrprotect_in_steps if protects else world.s2.unmap_in_steps)(start, end, step)
+        else:
+            for at in sorted({start, *range((start & -step) + step, end, step)} if start < end else ()):
+                until = min((at & -step) + step, end)
+                (world.s2.wrprotect if protects else world.s2.unmap)(at, until - at)
+        logs.append((world.log, str(world.s2)))
+    assert logs[0] == logs[1]
+
+
+def test_steps_over_a_whole_empty_table_are_none(make_world):
+    world = make_world(48, NO_RANGES)
+    assert list(world.s2.steps(0, 1 << 48, GIB, past_empty=True)) == []
+    assert world.s2.map(5 << 39, PAGE, PA, RW, world.cache) == 0
+    steps = list(world.s2.steps(0, 1 << 48, GIB, past_empty=True))
+    assert steps == [((5 << 39) + n * GIB, (5 << 39) + (n + 1) * GIB) for n in range(512)]
 
 
 def test_an_entry_is_located(make_world):
