@@ -77,15 +77,17 @@ class Contracts:
         if len(self.by_name) != len(self.all):
             raise ValueError("two contracts have the same name")
         self._of_all: Final = [one for one in contracts if not one.ops]
-        self._by_op: dict[str, list[Contract]] = {}
+        self._by_op: dict[str, tuple[list[Contract], list[Contract]]] = {}
+        """An op's own, and with them those of all ops."""
 
     def of(self, transition: Transition) -> list[Contract]:
         """Those that an op has to keep. Those of all ops are about what it does: one that does nothing keeps them."""
         op = transition.op.name
-        its_own = self._by_op.get(op)
-        if its_own is None:
-            its_own = self._by_op[op] = [one for one in self.all if op in one.ops]
-        return its_own if transition.is_idle else [*self._of_all, *its_own]
+        found = self._by_op.get(op)
+        if found is None:
+            its_own = [one for one in self.all if op in one.ops]
+            found = self._by_op[op] = its_own, [*self._of_all, *its_own]
+        return found[0] if transition.is_idle else found[1]
 
     def broken(self, transition: Transition, coverage: Coverage | None = None) -> list[Violation]:
         """What an op broke."""
