@@ -45,6 +45,8 @@ class Cpus:
         self._count: Final = count
         self._hooks = hooks
         self.loaded: dict[int, Loaded] = {}
+        self.current = 0
+        """The CPU that runs what follows: the one that was the last to load or put."""
 
     def runs(self, mmu: S2Mmu) -> bool:
         """Whether a CPU has a vCPU loaded under that MMU."""
@@ -59,6 +61,7 @@ class Cpus:
             return -EBUSY, None
         if mmu.table.root is None:
             return -ENOENT, None
+        self.current = cpu
         self._hooks.update_vmid(cpu, mmu)
         last = mmu.last_vcpu_ran.get(cpu, NO_VCPU)
         if last != vcpu:
@@ -71,4 +74,7 @@ class Cpus:
         """-EINVAL where there is no such CPU, -ENOENT where it has no vCPU."""
         if cpu >= self._count:
             return -EINVAL
-        return 0 if self.loaded.pop(cpu, None) is not None else -ENOENT
+        if self.loaded.pop(cpu, None) is None:
+            return -ENOENT
+        self.current = cpu
+        return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from harness.model.abort import Abort
 from harness.observation.events import WALKER_AF
 from harness.program import syndromes
-from harness.program.guest import DATA, PIECE, STUB, WINDOW, WINDOW_SIZE
+from harness.program.guest import DATA, PIECE, STUB, VCPU_REACH, WINDOW, WINDOW_SIZE
 from harness.program.machine import POOL_BASE
 from pgtable import (
     Access,
@@ -153,7 +153,16 @@ _CLASSES: Final = {
 }
 
 
-def access_guest_memory(run: ProgramRun, ipa: int, access: Access, value: int) -> tuple[int, Abort | None]:
+def read_through_stage1(run: ProgramRun, ipa: int) -> int:
+    """A read by a vCPU that has a stage 1 of its own, which lies in the stub's page: whoever walks that reads there."""
+    if ipa >= VCPU_REACH:
+        return -errno.ENXIO
+    return access_guest_memory(run, ipa, Access.READ, 0, has_stage1=True)[0]
+
+
+def access_guest_memory(
+    run: ProgramRun, ipa: int, access: Access, value: int, has_stage1: bool = False
+) -> tuple[int, Abort | None]:
     """The guest's access to the piece of memory that `ipa` lies in, and the abort where stage 2 gives one: the results
     of `read`, `write` and `exec`, whose values go to the run's."""
     walker = mmu(run) if run.program.machine["guest"] else None
@@ -168,6 +177,8 @@ def access_guest_memory(run: ProgramRun, ipa: int, access: Access, value: int) -
         return -errno.ENXIO, None
     if isinstance(target, Translation) and not WINDOW <= target.pa < WINDOW + WINDOW_SIZE:
         return -errno.ENXIO, None
+    if has_stage1 and isinstance(table := walker.look(STUB, Access.READ), Fault):
+        return -errno.EFAULT, _abort(run, table, STUB, Access.EXEC, on_walk=True)
     fetched = walker.look(STUB, Access.EXEC)
     if isinstance(fetched, Fault):
         return -errno.EFAULT, _abort(run, fetched, STUB, Access.EXEC)
@@ -180,11 +191,12 @@ def access_guest_memory(run: ProgramRun, ipa: int, access: Access, value: int) -
     return 0, None
 
 
-def _abort(run: ProgramRun, fault: Fault, address: int, access: Access) -> Abort | None:
-    """The outcome of an access that aborts; what the vCPU keeps of it. EL1 takes the faults of its own stage 1."""
+def _abort(run: ProgramRun, fault: Fault, address: int, access: Access, on_walk: bool = False) -> Abort | None:
+    """The outcome of an access that aborts, perhaps `on_walk` of stage 1; what the vCPU keeps of it. EL1 takes the
+    faults of its own stage 1."""
     exception_class = _CLASSES[access] + (syndromes.SAME_LEVEL if fault.stage == 1 else 0)
-    esr = syndromes.esr(exception_class, fault.status, access is Access.WRITE)
-    # HPFAR_EL2 is valid for these alone (Arm ARM, HPFAR_EL2): a permission fault leaves it UNKNOWN.
-    has_ipa = fault.stage == 2 and fault.kind is not FaultKind.PERMISSION
+    esr = syndromes.esr(exception_class, fault.status, access is Access.WRITE, on_walk)
+    # HPFAR_EL2 is valid for these alone (Arm ARM, HPFAR_EL2): another permission fault leaves it UNKNOWN.
+    has_ipa = fault.stage == 2 and (on_walk or fault.kind is not FaultKind.PERMISSION)
     run.outs += (esr, syndromes.hpfar(address) if has_ipa else 0, 0)
     return Abort(esr, address & -PIECE) if fault.stage == 2 else None

@@ -38,9 +38,9 @@ def par_of_fault(status: int, stage: int) -> int:
     return PAR_FAULT | status << _PAR_STATUS_SHIFT | (_PAR_STAGE2 if stage == 2 else 0)
 
 
-def esr(exception_class: int, status: int, write: bool) -> int:
-    """ESR_ELx of an abort."""
-    return exception_class << _CLASS_SHIFT | (_WNR if write else 0) | status
+def esr(exception_class: int, status: int, write: bool, on_walk: bool = False) -> int:
+    """ESR_ELx of an abort, perhaps `on_walk` of stage 1, which stage 2 translates."""
+    return exception_class << _CLASS_SHIFT | (_WNR if write else 0) | (_S1PTW if on_walk else 0) | status
 
 
 def esr_fields(value: int) -> tuple[int, bool, int]:

@@ -46,6 +46,7 @@ from harness.program.kinds.small import (
     MOST_SLOT_PAGES,
     MOST_SLOTS,
     SPLIT_CACHE_CAPACITY,
+    VCPU,
     VMID_OWNERS,
 )
 from harness.program.machine import KNOBS, MOST_CPUS, Knob
@@ -94,6 +95,12 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define GUEST_STUB_SIZE {STUB_SIZE:#x}ul",
         f"#define GUEST_PIECE {guest.PIECE:#x}ul",
         f"#define GUEST_DATA {guest.DATA:#x}ul",
+        f"#define GUEST_VCPUS {VCPU.limit + 1}",
+        f"#define GUEST_VCPU_TABLES {guest.VCPU_TABLES:#x}ul",
+        f"#define GUEST_VCPU_ENTRIES {guest.VCPU_ENTRIES}ul",
+        f"#define GUEST_VCPU_REACH {guest.VCPU_REACH:#x}ul",
+        f"#define GUEST_VCPU_CODE {guest.VCPU_CODE:#x}ul",
+        f"#define GUEST_VCPU_ASID {guest.VCPU_ASID}ul",
         f'#define S2FUZZ_GREETING "{GREETING}"',
         f"#define S2FUZZ_MAX_ARGS {max(len(op.args) for op in ops)}",
         f"#define S2FUZZ_MAX_OUTS {max(len(op.results) for op in ops)}",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The guest: EL1 of this CPU, with its stage 1 off (HCR_EL2.DC), under the table under test. It makes one access at a time,
- * by the code of el1.S, in the window of memory that harness/program/guest.py describes. */
+/* The guest: EL1 of this CPU, with its stage 1 off (HCR_EL2.DC) or a vCPU's, under the table under test. It makes one access
+ * at a time, by the code of el1.S, in the window of memory that harness/program/guest.py describes. */
 #include "guest.h"
 #include "el1.h"
 
@@ -9,7 +9,14 @@
 #define HCR_RW (1ul << 31)
 #define HCR_FWB (1ul << 46)
 #define SCTLR_EL1_OFF 0x30d00800ul /* RES1 */
+#define SCTLR_EL1_ON (SCTLR_EL1_OFF | 1ul << 12 | 1ul << 2 | 1ul << 0) /* I, C, M */
 #define SPSR_EL1H_MASKED 0x3c5ul
+
+/* A vCPU's stage 1: 34 bits of address, 4K pages, blocks of level 1. What is not TTBR0_EL1 is the same for all. */
+#define GIGABYTE (1ul << 30)
+#define TCR_EL1_ON (30ul | 1ul << 8 | 1ul << 10 | 3ul << 12 | 1ul << 23 | 1ul << 32) /* T0SZ, write-back, inner, EPD1, IPS */
+#define MAIR_EL1_ON 0xfful /* index 0: Normal, write-back */
+#define BLOCK_ATTRS (1ul << 10 | 3ul << 8 | 1ul) /* AF, inner shareable, index 0, EL1 may do all */
 
 #define ESR_CLASS(esr) ((esr) >> 26 & 0x3f)
 #define CLASS_HVC 0x16
@@ -69,14 +76,31 @@ static u64 first_data(u64 piece)
 
 #define HVC(immediate) (0xd4000002u | (u32)(immediate) << 5)
 
+static u64 *vcpu_table(u64 vcpu)
+{
+	return (u64 *)(GUEST_STUB + GUEST_VCPU_TABLES) + vcpu * GUEST_VCPU_ENTRIES;
+}
+
+/* vCPU n has the guest's gigabyte g at gigabyte n ^ g; the stub's is behind those, for all at the same place. */
+static void make_vcpu_tables(void)
+{
+	for (u64 vcpu = 0; vcpu < GUEST_VCPUS; vcpu++) {
+		for (u64 g = 0; g < GUEST_VCPU_REACH / GIGABYTE; g++)
+			vcpu_table(vcpu)[vcpu ^ g] = g * GIGABYTE | BLOCK_ATTRS;
+		vcpu_table(vcpu)[GUEST_VCPU_CODE / GIGABYTE] = (GUEST_STUB & -GIGABYTE) | BLOCK_ATTRS;
+	}
+}
+
 static void make_ready(u64 piece)
 {
 	if (is_ready[piece])
 		return;
-	if (piece == STUB_PIECE)
+	if (piece == STUB_PIECE) {
 		memcpy((void *)GUEST_STUB, el1_code_start, el1_code_end - el1_code_start);
-	else
+		make_vcpu_tables();
+	} else {
 		*(volatile u32 *)piece_address(piece) = HVC(HVC_PIECE + piece);
+	}
 	set_data(piece, first_data(piece));
 	asm volatile("dsb ish\n\tic iallu\n\tdsb ish\n\tisb" ::: "memory");
 	ready[ready_count++] = piece;
@@ -93,13 +117,35 @@ bool guest_is_looked_at(void)
 	return looked_at;
 }
 
+u64 guest_code(void)
+{
+	return shown.has_stage1 ? GUEST_VCPU_CODE : GUEST_STUB;
+}
+
+/* As a world switch does it: what the last vCPU has left in TLBs stays there. */
+static void look_as(u64 vcpu)
+{
+	u64 ttbr = (u64)vcpu_table(vcpu) | GUEST_VCPU_ASID << 48;
+
+	shown.vcpu = vcpu;
+	asm volatile("msr ttbr0_el1, %0\n\tisb" :: "r"(ttbr) : "memory");
+}
+
+static bool is_shown(const struct guest_registers *registers)
+{
+	return registers->vttbr == shown.vttbr && registers->vtcr == shown.vtcr &&
+	       registers->forces_write_back == shown.forces_write_back && registers->has_stage1 == shown.has_stage1;
+}
+
 void guest_look(const struct guest_registers *registers)
 {
-	u64 hcr = HCR_VM | HCR_DC | HCR_RW | (registers->forces_write_back ? HCR_FWB : 0);
+	u64 hcr = HCR_VM | (registers->has_stage1 ? 0 : HCR_DC) | HCR_RW | (registers->forces_write_back ? HCR_FWB : 0);
 
-	if (looked_at && registers->vttbr == shown.vttbr && registers->vtcr == shown.vtcr &&
-	    registers->forces_write_back == shown.forces_write_back)
+	if (looked_at && is_shown(registers)) {
+		if (registers->vcpu != shown.vcpu)
+			look_as(registers->vcpu);
 		return;
+	}
 	if (!looked_at)
 		asm volatile("mrs %0, hcr_el2" : "=r"(hcr_before));
 	looked_at = true;
@@ -109,14 +155,18 @@ void guest_look(const struct guest_registers *registers)
 		     "msr vtcr_el2, %1\n\t"
 		     "msr hcr_el2, %2\n\t"
 		     "msr sctlr_el1, %3\n\t"
-		     "msr tcr_el1, xzr\n\t"
-		     "msr vbar_el1, %4\n\t"
-		     "msr spsr_el2, %5\n\t"
+		     "msr tcr_el1, %4\n\t"
+		     "msr mair_el1, %5\n\t"
+		     "msr vbar_el1, %6\n\t"
+		     "msr spsr_el2, %7\n\t"
 		     "isb"
 		     :
-		     : "r"(shown.vttbr), "r"(shown.vtcr), "r"(hcr), "r"(SCTLR_EL1_OFF), "r"(GUEST_STUB),
+		     : "r"(shown.vttbr), "r"(shown.vtcr), "r"(hcr), "r"(shown.has_stage1 ? SCTLR_EL1_ON : SCTLR_EL1_OFF),
+		       "r"(shown.has_stage1 ? TCR_EL1_ON : 0), "r"(MAIR_EL1_ON), "r"(guest_code()),
 		       "r"(SPSR_EL1H_MASKED)
 		     : "memory");
+	if (shown.has_stage1)
+		look_as(shown.vcpu);
 	guest_invalidate();
 }
 
@@ -234,7 +284,7 @@ static struct seen enter(enum access access, u64 address, u64 expected)
 	u64 registers[2] = { MARK, address }, esr;
 	struct seen seen;
 
-	asm volatile("msr elr_el2, %0\n\tmsr spsr_el2, %1" :: "r"(GUEST_STUB + begins[access]), "r"(SPSR_EL1H_MASKED));
+	asm volatile("msr elr_el2, %0\n\tmsr spsr_el2, %1" :: "r"(guest_code() + begins[access]), "r"(SPSR_EL1H_MASKED));
 	el1_run(registers);
 	asm volatile("mrs %0, esr_el2" : "=r"(esr));
 	switch (ESR_CLASS(esr)) {
@@ -265,7 +315,7 @@ static bool is_expected(const struct seen *seen, enum access access, const struc
 
 	if (stub->end != WALK_PA)
 		return outcome->by_stage2 && ESR_CLASS(outcome->esr) == CLASS_INSTRUCTION_ABORT &&
-		       outcome->address - GUEST_STUB < GUEST_PIECE;
+		       outcome->address - guest_code() < GUEST_PIECE;
 	if (!is_marked(stub) || !is_marked(target))
 		return false;
 	if (expected == NO_PIECE || outcome->esr)

@@ -5,13 +5,17 @@
 
 #include "walker.h"
 
-/* What a guest's translations go by: VTTBR_EL2, VTCR_EL2, and whether stage 2 forces write-back (HCR_EL2.FWB). */
+/* What a guest's translations go by: VTTBR_EL2, VTCR_EL2, whether stage 2 forces write-back (HCR_EL2.FWB), and whether it
+ * has a stage 1, which is that vCPU's then. */
 struct guest_registers {
 	u64 vttbr, vtcr;
 	bool forces_write_back;
+	bool has_stage1;
+	u64 vcpu;
 };
 
-/* The real registers become those, until the program ends. From then on TLBIs are carried out. */
+/* The real registers become those, until the program ends. From then on TLBIs are carried out. What TLBs hold stays where
+ * but the vCPU is another one. */
 void guest_look(const struct guest_registers *registers);
 bool guest_is_looked_at(void);
 
@@ -44,6 +48,9 @@ struct outcome {
  * now, not what a TLB may hold; if that showed, it is noted. */
 struct outcome guest_access(enum access access, u64 address, u64 value, const struct walk *stub,
 			    const struct walk *target);
+
+/* Where the guest has its code, as it is looked at. */
+u64 guest_code(void);
 
 /* Instructions of hosted code, by what they are recorded as (boundary.c). */
 void guest_tlbi(u64 number, u64 operand);

@@ -12,4 +12,7 @@ void vcpus_reset(void);
 bool vcpus_are_loaded(void);
 bool vcpu_is_loaded_under(const struct under_test *mmu);
 
+/* Which one the CPU that runs has under the MMU in use. 0 or -errno. */
+s64 vcpu_running(u64 *vcpu);
+
 #endif

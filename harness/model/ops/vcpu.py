@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from harness.model.guest import read_through_stage1
 from harness.model.ops.vm import MadeMmu
 from harness.program.machine import KNOBS_BY_NAME
 from harness.program.space import U64_MAX
@@ -84,3 +85,12 @@ def vcpu_put(run: ProgramRun, cpu: int) -> int:
     run.schedule(None, False)
     run.outs += (cpu, 0 if vmids is None else vmids.of_cpu(cpu)[0])
     return 0
+
+
+def vcpu_read(run: ProgramRun, ipa: int) -> int:
+    if run.program.machine["kvm_mode"] == _HOSTS:
+        return -errno.EOPNOTSUPP
+    running = None if run.cpus is None else run.cpus.loaded.get(run.cpus.current)
+    if running is None or running.mmu is not run.several_mmus().in_use:
+        return -errno.ENOENT
+    return read_through_stage1(run, ipa)

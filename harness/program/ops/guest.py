@@ -15,16 +15,8 @@ from typing import Final
 
 from harness.program.definition import Arg, OpDef
 from harness.program.kinds import ACCESS, BACKING, DATA, FEW_PAGES, PHYS, SWITCH
-from harness.program.ops.common import AT_IPA, BOTH_STAGES
+from harness.program.ops.common import AT_IPA, BOTH_STAGES, OUTCOME
 from harness.program.results import Result, ResultType
-
-_OUTCOME: Final = (
-    Result("esr", ResultType.SYNDROME),
-    Result("hpfar", ResultType.NUMBER),
-    Result("value", ResultType.NUMBER),
-)
-"""Of an access: the syndrome (EC, and of the ISS: WnR, S1PTW and the fault status; 0 for none), HPFAR_EL2 where the
-architecture defines it (else 0), and what `read` has read (else 0)."""
 
 OPS: Final = (
     OpDef(
@@ -42,7 +34,7 @@ OPS: Final = (
         (AT_IPA,),
         "the guest reads the word of data at ipa's piece",
         weight=1,
-        results=_OUTCOME,
+        results=OUTCOME,
         scenario="access",
     ),
     OpDef(
@@ -51,7 +43,7 @@ OPS: Final = (
         (AT_IPA, Arg("value", DATA)),
         "the guest writes the word of data at ipa's piece",
         weight=1,
-        results=_OUTCOME,
+        results=OUTCOME,
         scenario="access",
     ),
     OpDef(
@@ -60,7 +52,7 @@ OPS: Final = (
         (AT_IPA,),
         "the guest jumps to the code at ipa's piece, which returns to the host",
         weight=1,
-        results=_OUTCOME,
+        results=OUTCOME,
         scenario="access",
     ),
     OpDef(
@@ -69,7 +61,7 @@ OPS: Final = (
         (AT_IPA, Arg("access", ACCESS)),
         "the guest makes the access; where it aborts, the vCPU keeps the syndrome for the next `handle`",
         weight=1,
-        results=_OUTCOME,
+        results=OUTCOME,
         scenario="abort",
     ),
     OpDef(

@@ -5,6 +5,10 @@ these ops have made of it, and no longer what the knob `vcpu` says: a VHE kernel
 VHE the host calls them while nothing runs. The host's own stage 2 (`kvm_mode = pkvm_host`) has no vCPUs: -EOPNOTSUPP.
 A CPU that the machine lacks is -EINVAL.
 
+`vcpu_read` is what a guest does that makes trouble of this: vCPU n has a stage 1 of its own, under the one ASID that all
+have, which maps the gigabyte n ^ g to the guest's gigabyte g, of 8 (`harness/program/guest.py`). It is -ENOENT where the
+CPU that runs has no vCPU under the MMU in use, -ENXIO beyond the 8 gigabytes, and else as `read` is.
+
 Where `vmid_init` has run, the MMU gets its VMID from the allocator; else it keeps its own. docs/vcpu-load.md shows it.
 """
 
@@ -14,6 +18,7 @@ from typing import Final
 
 from harness.program.definition import Arg, OpDef
 from harness.program.kinds import CPU, MMU, VCPU
+from harness.program.ops.common import AT_IPA, OUTCOME
 from harness.program.results import Result, ResultType
 
 _ON: Final = Arg("cpu", CPU)
@@ -64,5 +69,15 @@ OPS: Final = (
         results=(Result("cpu"), Result("active")),
         functions=_FUNCTIONS,
         scenario="take_turns",
+    ),
+    OpDef(
+        93,
+        "vcpu_read",
+        (AT_IPA,),
+        "the CPU's vCPU reads the word of data at ipa's piece, through a stage 1 of its own (`read` has none)",
+        weight=1,
+        results=OUTCOME,
+        functions=_FUNCTIONS,
+        scenario="read_in_turns",
     ),
 )

@@ -6,11 +6,14 @@
 #include "../abort_handler.h"
 #include "../context.h"
 #include "../guest.h"
+#include "../vcpus.h"
 
 #define CODE_OR_DATA(ipa) ((ipa) & ~(GUEST_PIECE - 1))
 
 #define ACCESS(name, number) static_assert(ACCESS_##name == (number), "as programs have it");
 S2FUZZ_ACCESSES(ACCESS)
+
+#define NO_VCPU (~0ul)
 
 #define VTCR_HA (1ul << 21)
 #define VTCR_HD (1ul << 22)
@@ -157,10 +160,10 @@ static bool leads_elsewhere(const struct walk *walk, u64 address, u64 from, u64 
 	return walk->end == WALK_PA ? walk->pa - from >= size : sees_more(walk, address);
 }
 
-/* The op's outs, unless it is -ENODEV or -ENXIO. */
-static s64 make_access(enum access access, u64 ipa, u64 value, struct outcome *outcome)
+/* The op's outs, unless it is -ENODEV or -ENXIO. `vcpu` has a stage 1, unless it is NO_VCPU. */
+static s64 make_access(enum access access, u64 ipa, u64 value, u64 vcpu, struct outcome *outcome)
 {
-	u64 address = CODE_OR_DATA(ipa) + (access == ACCESS_EXEC ? 0 : GUEST_DATA);
+	u64 address = CODE_OR_DATA(ipa) + (access == ACCESS_EXEC ? 0 : GUEST_DATA), seen_at = address;
 	struct guest_registers registers;
 	struct walk stub, target;
 	struct regime regime;
@@ -171,11 +174,20 @@ static s64 make_access(enum access access, u64 ipa, u64 value, struct outcome *o
 	target = walk(&regime, address, access);
 	if (stub.end == WALK_OUTSIDE || target.end == WALK_OUTSIDE)
 		return -ENXIO;
+	if (vcpu != NO_VCPU) {
+		struct walk table = walk(&regime, GUEST_STUB, ACCESS_READ); /* by whoever walks stage 1, before all else */
+
+		registers.has_stage1 = true;
+		registers.vcpu = vcpu;
+		seen_at ^= vcpu << 30;
+		if (table.end != WALK_PA)
+			stub = table;
+	}
 	guest_look(&registers);
-	if (leads_elsewhere(&stub, GUEST_STUB, GUEST_STUB, GUEST_PIECE) ||
-	    leads_elsewhere(&target, address, GUEST_WINDOW, GUEST_WINDOW_SIZE))
+	if (leads_elsewhere(&stub, guest_code(), GUEST_STUB, GUEST_PIECE) ||
+	    leads_elsewhere(&target, seen_at, GUEST_WINDOW, GUEST_WINDOW_SIZE))
 		return -ENXIO;
-	*outcome = guest_access(access, address, value, &stub, &target);
+	*outcome = guest_access(access, seen_at, value, &stub, &target);
 	if (!record_access_flag(&stub) || target.entry_pa != stub.entry_pa)
 		record_access_flag(&target);
 	op_out(outcome->esr);
@@ -188,28 +200,43 @@ s64 op_read(const struct args_read *args)
 {
 	struct outcome outcome;
 
-	return make_access(ACCESS_READ, args->ipa, 0, &outcome);
+	return make_access(ACCESS_READ, args->ipa, 0, NO_VCPU, &outcome);
 }
 
 s64 op_write(const struct args_write *args)
 {
 	struct outcome outcome;
 
-	return make_access(ACCESS_WRITE, args->ipa, args->value, &outcome);
+	return make_access(ACCESS_WRITE, args->ipa, args->value, NO_VCPU, &outcome);
 }
 
 s64 op_exec(const struct args_exec *args)
 {
 	struct outcome outcome;
 
-	return make_access(ACCESS_EXEC, args->ipa, 0, &outcome);
+	return make_access(ACCESS_EXEC, args->ipa, 0, NO_VCPU, &outcome);
 }
+
+#if S2FUZZ_HAS_vcpu_read
+s64 op_vcpu_read(const struct args_vcpu_read *args)
+{
+	struct outcome outcome;
+	u64 vcpu;
+	s64 ret = vcpu_running(&vcpu);
+
+	if (ret)
+		return ret;
+	if (args->ipa >= GUEST_VCPU_REACH)
+		return -ENXIO;
+	return make_access(ACCESS_READ, args->ipa, 0, vcpu, &outcome);
+}
+#endif
 
 /* A write of it leaves the word 0. */
 s64 op_fault(const struct args_fault *args)
 {
 	struct outcome outcome;
-	s64 ret = make_access(args->access, args->ipa, 0, &outcome);
+	s64 ret = make_access(args->access, args->ipa, 0, NO_VCPU, &outcome);
 
 	kept_abort.is_there = ret == -EFAULT && outcome.by_stage2;
 	if (kept_abort.is_there)

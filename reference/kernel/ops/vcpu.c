@@ -58,6 +58,18 @@ static s64 problem(u64 cpu)
 	return cpu < s2fuzz_cpus ? 0 : -EINVAL;
 }
 
+s64 vcpu_running(u64 *vcpu)
+{
+	s64 ret = problem(current);
+
+	if (ret)
+		return ret;
+	if (!loaded[current].is_there || loaded[current].mmu != under_test)
+		return -ENOENT;
+	*vcpu = loaded[current].vcpu;
+	return 0;
+}
+
 /* What follows is another CPU's, if it is; what the one that is left has in its TLB, nobody here can show any more. */
 static void go_to(u64 cpu)
 {
