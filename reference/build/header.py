@@ -45,6 +45,7 @@ from harness.program.kinds.small import (
     MOST_LOGGED,
     MOST_SLOT_PAGES,
     MOST_SLOTS,
+    MOST_STEPS,
     SPLIT_CACHE_CAPACITY,
     VMID_OWNERS,
 )
@@ -104,6 +105,7 @@ def generated_header(definitions: Definitions = STANDARD) -> str:
         f"#define S2FUZZ_SPLIT_CACHE_CAPACITY {SPLIT_CACHE_CAPACITY}",
         f"#define S2FUZZ_MAX_MMUS {MAX_MMUS}",
         f"#define S2FUZZ_MAX_SLOTS {MOST_SLOTS}",
+        f"#define S2FUZZ_MAX_STEPS {MOST_STEPS}ul",
         f"#define S2FUZZ_MAX_SLOT_PAGES {MOST_SLOT_PAGES}ul",
         f"#define S2FUZZ_MAX_LOGGED {MOST_LOGGED}ul",
         f"#define S2FUZZ_MOST_CPUS {MOST_CPUS}",
