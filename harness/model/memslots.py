@@ -9,11 +9,12 @@ are reached once.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.observation.events import LOG_CLEARED, LOG_TOLD
 from harness.program.kinds import BACKING, LOGGING
-from harness.program.kinds.small import MOST_LOGGED, MOST_SLOT_PAGES
+from harness.program.kinds.small import MOST_LOGGED, MOST_SLOT_PAGES, MOST_STEPS
 from harness.program.space import U64_MAX
 
 if TYPE_CHECKING:
@@ -239,10 +240,26 @@ class Memslots:
         """kvm_arch_flush_shadow_memslot()"""
         self._unmap(slot.region)
 
+    @property
+    def takes_too_long(self) -> bool:
+        """Whether all of another table is more than anybody would go through step by step."""
+        if not self._run.version.reaches_nested_mmus:
+            return False
+        return any(1 << mmu.table.ia_bits > MOST_STEPS * self._step for mmu in self._others())
+
     def _unmap(self, region: Region) -> None:
         self._unmap_range(self._first(), region.ipa, region.ipa + region.size)
         for mmu in self._others():
-            self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
+            if self._run.version.reaches_nested_mmus:
+                self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
+            else:
+                self._at_once(mmu, mmu.table.unmap)
+
+    def _at_once(self, mmu: S2Mmu, does: Callable[[int, int], int]) -> None:
+        """What is our design: in all of a table, by one walk."""
+        self._run.work_on(mmu)
+        does(0, 1 << mmu.table.ia_bits)
+        self._run.work_on(None)
 
     def _unmap_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
@@ -258,7 +275,10 @@ class Memslots:
 
     def _protect_others(self) -> None:
         for mmu in self._others():
-            self._protect_range(mmu, 0, 1 << mmu.table.ia_bits)
+            if self._run.version.reaches_nested_mmus:
+                self._protect_range(mmu, 0, 1 << mmu.table.ia_bits)
+            else:
+                self._at_once(mmu, mmu.table.wrprotect)
 
     def _protect_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)

@@ -181,3 +181,24 @@ def test_a_table_that_there_is_no_memory_for_is_not_installed() -> None:
     text = "s2 1\npool_pages = 7\nia_bits = 39\nset_owner ipa=0x0 size=4K mc=4 owner=0\n"
     program = parse(text + "walk ipa=0x1ff000 size=8K flags=leaf+table_pre visitor=table\n")
     assert not violations(program, Model().observe(program))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A table's memory runs out before the walk comes to what is mapped.
+        "s2 1\nstage = 1\n\nhyp_map va=0x80000000 size=4K phys=0x0 prot=rw\nfail_alloc nth=1\n"
+        "hyp_map va=0x7ffff000 size=8K phys=0x100000 prot=rw\n",
+        # The page was unmapped between the abort and its handling, which gives nothing for writing then.
+        "s2 1\nguest = on\nia_bits = 32\n\nmemslot_add slot=0 ipa=0x0 size=2M phys=0x42000000\n"
+        "fault ipa=0x1000 access=read\nmemslot_handle\nmemslot_log slot=0 logging=on\nfault ipa=0x1000 access=write\n"
+        "unmap ipa=0x1000 size=4K\nmemslot_handle\n",
+        # The annotated table of an MMU goes with it.
+        "s2 1\nia_bits = 32\npool_pages = 64\n\nm1 = mmu_init vmid=2\nmmu_use mmu=m1\n"
+        "set_owner ipa=0x1000 size=4K mc=4 owner=1\nmmu_free mmu=m1\n",
+    ],
+    ids=["no-memory-before-the-mapped", "unmapped-meanwhile", "annotated-and-freed"],
+)
+def test_contracts_that_smokes_found_too_strict(text: str) -> None:
+    program = parse(text)
+    assert not violations(program, Model().observe(program))

@@ -60,6 +60,24 @@ def test_the_host_s_own_table_has_no_slots() -> None:
     assert Model().observe(program).records[-1].ret == -errno.EOPNOTSUPP
 
 
+@pytest.mark.parametrize(
+    ("machine", "ret"),
+    [
+        ("ia_bits = 48", 0),
+        ("granule = 16k\nia_bits = 44", 0),
+        ("granule = 16k\nia_bits = 45", -errno.EFBIG),
+        ("granule = 64k\nia_bits = 48", 0),
+        ("granule = 64k\nia_bits = 49\npa_bits_52 = on", -errno.EFBIG),
+    ],
+)
+def test_another_table_of_more_steps_than_anybody_waits_for(machine: str, ret: int) -> None:
+    """By as many of Linux's largest blocks as it has; of one walk, in 6.1, there is no such bound."""
+    program = program_of(f"{machine}\npool_pages = 64\n\nm1 = mmu_init vmid=2\n{SLOT.replace('2M', '0')}\n")
+    expected = -errno.EINVAL if ret == 0 else ret  # there is no slot to remove
+    assert Model().observe(program).records[-1].ret == expected
+    assert Model("6.1").observe(program).records[-1].ret == -errno.EINVAL
+
+
 def test_a_slot_s_memory_is_mapped_in_blocks_as_far_as_they_lie_in_it() -> None:
     sizes = [last(f"{SLOT}\n{WRITE.splitlines()[0]}\nmemslot_handle\n").outs[0]]
     short = SLOT.replace("2M", "1M")

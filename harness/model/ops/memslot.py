@@ -23,7 +23,9 @@ def _refused(run: ProgramRun) -> int:
     if run.program.machine["kvm_mode"] == _HOSTS:
         return -errno.EOPNOTSUPP
     first = next(iter(run.several_mmus()))
-    return 0 if first.table.root is not None else -errno.EINVAL
+    if first.table.root is None:
+        return -errno.EINVAL
+    return -errno.EFBIG if run.memslots().takes_too_long else 0
 
 
 def memslot_add(

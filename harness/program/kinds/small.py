@@ -165,6 +165,8 @@ OWNER_OF_VMID: Final = Few("number of a struct kvm_vmid", VMID_OWNERS - 1, (0, 1
 VMID: Final = Number("VMID", 0xFFFF, (2, 3, 4, 5, 2, 3, 6, 0, 1, 255, 258, 7))
 IA_BITS: Final = Number("bits of IPA", 63, (0, 0, 0, 0, 0, 32, 40, 39, 36, 33, 48))
 """0 stands for those of the machine."""
+MOST_STEPS: Final = 1 << 19
+"""By which all of another MMU's table is gone through where a memslot changes."""
 MOST_SLOTS: Final = 4
 """Memslots that a VM may have."""
 MOST_SLOT_PAGES: Final = (1 << 31) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from harness.program.kinds.flags import PROT_BITS
@@ -68,13 +69,14 @@ def _has_an_entry(prot: int) -> bool:
 
 @contract("hyp_map", source="kvm_pgtable_hyp_map(): rejected with an error and a WARN()")
 def hyp_map_of_the_mapped_is_rejected(op: Transition) -> Iterator[str] | None:
-    """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns; of a protection
-    that it has no entry for, unreadable or executable and writable or a device's, it is an error alone. No more is said
-    where the memory lies beyond the machine's physical addresses."""
+    """Where an address of the range is mapped already, hyp_map returns an error, and the kernel warns; it is an error
+    alone of a protection that hyp has no entry for, unreadable or executable and writable or a device's, and where
+    memory for a table runs out before. No more is said where the memory lies beyond the machine's physical
+    addresses."""
     span = range_of(op, may_warn=True)
     if span is None or not op.before.maplets(*span) or not _is_there(op, span[1]):
         return None
-    warned = is_warned(op) or not _has_an_entry(op.value("prot"))
+    warned = is_warned(op) or not _has_an_entry(op.value("prot")) or op.record.ret == -errno.ENOMEM
     lacking = [what for what, is_there in (("error", op.record.ret), ("WARN", warned)) if not is_there]
     return (f"there was no {what}" for what in lacking)
 

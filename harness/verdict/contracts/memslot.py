@@ -156,13 +156,15 @@ def what_is_given_for_writing_is_logged(op: Transition) -> Iterator[str] | None:
     there = at(op.before.all_maplets, abort.access.value("ipa"))
     if there is not None and there.memory is not None and "w" in there.memory.allows:
         return None  # somebody was faster, and has marked it
-    return _unmarked(op, abort.size, bool(writes))
+    given = at(op.after.all_maplets, abort.access.value("ipa"))
+    may_write = given is not None and given.memory is not None and "w" in given.memory.allows
+    return _unmarked(op, abort.size, bool(writes) and may_write)
 
 
-def _unmarked(op: Transition, size: int, writes: bool) -> Iterator[str]:
+def _unmarked(op: Transition, size: int, may_write: bool) -> Iterator[str]:
     if size != op.machine.granule.page:
         yield f"{size:#x} bytes were mapped, which is more than a page"
-    if writes and not op.record.outs[-1]:
+    if may_write and not op.record.outs[-1]:
         yield "the page may be written, and was not marked"
 
 

@@ -14,7 +14,7 @@ _ENDS: Final = frozenset(("map", "unmap", "set_owner", "annotate", "link", "dest
 """Ops that may end an annotation of an address that they name, or of all. `handle` maps where the last fault was."""
 _OF_SLOTS: Final = ("memslot_add", "memslot_remove", "memslot_move", "memslot_flush", "memslot_handle")
 """Those that unmap, or map, what is a slot's, whatever address they name."""
-_OF_ALL: Final = frozenset(("destroy", "init", "plant", "link", *_OF_SLOTS))
+_OF_ALL: Final = frozenset(("destroy", "init", "plant", "link", "mmu_free", *_OF_SLOTS))
 
 
 @contract(source="kvm_pgtable_stage2_set_owner(): annotations track ownership; seed 000, on counted entries")

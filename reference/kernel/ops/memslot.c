@@ -12,6 +12,16 @@
 enum { S2FUZZ_BACKINGS(BACKING) };
 #undef BACKING
 
+/* Linux goes through all of another MMU's table by blocks of the largest size, of which few bits of address may have very
+ * many: a step is a walk, and an op has to end. */
+static bool takes_too_long(const struct under_test *mmu)
+{
+	u64 step = kvm_granule_size(KVM_PGTABLE_MIN_BLOCK_LEVEL);
+
+	return S2FUZZ_HAS_NESTED_MMU && mmu->number &&
+	       1ul << VTCR_EL2_IPA(*vtcr_of((struct kvm_s2_mmu *)&mmu->mmu)) > S2FUZZ_MAX_STEPS * step;
+}
+
 /* Shows the VM's MMUs that have a table, those apart that share one which is shown already. No VM without its first. */
 static s64 show_mmus(void)
 {
@@ -28,6 +38,8 @@ static s64 show_mmus(void)
 			earlier = mmu_next(earlier);
 		if (earlier != mmu || !mmu->pgt->pgd)
 			continue;
+		if (takes_too_long(mmu))
+			return -EFBIG;
 		if (!mmu_of(mmu->pgt->mmu)->lives) /* it was the last that used this table */
 			mmu->pgt->mmu = &mmu->mmu;
 		memslots_show(mmu->number, mmu->pgt, *vtcr_of(&mmu->mmu));
