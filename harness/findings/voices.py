@@ -52,7 +52,7 @@ def _access(op: Op, what: str) -> Access:
     """The access that a difference is in."""
     if op.definition is PROBE:
         return Access.WRITE if what.startswith("write") else Access.READ
-    by_name = {"read": Access.READ, "write": Access.WRITE, "exec": Access.EXEC}
+    by_name = {"read": Access.READ, "write": Access.WRITE, "exec": Access.EXEC, "vcpu_read": Access.READ}
     return by_name[op.name] if op.name in by_name else (Access.READ, Access.WRITE, Access.EXEC)[op.value("access")]
 
 

@@ -150,6 +150,18 @@ _NON_CACHEABLE: Final = 0x44
 """Memory types as in MAIR_ELx: from the first on they are Normal."""
 
 
+def _tells_level_of_stage1(sight: Sight) -> bool:
+    """The level at which the walk of a vCPU's stage 1 was, which is 1, for that of the fault on the way there."""
+    if sight.op.name != "vcpu_read" or not sight.told & _S1PTW:
+        return False
+    status = sight.told & _STATUS
+    kind = next((kind for kind, above in _ABOVE.items() if status == above), status & ~3)
+    return sight.seen == (sight.told & ~_STATUS | kind | 1)
+
+
+_S1PTW: Final = 1 << 7
+
+
 @dataclass(frozen=True, slots=True)
 class KnownDefect:
     """One defect of some versions of QEMU, by the beginnings of their numbers. `what` is short and stable, `shows`
@@ -197,6 +209,14 @@ DEFECTS: Final[tuple[KnownDefect, ...]] = (
         _is_larger_than_all_memory,
         "of a block that is larger than PS allows for, the entry's bits are looked at, not the address that is put out",
         "Arm ARM D8.2, AArch64.OAOutOfRange of the final output address",
+    ),
+    KnownDefect(
+        ("7.2.",),
+        "stage1-walk-level",
+        _tells_level_of_stage1,
+        "of a fault of stage 2 on the walk of stage 1, the level is that of the walk of stage 1",
+        "Arm ARM, ESR_EL2: ISS of instruction and data aborts, fault status code",
+        by_values=True,
     ),
     KnownDefect(
         ("7.2.",),

@@ -8,7 +8,7 @@ CPU, under one VMID, nothing tells the two apart: what a vCPU leaves there, anot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.observation.calls import Call, calls_in
@@ -55,18 +55,39 @@ class Load(NamedTuple):
     """Other vCPUs of which the CPU may have stage-1 entries under this VMID when it is about to run."""
 
 
+class Runs(NamedTuple):
+    """A vCPU that runs on a CPU, and `others` of which that may still have stage-1 entries under its MMU's VMID."""
+
+    vcpu: int
+    others: tuple[int, ...]
+
+
 def loads(program: Program, observation: Observation) -> Mapping[int, Load]:
     """By record."""
-    follower = _Follower(observation.machine)
     found: dict[int, Load] = {}
     if not any(record.definition in VCPU_LOADS for record in observation.records):
         return found
-    for number, record in enumerate(observation.records):
-        op = program.ops[number - 1] if number else None
+    follower = _Follower(observation.machine)
+    for number, op, record in _records(program, observation):
         load = follower.follow(number, op, record)
         if load is not None:
             found[number] = load
     return found
+
+
+def runs_at(program: Program, observation: Observation, record: int) -> Runs | None:
+    """Who runs when an op begins, by its record; None if nobody does."""
+    follower = _Follower(observation.machine)
+    for number, op, one in _records(program, observation):
+        if number == record:
+            break
+        follower.follow(number, op, one)
+    return follower.runs
+
+
+def _records(program: Program, observation: Observation) -> Iterator[tuple[int, Op | None, Record]]:
+    for number, record in enumerate(observation.records):
+        yield number, program.ops[number - 1] if number else None, record
 
 
 class Flushes(NamedTuple):
@@ -158,6 +179,14 @@ class _Follower:
         """By MMU and CPU, the vCPUs of which the TLB may have stage-1 entries under the MMU's VMID."""
         self._loaded: dict[int, tuple[int, int]] = {}
         """By CPU, the MMU and the vCPU that it has."""
+
+    @property
+    def runs(self) -> Runs | None:
+        """Who does, on the CPU that runs."""
+        if self._cpu not in self._loaded:
+            return None
+        mmu, vcpu = self._loaded[self._cpu]
+        return Runs(vcpu, tuple(sorted(self._left.get((mmu, self._cpu), set()) - {vcpu})))
 
     def follow(self, number: int, op: Op | None, record: Record) -> Load | None:
         """Take in a record; a load, if it is one that was done."""

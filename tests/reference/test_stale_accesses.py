@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
+import planted
 import pytest
 
+from harness.observation.layout import Witness
+from harness.program.granule import GRANULE_4K
 from harness.program.guest import DATA, PIECE, STUB, WINDOW
-from harness.program.text import parse
+from harness.program.text import parse, read
 from harness.verdict.tlb.judge import allowed_outcomes, stale_problems
 from reference.link.executor import Reference
 
@@ -47,3 +52,38 @@ def test_behind_an_invalidation_el1_sees_the_table(kernel: Reference) -> None:
     seen = kernel.observe(program)
     assert not seen.witnesses
     assert allowed_outcomes(program, seen)[-1].is_fresh_only
+
+
+SAME_ASID = planted.ROOT / "corpora" / "seeds" / "vcpu_same_asid.s2"
+IN_TURNS = 8
+"""The op by which vCPU 1 reads where vCPU 0 has read."""
+
+
+def test_a_vcpu_never_sees_another_one_s_stage_1(kernel: Reference) -> None:
+    program = read(SAME_ASID)
+    seen = kernel.observe(program)
+    assert not seen.witnesses
+    assert allowed_outcomes(program, seen)[1].is_fresh_only
+    assert stale_problems(program, seen) == []
+
+
+def test_without_the_flush_it_does_as_the_judge_predicts(tmp_path: Path) -> None:
+    """The rule is left out: a kernel whose flush leaves stage 1 alone."""
+    mutant = planted.load(planted.HERE / "vcpu-stage-1-left.toml")
+    program = read(SAME_ASID)
+    with closing(planted.sides_of(mutant, tmp_path)[1].open_for(GRANULE_4K)) as kernel:
+        seen = kernel.observe(program)
+    (witness,) = seen.witnesses
+    assert (witness.record, witness.esr, witness.told) == (IN_TURNS, 0, WINDOW + 2 * PIECE + DATA)
+    assert seen.records[IN_TURNS].outs[-1] == WINDOW + PIECE + DATA
+    predicted = next(one for one in allowed_outcomes(program, seen) if one.record == IN_TURNS)
+    assert not predicted.is_anything
+    assert [one.told for one in predicted.outcomes] == [WINDOW + PIECE + DATA, WINDOW + 2 * PIECE + DATA]
+    assert [one.what for one in stale_problems(program, seen)] == ["loaded-stage-1-left"]
+
+
+def test_what_another_vcpu_s_stage_1_does_not_say_is_not_allowed(kernel: Reference) -> None:
+    program = read(SAME_ASID)
+    seen = kernel.observe(program)
+    other = Witness(IN_TURNS, 0, WINDOW + 2 * PIECE + DATA)
+    assert [one.what for one in stale_problems(program, replace(seen, witnesses=(other,)))] == ["witness-not-allowed"]

@@ -8,6 +8,7 @@ from typing import Final
 from fuzz.generate.place import RW, RWX, Place, map_op, some_page
 from fuzz.generate.step import step
 from harness.program.definition import Op
+from harness.program.guest import WINDOW
 from harness.program.kinds import MMU
 from harness.program.ops import op_of
 
@@ -25,6 +26,25 @@ def take_turns(at: Place, choice: Random) -> list[Op]:
     for _ in range(choice.randint(2, 4)):
         ops += [op_of("vcpu_load_first", cpu=cpu, vcpu=vcpu), *_changes(at, choice), op_of("vcpu_put", cpu=cpu)]
         vcpu = choice.choice((vcpu, vcpu ^ 1, vcpu ^ 1))
+    return _ended(at, ops, choice)
+
+
+@step(weight=60, uses=("vcpu_load_first", "vcpu_put", "vcpu_read"), guest=True)
+def read_in_turns(at: Place, choice: Random) -> list[Op]:
+    """vCPUs on one CPU read through their own stage 1, at one virtual address, which is another page of memory for
+    each."""
+    cpu, page = choice.randrange(at.cpus), WINDOW - at.memory + choice.choice((0, 1, 2)) * at.page
+    vcpus = choice.choice(((0, 1), (0, 1), (1, 0), (2, 3), (1, 3)))
+    pages = [page ^ (vcpus[0] ^ vcpu) << 30 for vcpu in vcpus]
+    ops = [op_of("mmu_first"), *_all_put(at)]
+    ops += [
+        op_of("map", ipa=one, size=at.page, phys=page + at.memory + place * at.page, prot=RW, mc=5)
+        for place, one in enumerate(pages)
+    ]
+    for _ in range(choice.randint(2, 4)):
+        which = choice.randrange(2)
+        ops += [op_of("vcpu_load_first", cpu=cpu, vcpu=vcpus[which]), op_of("vcpu_read", ipa=pages[which])]
+        ops += [*_changes(at, choice), op_of("vcpu_put", cpu=cpu)]
     return _ended(at, ops, choice)
 
 

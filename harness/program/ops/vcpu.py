@@ -5,9 +5,9 @@ these ops have made of it, and no longer what the knob `vcpu` says: a VHE kernel
 VHE the host calls them while nothing runs. The host's own stage 2 (`kvm_mode = pkvm_host`) has no vCPUs: -EOPNOTSUPP.
 A CPU that the machine lacks is -EINVAL.
 
-`vcpu_read` is what a guest does that makes trouble of this: vCPU n has a stage 1 of its own, under the one ASID that all
-have, which maps the gigabyte n ^ g to the guest's gigabyte g, of 8 (`harness/program/guest.py`). It is -ENOENT where the
-CPU that runs has no vCPU under the MMU in use, -ENXIO beyond the 8 gigabytes, and else as `read` is.
+`vcpu_read` is what a guest does that makes trouble of this. vCPU n has a stage 1 of its own, under the one ASID that
+all have: its virtual gigabyte n ^ g is the guest's gigabyte g, of 8 (`harness/program/guest.py`). The op is -ENOENT
+where the CPU that runs has no vCPU under the MMU in use, -ENXIO beyond the 8 gigabytes, and else as `read` is.
 
 Where `vmid_init` has run, the MMU gets its VMID from the allocator; else it keeps its own. docs/vcpu-load.md shows it.
 """

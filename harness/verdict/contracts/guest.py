@@ -22,6 +22,7 @@ from harness.verdict.maplets import Maplet, at
 from harness.verdict.tlb.outcomes import access_of
 from harness.verdict.tlb.rules import Access
 
+_ACCESSES: Final = ("read", "write", "exec", "fault", "vcpu_read")
 _TRANSLATION, _AGE, _PERMISSION = "translation fault", "access flag fault", "permission fault"
 _VTCR_HA: Final = 1 << 21
 _ALLOWING: Final = {Access.READ: "r", Access.WRITE: "w", Access.EXEC: "xp"}
@@ -57,14 +58,16 @@ def _unlike(op: Transition, one: Maplet | None, address: int, pars: Sequence[int
                 yield f"a {access.name.lower()} at {address:#x} came to {told}, and the table says {pa:#x}"
 
 
-@contract("read", "write", "exec", "fault", source="Arm ARM, D8.4 (memory access control), ESR_EL2: fault status codes")
+@contract(*_ACCESSES, source="Arm ARM, D8.4 (memory access control), ESR_EL2: fault status codes")
 def an_access_succeeds_where_the_table_allows_it(op: Transition) -> Iterator[str] | None:
     """The guest's access succeeds where the maplets of its code and of the address allow it, and nowhere else; else it
     aborts, with the fault that the first of them makes."""
     if op.record.ret not in (0, -errno.EFAULT) or op.tampered:
         return None
     access = access_of(op.op)
-    steps = [(STUB, Access.EXEC), (op.value("ipa") & -PIECE, access)]
+    # Whoever walks a vCPU's stage 1 reads it, and it lies with the code.
+    walks = [(STUB, Access.READ)] if op.op.name == "vcpu_read" else []
+    steps = [*walks, (STUB, Access.EXEC), (op.value("ipa") & -PIECE, access)]
     for address, kind in steps:
         one = at(op.before.all_maplets, address)
         if not _is_reached(op, one, address):
@@ -103,7 +106,7 @@ def _sets_flags(op: Transition) -> bool:
     return bool(op.machine["ha"]) and op.machine["stage"] == 2 and bool(op.judged.vtcr(op.number) & _VTCR_HA)
 
 
-@contract("read", "write", "exec", "fault", source='Arm ARM, D8.13 ("Translation Lookaside Buffers")')
+@contract(*_ACCESSES, source='Arm ARM, D8.13 ("Translation Lookaside Buffers")')
 def an_access_sees_the_table_or_what_a_tlb_may_hold(op: Transition) -> Iterator[str] | None:
     """What an access was seen to come to is what the table says, or what a TLB may still hold by the invalidations so
     far."""

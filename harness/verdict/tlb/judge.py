@@ -15,14 +15,14 @@ from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, Observation, Record
 from harness.observation.mmus import MMU_FREE, MMU_INIT, MMU_SHARE, Mmus, named_by, vmid_made_by
 from harness.program.definition import Op
-from harness.program.guest import STUB
+from harness.program.guest import STUB, virtual_address
 from harness.program.program import Program
 from harness.verdict.tlb.books import Books
 from harness.verdict.tlb.held import Stale
 from harness.verdict.tlb.outcomes import MAKE_ACCESSES, Allowed, Guest, Leaf, Outcome, access_of
 from harness.verdict.tlb.problems import StaleProblem
-from harness.verdict.tlb.rules import LOG_OPS, Access, Duty, Rules, allows, output_address
-from harness.verdict.vcpus import loads
+from harness.verdict.tlb.rules import AF, LOG_OPS, Access, Duty, Rules, allows, output_address
+from harness.verdict.vcpus import loads, runs_at
 
 _HAPPENED: Final = (0, -errno.EFAULT)
 """Results of an access that was made."""
@@ -154,6 +154,8 @@ class Judgement:
         if access is Access.WRITE and record.ret == 0 and leaf is not None:
             self.written[number] = guest.write(leaf, address, op.value("value") if op.name == "write" else 0)
         target, stub = self._stale(address), self._stale(STUB)
+        if op.name == "vcpu_read":
+            return self._vcpu_read(number, address, fresh, target, stub)
         aborts = None if stub.is_anything else guest.at_stub(stub.entries, books.leaf(STUB))
         reasons = tuple(dict.fromkeys(target.reasons + stub.reasons))
         if target.is_anything or aborts is None:
@@ -163,6 +165,32 @@ class Judgement:
             if not any(one[:2] == other[:2] for other in outcomes):
                 outcomes.append(one)
         return Allowed(number, len(outcomes) == 1, tuple(outcomes), False, reasons)
+
+    def _vcpu_read(self, number: int, ipa: int, fresh: Outcome, target: _Cached, stub: _Cached) -> Allowed:
+        """What a vCPU may see that reads through its stage 1: also what another one's stage 1, of which its CPU may
+        still have entries, makes of its virtual address."""
+        runs = runs_at(self._program, self._observation, number)
+        seen = [(ipa, target.entries)]
+        reasons = [*target.reasons, *stub.reasons]
+        is_anything = target.is_anything or bool(stub.entries) or stub.is_anything or runs is None
+        for vcpu, other in () if runs is None else ((runs.vcpu, other) for other in runs.others):
+            there = virtual_address(other, virtual_address(vcpu, ipa))
+            cached = self._stale(there)
+            is_anything |= cached.is_anything
+            seen.append((there, cached.entries))
+            reasons.append(f"stage 1 of vCPU {other}, by which that is {there:#x}: never invalidated on this CPU")
+        if is_anything:
+            return Allowed(number, False, (fresh,), True, tuple(reasons))
+        outcomes = {fresh[:2]: fresh}
+        for at, entries in seen:
+            leaf = self._books.leaf(at)
+            if at != ipa and leaf is not None and leaf[0] & AF:
+                one = self._guest.outcome(leaf, Access.READ, at)
+                outcomes.setdefault(one[:2], one)
+            for entry in entries:
+                one = self._guest.outcome((entry.entry, entry.level), Access.READ, at, entry)
+                outcomes.setdefault(one[:2], one)
+        return Allowed(number, len(outcomes) == 1, tuple(outcomes.values()), False, tuple(reasons))
 
     def _writable(self) -> Iterator[Writable]:
         """What of stale entries lets memory be written, of every MMU."""

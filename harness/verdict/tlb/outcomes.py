@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from harness.observation.descriptors import address_field
 from harness.program.definition import Op
 from harness.program.guest import DATA, PIECE, STUB, WINDOW, WINDOW_SIZE
+from harness.program.kinds import ACCESS
 from harness.program.machine import Machine
 from harness.verdict.tlb.held import Stale
 from harness.verdict.tlb.rules import ACCESSES, AF, Access, allows, output_address, permission_fault
@@ -107,7 +108,7 @@ class Guest:
 
 def access_of(op: Op) -> Access:
     """What an op of a guest does at its address."""
-    return ACCESSES[tuple(ACCESSES)[op.value("access")] if op.name == "fault" else op.name]
+    return ACCESSES[ACCESS.words[op.value("access")] if op.name == "fault" else op.name]
 
 
 MAKE_ACCESSES: Final = frozenset({*ACCESSES, "fault"})

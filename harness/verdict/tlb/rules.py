@@ -296,7 +296,11 @@ DATA_ABORT: Final = 0x24 << 26
 INSTRUCTION_ABORT: Final = 0x20 << 26
 _WNR: Final = 1 << 6
 _PERMISSION_FAULT: Final = 0b001100
-ACCESSES: Final[Mapping[str, Access]] = {"read": Access.READ, "write": Access.WRITE, "exec": Access.EXEC}
+ACCESSES: Final[Mapping[str, Access]] = {
+    **{"read": Access.READ, "write": Access.WRITE, "exec": Access.EXEC},
+    "vcpu_read": Access.READ,
+}
+"""Of ops by which the guest accesses memory, but for `fault`, whose argument says it."""
 
 
 def permission_fault(access: Access, level: int) -> int:
