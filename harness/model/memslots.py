@@ -55,10 +55,11 @@ class Slot:
 
 
 class Memslots:
-    """Of the VM of one run. Operations return 0 or a negative errno, as the ioctls do."""
+    """Of one VM, while that is in use. Operations return 0 or a negative errno, as the ioctls do."""
 
-    def __init__(self, run: ProgramRun) -> None:
+    def __init__(self, run: ProgramRun, vm: int) -> None:
         self._run = run
+        self._vm = vm
         self._slots: dict[int, Slot] = {}
         self._page = run.fixed.geometry.page_size
         self._logging = _AT_ONCE
@@ -224,12 +225,12 @@ class Memslots:
     # In the tables
 
     def _first(self) -> S2Mmu:
-        return next(iter(self._run.several_mmus()))
+        return self._run.several_mmus().first
 
     def _others(self) -> list[S2Mmu]:
         """Those with a table that is not the first's: of each table one."""
         found: list[S2Mmu] = []
-        for mmu in self._run.several_mmus():
+        for mmu in self._run.several_mmus().of(self._vm):
             known = any(mmu.table is one.table for one in found)
             if mmu.table is not self._first().table and not known and mmu.table.root is not None:
                 found.append(mmu)

@@ -8,8 +8,9 @@
 /* No CPU has any. */
 void vcpus_reset(void);
 
-/* Whether any CPU has one; and one under that MMU. */
+/* Whether any CPU has one; one under that MMU; and one of that VM. */
 bool vcpus_are_loaded(void);
 bool vcpu_is_loaded_under(const struct under_test *mmu);
+bool vcpu_is_loaded_of(u64 vm);
 
 #endif

@@ -22,8 +22,7 @@ def _refused(run: ProgramRun) -> int:
     """What any of these ops is refused for."""
     if run.program.machine["kvm_mode"] == _HOSTS:
         return -errno.EOPNOTSUPP
-    first = next(iter(run.several_mmus()))
-    return 0 if first.table.root is not None else -errno.EINVAL
+    return 0 if run.several_mmus().first.table.root is not None else -errno.EINVAL
 
 
 def memslot_add(
@@ -94,7 +93,7 @@ def memslot_handle(run: ProgramRun, l1: int) -> int:
     if run.abort is None:
         return -errno.ENOENT
     page = run.fixed.geometry.page_size
-    is_nested = run.stage2 is not next(iter(run.several_mmus())).table
+    is_nested = run.stage2 is not run.several_mmus().first.table
     ipa = (l1 if is_nested else run.abort.ipa) & -page
     slots = run.memslots()
     slot = slots.at(ipa)
