@@ -68,7 +68,7 @@ def start_again(at: Place, choice: Random) -> list[Op]:
     return ops
 
 
-@step(weight=10, uses=("vm_create", "vm_end", "mmu_use", "mmu_first", "mmu_init"))
+@step(weight=14, uses=("vm_create", "vm_end", "mmu_use", "mmu_first", "mmu_init"))
 def two_vms(at: Place, choice: Random) -> list[Op]:
     """Another VM is made, and both do the same with the same addresses: tables, slots, vCPUs, and MMUs beside their
     first ones. Then one ends, mostly, and what the other has goes on; a VMID may be asked for again."""
@@ -79,6 +79,8 @@ def two_vms(at: Place, choice: Random) -> list[Op]:
     if home is not None:
         ops.append(op_of("mmu_share", vmid=_vmid(home, choice)))
     ops += _slots(at, page, choice)
+    if choice.random() < 0.5:
+        ops += _vcpus(at, number, choice)
     ops += [op_of("mmu_use", mmu=number), *_changes(at, page, choice), *_slots(at, page, choice)]
     named = number
     if choice.random() < 0.5:
@@ -86,8 +88,6 @@ def two_vms(at: Place, choice: Random) -> list[Op]:
         kind = choice.choice(("mmu_init", "mmu_share"))
         ops += [op_of(kind, vmid=_vmid(named, choice)), op_of("mmu_use", mmu=named), *_changes(at, page, choice)]
         ops += [op_of("mmu_first"), *_changes(at, page, choice)] if choice.random() < 0.5 else []
-    if choice.random() < 0.4:
-        ops += _vcpus(at, number, choice)
     if home is not None:
         ops += [op_of("mmu_use", mmu=home), op_of("mmu_first"), *_slots(at, page, choice), *_changes(at, page, choice)]
     if choice.random() < 0.2:
@@ -115,18 +115,18 @@ def _slots(at: Place, page: int, choice: Random) -> list[Op]:
 
 
 def _vcpus(at: Place, number: int, choice: Random) -> list[Op]:
-    """vCPUs of both VMs take turns on a CPU, or run at once; one may stay."""
+    """vCPUs of the VM in use and of another, which an MMU is of, run at once or take turns; one may stay."""
     ops = [op_of("vcpu_put", cpu=cpu) for cpu in sorted(at.loaded)]
     at.loaded.clear()
     cpu, vcpu = choice.randrange(at.cpus), choice.randrange(2)
     ops += [op_of("mmu_first"), op_of("vcpu_load_first", cpu=cpu, vcpu=vcpu)]
-    if choice.random() < 0.5:
-        ops += [op_of("vcpu_load", cpu=(cpu + 1) % at.cpus, vcpu=choice.choice((vcpu, vcpu ^ 1)), mmu=number)]
-        ops += [op_of("vcpu_put", cpu=(cpu + 1) % at.cpus)]
+    other = (cpu + 1) % at.cpus
+    load = op_of("vcpu_load", cpu=other, vcpu=choice.choice((vcpu, vcpu, vcpu ^ 1)), mmu=number)
+    put = [op_of("vcpu_put", cpu=cpu), op_of("vcpu_put", cpu=other)]
     if choice.random() < 0.3:
-        at.loaded.add(cpu)
-        return ops
-    return [*ops, op_of("vcpu_put", cpu=cpu)]
+        at.loaded.add(other)
+        return [*ops, load, put[0]]
+    return [*ops, load, *put] if choice.random() < 0.7 else [*ops, put[0], load, put[1]]
 
 
 def _vmid(number: int, choice: Random) -> int:
