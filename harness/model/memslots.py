@@ -247,7 +247,7 @@ class Memslots:
 
     def _unmap_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        mmu.table.unmap_in_steps(start, end, self._step)
+        mmu.table.unmap_in_steps(start, end, self._step_in(mmu))
         self._run.work_on(None)
 
     def _protect(self, start: int, end: int, splits: bool = False) -> None:
@@ -263,7 +263,7 @@ class Memslots:
 
     def _protect_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        mmu.table.wrprotect_in_steps(start, end, self._step)
+        mmu.table.wrprotect_in_steps(start, end, self._step_in(mmu))
         self._run.work_on(None)
 
     def _split(self, start: int, end: int) -> None:
@@ -302,8 +302,10 @@ class Memslots:
             self._run.boundary.tlbi_vmid()
             self._run.work_on(None)
 
-    @property
-    def _step(self) -> int:
+    def _step_in(self, mmu: S2Mmu) -> int:
+        """How much of a table is gone through at a time: of others than the first where they are our design, all."""
+        if mmu is not self._first() and not self._run.version.reaches_nested_mmus:
+            return 1 << mmu.table.ia_bits
         geometry = self._run.fixed.geometry
         return geometry.level_size(geometry.min_block_level)
 
