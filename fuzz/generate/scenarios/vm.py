@@ -73,7 +73,7 @@ def two_vms(at: Place, choice: Random) -> list[Op]:
     """Another VM is made, and both do the same with the same addresses: tables, slots, vCPUs, and MMUs beside their
     first ones. Then one ends, mostly, and what the other has goes on; a VMID may be asked for again."""
     number, page = at.make(MMU), some_page(at, choice)
-    ia_bits = choice.choice((32, 36, 39, 40, 44, 48)) if choice.random() < _OF_OTHER_BITS else 0
+    ia_bits = choice.choice((32, 36, 39, 40, 40, 44)) if choice.random() < _OF_OTHER_BITS else 0
     ops = [map_op(at, page, at.page, RW, choice), op_of("vm_create", vmid=_vmid(number, choice), ia_bits=ia_bits)]
     home = at.make(MMU) if choice.random() < 0.5 else None
     if home is not None:
