@@ -34,8 +34,8 @@ from pgtable.translation import (
 )
 from pgtable.vcpu import Cpus
 from pgtable.versions import LINUX_6_1, LINUX_6_12, NEWEST, VERSIONS, LinuxVersion
-from pgtable.vm import S2Mmu, Vm
-from pgtable.vtcr import get_vtcr, ia_bits_of, root_size, start_level_of, vtcr_for
+from pgtable.vm import S2Mmu, Vms
+from pgtable.vtcr import get_vtcr, ia_bits_of, ipa_limit, root_size, start_level_of, vtcr_for
 from pgtable.walker import Walk, WalkFlags
 
 __all__ = [
@@ -80,7 +80,7 @@ __all__ = [
     "Stage2Flags",
     "Stage2Registers",
     "Translation",
-    "Vm",
+    "Vms",
     "Walk",
     "WalkFlags",
     "WildAccess",
@@ -89,6 +89,7 @@ __all__ = [
     "get_vtcr",
     "hyp_leaf_prot",
     "ia_bits_of",
+    "ipa_limit",
     "leaf_prot",
     "root_size",
     "start_level_of",

@@ -52,12 +52,16 @@ class Cpus:
         """Whether a CPU has a vCPU loaded under that MMU."""
         return any(one.mmu is mmu for one in self.loaded.values())
 
+    def run_of(self, vm: int) -> bool:
+        """Whether a CPU has a vCPU of that VM loaded."""
+        return any(one.mmu.vm == vm for one in self.loaded.values())
+
     def load(self, cpu: int, vcpu: int, mmu: S2Mmu) -> tuple[int, Load | None]:
-        """-EINVAL where there is no such CPU; -EBUSY where it has a vCPU, or another CPU has that one; -ENOENT where
-        the MMU has no table."""
+        """-EINVAL where there is no such CPU; -EBUSY where it has a vCPU, or another CPU has that one of the MMU's
+        VM; -ENOENT where the MMU has no table."""
         if cpu >= self._count:
             return -EINVAL, None
-        if cpu in self.loaded or any(one.vcpu == vcpu for one in self.loaded.values()):
+        if cpu in self.loaded or any(one.vcpu == vcpu and one.mmu.vm == mmu.vm for one in self.loaded.values()):
             return -EBUSY, None
         if mmu.table.root is None:
             return -ENOENT, None

@@ -40,6 +40,8 @@ _MIN_IA_BITS: Final = 32
 _MAX_IA_BITS: Final = 52
 _PARANGE: Final = {48: 5, 52: 6}
 _PARANGE_MAX: Final = 15
+_PHYS_BITS_OF: Final = {0: 32, 1: 36, 2: 40, 3: 42, 4: 44, 5: 48, 6: 52}
+"""By ID_AA64MMFR0_EL1.PARange."""
 _VMID_BITS_16: Final = 2
 """ID_AA64MMFR1_EL1.VMIDBits of a CPU with 16 bits of VMID."""
 
@@ -47,6 +49,11 @@ _VMID_BITS_16: Final = 2
 def phys_bits(features: Features, geometry: Geometry) -> int:
     """Bits of physical address that the code reckons with, whatever the CPU has: 48 or 52 (kvm_get_parange_max)."""
     return 52 if features.lpa2 or (features.pa_bits_52 and geometry.page_shift == GRANULE_64K.page_shift) else 48
+
+
+def ipa_limit(features: Features, geometry: Geometry) -> int:
+    """The most bits of guest address that a VM may ask for: those of physical address (kvm_ipa_limit)."""
+    return min(_PHYS_BITS_OF.get(features.parange, _MAX_IA_BITS), phys_bits(features, geometry))
 
 
 def get_vtcr(ia_bits: int, features: Features = ANY_CPU, geometry: Geometry = GRANULE_4K) -> int:

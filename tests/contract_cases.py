@@ -72,6 +72,7 @@ HANDLED = FAULT + NOTHING_TO_HANDLE
 NESTED = PAGES + "mmu_init vmid=2\nmmu_use mmu=m1\n"
 NESTED_ROOT = 0x44006000
 SHARED = PAGES + "mmu_share vmid=2\n"
+VM = PAGES + "vm_create vmid=2\nmmu_use mmu=m1\n"
 VMID = "vmid_init\nvmid_update cpu=0 owner=0\n"
 ROLLED_OVER = (
     f"vmid_bits = 2\n\n{VMID}"
@@ -151,6 +152,13 @@ def everywhere(record: int) -> Break:
             event._replace(a=all_of_them) if event.instruction == TLBI and event.a == local else event
             for event in events
         ],
+    )
+
+
+def for_mmu(record: int, mmu: int) -> Break:
+    """What is invalidated for another MMU than the one in use is invalidated for that one instead."""
+    return _altered(
+        record, lambda events: [event._replace(a=mmu) if event.kind == FOR_MMU else event for event in events]
     )
 
 
@@ -442,6 +450,17 @@ CASES: Mapping[str, Case] = {
         SHARED + "unmap ipa=0x0 size=4K\n",
         also(3, IN_CALL | TLBI, BY_NAME["alle1is"].number, 0),
         PAGES + "unmap ipa=0x0 size=4K\n",
+    ),
+    "a-vm-s-end-leaves-none-of-its-pages": Case(
+        VM + "vm_end mmu=m1\n", without(4, FREE_EXACT), PAGES + "mmu_init vmid=2\nvm_end mmu=m1\n"
+    ),
+    "maintenance-is-for-the-vm-s-own-mmus": Case(
+        VM + PAGES + "mmu_share vmid=3\nunmap ipa=0x0 size=4K\n",
+        for_mmu(6, 0),
+        PAGES + "unmap ipa=0x0 size=4K\n",
+    ),
+    "the-vmid-of-what-has-ended-is-nobody-s": Case(
+        "vm_create vmid=2\nvm_end mmu=m1\nvm_create vmid=3\n", told(3, 5, 1), "vm_create vmid=2\n"
     ),
     "no-vmid-serves-two-mmus": Case(SHARED, told(2, 1, 3), PAGES + "mmu_share vmid=1\n"),
     "another-table-comes-behind-an-invalidation": Case(

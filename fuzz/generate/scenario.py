@@ -82,7 +82,7 @@ def vm_scenario(choice: Random, dialect: Dialect = FULL) -> bytes:
         ops = [_to_itself(op) for op in ops]
     if choice.random() < 0.25:
         knobs |= {"kvm_mode": choice.randrange(4), "vcpu": choice.randrange(3)}
-    if any(op.name == "mmu_init" for op in ops):
+    if any(op.name in ("mmu_init", "vm_create") for op in ops):
         knobs["pool_pages"] = _ROOTS_PAGES
     return _encoded(ops, knobs, dialect)
 

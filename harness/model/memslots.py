@@ -9,7 +9,6 @@ are reached once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.observation.events import LOG_CLEARED, LOG_TOLD
@@ -56,10 +55,11 @@ class Slot:
 
 
 class Memslots:
-    """Of the VM of one run. Operations return 0 or a negative errno, as the ioctls do."""
+    """Of one VM, while that is in use. Operations return 0 or a negative errno, as the ioctls do."""
 
-    def __init__(self, run: ProgramRun) -> None:
+    def __init__(self, run: ProgramRun, vm: int) -> None:
         self._run = run
+        self._vm = vm
         self._slots: dict[int, Slot] = {}
         self._page = run.fixed.geometry.page_size
         self._logging = _AT_ONCE
@@ -225,12 +225,12 @@ class Memslots:
     # In the tables
 
     def _first(self) -> S2Mmu:
-        return next(iter(self._run.several_mmus()))
+        return self._run.several_mmus().first
 
     def _others(self) -> list[S2Mmu]:
         """Those with a table that is not the first's: of each table one."""
         found: list[S2Mmu] = []
-        for mmu in self._run.several_mmus():
+        for mmu in self._run.several_mmus().of(self._vm):
             known = any(mmu.table is one.table for one in found)
             if mmu.table is not self._first().table and not known and mmu.table.root is not None:
                 found.append(mmu)
@@ -250,20 +250,11 @@ class Memslots:
     def _unmap(self, region: Region) -> None:
         self._unmap_range(self._first(), region.ipa, region.ipa + region.size)
         for mmu in self._others():
-            if self._run.version.reaches_nested_mmus:
-                self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
-            else:
-                self._at_once(mmu, mmu.table.unmap)
-
-    def _at_once(self, mmu: S2Mmu, does: Callable[[int, int], int]) -> None:
-        """What is our design: in all of a table, by one walk."""
-        self._run.work_on(mmu)
-        does(0, 1 << mmu.table.ia_bits)
-        self._run.work_on(None)
+            self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
 
     def _unmap_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        mmu.table.unmap_in_steps(start, end, self._step)
+        mmu.table.unmap_in_steps(start, end, self._step_in(mmu))
         self._run.work_on(None)
 
     def _protect(self, start: int, end: int, splits: bool = False) -> None:
@@ -275,14 +266,11 @@ class Memslots:
 
     def _protect_others(self) -> None:
         for mmu in self._others():
-            if self._run.version.reaches_nested_mmus:
-                self._protect_range(mmu, 0, 1 << mmu.table.ia_bits)
-            else:
-                self._at_once(mmu, mmu.table.wrprotect)
+            self._protect_range(mmu, 0, 1 << mmu.table.ia_bits)
 
     def _protect_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)
-        mmu.table.wrprotect_in_steps(start, end, self._step)
+        mmu.table.wrprotect_in_steps(start, end, self._step_in(mmu))
         self._run.work_on(None)
 
     def _split(self, start: int, end: int) -> None:
@@ -321,8 +309,10 @@ class Memslots:
             self._run.boundary.tlbi_vmid()
             self._run.work_on(None)
 
-    @property
-    def _step(self) -> int:
+    def _step_in(self, mmu: S2Mmu) -> int:
+        """How much of a table is gone through at a time: of others than the first where they are our design, all."""
+        if mmu is not self._first() and not self._run.version.reaches_nested_mmus:
+            return 1 << mmu.table.ia_bits
         geometry = self._run.fixed.geometry
         return geometry.level_size(geometry.min_block_level)
 

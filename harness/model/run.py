@@ -43,7 +43,7 @@ from pgtable import (
     S2Mmu,
     Stage2,
     Stage2Flags,
-    Vm,
+    Vms,
 )
 
 _INIT: Final = Op(INIT, ())
@@ -66,7 +66,7 @@ class Variant(NamedTuple):
     ownership: Ownership | None
 
 
-def _shown(vm: Vm, mmu: S2Mmu) -> Shown:
+def _shown(vm: Vms, mmu: S2Mmu) -> Shown:
     return Shown(mmu.root or 0, vm.effective(mmu.vmid), mmu.vtcr, mmu.number)
 
 
@@ -108,9 +108,10 @@ class ProgramRun:
         self.split_cache = Memcache(SPLIT_CACHE_CAPACITY)
         """Of the MMU in use."""
         self.handles = Handles()
-        self.vm: Vm | None = None
-        """The VM, once an op has to do with several MMUs."""
-        self._memslots: Memslots | None = None
+        self.vm: Vms | None = None
+        """The VMs, once an op has to do with several MMUs."""
+        self._memslots: dict[int, Memslots] = {}
+        """By VM."""
         self._root: int | None = None
         """That TLB functions find before, also after the table was destroyed."""
         self.abort: Abort | None = None
@@ -163,12 +164,12 @@ class ProgramRun:
         -ENOMEM."""
         return self.cache.topup(self.pool, mc - 1) if mc else 0
 
-    def several_mmus(self) -> Vm:
-        """The VM: from now on the MMU in use, with its table and caches, may be another one."""
+    def several_mmus(self) -> Vms:
+        """The VMs: from now on the MMU in use, with its table and caches, may be another one."""
         if self.vm is None:
             first = S2Mmu(FIRST_MMU, self.cpu.vmid, self.vtcr, self.stage2, self.split_cache)
             first.root = self._root
-            self.vm = Vm(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
+            self.vm = Vms(first, self.fixed.features.vmid_bits, MAX_MMUS, self.version)
             if self.cpu.vcpu == _FOREIGN:
                 self.vm.take(self.cpu.vmid + 1)
         return self.vm
@@ -184,10 +185,15 @@ class ProgramRun:
         self._load(vm)
 
     def memslots(self) -> Memslots:
-        """The VM's memory slots."""
-        if self._memslots is None:
-            self._memslots = Memslots(self)
-        return self._memslots
+        """Those of the VM in use."""
+        vm = self.several_mmus().in_use.vm
+        if vm not in self._memslots:
+            self._memslots[vm] = Memslots(self, vm)
+        return self._memslots[vm]
+
+    def forget_memslots(self, vm: int) -> None:
+        """A VM has ended."""
+        self._memslots.pop(vm, None)
 
     def work_on(self, mmu: S2Mmu | None) -> None:
         """What follows of the op under way is done to that MMU's table, which need not be the one in use; None: the op
@@ -207,10 +213,10 @@ class ProgramRun:
             self.vm.rooted()
             self._load(self.vm)
 
-    def _load(self, vm: Vm) -> None:
+    def _load(self, vm: Vms) -> None:
         self._show(vm, vm.in_use)
 
-    def _show(self, vm: Vm, target: S2Mmu) -> None:
+    def _show(self, vm: Vms, target: S2Mmu) -> None:
         """TLB functions are to be called for that MMU's table."""
         running = vm.in_use if self.running is None else self.running
         shown = [_shown(vm, one) for one in vm.sharing(target)]
@@ -223,7 +229,7 @@ class ProgramRun:
         self._load(self.several_mmus())
 
     def flush_cpu_context(self, mmu: S2Mmu) -> None:
-        """TLB maintenance for an MMU of the VM on this CPU."""
+        """TLB maintenance for an MMU on this CPU."""
         self.boundary.call_for(_shown(self.several_mmus(), mmu), FLUSH_CPU_CONTEXT)
 
     def make_stage2(self, vtcr: int) -> Stage2:

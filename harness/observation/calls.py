@@ -19,7 +19,7 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import Observation, Record
-from harness.observation.mmus import Mmus, loaded_by, vmid_loaded_by
+from harness.observation.mmus import Mmus, vmid_loaded_by
 from harness.observation.tlbi import BY_NAME, Invalidation
 from harness.program.granule import LAST_LEVEL, Granule
 
@@ -55,9 +55,9 @@ def calls_of(observation: Observation) -> Iterator[Call]:
 
 
 def calls_in(index: int, record: Record, mmus: Mmus) -> Iterator[Call]:
-    """The calls of one op, the `index`-th record's, in a VM that has such MMUs before it."""
+    """The calls of one op, the `index`-th record's, where there are such MMUs before it."""
     calls = group(index, each_event(record.events))
-    loaded = loaded_by(record)
+    loaded = mmus.loaded_by(record)
     if loaded is not None:
         return _calls_of_load(calls, loaded, vmid_loaded_by(record), mmus)
     if mmus.are_the_machines:

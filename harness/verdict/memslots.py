@@ -1,4 +1,4 @@
-"""A VM's memory slots as user space knows them: by what its ioctls returned. What the kernel keeps of them is not
+"""The VMs' memory slots as user space knows them: by what its ioctls returned. What the kernel keeps of them is not
 asked."""
 
 from __future__ import annotations
@@ -53,32 +53,38 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """All of them, by number, with the mode of logs to come; and the table in use, whose are the guest's addresses."""
+    """All of the VM in use, by number, with the mode of logs to come; the table in use, whose are the guest's
+    addresses; and the VM, whose number is that of its first table as well."""
 
     of: Mapping[int, Slot]
     logging: int
     table: int
+    vm: int
 
     def logged_at(self, ipa: int) -> int | None:
         """The number of the logged slot that has an address."""
         return next((number for number, one in self.of.items() if one.is_logged and one.ipa <= ipa < one.end), None)
 
 
+_NONE: Final = Slots({}, _AT_ONCE, FIRST_MMU, FIRST_MMU)
+
+
 def slots_after(program: Program, observation: Observation) -> list[Slots]:
     """After each record."""
-    now, mmus = Slots({}, _AT_ONCE, FIRST_MMU), Mmus(observation.machine)
+    mmus, of = Mmus(observation.machine), dict[int, Slots]()
     found = []
     for number, record in enumerate(observation.records):
         op = program.ops[number - 1] if number else None
         mmus.follow(record)
-        now = replace(now, table=mmus.table)
+        now = replace(of.get(mmus.vm, _NONE), table=mmus.table, vm=mmus.vm)
         if op is not None:
-            now = _after(now, number, op, record, observation.machine)
+            now = _after(now, number, op, record)
+        of[mmus.vm] = now
         found.append(now)
     return found
 
 
-def _after(now: Slots, number: int, op: Op, record: Record, machine: Machine) -> Slots:
+def _after(now: Slots, number: int, op: Op, record: Record) -> Slots:
     name, of = op.name, dict(now.of)
     if name in _GIVES_WRITE:
         return replace(now, of={slot: replace(one, by_others=True) for slot, one in of.items()})
@@ -131,38 +137,38 @@ def logs_read(program: Program, observation: Observation, written: Mapping[int, 
     it is that was written, the address says in the first MMU's table; in another one the memory does, if a handled
     abort has given it to that table and only one slot has it."""
     reader, found = _Reader(observation.machine), {}
-    before = Slots({}, _AT_ONCE, FIRST_MMU)
+    before = dict[int, Slots]()
     for number, now in enumerate(slots_after(program, observation)):
         if number:
             op, record = program.ops[number - 1], observation.records[number]
-            told = reader.follow(op, record, before, now, written.get(number))
+            told = reader.follow(op, record, before.get(now.vm, _NONE), now, written.get(number))
             if told is not None:
                 found[number] = told
-        before = now
+        before[now.vm] = now
     return found
 
 
 class _Reader:
-    """What guests wrote to logged slots: pages by their place in the slot."""
+    """What guests wrote to logged slots: pages by their place in the slot, which is known by its VM and number."""
 
     def __init__(self, machine: Machine) -> None:
         self._page = machine.granule.page
-        self._written: dict[int, set[int]] = {}
-        self._given: set[int] = set()
-        """The pages of memory that handled aborts gave to other tables than the first MMU's."""
+        self._written: dict[tuple[int, int], set[int]] = {}
+        self._given: set[tuple[int, int]] = set()
+        """The pages of memory that handled aborts gave to other tables than that of their VM's first MMU, by VM."""
 
     def follow(self, op: Op, record: Record, before: Slots, now: Slots, pa: int | None) -> list[int] | None:
         """Take in a record. The pages that it failed to tell of, if it read a log."""
         for number, slot in now.of.items():
             old = before.of.get(number)
             if old is None or old.begun != slot.begun or not slot.is_logged:
-                self._written[number] = set()
+                self._written[now.vm, number] = set()
         if pa is not None:
             self._write(op.value("ipa"), pa, now)
-        if op.name == "memslot_handle" and record.ret == 0 and now.table != FIRST_MMU:
+        if op.name == "memslot_handle" and record.ret == 0 and now.table != now.vm:
             for slot in now.of.values():
                 if slot.ipa <= op.value("l1") < slot.end:
-                    self._given.add(slot.phys + (op.value("l1") & -self._page) - slot.ipa)
+                    self._given.add((now.vm, slot.phys + (op.value("l1") & -self._page) - slot.ipa))
         if op.name not in ("memslot_dirty", "memslot_clear") or record.ret != 0:
             return None
         return self._read(op, record, now)
@@ -172,7 +178,7 @@ class _Reader:
         slot = now.of.get(number)
         if slot is None:
             return None
-        pages = self._written.setdefault(number, set())
+        pages = self._written.setdefault((now.vm, number), set())
         missed = sorted(slot.ipa + page for page in pages - self._pages(record, slot, LOG_TOLD))
         pages -= self._pages(record, slot, LOG_CLEARED)
         return missed if op.name == "memslot_dirty" and slot.is_logged and not slot.by_others else None
@@ -182,12 +188,12 @@ class _Reader:
 
     def _write(self, ipa: int, pa: int, now: Slots) -> None:
         page = ipa & -self._page
-        if now.table == FIRST_MMU:
+        if now.table == now.vm:
             for number, slot in now.of.items():
                 if slot.ipa <= page < slot.end:
-                    self._written.setdefault(number, set()).add(page - slot.ipa)
+                    self._written.setdefault((now.vm, number), set()).add(page - slot.ipa)
             return
         page = pa & -self._page
         having = [number for number, slot in now.of.items() if slot.has_memory(page)]
-        if len(having) == 1 and page in self._given:
-            self._written.setdefault(having[0], set()).add(page - now.of[having[0]].phys)
+        if len(having) == 1 and (now.vm, page) in self._given:
+            self._written.setdefault((now.vm, having[0]), set()).add(page - now.of[having[0]].phys)

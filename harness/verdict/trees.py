@@ -22,7 +22,7 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import FIRST_MMU, MAX_ROOT_PAGES, NO_PAGE, Record
-from harness.observation.mmus import MMU_INIT, Mmus, named_by
+from harness.observation.mmus import MAKES_TABLE, Mmus, named_by
 from harness.program.granule import LAST_LEVEL
 from harness.program.machine import Machine
 from harness.program.ops import INIT
@@ -90,7 +90,7 @@ class Trees:
 
     def begin(self, record: Record) -> None:
         """An op's events are about to come. Each is begun and ended."""
-        self._making = named_by(record) if record.definition is MMU_INIT else self._mmus.table
+        self._making = named_by(record) if record.definition in MAKES_TABLE else self._mmus.table
 
     def end(self, record: Record) -> None:
         """All of its events have come."""

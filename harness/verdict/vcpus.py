@@ -25,7 +25,7 @@ from harness.observation.events import (
     Event,
 )
 from harness.observation.layout import EVENT_WORDS, Observation, Record
-from harness.observation.mmus import VCPU_LOADS, VCPU_OPS, Mmus, loaded_by, vmid_loaded_by
+from harness.observation.mmus import VCPU_LOADS, VCPU_OPS, Mmus, vmid_loaded_by
 from harness.observation.tlbi import Target, invalidation_of
 from harness.program.definition import Op
 from harness.program.machine import Machine
@@ -190,7 +190,7 @@ class _Follower:
 
     def follow(self, number: int, op: Op | None, record: Record) -> Load | None:
         """Take in a record; a load, if it is one that was done."""
-        loaded = None if op is None else loaded_by(record)
+        loaded = None if op is None else self._mmus.loaded_by(record)
         if loaded is not None and vmid_loaded_by(record) != self._mmus.vmid(loaded):
             for cpu in range(self._machine["cpus"]):
                 self._left.pop((loaded, cpu), None)

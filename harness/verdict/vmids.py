@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from harness.observation.events import FLUSH_VM_CONTEXT
 from harness.observation.layout import EVENT_WORDS, Observation, Record
-from harness.observation.mmus import loaded_by
+from harness.observation.mmus import Mmus
 from harness.program.definition import Op
 from harness.program.kinds.small import VMID_OWNERS
 from harness.program.machine import Machine
@@ -27,7 +27,7 @@ _PLACES: Final = {
 
 
 class Owner(NamedTuple):
-    """Whom a VMID is for: what `vmid_new` puts in an owner's place is another one. MMUs of the VM, by their numbers in
+    """Whom a VMID is for: what `vmid_new` puts in an owner's place is another one. MMUs, by their numbers in
     observations, come after the owners that ops name."""
 
     number: int
@@ -70,18 +70,14 @@ def turns(program: Program, observation: Observation) -> Mapping[int, tuple[Turn
     """By record, in order: a CPU's that came in between comes first."""
     follower = _Follower(program.machine)
     found = {}
+    mmus = Mmus(program.machine)
     for number, (op, record) in enumerate(zip(program.ops, observation.records[1:], strict=False), start=1):
         if record.ret == 0:
-            made = follower.follow(op, record)
+            made = follower.follow(op, record, mmus.loaded_by(record))
+            mmus.follow(record)
             if made:
                 found[number] = tuple(made)
     return found
-
-
-def _number(op: Op, record: Record) -> int:
-    """Of the owner that a CPU gets to run."""
-    loaded = loaded_by(record)
-    return op.value("owner") if loaded is None else VMID_OWNERS + loaded
 
 
 class _Follower:
@@ -99,8 +95,8 @@ class _Follower:
         self._race = (0, 0)
         """The CPU and the owner that come in between next."""
 
-    def follow(self, op: Op, record: Record) -> list[Turn]:
-        """The turns of an op that succeeded."""
+    def follow(self, op: Op, record: Record, loaded: int | None) -> list[Turn]:
+        """The turns of an op that succeeded; `loaded` is the MMU under which it has loaded a vCPU, if it has."""
         name = op.name
         if name == "vmid_new":
             number = op.value("owner")
@@ -125,7 +121,8 @@ class _Follower:
         if flushes:
             self._flush()
         if new:
-            found.append(self._turn(op.value("cpu"), _number(op, record), new, active))
+            number = op.value("owner") if loaded is None else VMID_OWNERS + loaded
+            found.append(self._turn(op.value("cpu"), number, new, active))
         return found
 
     def _flush(self) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Memory slots: what virt/kvm/kvm_main.c has of them, for one address space and a few slots, around Linux's own functions
- * of arch/arm64/kvm/mmu.c and nested.c that do the work in the tables. Where a tree has no MMUs but the first one, what it
- * would owe the others is done here. */
+/* Memory slots: what virt/kvm/kvm_main.c has of them, for one address space and a few slots of each VM, around Linux's
+ * own functions of arch/arm64/kvm/mmu.c and nested.c that do the work in the tables. Where a tree has no MMUs but the first
+ * one, what it would owe the others is done here. */
 #define S2FUZZ_HOSTED_SIDE
 #include <s2fuzz/memslots.h>
 #include "memslots.h"
@@ -12,14 +12,23 @@
 void memslots_reset(void)
 {
 }
+
+void memslots_end(u64 number)
+{
+}
 #else
 #define WORD 64
 
-static struct kvm vm;
+/* By the number of the VM's first MMU. */
+static struct vm {
+	struct kvm kvm;
+	u64 logs[S2FUZZ_MAX_SLOTS][S2FUZZ_MAX_LOGGED / WORD];
+	u64 told[S2FUZZ_MAX_SLOTS][S2FUZZ_MAX_LOGGED / WORD]; /* user space's copy */
+	bool is_used; /* since the last reset */
+} vms[S2FUZZ_MAX_MMUS];
+static struct vm *in_use = vms;
+static struct kvm *vm = &vms[0].kvm;
 static struct slots_mmu others[S2FUZZ_MAX_MMUS];
-static u64 logs[S2FUZZ_MAX_SLOTS][S2FUZZ_MAX_LOGGED / WORD];
-static u64 told[S2FUZZ_MAX_SLOTS][S2FUZZ_MAX_LOGGED / WORD]; /* user space's copy */
-static u64 slots_used; /* since the last reset, by bit */
 
 static bool is_multiple(u64 value, u64 unit)
 {
@@ -28,43 +37,50 @@ static bool is_multiple(u64 value, u64 unit)
 
 void memslots_reset(void)
 {
-	memslots_show_none();
-	if (!slots_used)
-		return;
-	memset(&vm, 0, sizeof(vm));
-	slots_used = 0;
+	for (u64 number = 0; number < S2FUZZ_MAX_MMUS; number++)
+		memslots_end(number);
 }
 
-void memslots_show_none(void)
+void memslots_end(u64 number)
 {
-	vm.arch.nested_mmus_size = 0;
-	vm.arch.mmu.pgt = NULL;
+	if (vms[number].is_used)
+		memset(&vms[number].kvm, 0, sizeof(vms[number].kvm));
+	vms[number].is_used = false;
+}
+
+void memslots_use(u64 number)
+{
+	in_use = &vms[number];
+	in_use->is_used = true;
+	vm = &in_use->kvm;
+	vm->arch.nested_mmus_size = 0;
+	vm->arch.mmu.pgt = NULL;
 }
 
 void memslots_show(u64 number, struct kvm_pgtable *pgt, u64 vtcr)
 {
-	struct slots_mmu *mmu = number ? &others[number] : &vm.arch.mmu;
+	bool is_first = number == (u64)(in_use - vms);
+	struct slots_mmu *mmu = is_first ? &vm->arch.mmu : &others[number];
 
 	mmu->number = number;
 	mmu->pgt = pgt;
 	mmu->vtcr = vtcr;
-	mmu->arch = &vm.arch;
-	if (number)
-		vm.arch.nested_mmus[vm.arch.nested_mmus_size++] = mmu;
+	mmu->arch = &vm->arch;
+	if (is_first)
+		vm->arch.vtcr = vtcr;
 	else
-		vm.arch.vtcr = vtcr;
+		vm->arch.nested_mmus[vm->arch.nested_mmus_size++] = mmu;
 }
 
 void memslots_log_by(u64 flags)
 {
-	slots_used |= 1ul << S2FUZZ_MAX_SLOTS;
-	vm.manual_dirty_log_protect = flags;
+	vm->manual_dirty_log_protect = flags;
 }
 
 bool memslots_are_there(void)
 {
 	for (u64 slot = 0; slot < S2FUZZ_MAX_SLOTS; slot++)
-		if (vm.slots.of[slot].npages)
+		if (vm->slots.of[slot].npages)
 			return true;
 	return false;
 }
@@ -73,14 +89,13 @@ s64 memslots_split_by(u64 chunk)
 {
 	if (memslots_are_there() || (chunk && !S2FUZZ_HAS_split))
 		return -EINVAL;
-	slots_used |= 1ul << S2FUZZ_MAX_SLOTS;
-	vm.arch.mmu.split_page_chunk_size = chunk;
+	vm->arch.mmu.split_page_chunk_size = chunk;
 	return 0;
 }
 
 bool memslots_get(u64 slot, struct slot_region *region)
 {
-	const struct kvm_memory_slot *one = id_to_memslot(&vm.slots, slot);
+	const struct kvm_memory_slot *one = id_to_memslot(&vm->slots, slot);
 
 	if (!one)
 		return false;
@@ -99,14 +114,14 @@ bool memslots_get(u64 slot, struct slot_region *region)
  * there are such MMUs. Then what was protected is invalidated under each VMID. */
 static void in_others(int (*fn)(struct kvm_pgtable *, u64, u64))
 {
-	for (int i = 0; i < vm.arch.nested_mmus_size; i++)
-		fn(vm.arch.nested_mmus[i]->pgt, 0, 1ul << VTCR_EL2_IPA(vm.arch.nested_mmus[i]->vtcr));
+	for (int i = 0; i < vm->arch.nested_mmus_size; i++)
+		fn(vm->arch.nested_mmus[i]->pgt, 0, 1ul << VTCR_EL2_IPA(vm->arch.nested_mmus[i]->vtcr));
 }
 
 static void flush_others(void)
 {
-	for (int i = 0; i < vm.arch.nested_mmus_size; i++)
-		slots_flush_vmid(vm.arch.nested_mmus[i]->number);
+	for (int i = 0; i < vm->arch.nested_mmus_size; i++)
+		slots_flush_vmid(vm->arch.nested_mmus[i]->number);
 }
 
 void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
@@ -131,7 +146,7 @@ void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
 static bool overlaps(u64 slot, u64 base, u64 npages)
 {
 	for (u64 other = 0; other < S2FUZZ_MAX_SLOTS; other++) {
-		const struct kvm_memory_slot *one = &vm.slots.of[other];
+		const struct kvm_memory_slot *one = &vm->slots.of[other];
 
 		if (other != slot && one->npages && one->base_gfn < base + npages && base < one->base_gfn + one->npages)
 			return true;
@@ -141,19 +156,19 @@ static bool overlaps(u64 slot, u64 base, u64 npages)
 
 static void flush_shadow(struct kvm_memory_slot *slot)
 {
-	kvm_arch_flush_shadow_memslot(&vm, slot);
+	kvm_arch_flush_shadow_memslot(vm, slot);
 	in_others(kvm_pgtable_stage2_unmap);
 }
 
 static s64 make_log(struct kvm_memory_slot *new)
 {
-	u64 words = DIV_ROUND_UP(new->npages, WORD), *log = logs[new->id];
+	u64 words = DIV_ROUND_UP(new->npages, WORD), *log = in_use->logs[new->id];
 
 	if (new->npages > S2FUZZ_MAX_LOGGED)
 		return -ENOMEM;
 	memset(log, 0, words * sizeof(*log));
-	memset(told[new->id], 0, words * sizeof(*log));
-	if (kvm_dirty_log_manual_protect_and_init_set(&vm))
+	memset(in_use->told[new->id], 0, words * sizeof(*log));
+	if (kvm_dirty_log_manual_protect_and_init_set(vm))
 		for (u64 page = 0; page < new->npages; page++)
 			log[page / WORD] |= 1ul << page % WORD;
 	new->dirty_bitmap = log;
@@ -168,7 +183,7 @@ static s64 prepare(const struct kvm_memory_slot *old, struct kvm_memory_slot *ne
 		new->dirty_bitmap = NULL;
 	else if (!new->dirty_bitmap)
 		ret = make_log(new);
-	return ret ?: kvm_arch_prepare_memory_region(&vm, old, new, change);
+	return ret ?: kvm_arch_prepare_memory_region(vm, old, new, change);
 }
 
 /* As kvm_set_memslot() does: what goes, or moves, is unmapped before anything else is asked. */
@@ -180,19 +195,19 @@ static s64 change_slot(struct kvm_memory_slot *slot, struct kvm_memory_slot *new
 	if (change == KVM_MR_DELETE || change == KVM_MR_MOVE)
 		flush_shadow(&old);
 	if (change == KVM_MR_DELETE) {
-		ret = kvm_arch_prepare_memory_region(&vm, &old, NULL, change);
+		ret = kvm_arch_prepare_memory_region(vm, &old, NULL, change);
 		if (ret)
 			return ret;
 		slot->npages = 0;
-		kvm_arch_commit_memory_region(&vm, &old, NULL, change);
+		kvm_arch_commit_memory_region(vm, &old, NULL, change);
 		return 0;
 	}
 	ret = prepare(change == KVM_MR_CREATE ? NULL : &old, new, change);
 	if (ret)
 		return ret;
 	*slot = *new;
-	kvm_arch_commit_memory_region(&vm, change == KVM_MR_CREATE ? NULL : &old, slot, change);
-	if (slot->dirty_bitmap && !kvm_dirty_log_manual_protect_and_init_set(&vm)) {
+	kvm_arch_commit_memory_region(vm, change == KVM_MR_CREATE ? NULL : &old, slot, change);
+	if (slot->dirty_bitmap && !kvm_dirty_log_manual_protect_and_init_set(vm)) {
 		in_others(kvm_pgtable_stage2_wrprotect);
 		flush_others();
 	}
@@ -206,7 +221,7 @@ static bool wraps(u64 start, u64 size)
 
 static s64 set_slot(u64 slot, const struct slot_region *region)
 {
-	struct kvm_memory_slot *old = &vm.slots.of[slot], new = {
+	struct kvm_memory_slot *old = &vm->slots.of[slot], new = {
 		.base_gfn = region->ipa >> PAGE_SHIFT,
 		.npages = region->size >> PAGE_SHIFT,
 		.userspace_addr = region->phys,
@@ -219,7 +234,6 @@ static s64 set_slot(u64 slot, const struct slot_region *region)
 	if (!is_multiple(region->size | region->ipa | region->phys, PAGE_SIZE) || new.npages > S2FUZZ_MAX_SLOT_PAGES ||
 	    wraps(region->ipa, region->size) || wraps(region->phys, region->size))
 		return -EINVAL;
-	slots_used |= 1ul << slot;
 	if (!region->size)
 		return old->npages ? change_slot(old, NULL, KVM_MR_DELETE) : -EINVAL;
 	if (old->npages) {
@@ -243,15 +257,15 @@ s64 memslots_set(u64 slot, const struct slot_region *region)
 {
 	s64 ret;
 
-	mutex_lock(&vm.slots_lock);
+	mutex_lock(&vm->slots_lock);
 	ret = set_slot(slot, region);
-	mutex_unlock(&vm.slots_lock);
+	mutex_unlock(&vm->slots_lock);
 	return ret;
 }
 
 s64 memslots_flush(u64 slot)
 {
-	struct kvm_memory_slot *one = id_to_memslot(&vm.slots, slot);
+	struct kvm_memory_slot *one = id_to_memslot(&vm->slots, slot);
 
 	if (!one)
 		return -EINVAL;
@@ -277,19 +291,19 @@ static void clear_word(struct kvm_memory_slot *slot, u64 word, u64 mask)
 {
 	slot->dirty_bitmap[word] &= ~mask;
 	tell(event_log_cleared, slot, word, mask);
-	kvm_arch_mmu_enable_log_dirty_pt_masked(&vm, slot, word * WORD, mask);
+	kvm_arch_mmu_enable_log_dirty_pt_masked(vm, slot, word * WORD, mask);
 	in_others(kvm_pgtable_stage2_wrprotect);
 }
 
 static void flush_slot(struct kvm_memory_slot *slot)
 {
-	slots_flush_remote_tlbs(&vm, slot);
+	slots_flush_remote_tlbs(vm, slot);
 	flush_others();
 }
 
 static struct kvm_memory_slot *logged_slot(u64 slot)
 {
-	struct kvm_memory_slot *one = id_to_memslot(&vm.slots, slot);
+	struct kvm_memory_slot *one = id_to_memslot(&vm->slots, slot);
 
 	return one && one->dirty_bitmap ? one : NULL;
 }
@@ -297,27 +311,28 @@ static struct kvm_memory_slot *logged_slot(u64 slot)
 s64 memslots_log(u64 slot, u64 *pages)
 {
 	struct kvm_memory_slot *one = logged_slot(slot);
+	u64 *told = in_use->told[slot];
 	bool flush = false;
 	u64 words;
 
 	if (!one)
 		return -ENOENT;
 	words = DIV_ROUND_UP(one->npages, WORD);
-	memcpy(told[slot], one->dirty_bitmap, words * sizeof(u64));
-	if (!vm.manual_dirty_log_protect) {
-		write_lock(&vm.mmu_lock);
+	memcpy(told, one->dirty_bitmap, words * sizeof(u64));
+	if (!vm->manual_dirty_log_protect) {
+		write_lock(&vm->mmu_lock);
 		for (u64 word = 0; word < words; word++) {
-			if (!told[slot][word])
+			if (!told[word])
 				continue;
 			flush = true;
-			clear_word(one, word, told[slot][word]);
+			clear_word(one, word, told[word]);
 		}
-		write_unlock(&vm.mmu_lock);
+		write_unlock(&vm->mmu_lock);
 	}
 	if (flush)
 		flush_slot(one);
 	for (u64 word = 0; word < words; word++)
-		*pages += tell(event_log_told, one, word, told[slot][word]);
+		*pages += tell(event_log_told, one, word, told[word]);
 	return 0;
 }
 
@@ -336,9 +351,9 @@ s64 memslots_clear_log(u64 slot, u64 first, u64 count, u64 *pages)
 	count = count ?: one->npages - first;
 	if (count > one->npages - first || (count < one->npages - first && !is_multiple(count, WORD)))
 		return -EINVAL;
-	write_lock(&vm.mmu_lock);
+	write_lock(&vm->mmu_lock);
 	for (u64 word = first / WORD; word < DIV_ROUND_UP(first + count, WORD); word++) {
-		u64 mask = told[slot][word] & one->dirty_bitmap[word];
+		u64 mask = in_use->told[slot][word] & one->dirty_bitmap[word];
 
 		if (!mask)
 			continue;
@@ -346,7 +361,7 @@ s64 memslots_clear_log(u64 slot, u64 first, u64 count, u64 *pages)
 		*pages += __builtin_popcountl(mask);
 		clear_word(one, word, mask);
 	}
-	write_unlock(&vm.mmu_lock);
+	write_unlock(&vm->mmu_lock);
 	if (flush)
 		flush_slot(one);
 	return 0;
@@ -357,7 +372,7 @@ bool memslots_find(u64 ipa, struct slot_page *page)
 	u64 gfn = ipa >> PAGE_SHIFT;
 
 	for (u64 slot = 0; slot < S2FUZZ_MAX_SLOTS; slot++) {
-		const struct kvm_memory_slot *one = &vm.slots.of[slot];
+		const struct kvm_memory_slot *one = &vm->slots.of[slot];
 
 		if (gfn - one->base_gfn >= one->npages)
 			continue;
@@ -376,7 +391,7 @@ bool memslots_find(u64 ipa, struct slot_page *page)
 
 bool memslots_fit(const struct slot_page *page, u64 size)
 {
-	const struct kvm_memory_slot *one = &vm.slots.of[page->slot];
+	const struct kvm_memory_slot *one = &vm->slots.of[page->slot];
 	u64 start = page->ipa & -size, base = one->base_gfn << PAGE_SHIFT;
 
 	return start >= base && start + size <= base + (one->npages << PAGE_SHIFT);
@@ -384,7 +399,7 @@ bool memslots_fit(const struct slot_page *page, u64 size)
 
 bool memslots_mark_dirty(const struct slot_page *page)
 {
-	struct kvm_memory_slot *one = &vm.slots.of[page->slot];
+	struct kvm_memory_slot *one = &vm->slots.of[page->slot];
 	u64 bit = (page->ipa >> PAGE_SHIFT) - one->base_gfn;
 
 	if (!one->dirty_bitmap)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* memslots.c: the VM's memory slots and their logs, as user space changes them by ioctls. The functions of Linux's that do
+/* memslots.c: the memory slots of VMs and their logs, as user space changes them by ioctls. The functions of Linux's that do
  * the work in its tables have a VM of their own there, for their structures and those of other files may be compiled from
  * different headers. */
 #ifndef S2FUZZ_KERNEL_MEMSLOTS_H
@@ -16,11 +16,14 @@ struct slot_region {
 	u64 ipa, size, phys, flags, backing;
 };
 
-/* There is none, and no MMU is shown. */
+/* There is none of any VM. */
 void memslots_reset(void);
-/* An MMU with a table of its own; the first one before others. */
+/* What follows is about that VM, known by the number of its first MMU; none of its MMUs is shown. */
+void memslots_use(u64 number);
+/* An MMU of it with a table of its own; the first one before others. */
 void memslots_show(u64 number, struct kvm_pgtable *pgt, u64 vtcr);
-void memslots_show_none(void);
+/* The VM has ended. */
+void memslots_end(u64 number);
 
 /* How logs work from now on: flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; and how much of a block is split at a time
  * (KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE). */

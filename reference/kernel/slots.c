@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the functions that work on memory slots ask of the MMUs under test, which they know by number. The split cache is
- * the first MMU's. */
+ * that of the first MMU of the VM in use. */
 #define S2FUZZ_HOSTED_SIDE
 #include <asm/kvm_pgtable.h>
 #include "kernel.h"
@@ -24,7 +24,7 @@ void slots_flush_range(u64 mmu, u64 start, u64 size)
 int slots_split(u64 addr, u64 size)
 {
 #if S2FUZZ_HAS_split
-	return kvm_pgtable_stage2_split(mmu_numbered(0)->pgt, addr, size, split_cache_of(mmu_numbered(0)));
+	return kvm_pgtable_stage2_split(mmu_first()->pgt, addr, size, split_cache_of(mmu_first()));
 #else
 	return -EOPNOTSUPP;
 #endif
@@ -32,20 +32,20 @@ int slots_split(u64 addr, u64 size)
 
 u64 slots_cache_level(void)
 {
-	return split_cache_of(mmu_numbered(0))->nobjs;
+	return split_cache_of(mmu_first())->nobjs;
 }
 
 void slots_cache_drain(void)
 {
-	drain(split_cache_of(mmu_numbered(0)));
+	drain(split_cache_of(mmu_first()));
 }
 
 int slots_cache_top_up(u64 capacity, u64 min)
 {
-	struct kvm_mmu_memory_cache *cache = split_cache_of(mmu_numbered(0));
+	struct kvm_mmu_memory_cache *cache = split_cache_of(mmu_first());
 
 	while (cache->nobjs < capacity) {
-		u64 pa = pool_alloc(0);
+		u64 pa = pool_alloc(mmu_first()->table->number);
 
 		if (pa == NO_PAGE)
 			return cache->nobjs >= min ? 0 : -ENOMEM;

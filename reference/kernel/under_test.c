@@ -11,7 +11,7 @@ static struct under_test mmus[S2FUZZ_MAX_MMUS];
 static struct table tables[S2FUZZ_MAX_MMUS];
 static u64 mmus_made; /* numbers below that were ever those of MMUs, in this program */
 #if !S2FUZZ_HAS_MMU_VTCR
-static struct kvm_arch arch;
+static struct kvm_arch archs[S2FUZZ_MAX_MMUS]; /* by VM */
 #endif
 
 static void *memcache_objects[S2FUZZ_CACHE_CAPACITY];
@@ -30,22 +30,21 @@ void under_test_reset(u64 vmid)
 	for (u64 number = 0; number < mmus_made; number++)
 		mmus[number].was_made = mmus[number].lives = false;
 	mmus_made = 0;
-#if !S2FUZZ_HAS_MMU_VTCR
-	arch.vtcr = 0;
-#endif
 	cache_reset(&memcache, memcache_objects);
 	memset(&kept_abort, 0, sizeof(kept_abort));
 	running = NULL;
-	under_test = mmu_make(0, vmid, NULL);
+	under_test = mmu_make(0, 0, vmid, NULL);
 }
 
-struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *shares)
+struct under_test *mmu_make(u64 number, u64 vm, u64 vmid, const struct under_test *shares)
 {
 	struct under_test *made = &mmus[number];
 
 	memset(made, 0, sizeof(*made));
 #if !S2FUZZ_HAS_MMU_VTCR
-	made->mmu.arch = &arch;
+	made->mmu.arch = &archs[vm];
+	if (vm == number)
+		archs[vm].vtcr = 0;
 #endif
 	if (shares) {
 		made->table = shares->table;
@@ -58,6 +57,7 @@ struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *share
 	}
 	made->table->sharers++;
 	made->number = number;
+	made->vm = vm;
 	made->was_made = made->lives = true;
 	made->vmid = made->own_vmid = vmid;
 	memset(made->last_vcpu_ran, 0xff, sizeof(made->last_vcpu_ran));
@@ -90,6 +90,11 @@ bool vmid_is_taken(u64 vmid)
 struct under_test *mmu_numbered(u64 number)
 {
 	return &mmus[number];
+}
+
+struct under_test *mmu_first(void)
+{
+	return &mmus[under_test->vm];
 }
 
 struct under_test *mmu_next(const struct under_test *mmu)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* under_test.c: the VM's MMUs, of which one is in use, with the table under test; and caches of pages. */
+/* under_test.c: the MMUs of all VMs, of which one is in use, with the table under test; and caches of pages. */
 #ifndef S2FUZZ_UNDER_TEST_H
 #define S2FUZZ_UNDER_TEST_H
 
@@ -24,9 +24,10 @@ struct table {
 	u64 last_exact_size;
 };
 
-/* One of the VM's MMUs. */
+/* One of the MMUs. */
 struct under_test {
-	u64 number; /* in observations; 0 is that of the MMU which the VM has from the start */
+	u64 number; /* in observations; 0 is that of the MMU which there is from the start */
+	u64 vm; /* the number of the first MMU of its VM */
 	bool was_made, lives;
 	u64 vmid, own_vmid; /* what it has, and what it began with */
 	s64 last_vcpu_ran[S2FUZZ_MOST_CPUS]; /* under it, by CPU; -1 where none did */
@@ -49,14 +50,16 @@ extern struct kvm_mmu_memory_cache memcache;
 /* There is one MMU without a table, and the caches are empty. */
 void under_test_reset(u64 vmid);
 
-/* Another MMU, of a number that there was none of yet: with a table that is still to be initialised, or that of another
- * MMU. VMIDs are taken for good. */
-struct under_test *mmu_make(u64 number, u64 vmid, const struct under_test *shares);
+/* Another MMU, of a number that there was none of yet, and of that VM (its own number: it is the first of one): with a
+ * table that is still to be initialised, or that of another MMU. VMIDs are taken for good. */
+struct under_test *mmu_make(u64 number, u64 vm, u64 vmid, const struct under_test *shares);
 /* It lives no more. Whether nobody has its table now. */
 bool mmu_end(struct under_test *mmu);
 bool vmid_is_taken(u64 vmid);
 
 struct under_test *mmu_numbered(u64 number);
+/* The first MMU of the VM in use. */
+struct under_test *mmu_first(void);
 /* Steps through those that live, by number; start with NULL. */
 struct under_test *mmu_next(const struct under_test *mmu);
 struct under_test *mmu_of(struct kvm_s2_mmu *mmu);

@@ -205,7 +205,7 @@ def test_a_tree_without_most_operations_runs(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     off = re.findall(r": (\w+) is switched off: there is no (\w+)", result.stderr)
     others = {"link": RENAMED["create_unlinked"], "handle": RENAMED["mkyoung"], "guest": RENAMED["map"]}
-    others |= dict.fromkeys(("mmu_init", "mmu_free", "mmu_share"), RENAMED["destroy"])
+    others |= dict.fromkeys(("mmu_init", "mmu_free", "mmu_share", "vm_create", "vm_end"), RENAMED["destroy"])
     others |= dict.fromkeys((op.name for op in FAMILIES["memslot"]), RENAMED["wrprotect"])
     others["memslot_handle"] = RENAMED["mkyoung"]
     assert dict(off) == {**RENAMED, **others}

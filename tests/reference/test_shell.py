@@ -222,7 +222,7 @@ def test_help(running: Shell) -> None:
         ("reset ", "ia", ["ia_bits="]),
         ("reset fwb=", "o", ["off ", "on "]),
         ("help ", "set", ["set_owner"]),
-        ("x = ", "", ["create_unlinked ", "mmu_init ", "mmu_share "]),
+        ("x = ", "", ["create_unlinked ", "mmu_init ", "mmu_share ", "vm_create "]),
         ("x = create_unlinked ", "le", ["level="]),
         ("free_unlinked table=", "", ["mine"]),
         ("mop ", "", []),

@@ -22,8 +22,7 @@ def _refused(run: ProgramRun) -> int:
     """What any of these ops is refused for."""
     if run.program.machine["kvm_mode"] == _HOSTS:
         return -errno.EOPNOTSUPP
-    first = next(iter(run.several_mmus()))
-    if first.table.root is None:
+    if run.several_mmus().first.table.root is None:
         return -errno.EINVAL
     return -errno.EFBIG if run.memslots().takes_too_long else 0
 
@@ -96,7 +95,7 @@ def memslot_handle(run: ProgramRun, l1: int) -> int:
     if run.abort is None:
         return -errno.ENOENT
     page = run.fixed.geometry.page_size
-    is_nested = run.stage2 is not next(iter(run.several_mmus())).table
+    is_nested = run.stage2 is not run.several_mmus().first.table
     ipa = (l1 if is_nested else run.abort.ipa) & -page
     slots = run.memslots()
     slot = slots.at(ipa)

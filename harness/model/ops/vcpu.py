@@ -57,7 +57,7 @@ def vcpu_load(run: ProgramRun, cpu: int, vcpu: int, mmu: MadeMmu) -> int:
 def vcpu_load_first(run: ProgramRun, cpu: int, vcpu: int) -> int:
     if run.program.machine["kvm_mode"] == _HOSTS:
         return -errno.EOPNOTSUPP
-    return _load(run, cpu, vcpu, next(iter(run.several_mmus())))
+    return _load(run, cpu, vcpu, run.several_mmus().first)
 
 
 def _load(run: ProgramRun, cpu: int, vcpu: int, mmu: S2Mmu) -> int:

@@ -1,4 +1,4 @@
-"""A VM's MMUs: made, chosen, shared and freed."""
+"""VMs and their MMUs: made, chosen, shared, freed and ended."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from harness.model.handles import Made
 from harness.model.ops.table import init
+from harness.observation.layout import FIRST_MMU
 from harness.program.kinds import MMU
 from harness.program.kinds.small import SPLIT_CACHE_CAPACITY
 from harness.program.machine import KNOBS_BY_NAME
-from pgtable import Memcache, S2Mmu, get_vtcr
+from pgtable import Memcache, S2Mmu, Vms, get_vtcr, ipa_limit
 
 if TYPE_CHECKING:
     from harness.model.run import ProgramRun
@@ -19,7 +20,7 @@ _HOSTS: Final = KNOBS_BY_NAME["kvm_mode"].names.index("pkvm_host")
 
 
 class MadeMmu(Made):
-    """An MMU beside the VM's first one."""
+    """An MMU beside the very first one."""
 
     def __init__(self, mmu: S2Mmu) -> None:
         self.mmu = mmu
@@ -31,8 +32,8 @@ class MadeMmu(Made):
 def mmu_init(run: ProgramRun, vmid: int, ia_bits: int) -> int:
     if run.program.machine["kvm_mode"] == _HOSTS:
         return -errno.EOPNOTSUPP
-    vm, features, geometry = run.several_mmus(), run.fixed.features, run.fixed.geometry
-    ret, mmu = vm.add(
+    vms, features, geometry = run.several_mmus(), run.fixed.features, run.fixed.geometry
+    ret, mmu = vms.add(
         run.handles.begun(MMU),
         vmid,
         ia_bits,
@@ -40,14 +41,33 @@ def mmu_init(run: ProgramRun, vmid: int, ia_bits: int) -> int:
         run.make_stage2,
         Memcache(SPLIT_CACHE_CAPACITY),
     )
-    if mmu is None:
-        return ret
-    before = vm.in_use
+    return ret if mmu is None else _initialised(run, vms, mmu)
+
+
+def vm_create(run: ProgramRun, vmid: int, ia_bits: int) -> int:
+    if run.program.machine["kvm_mode"] == _HOSTS:
+        return -errno.EOPNOTSUPP
+    vms, features, geometry = run.several_mmus(), run.fixed.features, run.fixed.geometry
+    ret, mmu = vms.create(
+        run.handles.begun(MMU),
+        vmid,
+        ia_bits,
+        ipa_limit(features, geometry),
+        lambda bits: get_vtcr(bits, features, geometry),
+        run.make_stage2,
+        Memcache(SPLIT_CACHE_CAPACITY),
+    )
+    return ret if mmu is None else _initialised(run, vms, mmu)
+
+
+def _initialised(run: ProgramRun, vms: Vms, mmu: S2Mmu) -> int:
+    """The new MMU gets its table; the one in use stays."""
+    before = vms.in_use
     run.use(mmu)
     ret = init(run)
     run.use(before)
     if ret:
-        vm.free(mmu, run.pool)
+        vms.free(mmu, run.pool)
         return ret
     return _made(run, mmu)
 
@@ -69,7 +89,7 @@ def mmu_use(run: ProgramRun, mmu: MadeMmu) -> int:
 
 
 def mmu_first(run: ProgramRun) -> int:
-    _use(run, next(iter(run.several_mmus())))
+    _use(run, run.several_mmus().first)
     return 0
 
 
@@ -82,6 +102,8 @@ def mmu_again(run: ProgramRun) -> int:
 
 
 def mmu_free(run: ProgramRun, mmu: MadeMmu) -> int:
+    if mmu.mmu.vm == mmu.mmu.number:
+        return -errno.EINVAL
     if run.cpus is not None and run.cpus.runs(mmu.mmu):
         return -errno.EBUSY
     vm = run.several_mmus()
@@ -90,6 +112,21 @@ def mmu_free(run: ProgramRun, mmu: MadeMmu) -> int:
     run.handles.end(mmu)
     vm.free(mmu.mmu, run.pool)
     run.use(vm.in_use)
+    run.outs.append(mmu.number)
+    return 0
+
+
+def vm_end(run: ProgramRun, mmu: MadeMmu) -> int:
+    vms, vm = run.several_mmus(), mmu.mmu.vm
+    if vm == FIRST_MMU or (run.cpus is not None and run.cpus.run_of(vm)):
+        return -errno.EBUSY
+    if vms.in_use.vm == vm:
+        run.abort = None
+    for made in [one for one in run.handles.live() if isinstance(one, MadeMmu) and one.mmu.vm == vm]:
+        run.handles.end(made)
+    vms.end(vm, run.pool)
+    run.forget_memslots(vm)
+    run.use(vms.in_use)
     run.outs.append(mmu.number)
     return 0
 

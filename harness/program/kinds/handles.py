@@ -50,6 +50,6 @@ class Handle(Number):
 UNLINKED: Final = Handle("unlinked table", 2, "t")
 """A table that create_unlinked made, which no entry points to. (In observations, holder 1 is the table under test.)"""
 MMU: Final = Handle("MMU", 3, "m")
-"""A stage-2 MMU of the VM, beside its first one. (In observations, that is number 0, and `m1` is number 1.)"""
+"""A stage-2 MMU, beside the first one of the program's first VM. (In observations, that is 0, and `m1` is 1.)"""
 MAX_MMUS: Final = 16
-"""Of a VM, its first one included, whether they still live or not."""
+"""Of a program, its first one included, whether they still live or not."""

@@ -1,4 +1,4 @@
-"""A VM's memory slots, as user space changes them by ioctls, and their logs of dirty pages.
+"""Memory slots of the VM in use, as user space changes them by ioctls, and their logs of dirty pages.
 
 A slot is memory behind a range of the guest's addresses: `phys` stands for the host's own address of it and for the
 memory there. Tables are filled by aborts (`memslot_handle`); what these ops change reaches every MMU of the VM. They

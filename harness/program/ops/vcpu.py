@@ -1,4 +1,5 @@
-"""vCPUs come to run on CPUs under an MMU of the VM, and leave them (kvm_arch_vcpu_load(), kvm_arch_vcpu_put()).
+"""vCPUs come to run on CPUs under an MMU of their VM, and leave them (kvm_arch_vcpu_load(), kvm_arch_vcpu_put()). The
+same number is another vCPU in another VM.
 
 The CPU that an op names runs what follows. From the first such op on, whose vCPU a TLB function finds there is what
 these ops have made of it, and no longer what the knob `vcpu` says: a VHE kernel's finds the one that is loaded; without
@@ -54,7 +55,7 @@ OPS: Final = (
         91,
         "vcpu_load_first",
         (_ON, _VCPU),
-        f"the same under the VM's first MMU{_REFUSED}",
+        f"the same under the first MMU of the VM in use{_REFUSED}",
         weight=2,
         results=_LOADED,
         functions=_FUNCTIONS,

@@ -1,11 +1,12 @@
-"""The stage-2 MMUs of a VM (struct kvm_s2_mmu): made, chosen, shared and freed.
+"""VMs and their stage-2 MMUs (struct kvm_s2_mmu): made, chosen, shared, freed and ended.
 
-A VM has its first MMU from the start, with the VMID of the machine's knob `vmid`; the others are handles. All other ops
-work on the MMU that was chosen last, at first the first one. Where the knob `vcpu` says that one of this stage 2's
+A program has a VM from the start, with a first MMU that has the VMID of the machine's knob `vmid`; all other MMUs are
+handles. A VM that is made is named by its first MMU. All other ops work on the MMU that was chosen last, at first the
+very first one, and on the VM that this is of. Where the knob `vcpu` says that one of this stage 2's
 vCPUs runs, it goes along, and forgets the abort that it kept.
 
-The host's own stage 2 (`kvm_mode = pkvm_host`) is no VM's: there, no MMU is made. None has the VMID of another that
-lives. docs/vm.md says what of this is Linux's.
+The host's own stage 2 (`kvm_mode = pkvm_host`) is no VM's: there, no MMU is made. No VMID is
+given twice. docs/vm.md says what of this is Linux's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OPS: Final = (
         44,
         "mmu_init",
         (Arg("vmid", VMID), Arg("ia_bits", IA_BITS, default=0)),
-        "make another MMU of the VM, with an empty table of its own (ia_bits 0: as many as the VM has)",
+        "make another MMU of the VM in use, with an empty table of its own (ia_bits 0: as many as the VM has)",
         weight=2,
         results=(*_TABLE, *_MADE),
         makes=MMU,
@@ -43,7 +44,7 @@ OPS: Final = (
         45,
         "mmu_use",
         (Arg("mmu", MMU),),
-        "what follows works on that MMU and its table",
+        "what follows works on that MMU and its table, and on its VM",
         weight=2,
         results=_CHOSEN,
         scenario="nest",
@@ -52,7 +53,7 @@ OPS: Final = (
         46,
         "mmu_first",
         (),
-        "what follows works on the VM's first MMU again",
+        "what follows works on the first MMU of the VM in use again",
         weight=1,
         scenario="nest",
     ),
@@ -69,8 +70,8 @@ OPS: Final = (
         48,
         "mmu_free",
         (Arg("mmu", MMU),),
-        "free an MMU, and its table unless another MMU shares it; if it was in use, the first MMU is; "
-        "-EBUSY while a vCPU is loaded under it",
+        "free an MMU, and its table unless another MMU shares it; if it was in use, its VM's first MMU is; "
+        "-EBUSY while a vCPU is loaded under it, -EINVAL of the first MMU of a VM, which goes with that",
         weight=1,
         results=_CHOSEN,
         ends=True,
@@ -87,5 +88,28 @@ OPS: Final = (
         makes=MMU,
         needs=("destroy",),
         scenario="share_root",
+    ),
+    OpDef(
+        95,
+        "vm_create",
+        (Arg("vmid", VMID), Arg("ia_bits", IA_BITS, default=0)),
+        "make another VM: its first MMU, with an empty table (ia_bits 0: as many as the program's first VM has)",
+        weight=2,
+        results=(*_TABLE, *_MADE),
+        makes=MMU,
+        needs=("destroy",),
+        scenario="two_vms",
+    ),
+    OpDef(
+        96,
+        "vm_end",
+        (Arg("mmu", MMU),),
+        "end the VM that an MMU is of, with all of its MMUs, tables, memory slots and logs; if it was in use, the "
+        "program's first VM is; -EBUSY of that one, and while a CPU has a vCPU of it loaded",
+        weight=1,
+        results=_CHOSEN,
+        ends=True,
+        needs=("destroy",),
+        scenario="two_vms",
     ),
 )

@@ -12,7 +12,7 @@ from harness.verdict.contracts.states import Transition
 @contract(source="asm/kvm_pgtable.h, struct kvm_pgtable_mm_ops: put_page frees a page that nothing counts any more")
 def nothing_reachable_is_freed(op: Transition) -> Iterator[str] | None:
     """A table page is given back only when no entry leads to it any more, its root's own end apart."""
-    if not op.freed or op.tampered or op.op.name in ("destroy", "mmu_free"):
+    if not op.freed or op.tampered or op.op.name in ("destroy", "mmu_free", "vm_end"):
         return None
     return (f"the page {one.page:#x} was given back while an entry led to it" for one in op.freed if one.is_reachable)
 
@@ -33,7 +33,9 @@ def references_are_entries(op: Transition) -> Iterator[str] | None:
     )
 
 
-_OWN_TREES: Final = frozenset(("create_unlinked", "free_unlinked", "link", "init", "mmu_init", "mmu_again"))
+_OWN_TREES: Final = frozenset(
+    ("create_unlinked", "free_unlinked", "link", "init", "mmu_init", "mmu_again", "vm_create")
+)
 """Ops that make or end trees of their own, or leave one behind."""
 
 
@@ -42,8 +44,8 @@ _OWN_TREES: Final = frozenset(("create_unlinked", "free_unlinked", "link", "init
 )
 def nothing_leaks(op: Transition) -> Iterator[str] | None:
     """A page that an operation took for a table, or that it took out of the tree, is in the tree or given back when it
-    returns; where create_unlinked or mmu_init fails, none of its pages is in use."""
-    failed = op.op.name in ("create_unlinked", "mmu_init") and bool(op.record.ret)
+    returns; where create_unlinked, mmu_init or vm_create fails, none of its pages is in use."""
+    failed = op.op.name in ("create_unlinked", "mmu_init", "vm_create") and bool(op.record.ret)
     if op.record.ret is None or op.tampered or not op.machine["page_count"] or op.before is op.after:
         return None
     if op.after.tree is None or (op.op.name in _OWN_TREES and not failed):

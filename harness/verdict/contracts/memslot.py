@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.observation.events import LOG_CLEARED
-from harness.observation.layout import FIRST_MMU
 from harness.program import syndromes
 from harness.program.machine import Machine
 from harness.verdict.contracts.contract import contract
@@ -36,11 +35,12 @@ def _slots(op: Transition, number: int) -> Slot | None:
 
 
 def _trees(op: Transition, state: State) -> tuple[Tree | None, list[Tree]]:
-    """The first MMU's tree, and those of other tables."""
-    trees = dict(state.others)
+    """The tree of the first MMU of the VM in use, and those of its other tables."""
+    mmus = op.judged.mmus(op.number)
+    trees = {number: tree for number, tree in state.others.items() if mmus.vm_of_table(number) == mmus.vm}
     if state.tree is not None:
         trees[op.judged.slots[op.number - 1].table] = state.tree
-    first = trees.pop(FIRST_MMU, None)
+    first = trees.pop(mmus.vm, None)
     return first, [trees[number] for number in sorted(trees)]
 
 
@@ -128,7 +128,8 @@ def no_tlb_of_another_mmu_lets_logged_memory_be_written(op: Transition) -> Itera
     return (
         f"MMU {one.mmu}: {one.text} may be cached"
         for one in op.judged.judgement.writable.get(op.number, ())
-        if mmus.table_of(one.mmu) != FIRST_MMU
+        if mmus.vm_of(one.mmu) == mmus.vm
+        and mmus.table_of(one.mmu) != mmus.vm
         and any(pa < one.pa + one.size and one.pa < pa + end - start for start, end, pa in pages)
     )
 
@@ -147,7 +148,7 @@ def what_is_given_for_writing_is_logged(op: Transition) -> Iterator[str] | None:
     from then on."""
     abort = op.judged.handlings.get(op.number)
     slots = op.judged.slots[op.number]
-    if op.record.ret != 0 or abort is None or not abort.size or op.tampered or slots.table != FIRST_MMU:
+    if op.record.ret != 0 or abort is None or not abort.size or op.tampered or slots.table != slots.vm:
         return None
     exception_class, writes, _ = syndromes.esr_fields(abort.esr)
     number = slots.logged_at(abort.access.value("ipa"))

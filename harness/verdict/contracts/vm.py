@@ -1,4 +1,5 @@
-"""Several stage-2 MMUs of one VM: what happens under one is no other's affair, and what they share is told to all.
+"""Several VMs, and several stage-2 MMUs of one: what happens under one is no other's affair, and what they share is
+told to all.
 
 That MMUs share a root is the design of seed 003, and not Linux's as it is.
 """
@@ -20,33 +21,39 @@ from harness.observation.events import (
     each_event,
 )
 from harness.observation.layout import FIRST_MMU
-from harness.observation.mmus import MMU_FREE, named_by
+from harness.observation.mmus import named_by, vmid_made_by
 from harness.observation.tlbi import Target, invalidation_of
 from harness.verdict.contracts.contract import contract
 from harness.verdict.contracts.states import State, Transition
 from harness.verdict.maplets import Tree, changes, maplets
 
 _SEED: Final = "seed 003 (kvm_s2_mmu)"
+_MAKE: Final = ("mmu_init", "mmu_share", "vm_create")
+"""Ops that make an MMU."""
 _NO_TREE: Final = "it has none any more"
 
 
 @contract(source=f"{_SEED}: the VMID and the pgd of a stage 2 are its MMU's own")
 def other_tables_say_what_they_said(op: Transition) -> Iterator[str] | None:
     """An operation under one MMU changes nothing of what the tables of others say, and gives back none of their pages.
-    Only what frees an MMU ends a table, its own; and memory slots are the VM's, whose tables they change all."""
+    Only what frees an MMU ends a table, its own, and what ends a VM, all of that; and memory slots are the VM's, whose
+    tables they change all, and no other VM's."""
     kept = _kept(op)
-    return None if op.record.ret is None or not kept or op.op.name.startswith("memslot_") else _differences(op, kept)
+    return None if op.record.ret is None or not kept else _differences(op, kept)
 
 
 def _kept(op: Transition) -> dict[int, Tree]:
-    """The other tables that there were, and of which one goes if its last MMU is freed."""
-    kept, mmu = dict(op.before.others), named_by(op.record)
-    if op.op.definition is MMU_FREE and mmu is not None:
-        mmus = op.judged.mmus(op.number)
-        table = mmus.table_of(mmu)
-        if table is not None and mmus.sharing(table) == [mmu]:
-            kept.pop(table, None)
-    return kept
+    """The other tables that there were, without those of which the last MMU is freed, and those that slots change."""
+    if not op.before.others:
+        return {}
+    mmus = op.judged.mmus(op.number)
+    ended, of_slots = mmus.ended_by(op.record), op.op.name.startswith("memslot_")
+    return {
+        table: tree
+        for table, tree in op.before.others.items()
+        if not (of_slots and mmus.vm_of_table(table) == mmus.vm)
+        and not (ended and set(mmus.sharing(table)) <= set(ended))
+    }
 
 
 def _differences(op: Transition, kept: dict[int, Tree]) -> Iterator[str]:
@@ -93,6 +100,22 @@ def the_last_mmu_of_a_table_takes_it_along(op: Transition) -> Iterator[str] | No
     if tree is None:
         return None
     left = [page for page in op.before.reachable_in(tree) if page in op.after.tables and not op.before.excess(page)]
+    return (f"the table {page:#x} is still in use" for page in sorted(left))
+
+
+@contract("vm_end", source="kvm_arch_flush_shadow_all() and kvm_uninit_stage2_mmu(): all of a VM's stage 2 is freed")
+def a_vm_s_end_leaves_none_of_its_pages(op: Transition) -> Iterator[str] | None:
+    """When a VM has ended, no page of any table of its MMUs is in use, but for those that had a reference too many
+    already."""
+    mmus = op.judged.mmus(op.number)
+    tables = {mmus.table_of(mmu) for mmu in mmus.ended_by(op.record)}
+    trees = [
+        op.before.tree if table == mmus.table else op.before.others.get(table or 0) for table in sorted(tables, key=str)
+    ]
+    if not any(trees) or op.tampered:
+        return None
+    pages = {page for tree in trees if tree is not None for page in op.before.reachable_in(tree)}
+    left = [page for page in pages if page in op.after.tables and not op.before.excess(page)]
     return (f"the table {page:#x} is still in use" for page in sorted(left))
 
 
@@ -159,9 +182,39 @@ def maintenance_reaches_no_other_vmid(op: Transition) -> Iterator[str] | None:
     )
 
 
-@contract("mmu_init", "mmu_share", source="Arm ARM, D8.14: TLB entries are tagged with a VMID; seed 003")
+@contract(source=f"{_SEED}: TLB maintenance is addressed by MMU, each of which is one VM's")
+def maintenance_is_for_the_vm_s_own_mmus(op: Transition) -> Iterator[str] | None:
+    """What an op invalidates, it invalidates for MMUs of the VM in use, or of that whose vCPU it loads; a rollover's
+    flush is for all."""
+    mmus = op.judged.mmus(op.number)
+    if not mmus.are_several or op.record.ret is None:
+        return None
+    loaded = mmus.loaded_by(op.record)
+    vm = mmus.vm if loaded is None else mmus.vm_of(loaded)
+    calls = [one for one in op.judged.calls.get(op.number, ()) if one.event.kind != FLUSH_VM_CONTEXT]
+    if not calls:
+        return None
+    return (
+        f"{one.event} is for MMU {mmu}, of another VM"
+        for one in calls
+        if mmus.vm_of(mmu := mmus.in_use if one.mmu is None else one.mmu) != vm
+    )
+
+
+@contract(*_MAKE, source="Arm ARM, D8.14: TLBs may hold what they found under a VMID until that is invalidated")
+def the_vmid_of_what_has_ended_is_nobody_s(op: Transition) -> Iterator[str] | None:
+    """An MMU that is made has no VMID that another one had when it was freed, or when its VM ended: nothing has
+    invalidated what TLBs hold under that."""
+    made, ended = named_by(op.record), op.judged.mmus(op.number).ended_vmids
+    if made is None or not ended:
+        return None
+    vmid = vmid_made_by(op.record)
+    return iter((f"MMU {made} has the VMID {vmid:#x}, which one that has ended had",) if vmid in ended else ())
+
+
+@contract(*_MAKE, source="Arm ARM, D8.14: TLB entries are tagged with a VMID; seed 003")
 def no_vmid_serves_two_mmus(op: Transition) -> Iterator[str] | None:
-    """An MMU that is made has a VMID that no other MMU of the VM has."""
+    """An MMU that is made has a VMID that no other MMU has, of whatever VM."""
     made, mmus = named_by(op.record), op.judged.mmus(op.number + 1)
     if made is None:
         return None
@@ -171,7 +224,7 @@ def no_vmid_serves_two_mmus(op: Transition) -> Iterator[str] | None:
 
 @contract("mmu_again", source="kvm_init_stage2_mmu(): if the page tables are in place, an error, or leave gracefully")
 def what_is_initialised_again_stays(op: Transition) -> Iterator[str] | None:
-    """An MMU that has a table keeps it, as it is, when it is initialised again. Of the VM's first MMU that is an
+    """An MMU that has a table keeps it, as it is, when it is initialised again. Of a VM's first MMU that is an
     error."""
     tree = op.before.tree
     if tree is None or op.record.ret is None:
@@ -180,8 +233,8 @@ def what_is_initialised_again_stays(op: Transition) -> Iterator[str] | None:
 
 
 def _stays(op: Transition, tree: Tree) -> Iterator[str]:
-    if not op.record.ret and op.judged.mmus(op.number).in_use == 0:
-        yield "the first MMU is initialised twice without an error"
+    if not op.record.ret and (mmus := op.judged.mmus(op.number)).in_use == mmus.first:
+        yield "a VM's first MMU is initialised twice without an error"
     now = op.after.tree
     if now is not None and now.root != tree.root:
         yield f"its root was at {tree.root:#x}, and is at {now.root:#x}"

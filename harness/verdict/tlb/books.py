@@ -13,7 +13,7 @@ from harness.observation.calls import Whose
 from harness.observation.descriptors import is_table_entry
 from harness.observation.events import FOR_MMU, Event, each_event
 from harness.observation.layout import FIRST_MMU, Record
-from harness.observation.mmus import VCPU_OPS, loaded_by, vmid_loaded_by
+from harness.observation.mmus import VCPU_OPS, vmid_loaded_by
 from harness.program.definition import Op
 from harness.program.kinds import MMU
 from harness.program.machine import Machine
@@ -115,7 +115,7 @@ class Books(Trees):
     def _load(self, record: Record) -> None:
         """The op loads a vCPU, if it does: first, the MMU gets a VMID that is good. What TLBs have under the one before
         nobody will run with, until a flush of all VMIDs."""
-        loaded = loaded_by(record)
+        loaded = self._mmus.loaded_by(record)
         if loaded is None:
             return
         if loaded == self._mmu and vmid_loaded_by(record) != self._vmid:
@@ -210,7 +210,7 @@ class Books(Trees):
         duty = Duty.PROGRAM if self._by_program else duty_of(self._op, is_in_place)
         if is_in_place and is_harmless(old, new, self._is_stage_1):
             duty = Duty.GRANTS_LESS
-        elif is_in_place and self._only not in (None, FIRST_MMU) and self._op is not None and self._op.name in LOG_OPS:
+        elif is_in_place and self._is_nested and self._op is not None and self._op.name in LOG_OPS:
             duty = Duty.NESTED_LOG
         child = self._child(table, old) if is_table_entry(old, level) else None
         one = self._forget(ipa, level, old, child, duty)
@@ -219,6 +219,11 @@ class Books(Trees):
             one.duty = Duty.TOLD
         if child is not None and child is not self._child(table, new):
             self._take_below(child, one.duty)
+
+    @property
+    def _is_nested(self) -> bool:
+        """Whether it is the table of another MMU of the VM in use than that one's first."""
+        return self._only not in (None, self._mmus.first) and self._mmus.vm_of(self._mmu) == self._mmus.vm
 
     def _take_below(self, table: Table, duty: Duty | None, below: bool = True) -> None:
         """A table is out of the tree, with all that its entries say."""

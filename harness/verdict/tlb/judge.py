@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from harness.observation.descriptors import address_field, is_table_entry
 from harness.observation.events import IN_CALL
 from harness.observation.layout import EVENT_WORDS, FIRST_MMU, Observation, Record
-from harness.observation.mmus import MMU_FREE, MMU_INIT, MMU_SHARE, Mmus, named_by, vmid_made_by
+from harness.observation.mmus import MAKES_TABLE, MMU_SHARE, Mmus, named_by, vmid_made_by
 from harness.program.definition import Op
 from harness.program.guest import STUB, virtual_address
 from harness.program.program import Program
@@ -107,10 +107,12 @@ class Judgement:
     def _follow(self, number: int, op: Op | None, record: Record) -> None:
         """Take in a record, in the books of every MMU."""
         mmu = named_by(record)
-        if mmu is not None and record.definition is MMU_INIT:
+        if mmu is not None and record.definition in MAKES_TABLE:
             self._of_mmus[mmu] = self._new_books(mmu, mmu, number, record)
-        elif mmu is not None and record.definition is MMU_FREE and mmu in self._of_mmus:
-            self._of_freed += self._of_mmus.pop(mmu).problems
+        else:
+            for ended in self._mmus.ended_by(record) if mmu is not None else ():
+                books_of_it = self._of_mmus.pop(ended, None)
+                self._of_freed += [] if books_of_it is None else books_of_it.problems
         for books in self._of_mmus.values():
             books.follow_op(number, op, record)
         if mmu is not None and record.definition is MMU_SHARE:

@@ -18,21 +18,24 @@ static bool takes_too_long(const struct under_test *mmu)
 {
 	u64 step = kvm_granule_size(KVM_PGTABLE_MIN_BLOCK_LEVEL);
 
-	return S2FUZZ_HAS_NESTED_MMU && mmu->number &&
+	return S2FUZZ_HAS_NESTED_MMU && mmu != mmu_first() &&
 	       1ul << VTCR_EL2_IPA(*vtcr_of((struct kvm_s2_mmu *)&mmu->mmu)) > S2FUZZ_MAX_STEPS * step;
 }
 
-/* Shows the VM's MMUs that have a table, those apart that share one which is shown already. No VM without its first. */
+/* Shows the MMUs of the VM in use that have a table, those apart that share one which is shown already. No VM without its
+ * first. */
 static s64 show_mmus(void)
 {
 	struct under_test *mmu = NULL, *earlier;
 
 	if (config.kvm_mode == kvm_mode_pkvm_host)
 		return -EOPNOTSUPP;
-	memslots_show_none();
-	if (!mmu_numbered(0)->pgt->pgd)
+	memslots_use(under_test->vm);
+	if (!mmu_first()->pgt->pgd)
 		return -EINVAL;
 	while ((mmu = mmu_next(mmu))) {
+		if (mmu->vm != under_test->vm)
+			continue;
 		earlier = mmu_next(NULL);
 		while (earlier->table != mmu->table)
 			earlier = mmu_next(earlier);
@@ -155,7 +158,7 @@ static u64 backing_in_slot(const struct slot_page *page)
  * what the guest hypervisor's table says, and pages are all that it maps. */
 s64 op_memslot_handle(const struct args_memslot_handle *args)
 {
-	bool is_nested = under_test->table != mmu_numbered(0)->table;
+	bool is_nested = under_test->table != mmu_first()->table;
 	struct handled handled;
 	struct slot_page page;
 	bool dirty = false;

@@ -42,11 +42,19 @@ bool vcpu_is_loaded_under(const struct under_test *mmu)
 	return false;
 }
 
-#if S2FUZZ_HAS_vcpu_load
-static bool vcpu_is_loaded(u64 vcpu)
+bool vcpu_is_loaded_of(u64 vm)
 {
 	for (u64 cpu = 0; cpu < s2fuzz_cpus; cpu++)
-		if (loaded[cpu].is_there && loaded[cpu].vcpu == vcpu)
+		if (loaded[cpu].is_there && loaded[cpu].mmu->vm == vm)
+			return true;
+	return false;
+}
+
+#if S2FUZZ_HAS_vcpu_load
+static bool vcpu_is_loaded(u64 vm, u64 vcpu)
+{
+	for (u64 cpu = 0; cpu < s2fuzz_cpus; cpu++)
+		if (loaded[cpu].is_there && loaded[cpu].vcpu == vcpu && loaded[cpu].mmu->vm == vm)
 			return true;
 	return false;
 }
@@ -86,7 +94,7 @@ static s64 load(u64 cpu, u64 vcpu, struct under_test *mmu)
 
 	if (ret)
 		return ret;
-	if (loaded[cpu].is_there || vcpu_is_loaded(vcpu))
+	if (loaded[cpu].is_there || vcpu_is_loaded(mmu->vm, vcpu))
 		return -EBUSY;
 	if (!mmu->pgt->pgd)
 		return -ENOENT;
@@ -128,7 +136,7 @@ s64 op_vcpu_load(const struct args_vcpu_load *args)
 
 s64 op_vcpu_load_first(const struct args_vcpu_load_first *args)
 {
-	return load(args->cpu, args->vcpu, mmu_numbered(0));
+	return load(args->cpu, args->vcpu, mmu_first());
 }
 
 s64 op_vcpu_put(const struct args_vcpu_put *args)
