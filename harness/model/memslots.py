@@ -317,7 +317,12 @@ class Memslots:
     def _unmap(self, start: int, end: int) -> None:
         self._unmap_range(self._first(), start, end)
         for mmu in self._others():
-            self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
+            if self._run.version.reaches_nested_mmus:
+                self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
+            else:  # ours does it in one walk, which tells in the addresses that tables are invalidated by
+                self._run.work_on(mmu)
+                mmu.table.unmap(0, 1 << mmu.table.ia_bits)
+                self._run.work_on(None)
 
     def _unmap_range(self, mmu: S2Mmu, start: int, end: int) -> None:
         self._run.work_on(mmu)

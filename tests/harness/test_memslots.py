@@ -13,7 +13,7 @@ from harness.observation.events import FOR_MMU, LOG_CLEARED, LOG_TOLD, TLBI_KIND
 from harness.observation.layout import Observation, Record
 from harness.verdict.memslots import logs_read, pages_told, slots_after
 from harness.verdict.tlb.judge import Judgement
-from reference.link.executor import Reference
+from reference.link.executor import ByGranule, Reference
 
 SLOT = "memslot_add slot=0 ipa=0x0 size=2M phys=0x42000000 backing=block"
 WRITE = "fault ipa=0x1000 access=write\nmemslot_handle\nwrite ipa=0x1000 value=0x1\n"
@@ -150,6 +150,18 @@ NOTIFIED = {
 def test_the_notifier_of_the_model_is_the_kernel_s(each_kernel: Reference, linux: str, name: str) -> None:
     program = program_of(f"guest = on\nia_bits = 32\n\n{NOTIFIED[name]}")
     assert each_kernel.observe(program).words == Model(linux).observe(program).words
+
+
+@pytest.mark.parametrize("op", ["memslot_unmap ipa=0x0 size=64K", "memslot_flush slot=0"])
+def test_a_table_that_several_steps_reach_into_is_invalidated_as_by_the_kernel(
+    every_kernel: ByGranule, linux: str, op: str
+) -> None:
+    program = program_of(
+        "granule = 64k\nia_bits = 48\n\nmemslot_add slot=0 ipa=0x0 size=64K phys=0x42000000\n"
+        f"{OTHER}map ipa=0x20010000 size=64K phys=0x42000000 prot=rw mc=4\n"
+        f"map ipa=0x60010000 size=64K phys=0x42000000 prot=rw mc=4\n{op}\n"
+    )
+    assert every_kernel.observe(program).words == Model(linux).observe(program).words
 
 
 @pytest.mark.parametrize(
