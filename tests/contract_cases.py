@@ -487,6 +487,17 @@ CASES: Mapping[str, Case] = {
     "removed-memory-is-reached-by-no-mmu": Case(
         GIVEN + "memslot_remove slot=0\n", without(4, *STORES, PUT), "memslot_remove slot=0\n"
     ),
+    "memory-taken-away-is-reached-by-no-mmu": Case(
+        GIVEN + "memslot_unmap ipa=0x0 size=4K\n",
+        without(4, *STORES, PUT),
+        GIVEN + "memslot_unmap ipa=0x2000 size=4K\n",
+    ),
+    "ageing-slots-clears-access-flags-alone": Case(
+        GIVEN + "memslot_age ipa=0x0 size=4K\n", without(4, *STORES), GIVEN + "memslot_age ipa=0x2000 size=4K\n"
+    ),
+    "ageing-slots-tells-whether-any-was-young": Case(
+        GIVEN + "memslot_test_age ipa=0x0 size=4K\n", told(4, 0, 1), GIVEN + "memslot_test_age ipa=0x2000 size=4K\n"
+    ),
     "a-flush-leaves-no-empty-table": Case(GIVEN + "memslot_flush slot=0\n", without(4, PUT), "memslot_flush slot=0\n"),
     "logged-memory-is-written-by-none-without-a-fault": Case(
         LOGGED, without(4, *STORES), SLOT + "memslot_log slot=0 logging=off\n"

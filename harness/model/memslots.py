@@ -15,10 +15,13 @@ from harness.observation.events import LOG_CLEARED, LOG_TOLD
 from harness.program.kinds import BACKING, LOGGING
 from harness.program.kinds.small import MOST_LOGGED, MOST_SLOT_PAGES, MOST_STEPS
 from harness.program.space import U64_MAX
+from pgtable.pte import AF, is_valid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.model.run import ProgramRun
-    from pgtable import S2Mmu
+    from pgtable import S2Mmu, Stage2
 
 _AT_ONCE, _, _INITIALLY_SET = range(len(LOGGING.words))
 _PAGE, _BLOCK, _GIGABYTE = (BACKING.words.index(name) for name in ("page", "block", "gigabyte"))
@@ -108,7 +111,7 @@ class Memslots:
         if (old is None or moves) and self._overlaps(number, new):
             return -errno.EEXIST
         if moves and old is not None:
-            self._unmap(old.region)
+            self._unmap_slot(old)
         changed = Slot(new)
         if new.is_logged:
             ret = self._keep_log(changed, old)
@@ -138,7 +141,7 @@ class Memslots:
         return 0
 
     def _remove(self, number: int, old: Slot) -> int:
-        self._unmap(old.region)
+        self._unmap_slot(old)
         del self._slots[number]
         self._drain()
         return 0
@@ -217,6 +220,75 @@ class Memslots:
         if pages:
             self._flush(slot.region)
 
+    # The host's MMU notifier
+
+    def take_away(self, ipa: int, size: int) -> int:
+        """The host takes memory from the guest: no table keeps any of it."""
+        if not self._is_range(ipa, size):
+            return -errno.EINVAL
+        for start, end in self._shares(ipa, size):
+            self._unmap(start, end)
+        return 0
+
+    def age(self, ipa: int, size: int, flushes: bool) -> tuple[int, bool]:
+        """Clear access flags, and invalidate where any was set, if so asked. The result, and whether any was."""
+        if not self._is_range(ipa, size):
+            return -errno.EINVAL, False
+        young = self._ask(ipa, size, self._age)
+        if young and flushes:
+            self._run.work_on(self._first())
+            self._run.boundary.tlbi_vmid()
+            self._run.work_on(None)
+        return 0, young
+
+    def test_age(self, ipa: int, size: int) -> tuple[int, bool]:
+        """The result, and whether any access flag is set."""
+        if not self._is_range(ipa, size):
+            return -errno.EINVAL, False
+        return 0, self._ask(ipa, size, self._is_young)
+
+    @staticmethod
+    def _is_range(ipa: int, size: int) -> bool:
+        """Whether there is anything in it, and it does not wrap."""
+        return size > 0 and ipa + size <= U64_MAX
+
+    def _shares(self, ipa: int, size: int) -> list[tuple[int, int]]:
+        """What slots have of a range, in whole pages, by their numbers."""
+        found = []
+        first, last = ipa & -self._page, ipa + size + self._page - 1 & -self._page
+        for _, slot in sorted(self._slots.items()):
+            start, end = max(first, slot.region.ipa), min(last, slot.region.ipa + slot.region.size)
+            if start < end:
+                found.append((start, end))
+        return found
+
+    def _ask(self, ipa: int, size: int, asked: Callable[[Stage2, int, int], bool]) -> bool:
+        """Whether it is so of any slot's share, in the table of the first MMU. Linux leaves others alone."""
+        young = False
+        self._run.work_on(self._first())
+        for start, end in self._shares(ipa, size):
+            young |= asked(self._first().table, start, end - start)
+        self._run.work_on(None)
+        return young
+
+    def _age(self, table: Stage2, start: int, size: int) -> bool:
+        """kvm_age_gfn(). Where it takes a range for a page or a block, it looks at the first entry alone."""
+        if not self._ages_one_leaf:
+            return table.test_clear_young(start, size, make_old=True)
+        geometry = self._run.fixed.geometry
+        if size not in (self._page, geometry.level_size(2), geometry.level_size(1)):
+            self._run.boundary.warn("kvm_age_gfn")
+        was = table.mkold(start)
+        return is_valid(was) and bool(was & AF)
+
+    def _is_young(self, table: Stage2, start: int, size: int) -> bool:
+        """kvm_test_age_gfn()"""
+        return table.is_young(start) if self._ages_one_leaf else table.test_clear_young(start, size, make_old=False)
+
+    @property
+    def _ages_one_leaf(self) -> bool:
+        return "test_clear_young" in self._run.version.lacks
+
     def _tell(self, kind: int, slot: Slot, page: int) -> None:
         boundary = self._run.boundary
         boundary.spend()
@@ -238,17 +310,20 @@ class Memslots:
 
     def flush_shadow(self, slot: Slot) -> None:
         """kvm_arch_flush_shadow_memslot()"""
-        self._unmap(slot.region)
+        self._unmap_slot(slot)
 
     @property
     def takes_too_long(self) -> bool:
         """Whether all of another table is more than anybody would go through step by step."""
         if not self._run.version.reaches_nested_mmus:
             return False
-        return any(1 << mmu.table.ia_bits > MOST_STEPS * self._step for mmu in self._others())
+        return any(1 << mmu.table.ia_bits > MOST_STEPS * self._step_in(mmu) for mmu in self._others())
 
-    def _unmap(self, region: Region) -> None:
-        self._unmap_range(self._first(), region.ipa, region.ipa + region.size)
+    def _unmap_slot(self, slot: Slot) -> None:
+        self._unmap(slot.region.ipa, slot.region.ipa + slot.region.size)
+
+    def _unmap(self, start: int, end: int) -> None:
+        self._unmap_range(self._first(), start, end)
         for mmu in self._others():
             self._unmap_range(mmu, 0, 1 << mmu.table.ia_bits)
 

@@ -61,6 +61,15 @@ class Slots:
     table: int
     vm: int
 
+    def shares(self, start: int, end: int) -> list[Slot]:
+        """What slots have of a range of addresses, each as a slot."""
+        found = []
+        for one in self.of.values():
+            first, last = max(start, one.ipa), min(end, one.end)
+            if first < last:
+                found.append(replace(one, ipa=first, size=last - first, phys=one.phys + first - one.ipa))
+        return found
+
     def logged_at(self, ipa: int) -> int | None:
         """The number of the logged slot that has an address."""
         return next((number for number, one in self.of.items() if one.is_logged and one.ipa <= ipa < one.end), None)

@@ -48,6 +48,8 @@ class HostedFile:
     parts: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     """Where it is but some functions and macros of files, their names by file: those that a tree lacks are left out.
     Else it is all of `path`."""
+    parts_for: Mapping[str, str] = field(default_factory=dict)
+    """Of those, by name, the op without which one is not taken: what it calls may not be there."""
     begins_with: str = ""
     """The header that those are compiled behind."""
     serves: str = ""
@@ -82,8 +84,10 @@ _OF_MMU: Final = (
     *("stage2_wp_range", "kvm_stage2_wp_range", "kvm_mmu_wp_memory_region", "kvm_mmu_split_memory_region"),
     *("kvm_mmu_write_protect_pt_masked", "kvm_arch_mmu_enable_log_dirty_pt_masked"),
     *("kvm_arch_commit_memory_region", "kvm_arch_prepare_memory_region", "kvm_arch_flush_shadow_memslot"),
+    *("kvm_unmap_gfn_range", "kvm_age_gfn", "kvm_test_age_gfn"),
 )
-"""What works on memory slots; the rest of mmu.c needs all of the host's memory management."""
+"""What works on memory slots, for user space and for the MMU notifier; the rest of mmu.c needs all of the host's memory
+management."""
 
 HOSTED: Final = (
     HostedFile(
@@ -141,6 +145,11 @@ HOSTED: Final = (
         _KVM / "mmu.c",
         "memslots",
         parts={_KVM / "mmu.c": _OF_MMU, _KVM / "nested.c": ("kvm_nested_s2_wp", "kvm_nested_s2_unmap")},
+        parts_for={
+            "kvm_unmap_gfn_range": "memslot_unmap",
+            "kvm_age_gfn": "memslot_age",
+            "kvm_test_age_gfn": "memslot_test_age",
+        },
         begins_with="s2fuzz/memslots.h",
         needs=(OURS / "memslots.c",),
         declares=(Path("include/linux/kvm_host.h"),),

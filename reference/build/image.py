@@ -195,8 +195,9 @@ class Builder:
 
     def _parts(self, row: HostedFile) -> Path:
         """A file with the functions of a row's parts."""
-        text = f"#include <{row.begins_with}>\n"
-        for path, names in row.parts.items():
+        text, has = f"#include <{row.begins_with}>\n", self.declared.capabilities.has
+        for path, every in row.parts.items():
+            names = tuple(name for name in every if name not in row.parts_for or has(row.parts_for[name]))
             found = self.tree.root / path
             if found.is_file():
                 content = found.read_bytes()

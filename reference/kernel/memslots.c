@@ -128,6 +128,11 @@ void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	kvm_flush_remote_tlbs(kvm);
 }
+
+static void flush_remote_tlbs(void)
+{
+	kvm_flush_remote_tlbs(&vm);
+}
 #else
 static void in_others(int (*fn)(struct kvm_pgtable *, u64, u64))
 {
@@ -140,6 +145,11 @@ static void flush_others(void)
 void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	kvm_arch_flush_remote_tlbs_range(kvm, slot->base_gfn, slot->npages);
+}
+
+static void flush_remote_tlbs(void)
+{
+	kvm_arch_flush_remote_tlbs(&vm);
 }
 #endif
 
@@ -272,6 +282,80 @@ s64 memslots_flush(u64 slot)
 	flush_shadow(one);
 	return 0;
 }
+
+#if S2FUZZ_HAS_memslot_unmap || S2FUZZ_HAS_memslot_age || S2FUZZ_HAS_memslot_test_age
+typedef bool (*notified)(struct kvm *, struct kvm_gfn_range *);
+
+/* As kvm_handle_hva_range() goes through slots, by the guest's addresses, with the lock held: each is told of the pages
+ * that it has of [start, end). */
+static bool notify(u64 start, u64 end, notified handler)
+{
+	bool ret = false;
+
+	for (u64 slot = 0; slot < S2FUZZ_MAX_SLOTS; slot++) {
+		struct kvm_memory_slot *one = &vm.slots.of[slot];
+		u64 first = one->base_gfn << PAGE_SHIFT;
+		u64 from = max(start, first), to = min(end, first + (one->npages << PAGE_SHIFT));
+
+		if (from < to)
+			ret |= handler(&vm, &(struct kvm_gfn_range){
+						    .slot = one,
+						    .start = from >> PAGE_SHIFT,
+						    .end = DIV_ROUND_UP(to, PAGE_SIZE),
+						    .may_block = true,
+					    });
+	}
+	return ret;
+}
+#endif
+
+#if S2FUZZ_HAS_memslot_unmap
+static bool unmap_everywhere(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	bool ret = kvm_unmap_gfn_range(kvm, range);
+
+	in_others(kvm_pgtable_stage2_unmap);
+	return ret;
+}
+
+s64 memslots_unmap(u64 ipa, u64 size)
+{
+	if (ipa + size <= ipa)
+		return -EINVAL;
+	write_lock(&vm.mmu_lock);
+	if (notify(ipa, ipa + size, unmap_everywhere))
+		flush_remote_tlbs();
+	write_unlock(&vm.mmu_lock);
+	return 0;
+}
+#endif
+
+#if S2FUZZ_HAS_memslot_age
+/* Other tables keep their access flags, in Linux, too. */
+s64 memslots_age(u64 ipa, u64 size, bool flush, bool *young)
+{
+	if (ipa + size <= ipa)
+		return -EINVAL;
+	write_lock(&vm.mmu_lock);
+	*young = notify(ipa, ipa + size, kvm_age_gfn);
+	if (*young && flush)
+		flush_remote_tlbs();
+	write_unlock(&vm.mmu_lock);
+	return 0;
+}
+#endif
+
+#if S2FUZZ_HAS_memslot_test_age
+s64 memslots_test_age(u64 ipa, u64 size, bool *young)
+{
+	if (ipa + size <= ipa)
+		return -EINVAL;
+	write_lock(&vm.mmu_lock);
+	*young = notify(ipa, ipa + size, kvm_test_age_gfn);
+	write_unlock(&vm.mmu_lock);
+	return 0;
+}
+#endif
 
 static u64 tell(enum event kind, const struct kvm_memory_slot *slot, u64 word, u64 mask)
 {

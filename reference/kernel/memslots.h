@@ -36,6 +36,11 @@ bool memslots_get(u64 slot, struct slot_region *region);
 /* KVM_SET_USER_MEMORY_REGION: a size of 0 removes the slot. */
 s64 memslots_set(u64 slot, const struct slot_region *region);
 s64 memslots_flush(u64 slot);
+/* The host's MMU notifier, of a range of the guest's addresses that is not empty and does not wrap: the memory goes; its
+ * access flags are cleared (`young`: whether any was set), with what TLBs hold or not; or only looked at. */
+s64 memslots_unmap(u64 ipa, u64 size);
+s64 memslots_age(u64 ipa, u64 size, bool flush, bool *young);
+s64 memslots_test_age(u64 ipa, u64 size, bool *young);
 /* KVM_GET_DIRTY_LOG, and KVM_CLEAR_DIRTY_LOG of what that has told last; `pages` is how many it was about. */
 s64 memslots_log(u64 slot, u64 *pages);
 s64 memslots_clear_log(u64 slot, u64 first, u64 count, u64 *pages);

@@ -115,13 +115,13 @@ def test_what_is_switched_off_gets_a_line_each(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "linux", NEXT, RELAX, AGE)
     before, after = choose_sides(str(tree), (), tree / PGTABLE)
     prots = "struct kvm_pgtable *, u64, enum kvm_pgtable_prot"
+    no_age = "there is no kvm_pgtable_stage2_test_clear_young"
+    other = f"kvm_pgtable_stage2_relax_perms is `int ({prots}, enum kvm_pgtable_walk_flags)`, not `int ({prots})`"
     assert switched_off([before, after]) == [
-        f"kernel:{tree}: test_clear_young is switched off: there is no kvm_pgtable_stage2_test_clear_young",
-        *(
-            f"kernel:{tree}: {op} is switched off: kvm_pgtable_stage2_relax_perms is "
-            f"`int ({prots}, enum kvm_pgtable_walk_flags)`, not `int ({prots})`"
-            for op in ("relax_perms", "handle", "memslot_handle")
-        ),
+        f"kernel:{tree}: test_clear_young is switched off: {no_age}",
+        f"kernel:{tree}: relax_perms is switched off: {other}",
+        *(f"kernel:{tree}: {op} is switched off: {no_age}" for op in ("memslot_age", "memslot_test_age")),
+        *(f"kernel:{tree}: {op} is switched off: {other}" for op in ("handle", "memslot_handle")),
     ]
     assert switched_off(choose_sides("6.12")) == switched_off(choose_sides("6.1")) == []
 
@@ -153,7 +153,8 @@ def test_fuzzing_an_unknown_tree(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert f"comparing kernel:6.12 with kernel:{tree} instead" in result.stderr
     off = re.findall(r": (\w+) is switched off: ", result.stderr)
-    assert off == ["test_clear_young", "relax_perms", "handle", "memslot_handle"]
+    ages = ["memslot_age", "memslot_test_age"]
+    assert off == ["test_clear_young", "relax_perms", *ages, "handle", "memslot_handle"]
     summary = json.loads(result.stdout)
     assert summary["executions"] >= 400
     assert summary["skipped"] > 5, "seeds that ask for them"
@@ -208,6 +209,7 @@ def test_a_tree_without_most_operations_runs(tmp_path: Path) -> None:
     others |= dict.fromkeys(("mmu_init", "mmu_free", "mmu_share", "vm_create", "vm_end"), RENAMED["destroy"])
     others |= dict.fromkeys((op.name for op in FAMILIES["memslot"]), RENAMED["wrprotect"])
     others["memslot_handle"] = RENAMED["mkyoung"]
+    others |= dict.fromkeys(("memslot_age", "memslot_test_age"), RENAMED["test_clear_young"])
     assert dict(off) == {**RENAMED, **others}
     counted = generated_ops(tree, tmp_path / "inputs")
     assert counted.keys() >= {"walk", "plant", "get_vtcr"}

@@ -13,6 +13,7 @@ from harness.observation.events import FOR_MMU, LOG_CLEARED, LOG_TOLD, TLBI_KIND
 from harness.observation.layout import Observation, Record
 from harness.verdict.memslots import logs_read, pages_told, slots_after
 from harness.verdict.tlb.judge import Judgement
+from reference.link.executor import ByGranule, Reference
 
 SLOT = "memslot_add slot=0 ipa=0x0 size=2M phys=0x42000000 backing=block"
 WRITE = "fault ipa=0x1000 access=write\nmemslot_handle\nwrite ipa=0x1000 value=0x1\n"
@@ -141,6 +142,94 @@ def test_the_log_reaches_other_tables_and_linux_flushes_the_first_mmu_alone() ->
                 told[version].add(mmu)
                 mmu = 1
     assert told == {"6.1": {0, 1}, "6.12": {0}}
+
+
+NESTED_PAGE = f"{OTHER}map ipa=0x5000 size=4K phys=0x42000000 prot=rw mc=3\nmmu_first\n"
+TWO_SLOTS = (
+    "memslot_add slot=0 ipa=0x0 size=2M phys=0x42000000\nmemslot_add slot=1 ipa=0x200000 size=2M phys=0x42200000\n"
+    "map ipa=0x1fe000 size=16K phys=0x421fe000 prot=rw mc=4\n"
+)
+NOTIFIED = {
+    "unmap": f"{SLOT}\n{WRITE}{NESTED_PAGE}memslot_unmap ipa=0x0 size=2M\nmmu_use mmu=m1\nget_leaf ipa=0x5000\n",
+    "unmap-two-slots": f"{TWO_SLOTS}memslot_unmap ipa=0x1ff000 size=8K\n",
+    "unmap-part-of-a-page": f"{TWO_SLOTS}memslot_unmap ipa=0x1ff800 size=1\n",
+    "unmap-part-of-a-block": f"{SLOT}\n{WRITE}memslot_unmap ipa=0x5000 size=4K\n",
+    "unmap-shared": f"{SLOT}\nmmu_share vmid=2\n{WRITE}memslot_unmap ipa=0x0 size=2M\n",
+    "age": f"{SLOT}\n{WRITE}{NESTED_PAGE}memslot_age ipa=0x0 size=2M flush=on\n{WRITE}",
+    "test-age": f"{SLOT}\n{WRITE}memslot_test_age ipa=0x0 size=4K\nmemslot_test_age ipa=0x200000 size=4K\n",
+    "age-two-slots": f"{TWO_SLOTS}memslot_age ipa=0x0 size=4M\nmemslot_test_age ipa=0x1fe000 size=4K\n",
+    "age-pages": f"{TWO_SLOTS}memslot_age ipa=0x1fe000 size=8K flush=on\nmemslot_age ipa=0x1ff000 size=4K\n",
+    "refused": f"{SLOT}\ndestroy\nmemslot_unmap ipa=0x0 size=4K\nmemslot_age ipa=0x0 size=4K\n",
+}
+"""Programs on which the host's MMU notifier works."""
+
+
+@pytest.mark.parametrize("name", NOTIFIED)
+def test_the_notifier_of_the_model_is_the_kernel_s(each_kernel: Reference, linux: str, name: str) -> None:
+    program = program_of(f"guest = on\nia_bits = 32\n\n{NOTIFIED[name]}")
+    assert each_kernel.observe(program).words == Model(linux).observe(program).words
+
+
+@pytest.mark.parametrize("op", ["memslot_unmap ipa=0x0 size=64K", "memslot_flush slot=0"])
+def test_a_table_that_several_steps_reach_into_is_invalidated_as_by_the_kernel(
+    every_kernel: ByGranule, linux: str, op: str
+) -> None:
+    program = program_of(
+        "granule = 64k\nia_bits = 48\n\nmemslot_add slot=0 ipa=0x0 size=64K phys=0x42000000\n"
+        f"{OTHER}map ipa=0x20010000 size=64K phys=0x42000000 prot=rw mc=4\n"
+        f"map ipa=0x60010000 size=64K phys=0x42000000 prot=rw mc=4\n{op}\n"
+    )
+    assert every_kernel.observe(program).words == Model(linux).observe(program).words
+
+
+@pytest.mark.parametrize(
+    ("op", "ret"),
+    [
+        ("memslot_unmap ipa=0x0 size=0", -errno.EINVAL),
+        ("memslot_unmap ipa=0xfffffffffffff000 size=4K", -errno.EINVAL),
+        ("memslot_age ipa=0x0 size=0", -errno.EINVAL),
+        ("memslot_test_age ipa=0xfffffffffffff000 size=8K", -errno.EINVAL),
+        ("memslot_unmap ipa=0x800000 size=4K", 0),
+        ("destroy\nmemslot_age ipa=0x0 size=4K", -errno.EINVAL),
+    ],
+)
+def test_what_the_notifier_is_answered(op: str, ret: int) -> None:
+    assert last(f"{SLOT}\n{op}\n").ret == ret
+
+
+@pytest.mark.parametrize("version", ["6.1", "6.12"])
+def test_memory_that_the_host_takes_away_is_in_no_table(version: str) -> None:
+    ops = f"{SLOT}\n{WRITE}{NESTED_PAGE}memslot_unmap ipa=0x1000 size=4K\n"
+    assert last(f"{ops}get_leaf ipa=0x1000\n", version).outs[0] == 0
+    assert last(f"{ops}mmu_use mmu=m1\nget_leaf ipa=0x5000\n", version).outs[0] == 0
+
+
+def test_of_two_slots_each_loses_its_share() -> None:
+    ops = f"{TWO_SLOTS}memslot_unmap ipa=0x1ff000 size=8K\n"
+    kept = [bool(last(f"{ops}get_leaf ipa={ipa:#x}\n").outs[0]) for ipa in (0x1FE000, 0x1FF000, 0x200000, 0x201000)]
+    assert kept == [True, False, False, True]
+
+
+@pytest.mark.parametrize("version", ["6.1", "6.12"])
+def test_ageing_is_of_the_first_table_and_flushes_once(version: str) -> None:
+    aged = "memslot_age ipa=0x1000 size=4K flush=on\n"
+    ops = f"{SLOT}\n{WRITE}{NESTED_PAGE}{aged}"
+    assert last(ops, version).outs == (1,)
+    assert TLBI_KINDS & {event.kind for event in events_of(last(ops, version).events)}
+    assert last(f"{ops}{aged}", version).outs == (0,)
+    assert not last(f"{ops}{aged}", version).events
+    assert last(f"{ops}mmu_use mmu=m1\nget_leaf ipa=0x5000\n", version).outs[0] & 1 << 10
+
+
+def test_6_1_takes_what_it_ages_for_one_page_or_block() -> None:
+    """Mended in Linux 6.5, "KVM: arm64: Correctly handle page aging notifiers for unaligned memslot"."""
+    young = {version: last(f"{TWO_SLOTS}memslot_age ipa=0x0 size=2M\n", version).outs for version in ("6.1", "6.12")}
+    assert young == {"6.1": (0,), "6.12": (1,)}
+    warned = {
+        version: len(last(f"{TWO_SLOTS}memslot_age ipa=0x1fe000 size=8K\n", version).complaints)
+        for version in ("6.1", "6.12")
+    }
+    assert warned == {"6.1": 1, "6.12": 0}
 
 
 def test_slots_as_user_space_knows_them() -> None:

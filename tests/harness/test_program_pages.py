@@ -35,7 +35,7 @@ def test_every_program_is_quoted() -> None:
     assert {page: len(found) for page, found in QUOTATIONS.items()} == {
         "vm": 5,
         "vmids": 4,
-        "memslots": 6,
+        "memslots": 8,
         "vcpu-load": 5,
     }
     assert all(len(quoted) > 1 for _, quoted in ALL)

@@ -100,6 +100,76 @@ def change_memslots(at: Place, choice: Random) -> list[Op]:
     return [*ops, choice.choice(gone)]
 
 
+@step(weight=16, uses=("memslot_add", "memslot_unmap", "memslot_handle"), guest=True)
+def page_out_memslot(at: Place, choice: Random) -> list[Op]:
+    """The host takes memory away that the guest has, mostly while its writes are logged, and the guest comes back."""
+    slot, base, size = _slot(at, choice)
+    page, beside = _page(at, size, choice), _page(at, size, choice)
+    ops = [_add(at, slot, base, size, choice), *_reach(page, choice)]
+    if choice.random() < 0.5:
+        ops += [op_of("memslot_log", slot=slot, logging=1), *_reach(page, choice)]
+    if choice.random() < 0.4:
+        ops += _nested(at, page, choice)
+    ops += [*_reach(beside, choice), op_of("memslot_unmap", **_range(at, base, size, page, choice))]
+    ops += _reach(choice.choice((page, beside)), choice)
+    if choice.random() < 0.5:
+        ops.append(op_of("memslot_dirty", slot=slot))
+    return [*ops, *([op_of("memslot_remove", slot=slot)] if choice.random() < 0.7 else [])]
+
+
+@step(weight=16, uses=("memslot_add", "memslot_age", "memslot_handle"), guest=True)
+def age_memslot(at: Place, choice: Random) -> list[Op]:
+    """The host asks which memory the guest uses, and the guest comes back to what has grown old."""
+    slot, base, size = _slot(at, choice)
+    page, beside = _page(at, size, choice), _page(at, size, choice)
+    ops = [_add(at, slot, base, size, choice), *_reach(page, choice), *_reach(beside, choice)]
+    if choice.random() < 0.2:
+        ops += _nested(at, page, choice)
+    for _ in range(choice.choice((1, 1, 2))):
+        where = _range(at, base, size, page, choice)
+        ops.append(op_of("memslot_age", flush=int(choice.random() < 0.5), **where))
+        ops += _reach(choice.choice((page, page, beside)), choice)
+        if choice.random() < 0.5:
+            ops.append(op_of("memslot_test_age", **where))
+    return [*ops, *([op_of("memslot_remove", slot=slot)] if choice.random() < 0.7 else [])]
+
+
+@step(weight=10, uses=("memslot_add", "memslot_unmap", "memslot_age", "memslot_test_age"))
+def notify_memslots(at: Place, choice: Random) -> list[Op]:
+    """The host ages memory of one slot or two, mapped in pages and blocks, and takes it away. That takes no guest."""
+    slot, base, size = choice.choice((0, 1)), at.ipa & -at.block, choice.choice((1, 2)) * at.block
+    ops = [_add(at, slot, base, size, choice)]
+    if choice.random() < 0.5:
+        ops.append(_add(at, slot + 1, base + size, at.block, choice))
+    page = base + choice.choice((0, at.page, at.block - at.page, size - at.page))
+    for where in (page, base + size):
+        if choice.random() < 0.7:
+            ops.append(map_op(at, where, at.page, RW, choice))
+        else:
+            ops.append(map_op(at, where & -at.block, at.block, RW, choice))
+    if choice.random() < 0.3:
+        ops += _nested(at, page, choice)[:3]
+    asked = (
+        op_of("memslot_test_age", **_range(at, base, size, page, choice)),
+        op_of("memslot_age", flush=int(choice.random() < 0.5), **_range(at, base, size, page, choice)),
+        op_of("memslot_age", flush=int(choice.random() < 0.5), **_range(at, base, size, page, choice)),
+        op_of("memslot_unmap", **_range(at, base, size, page, choice)),
+    )
+    ops += [one for one in asked if choice.random() < 0.7]
+    return [*ops, *([op_of("memslot_remove", slot=slot)] if choice.random() < 0.5 else [])]
+
+
+def _range(at: Place, base: int, size: int, page: int, choice: Random) -> dict[str, int]:
+    """What the host names: a page or a huge page around one, mostly; or a slot, or what reaches beyond it."""
+    start, length = choice.choice(
+        (
+            *((page, at.page), (page, at.page), (page & -at.block, at.block), (page & -at.block, at.block)),
+            *((page, 2 * at.page), (base, size), (base, size), (base + size - at.page, 2 * at.page)),
+        )
+    )
+    return {"ipa": start, "size": length}
+
+
 def _slot(at: Place, choice: Random) -> tuple[int, int, int]:
     """A slot, its address and size: mostly the block that all of the guest's pages are in, where blocks fit."""
     base = WINDOW - at.memory & -at.block

@@ -68,6 +68,24 @@ def memslot_flush(run: ProgramRun, slot: int) -> int:
     return 0
 
 
+def memslot_unmap(run: ProgramRun, ipa: int, size: int) -> int:
+    return _refused(run) or run.memslots().take_away(ipa, size)
+
+
+def memslot_age(run: ProgramRun, ipa: int, size: int, flush: int) -> int:
+    refused = _refused(run)
+    ret, young = (refused, False) if refused else run.memslots().age(ipa, size, bool(flush))
+    run.outs.append(int(young))
+    return ret
+
+
+def memslot_test_age(run: ProgramRun, ipa: int, size: int) -> int:
+    refused = _refused(run)
+    ret, young = (refused, False) if refused else run.memslots().test_age(ipa, size)
+    run.outs.append(int(young))
+    return ret
+
+
 def memslot_mode(run: ProgramRun, logging: int, split: int) -> int:
     return _refused(run) or run.memslots().set_mode(logging, bool(split))
 

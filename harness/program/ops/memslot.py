@@ -12,11 +12,12 @@ from typing import Final
 
 from harness.program.definition import Arg, OpDef
 from harness.program.kinds import BACKING, IPA, LOGGING, PHYS, SIZE, SLOT, SLOT_PAGES, SWITCH
-from harness.program.ops.common import AT_IPA
+from harness.program.ops.common import AT_IPA, RANGE
 from harness.program.results import Result
 
 _SLOT: Final = Arg("slot", SLOT)
 _PAGES: Final = (Result("pages"),)
+_YOUNG: Final = (Result("young"),)
 _NEEDS: Final = ("map", "unmap", "wrprotect")
 _KVM: Final = "struct kvm *, struct kvm_memory_slot *"
 _FUNCTIONS: Final = {
@@ -26,6 +27,8 @@ _FUNCTIONS: Final = {
     "kvm_arch_mmu_enable_log_dirty_pt_masked": (f"void ({_KVM}, gfn_t, unsigned long)",),
 }
 """Of mmu.c, as linux/kvm_host.h declares them; where a tree's are otherwise, it has none of these ops."""
+_NOTIFIED: Final = "bool (struct kvm *, struct kvm_gfn_range *)"
+"""What the MMU notifier calls; the same header."""
 
 OPS: Final = (
     OpDef(
@@ -130,5 +133,38 @@ OPS: Final = (
         functions=_FUNCTIONS,
         needs=(*_NEEDS, "relax_perms", "mkyoung"),
         scenario="use_memslot",
+    ),
+    OpDef(
+        100,
+        "memslot_unmap",
+        RANGE,
+        "the host takes memory away (its MMU notifier invalidates): what slots have of the range leaves every table",
+        weight=2,
+        functions={**_FUNCTIONS, "kvm_unmap_gfn_range": (_NOTIFIED,)},
+        needs=_NEEDS,
+        scenario="page_out_memslot",
+    ),
+    OpDef(
+        101,
+        "memslot_age",
+        (*RANGE, Arg("flush", SWITCH, default=0)),
+        "the host asks which memory is in use (clear_young, with flush clear_flush_young): access flags of slots in the"
+        " range are cleared, in the first MMU's table; young: whether any was set",
+        weight=2,
+        results=_YOUNG,
+        functions={**_FUNCTIONS, "kvm_age_gfn": (_NOTIFIED,)},
+        needs=_NEEDS,
+        scenario="age_memslot",
+    ),
+    OpDef(
+        102,
+        "memslot_test_age",
+        RANGE,
+        "the host only looks at access flags (test_young); young: whether any is set",
+        weight=1,
+        results=_YOUNG,
+        functions={**_FUNCTIONS, "kvm_test_age_gfn": (_NOTIFIED,)},
+        needs=_NEEDS,
+        scenario="age_memslot",
     ),
 )

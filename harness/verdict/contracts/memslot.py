@@ -9,15 +9,16 @@ which may be anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from harness.observation.events import LOG_CLEARED
 from harness.program import syndromes
 from harness.program.machine import Machine
 from harness.verdict.contracts.contract import contract
-from harness.verdict.contracts.states import State, Transition
-from harness.verdict.contracts.terms import left_empty
-from harness.verdict.maplets import Maplet, Tree, at, maplets, within
+from harness.verdict.contracts.states import Transition
+from harness.verdict.contracts.terms import is_only, is_warned, left_empty, slots_in_range, trees_of
+from harness.verdict.maplets import Change, Maplet, Tree, at, changes, maplets, within
 from harness.verdict.memslots import Slot, pages_told, wanted_by
 
 _REVIEW: Final = "seed 003, review of 2020-05-05"
@@ -25,6 +26,8 @@ _REGION: Final = "Documentation/virt/kvm/api.rst, KVM_SET_USER_MEMORY_REGION"
 _SHADOW: Final = "kvm_arch_flush_shadow_memslot(): the slot's memory is unmapped in every table"
 _PROTECTED: Final = "kvm_mmu_wp_memory_region(): all present entries are write protected when it returns"
 _GET: Final = "Documentation/virt/kvm/api.rst, KVM_GET_DIRTY_LOG: any pages dirtied since the last call"
+_TAKEN: Final = "linux/mmu_notifier.h, invalidate_range_start(): references to the pages of the range are removed"
+_YOUNG: Final = "linux/mmu_notifier.h, clear_flush_young(): the secondary MMU may map at a smaller granularity"
 _CHANGES: Final = ("memslot_add", "memslot_remove", "memslot_move", "memslot_log")
 _LOGS: Final = ("memslot_add", "memslot_log", "memslot_dirty", "memslot_clear")
 
@@ -32,16 +35,6 @@ _LOGS: Final = ("memslot_add", "memslot_log", "memslot_dirty", "memslot_clear")
 def _slots(op: Transition, number: int) -> Slot | None:
     """The slot that an op names, after the record of that number."""
     return op.judged.slots[number].of.get(op.value("slot"))
-
-
-def _trees(op: Transition, state: State) -> tuple[Tree | None, list[Tree]]:
-    """The tree of the first MMU of the VM in use, and those of its other tables."""
-    mmus = op.judged.mmus(op.number)
-    trees = {number: tree for number, tree in state.others.items() if mmus.vm_of_table(number) == mmus.vm}
-    if state.tree is not None:
-        trees[op.judged.slots[op.number - 1].table] = state.tree
-    first = trees.pop(mmus.vm, None)
-    return first, [trees[number] for number in sorted(trees)]
 
 
 def _of_memory(tree: Tree, machine: Machine, start: int, end: int) -> Iterator[Maplet]:
@@ -64,7 +57,7 @@ def removed_memory_is_reached_by_no_mmu(op: Transition) -> Iterator[str] | None:
 
 
 def _still_reached(op: Transition, slot: Slot) -> Iterator[str]:
-    first, others = _trees(op, op.after)
+    first, others = trees_of(op, op.after)
     if first is not None:
         for one in within(maplets(first, op.machine), slot.ipa, slot.end):
             if one.is_mapped:
@@ -74,10 +67,72 @@ def _still_reached(op: Transition, slot: Slot) -> Iterator[str]:
             yield f"another MMU's table still has {one}"
 
 
-@contract("memslot_remove", "memslot_flush", source="kvm_pgtable_stage2_unmap(): unreferenced pages are freed")
+@contract("memslot_unmap", source=f"{_TAKEN}; {_REVIEW}")
+def memory_taken_away_is_reached_by_no_mmu(op: Transition) -> Iterator[str] | None:
+    """What the host takes away of a slot's memory is mapped in no table any more: in the first MMU's nothing at its
+    addresses, in another nothing to its memory."""
+    shares = slots_in_range(op)
+    if op.record.ret != 0 or not shares or op.tampered:
+        return None
+    return chain.from_iterable(_still_reached(op, one) for one in shares)
+
+
+@contract("memslot_age", "memslot_test_age", source=_YOUNG)
+def ageing_slots_clears_access_flags_alone(op: Transition) -> Iterator[str] | None:
+    """Ageing slots clears the access flags of all leaves of the range in the first MMU's table, and changes nothing
+    else in any; to look at them changes nothing."""
+    shares = _aged(op)
+    if shares is None:
+        return None
+    ages = op.op.name == "memslot_age"
+    first, others = trees_of(op, op.after)
+    was, others_were = trees_of(op, op.before)
+    kept = (f"{one} still has its access flag" for one in _young(first, op.machine, shares) if ages)
+    changed = (one for one in _changes(was, first, op.machine) if not ages or not is_only(one, is_young=_is_cleared))
+    beside = chain.from_iterable(map(_changes, others_were, others, [op.machine] * len(others)))
+    return chain(kept, (f"{one}" for one in chain(changed, beside)))
+
+
+@contract("memslot_age", "memslot_test_age", source=_YOUNG)
+def ageing_slots_tells_whether_any_was_young(op: Transition) -> Iterator[str] | None:
+    """It tells whether any leaf of the range had the access flag in the first MMU's table."""
+    shares = _aged(op)
+    if shares is None:
+        return None
+    first, _ = trees_of(op, op.before)
+    told, is_so = bool(op.record.outs[0]), any(_young(first, op.machine, shares))
+    return iter(()) if told == is_so else iter((f"it told {told}, and {is_so} is so",))
+
+
+def _aged(op: Transition) -> list[Slot] | None:
+    """What of slots an op asks for the age of; None where nothing is promised."""
+    shares = slots_in_range(op)
+    return shares if op.record.ret == 0 and shares and not op.tampered and not is_warned(op) else None
+
+
+def _young(tree: Tree | None, machine: Machine, shares: list[Slot]) -> Iterator[Maplet]:
+    for share in shares:
+        for one in within(maplets(tree, machine), share.ipa, share.end):
+            if one.memory is not None and one.memory.is_young:
+                yield one
+
+
+def _changes(was: Tree | None, now: Tree | None, machine: Machine) -> Iterator[Change]:
+    return changes(maplets(was, machine), maplets(now, machine))
+
+
+def _is_cleared(_: object, now: object) -> bool:
+    return not now
+
+
+@contract(
+    *("memslot_remove", "memslot_flush", "memslot_unmap"),
+    source="kvm_pgtable_stage2_unmap(): unreferenced pages are freed",
+)
 def a_flush_leaves_no_empty_table(op: Transition) -> Iterator[str] | None:
-    """A table page that a removed or flushed slot has left empty is freed."""
-    return None if op.record.ret != 0 or _slots(op, op.number - 1) is None else left_empty(op)
+    """A table page that is left empty where a slot was removed or flushed, or its memory taken away, is freed."""
+    of = slots_in_range(op) if op.op.name == "memslot_unmap" else _slots(op, op.number - 1)
+    return left_empty(op) if op.record.ret == 0 and of else None
 
 
 @contract(*_LOGS, source=f"{_PROTECTED}; KVM_CLEAR_DIRTY_LOG: re-enables dirty logging; {_REVIEW}")
@@ -105,7 +160,7 @@ def _protected(op: Transition) -> list[tuple[int, int, int]] | None:
 
 
 def _writable(op: Transition, pages: list[tuple[int, int, int]]) -> Iterator[str]:
-    first, others = _trees(op, op.after)
+    first, others = trees_of(op, op.after)
     of_first = [] if first is None else maplets(first, op.machine)
     for start, end, pa in pages:
         for one in within(of_first, start, end):

@@ -12,7 +12,9 @@ from harness.verdict.contracts.terms import is_warned, range_of
 
 _ENDS: Final = frozenset(("map", "unmap", "set_owner", "annotate", "link", "destroy", "init", "plant", "handle"))
 """Ops that may end an annotation of an address that they name, or of all. `handle` maps where the last fault was."""
-_OF_SLOTS: Final = ("memslot_add", "memslot_remove", "memslot_move", "memslot_flush", "memslot_handle")
+_OF_SLOTS: Final = (
+    *("memslot_add", "memslot_remove", "memslot_move", "memslot_flush", "memslot_unmap", "memslot_handle"),
+)
 """Those that unmap, or map, what is a slot's, whatever address they name."""
 _OF_ALL: Final = frozenset(("destroy", "init", "plant", "link", "mmu_free", *_OF_SLOTS))
 

@@ -12,7 +12,17 @@ from harness.program.granule import LAST_LEVEL
 from harness.program.kinds.flags import PROT_BITS
 from harness.program.machine import KNOBS_BY_NAME
 from harness.verdict.contracts.states import Transition
-from harness.verdict.contracts.terms import allowed_by, is_only, leaf_span, memory_of, prot_of, range_of, unlike_prot
+from harness.verdict.contracts.terms import (
+    allowed_by,
+    is_only,
+    leaf_span,
+    memory_of,
+    prot_of,
+    range_of,
+    slots_in_range,
+    trees_of,
+    unlike_prot,
+)
 from harness.verdict.maplets import Change, leaves
 
 Place = Callable[[Transition], bool]
@@ -130,6 +140,16 @@ def changed_since_the_access(op: Transition) -> bool:
     return op.handling is not None and op.handling.stale
 
 
+def beyond_the_first_leaf(op: Transition) -> bool:
+    """What the range has of a slot is more than the first leaf there, in the first MMU's table."""
+    first, _ = trees_of(op, op.before)
+    return first is not None and any(
+        leaf.start > share.ipa
+        for share in slots_in_range(op)
+        for leaf in leaves(first, op.machine, share.ipa, share.end)
+    )
+
+
 PLACES: Final[Mapping[str, Place]] = {
     place.__name__.replace("_", "-"): place
     for place in (
@@ -148,6 +168,7 @@ PLACES: Final[Mapping[str, Place]] = {
         as_posted,
         where_pages_are_forced,
         changed_since_the_access,
+        beyond_the_first_leaf,
     )
 }
 """By the names that entries give them."""

@@ -16,7 +16,8 @@ from harness.program.machine import Machine
 from harness.program.results import signed
 from harness.program.space import U64_MAX
 from harness.verdict.contracts.states import State, Transition
-from harness.verdict.maplets import Change, Leaf, Maplet, Memory, maplet_of
+from harness.verdict.maplets import Change, Leaf, Maplet, Memory, Tree, maplet_of
+from harness.verdict.memslots import Slot
 
 _VALID: Final = 1
 _DEVICE, _NORMAL_NC, _NORMAL = "device nGnRE", "normal non-cacheable", "normal write-back"
@@ -75,6 +76,23 @@ def range_of(op: Transition, may_warn: bool = False) -> tuple[int, int] | None:
     start = op.op.args[definition.address] & -page
     end = start + (size + page - 1 & -page)
     return None if size > U64_MAX - page or end > 1 << tree.ia_bits else (start, end)
+
+
+def slots_in_range(op: Transition) -> list[Slot]:
+    """What memory slots have of the range that an op on them names, in whole pages."""
+    page = op.machine.granule.page
+    start, end = op.value("ipa") & -page, op.value("ipa") + op.value("size") + page - 1 & -page
+    return op.judged.slots[op.number - 1].shares(start, end)
+
+
+def trees_of(op: Transition, state: State) -> tuple[Tree | None, list[Tree]]:
+    """The tree of the first MMU of the VM in use, and those of its other tables."""
+    mmus = op.judged.mmus(op.number)
+    trees = {number: tree for number, tree in state.others.items() if mmus.vm_of_table(number) == mmus.vm}
+    if state.tree is not None:
+        trees[op.judged.slots[op.number - 1].table] = state.tree
+    first = trees.pop(mmus.vm, None)
+    return first, [trees[number] for number in sorted(trees)]
 
 
 @lru_cache(maxsize=1)

@@ -260,8 +260,9 @@ class Duty(Enum):
     NESTED_LOG = "a log write-protects a nested guest's table, which a contract judges (docs/violations.md)"
 
 
-_ATTRIBUTES: Final = frozenset({"wrprotect", "test_clear_young", "mkold"})
-"""Ops that change attributes in place, with that note in the header."""
+_ATTRIBUTES: Final = frozenset({"wrprotect", "test_clear_young", "mkold", "memslot_age"})
+"""Ops that change attributes in place, with that note in the header; of memslot_age, linux/mmu_notifier.h says that it
+may omit the flush."""
 LOG_OPS: Final = frozenset({"memslot_add", "memslot_move", "memslot_log", "memslot_dirty", "memslot_clear"})
 """Ops that write-protect what is logged."""
 _UNREACHABLE: Final = frozenset({"destroy", "free_unlinked", "init"})

@@ -109,6 +109,35 @@ s64 op_memslot_flush(const struct args_memslot_flush *args)
 	return show_mmus() ?: memslots_flush(args->slot);
 }
 
+#if S2FUZZ_HAS_memslot_unmap
+s64 op_memslot_unmap(const struct args_memslot_unmap *args)
+{
+	return show_mmus() ?: memslots_unmap(args->ipa, args->size);
+}
+#endif
+
+#if S2FUZZ_HAS_memslot_age
+s64 op_memslot_age(const struct args_memslot_age *args)
+{
+	bool young = false;
+	s64 ret = show_mmus() ?: memslots_age(args->ipa, args->size, args->flush, &young);
+
+	op_out(young);
+	return ret;
+}
+#endif
+
+#if S2FUZZ_HAS_memslot_test_age
+s64 op_memslot_test_age(const struct args_memslot_test_age *args)
+{
+	bool young = false;
+	s64 ret = show_mmus() ?: memslots_test_age(args->ipa, args->size, &young);
+
+	op_out(young);
+	return ret;
+}
+#endif
+
 #define LOGGING(name, number) LOGGING_##name = number,
 enum { S2FUZZ_LOGGINGS(LOGGING) };
 #undef LOGGING

@@ -29,6 +29,14 @@ struct kvm_memory_slot {
 	u64 backing; /* as programs say it */
 };
 
+/* What the MMU notifier names of a slot. */
+struct kvm_gfn_range {
+	struct kvm_memory_slot *slot;
+	gfn_t start;
+	gfn_t end;
+	bool may_block;
+};
+
 struct kvm_memslots {
 	struct kvm_memory_slot of[S2FUZZ_MAX_SLOTS];
 };
@@ -102,6 +110,12 @@ struct slots_kvm {
 #define PUD_SIZE (1ul << (3 * PAGE_SHIFT - 6))
 #endif
 
+/* 6.1 looks at an old entry as at one of the host's; the bits are in the same places. */
+#define pte_t u64
+#define __pte(entry) (entry)
+#define pte_valid(entry) (!!((entry) & PTE_VALID))
+#define pte_young(entry) (!!((entry) & PTE_AF))
+
 /* No VMA is there to forbid anything. */
 #define VM_PFNMAP 1
 #define VM_SHARED 2
@@ -136,6 +150,9 @@ void kvm_arch_commit_memory_region(struct kvm *kvm, struct kvm_memory_slot *old,
 void kvm_arch_flush_shadow_memslot(struct kvm *kvm, struct kvm_memory_slot *slot);
 void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn_offset,
 					     unsigned long mask);
+bool kvm_unmap_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range);
+bool kvm_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range);
+bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range);
 void kvm_nested_s2_wp(struct kvm *kvm);
 void kvm_nested_s2_unmap(struct kvm *kvm, bool may_block);
 void kvm_nested_s2_flush(struct kvm *kvm);
