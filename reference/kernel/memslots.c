@@ -131,7 +131,7 @@ void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
 
 static void flush_remote_tlbs(void)
 {
-	kvm_flush_remote_tlbs(&vm);
+	kvm_flush_remote_tlbs(vm);
 }
 #else
 static void in_others(int (*fn)(struct kvm_pgtable *, u64, u64))
@@ -149,7 +149,7 @@ void slots_flush_remote_tlbs(struct kvm *kvm, struct kvm_memory_slot *slot)
 
 static void flush_remote_tlbs(void)
 {
-	kvm_arch_flush_remote_tlbs(&vm);
+	kvm_arch_flush_remote_tlbs(vm);
 }
 #endif
 
@@ -293,12 +293,12 @@ static bool notify(u64 start, u64 end, notified handler)
 	bool ret = false;
 
 	for (u64 slot = 0; slot < S2FUZZ_MAX_SLOTS; slot++) {
-		struct kvm_memory_slot *one = &vm.slots.of[slot];
+		struct kvm_memory_slot *one = &vm->slots.of[slot];
 		u64 first = one->base_gfn << PAGE_SHIFT;
 		u64 from = max(start, first), to = min(end, first + (one->npages << PAGE_SHIFT));
 
 		if (from < to)
-			ret |= handler(&vm, &(struct kvm_gfn_range){
+			ret |= handler(vm, &(struct kvm_gfn_range){
 						    .slot = one,
 						    .start = from >> PAGE_SHIFT,
 						    .end = DIV_ROUND_UP(to, PAGE_SIZE),
@@ -322,10 +322,10 @@ s64 memslots_unmap(u64 ipa, u64 size)
 {
 	if (ipa + size <= ipa)
 		return -EINVAL;
-	write_lock(&vm.mmu_lock);
+	write_lock(&vm->mmu_lock);
 	if (notify(ipa, ipa + size, unmap_everywhere))
 		flush_remote_tlbs();
-	write_unlock(&vm.mmu_lock);
+	write_unlock(&vm->mmu_lock);
 	return 0;
 }
 #endif
@@ -336,11 +336,11 @@ s64 memslots_age(u64 ipa, u64 size, bool flush, bool *young)
 {
 	if (ipa + size <= ipa)
 		return -EINVAL;
-	write_lock(&vm.mmu_lock);
+	write_lock(&vm->mmu_lock);
 	*young = notify(ipa, ipa + size, kvm_age_gfn);
 	if (*young && flush)
 		flush_remote_tlbs();
-	write_unlock(&vm.mmu_lock);
+	write_unlock(&vm->mmu_lock);
 	return 0;
 }
 #endif
@@ -350,9 +350,9 @@ s64 memslots_test_age(u64 ipa, u64 size, bool *young)
 {
 	if (ipa + size <= ipa)
 		return -EINVAL;
-	write_lock(&vm.mmu_lock);
+	write_lock(&vm->mmu_lock);
 	*young = notify(ipa, ipa + size, kvm_test_age_gfn);
-	write_unlock(&vm.mmu_lock);
+	write_unlock(&vm->mmu_lock);
 	return 0;
 }
 #endif
