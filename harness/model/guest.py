@@ -173,7 +173,8 @@ def access_guest_memory(
     code, target = walker.walk(STUB, Access.EXEC), walker.walk(address, access)
     if leaves_pool(code) or leaves_pool(target):
         return -errno.ENXIO, None
-    if isinstance(code, Translation) and code.pa != STUB:
+    steps = (walker.walk(STUB, Access.READ), code) if has_stage1 else (code,)
+    if any(isinstance(one, Translation) and one.pa != STUB for one in steps):
         return -errno.ENXIO, None
     if isinstance(target, Translation) and not WINDOW <= target.pa < WINDOW + WINDOW_SIZE:
         return -errno.ENXIO, None

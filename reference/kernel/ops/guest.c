@@ -182,6 +182,8 @@ static s64 make_access(enum access access, u64 ipa, u64 value, u64 vcpu, struct 
 		seen_at ^= vcpu << 30;
 		if (table.end != WALK_PA)
 			stub = table;
+		else if (table.pa - GUEST_STUB >= GUEST_PIECE)
+			return -ENXIO;
 	}
 	guest_look(&registers);
 	if (leads_elsewhere(&stub, guest_code(), GUEST_STUB, GUEST_PIECE) ||
