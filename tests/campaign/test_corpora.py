@@ -180,7 +180,8 @@ def test_programs_go_in_and_out(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said_and_nothing_is_changed(tmp_path: Path) -> None:
     store = a_corpus(tmp_path, 6)
-    first, second = store.names()[:2]
+    first, second, *others = store.names()
+    assert others
     (store.folder / first).write_bytes(b"not any more")
     (store.folder / "stray").write_bytes(b"?")
     os.unlink(store.folder / second)
@@ -193,11 +194,11 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(tmp_path: Path) -> None:
         "stray": "not called as an input is",
     }
     assert all(f"{store.folder / name}: {why}" in result.stderr for name, why in whys.items())
-    assert "4 inputs" in result.stdout
+    assert f"{len(others)} inputs" in result.stdout
     result = s2fuzz("corpus", "cmin", store.folder, cwd=tmp_path)
     assert result.returncode == 2
     assert "s2fuzz corpus check" in result.stderr
-    assert len(list(store.folder.iterdir())) == 7
+    assert len(list(store.folder.iterdir())) == len(others) + 3
     (tmp_path / "bad.s2").write_text("s2 1\nmap everything\n")
     assert s2fuzz("corpus", "import", store.folder, tmp_path / "bad.s2", cwd=tmp_path).returncode == 2
     assert s2fuzz("corpus", "check", store.folder, "--granule", "16k", cwd=tmp_path).returncode == 2

@@ -177,12 +177,15 @@ DEFECTS = {
     "block-beyond-ps": "s2 1\nstage = 1\ngranule = 64k\nparange = 40\nplant ipa=0 level=1 pte=0x7fd\n{}",
     "reserved-block": "s2 1\nia_bits = 48\nplant ipa=0 level=0 pte=0x7fd\n{}",
     "stage1-shareability": "s2 1\nstage = 1\nhyp_map va=0x1000 size=4K phys=0x80000000 prot=rw+device\n{}",
+    "stage1-walk-level": "s2 1\nguest = on\nmap ipa=0x42201000 size=4K phys=0x80000000 prot=rw mc=4\n"
+    "unmap ipa=0x42200000 size=4K\nvcpu_load_first cpu=0 vcpu=0\n{}",
     "bits-beyond-ps": PAGE_64K + "plant ipa=0x20000000 level=3 pte=0x800057df\n{}",
 }
 """A program that shows each, but for its last op."""
 ASKED = {
     "block-beyond-ps": "probe ipa=0x20000000000\n",
     "reserved-block": "probe ipa=0x42000000\n",
+    "stage1-walk-level": "vcpu_read ipa=0x1000\n",
     "bits-beyond-ps": "probe ipa=0x20000000\n",
     "stage1-shareability": "probe ipa=0x1000\n",
 }
@@ -210,7 +213,17 @@ def test_a_known_defect_is_no_finding(what: str, kernels: Executor) -> None:
     assert mention(f"QEMU {what}", 3).startswith(f"known of QEMU 7.2, no finding: {what} in 3 executions: ")
 
 
-@pytest.mark.parametrize("what", DEFECTS)
+def test_the_level_of_stage_1_is_known_of_that_version_alone(kernels: Executor) -> None:
+    what = "stage1-walk-level"
+    program = parse(DEFECTS[what].format(ASKED[what]))
+    op, ours, theirs = program.ops[-1], Model().observe(program), kernels.observe(program)
+    known = [emulator.known_defect(op, "esr", ours, theirs, (1, version)) for version in ("7.2.22", "10.0.2")]
+    assert [one and one.what for one in known] == [what, None]
+    level_3 = kernels.observe(parse(DEFECTS["bits-beyond-ps"].format(ASKED["bits-beyond-ps"])))
+    assert emulator.known_defect(op, "esr", ours, level_3, (1, "7.2.22")) is None
+
+
+@pytest.mark.parametrize("what", [what for what, asked in ASKED.items() if asked.startswith("probe")])
 def test_it_is_known_of_that_version_and_entry_alone(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = parse(DEFECTS[what].format(ASKED[what]))
     assert Judge(Model(), Emulated(defective)).verdict(program) is None

@@ -44,9 +44,9 @@ def test_every_knob_with_its_range_and_the_names_of_its_values() -> None:
 
 def test_which_ops_make_handles_and_which_arguments_are_some() -> None:
     assert entries(HEADER, "HANDLE_KINDS") == [("UNLINKED_TABLE", "2"), ("MMU", "3")]
-    assert entries(HEADER, "HANDLE_MAKERS") == [("16", "UNLINKED_TABLE"), ("44", "MMU"), ("49", "MMU")]
+    assert entries(HEADER, "HANDLE_MAKERS") == [("16", "UNLINKED_TABLE"), ("44", "MMU"), ("49", "MMU"), ("95", "MMU")]
     users = [("17", "0", "UNLINKED_TABLE"), ("20", "1", "UNLINKED_TABLE"), ("45", "0", "MMU"), ("48", "0", "MMU")]
-    users.append(("90", "2", "MMU"))
+    users += [("90", "2", "MMU"), ("96", "0", "MMU")]
     assert entries(HEADER, "HANDLE_USERS") == users
 
 

@@ -54,6 +54,14 @@ def test_behind_an_invalidation_el1_sees_the_table(kernel: Reference) -> None:
     assert allowed_outcomes(program, seen)[-1].is_fresh_only
 
 
+def test_what_a_destroyed_table_said_is_gone_before_another_one_lies_there(kernel: Reference) -> None:
+    program = parse(f"s2 1\n{PAGE}read ipa=0x1000\ndestroy\nmmu_again\nread ipa=0x1000")
+    seen = kernel.observe(program)
+    assert seen.roots  # at the address of the one before, so that VTTBR_EL2 is the same
+    assert not seen.witnesses
+    assert stale_problems(program, seen) == []
+
+
 SAME_ASID = planted.ROOT / "corpora" / "seeds" / "vcpu_same_asid.s2"
 IN_TURNS = 8
 """The op by which vCPU 1 reads where vCPU 0 has read."""
