@@ -33,11 +33,11 @@ class PageTable(ABC):
         "_refused_flags",
         "_version",
         "_walk_flags",
-        "_warned",
         "ia_bits",
         "root",
         "root_pages",
         "start_level",
+        "warned",
     )
 
     _input: ClassVar[str]
@@ -66,7 +66,8 @@ class PageTable(ABC):
         # What ends a walk where nobody can say whether -EAGAIN should.
         self._implied_flags = HANDLE_FAULT & ~self._walk_flags
         self._refused_flags = 0 if kernel_object.shared_walks else SHARED & self._walk_flags
-        self._warned: set[str] = set()
+        self.warned: set[str] = set()
+        """Of what it has warned that a kernel warns of once, whichever table it is: several tables share this."""
 
     def __str__(self) -> str:
         if self.root is None:
@@ -199,6 +200,6 @@ class PageTable(ABC):
         )
 
     def _warn_once(self, where: str) -> None:
-        if where not in self._warned:
-            self._warned.add(where)
+        if where not in self.warned:
+            self.warned.add(where)
             self._hooks.warn(where)

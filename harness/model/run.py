@@ -234,7 +234,9 @@ class ProgramRun:
 
     def make_stage2(self, vtcr: int) -> Stage2:
         """Another table of the same kind, which is not initialised."""
-        return self._make_stage2(self.program.machine, self._variant, vtcr)
+        made = self._make_stage2(self.program.machine, self._variant, vtcr)
+        made.warned = self.stage2.warned
+        return made
 
     def _make_hyp(self, machine: Machine, variant: Variant) -> HypStage1:
         return HypStage1(
