@@ -40,8 +40,7 @@ def judge(hyp: Reference) -> Judge:
 
 
 def disagreements(judge: Judge, programs: list[Program]) -> list[str]:
-    """What is known of QEMU apart."""
-    return [format_program(program) for program in programs if judge.differing(program) is not None]
+    return [format_program(program) for program in programs if not judge.agree(program)]
 
 
 def test_it_is_another_image(hyp: Reference, image: Image) -> None:
